@@ -1,0 +1,117 @@
+// y = (x - mean)·scale + shift, one rounding per operation, the same for every order of walking.
+//
+// `hi` is the mean as float32; what it lacks of the float64 mean is in `shift` (channel.ts). Near
+// the mean x - hi is exact (Sterbenz 1974), where the folded form x·a + b would cancel.
+
+import { storeFirst } from "./lanes";
+
+// @ts-ignore: decorator
+@inline function affine(x: v128, hi: v128, scale: v128, shift: v128): v128 {
+  return f32x4.add(f32x4.mul(f32x4.sub(x, hi), scale), shift);
+}
+
+/** Column strips of 16, walked downwards with their parameters in registers. y may be x. */
+export function affineStrips(
+  y: usize, x: usize, hi: usize, scale: usize, shift: usize,
+  rows: u32, width: u32, stride: usize,
+): void {
+  let c: u32 = 0;
+  for (; c + 16 <= width; c += 16) {
+    const h0 = v128.load(hi), h1 = v128.load(hi, 16), h2 = v128.load(hi, 32), h3 = v128.load(hi, 48);
+    const a0 = v128.load(scale), a1 = v128.load(scale, 16);
+    const a2 = v128.load(scale, 32), a3 = v128.load(scale, 48);
+    const b0 = v128.load(shift), b1 = v128.load(shift, 16);
+    const b2 = v128.load(shift, 32), b3 = v128.load(shift, 48);
+    let p = x, q = y;
+    for (let i: u32 = 0; i < rows; i++) {
+      v128.store(q, affine(v128.load(p), h0, a0, b0));
+      v128.store(q, affine(v128.load(p, 16), h1, a1, b1), 16);
+      v128.store(q, affine(v128.load(p, 32), h2, a2, b2), 32);
+      v128.store(q, affine(v128.load(p, 48), h3, a3, b3), 48);
+      p += stride;
+      q += stride;
+    }
+    x += 64;
+    y += 64;
+    hi += 64;
+    scale += 64;
+    shift += 64;
+  }
+  for (; c < width; c += 4) {
+    const h = v128.load(hi), a = v128.load(scale), b = v128.load(shift);
+    const lanes = width - c;
+    let p = x, q = y;
+    for (let i: u32 = 0; i < rows; i++) {
+      const v = affine(v128.load(p), h, a, b);
+      if (lanes >= 4) v128.store(q, v);
+      else storeFirst(q, v, lanes);
+      p += stride;
+      q += stride;
+    }
+    x += 16;
+    y += 16;
+    hi += 16;
+    scale += 16;
+    shift += 16;
+  }
+}
+
+/** Row after row, one ascending stream, parameters read from L1. y may be x. */
+export function affineSweep(
+  y: usize, x: usize, hi: usize, scale: usize, shift: usize,
+  rows: u32, width: u32, stride: usize,
+): void {
+  const vectors = <usize>(width >> 2) << 4;
+  const lanes = width & 3;
+  for (let i: u32 = 0; i < rows; i++) {
+    let c: usize = 0;
+    for (; c + 64 <= vectors; c += 64) {
+      const p = x + c, q = y + c, h = hi + c, a = scale + c, b = shift + c;
+      v128.store(q, affine(v128.load(p), v128.load(h), v128.load(a), v128.load(b)));
+      v128.store(q, affine(v128.load(p, 16), v128.load(h, 16), v128.load(a, 16), v128.load(b, 16)), 16);
+      v128.store(q, affine(v128.load(p, 32), v128.load(h, 32), v128.load(a, 32), v128.load(b, 32)), 32);
+      v128.store(q, affine(v128.load(p, 48), v128.load(h, 48), v128.load(a, 48), v128.load(b, 48)), 48);
+    }
+    for (; c < vectors; c += 16) {
+      v128.store(y + c, affine(v128.load(x + c), v128.load(hi + c), v128.load(scale + c), v128.load(shift + c)));
+    }
+    if (lanes) {
+      storeFirst(y + c, affine(v128.load(x + c), v128.load(hi + c), v128.load(scale + c), v128.load(shift + c)), lanes);
+    }
+    x += stride;
+    y += stride;
+  }
+}
+
+/** Planes one after the other, as in `momentsPlanes`. y may be x. */
+export function affinePlanes(
+  y: usize, x: usize, hi: usize, scale: usize, shift: usize,
+  first: u32, planes: u32, channels: u32, inner: u32,
+): void {
+  const lanes = inner & 3;
+  let c = <usize>first << 2;
+  for (let plane: u32 = 0; plane < planes; plane++) {
+    const h = v128.load32_splat(hi + c), a = v128.load32_splat(scale + c), b = v128.load32_splat(shift + c);
+    let vectors = inner >> 2;
+    for (; vectors >= 4; vectors -= 4) {
+      v128.store(y, affine(v128.load(x), h, a, b));
+      v128.store(y, affine(v128.load(x, 16), h, a, b), 16);
+      v128.store(y, affine(v128.load(x, 32), h, a, b), 32);
+      v128.store(y, affine(v128.load(x, 48), h, a, b), 48);
+      x += 64;
+      y += 64;
+    }
+    for (; vectors > 0; vectors--) {
+      v128.store(y, affine(v128.load(x), h, a, b));
+      x += 16;
+      y += 16;
+    }
+    if (lanes) {
+      storeFirst(y, affine(v128.load(x), h, a, b), lanes);
+      x += lanes << 2;
+      y += lanes << 2;
+    }
+    c += 4;
+    if (c == <usize>channels << 2) c = 0;
+  }
+}

@@ -1,0 +1,215 @@
+// Work per channel, O(channels): from sums to statistics, from statistics to what the elementwise
+// kernels multiply with, and the running averages. All in float64; float32 only at the end.
+//
+// Arrays are read and written in pairs or fours: they have room for 16 more than `n`.
+
+/** Float64 pair at `p` from two float32. */
+// @ts-ignore: decorator
+@inline function widen(p: usize): v128 {
+  return f64x2.promote_low_f32x4(v128.load64_zero(p));
+}
+
+/** Stores a float64 pair as two float32. */
+// @ts-ignore: decorator
+@inline function narrow(p: usize, v: v128): void {
+  v128.store_lane<i64>(p, f32x4.demote_f64x2_zero(v), 0);
+}
+
+/** 1/√(variance + epsilon), and 0 where that is not finite: without spread all output is beta. */
+// @ts-ignore: decorator
+@inline function inverse(variance: v128, epsilon: v128): v128 {
+  const square = f64x2.add(variance, epsilon);
+  const value = f64x2.div(f64x2.splat(1), f64x2.sqrt(square));
+  return v128.andnot(value, f64x2.eq(square, f64x2.splat(0)));
+}
+
+/**
+ * Columns that repeat the same `width` channels `repeats` times, each holding `count` values, pooled
+ * into the first `width` (Chan, Golub & LeVeque 1983, eq. 2.1).
+ */
+export function mergeRepeats(
+  base: usize, offset: usize, m2: usize, count: f64, width: u32, repeats: u32,
+): void {
+  for (let c: usize = 0; c < width; c += 2) {
+    const b = widen(base + (c << 2));
+    let o = v128.load(offset + (c << 3));
+    let v = v128.load(m2 + (c << 3));
+    let column = c;
+    for (let r: u32 = 1; r < repeats; r++) {
+      column += width;
+      const at = column << 3;
+      const shift = f64x2.sub(widen(base + (column << 2)), b);
+      const d = f64x2.sub(f64x2.add(shift, v128.load(offset + at)), o);
+      const next = <f64>(r + 1);
+      o = f64x2.add(o, f64x2.mul(d, f64x2.splat(1 / next)));
+      const between = f64x2.mul(f64x2.mul(d, d), f64x2.splat((count * <f64>r) / next));
+      v = f64x2.add(v, f64x2.add(v128.load(m2 + at), between));
+    }
+    v128.store(offset + (c << 3), o);
+    v128.store(m2 + (c << 3), v);
+  }
+}
+
+/** Runs of `inner` neighbouring columns, each holding `count` values, pooled into one per channel. */
+export function mergeInner(
+  base: usize, offset: usize, m2: usize, count: f64, channels: u32, inner: u32,
+): void {
+  let column: usize = 0;
+  for (let c: usize = 0; c < channels; c++) {
+    const b = load<f32>(base + (column << 2));
+    let o = load<f64>(offset + (column << 3));
+    let v = load<f64>(m2 + (column << 3));
+    column++;
+    for (let i: u32 = 1; i < inner; i++) {
+      const d = <f64>load<f32>(base + (column << 2)) - <f64>b + load<f64>(offset + (column << 3)) - o;
+      const next = <f64>(i + 1);
+      o += d * (1 / next);
+      v += load<f64>(m2 + (column << 3)) + d * d * ((count * <f64>i) / next);
+      column++;
+    }
+    store<f32>(base + (c << 2), b);
+    store<f64>(offset + (c << 3), o);
+    store<f64>(m2 + (c << 3), v);
+  }
+}
+
+/** `mergeRepeats` for plain sums. */
+export function sumRepeats(sum: usize, width: u32, repeats: u32): void {
+  for (let c: usize = 0; c < width; c += 2) {
+    let s = v128.load(sum + (c << 3));
+    let column = c;
+    for (let r: u32 = 1; r < repeats; r++) {
+      column += width;
+      s = f64x2.add(s, v128.load(sum + (column << 3)));
+    }
+    v128.store(sum + (c << 3), s);
+  }
+}
+
+/** `mergeInner` for plain sums. */
+export function sumInner(sum: usize, channels: u32, inner: u32): void {
+  let column: usize = 0;
+  for (let c: usize = 0; c < channels; c++) {
+    let s: f64 = 0;
+    for (let i: u32 = 0; i < inner; i++) s += load<f64>(sum + (column++ << 3));
+    store<f64>(sum + (c << 3), s);
+  }
+}
+
+/** A parameter per channel laid out per column: each `inner` times, all of it `repeats` times. */
+export function spread(columns: usize, parameter: usize, channels: u32, inner: u32, repeats: u32): void {
+  for (let r: u32 = 0; r < repeats; r++) {
+    for (let c: usize = 0; c < channels; c++) {
+      const value = load<f32>(parameter + (c << 2));
+      for (let i: u32 = 0; i < inner; i++) {
+        store<f32>(columns, value);
+        columns += 4;
+      }
+    }
+  }
+}
+
+/** Mean and population variance from the state that `momentsRows` and `momentsPlanes` leave. */
+export function finishMoments(
+  mean: usize, variance: usize, base: usize, offset: usize, m2: usize, count: f64, n: u32,
+): void {
+  const values = f64x2.splat(count);
+  for (let c: usize = 0; c < n; c += 2) {
+    v128.store(mean + (c << 3), f64x2.add(widen(base + (c << 2)), v128.load(offset + (c << 3))));
+    v128.store(variance + (c << 3), f64x2.div(v128.load(m2 + (c << 3)), values));
+  }
+}
+
+/** The first channel at or after `from` whose mean or variance is not finite; n if there is none. */
+export function firstNonFinite(mean: usize, variance: usize, from: u32, n: u32): u32 {
+  for (let c = <usize>from; c < n; c++) {
+    // A difference with itself is 0 for finite numbers, NaN for all others.
+    const m = load<f64>(mean + (c << 3));
+    const v = load<f64>(variance + (c << 3));
+    if (m - m + (v - v) != 0) return <u32>c;
+  }
+  return n;
+}
+
+/** The first channel whose variance is negative or not finite; n if there is none. */
+export function firstInvalidVariance(variance: usize, n: u32): u32 {
+  for (let c: usize = 0; c < n; c++) {
+    const v = load<f64>(variance + (c << 3));
+    if (!(v >= 0 && v < Infinity)) return <u32>c;
+  }
+  return n;
+}
+
+/** running += weight·(batch - running), where the batch's variance counts `correction` times. */
+export function updateRunning(
+  runningMean: usize, runningVariance: usize, mean: usize, variance: usize,
+  weight: f64, correction: f64, n: u32,
+): void {
+  const w = f64x2.splat(weight);
+  const k = f64x2.splat(correction);
+  // At weight 1 the old value must leave no rounding behind: 1 + (1e-30 - 1) is 0.
+  const keep = f64x2.splat(weight == 1 ? 0 : 1);
+  for (let c: usize = 0; c < n; c += 2) {
+    const at = c << 3;
+    const m = f64x2.mul(v128.load(runningMean + at), keep);
+    const v = f64x2.mul(v128.load(runningVariance + at), keep);
+    v128.store(runningMean + at, f64x2.add(m, f64x2.mul(w, f64x2.sub(v128.load(mean + at), m))));
+    const sample = f64x2.mul(v128.load(variance + at), k);
+    v128.store(runningVariance + at, f64x2.add(v, f64x2.mul(w, f64x2.sub(sample, v))));
+  }
+}
+
+/** The mean as float32, the center of the elementwise kernels. */
+export function center(hi: usize, mean: usize, n: u32): void {
+  for (let c: usize = 0; c < n; c += 2) narrow(hi + (c << 2), v128.load(mean + (c << 3)));
+}
+
+/**
+ * y = (x - hi)·scale + shift normalizes with mean and variance: scale = γ/√(σ²+ε) and
+ * shift = β - (mean - hi)·scale. gamma or beta left out: 0.
+ */
+export function scaleShift(
+  hi: usize, scale: usize, shift: usize,
+  mean: usize, variance: usize, gamma: usize, beta: usize, epsilon: f64, n: u32,
+): void {
+  const e = f64x2.splat(epsilon);
+  for (let c: usize = 0; c < n; c += 2) {
+    const m = v128.load(mean + (c << 3));
+    const h = f32x4.demote_f64x2_zero(m);
+    let s = inverse(v128.load(variance + (c << 3)), e);
+    if (gamma) s = f64x2.mul(s, widen(gamma + (c << 2)));
+    const rest = f64x2.mul(f64x2.sub(m, f64x2.promote_low_f32x4(h)), s);
+    const b = beta ? widen(beta + (c << 2)) : f64x2.splat(0);
+    v128.store_lane<i64>(hi + (c << 2), h, 0);
+    narrow(scale + (c << 2), s);
+    narrow(shift + (c << 2), f64x2.sub(b, rest));
+  }
+}
+
+/**
+ * From the sums of gradient.ts: the gradients of γ and β, and a, b, c of the gradient of x.
+ * `perValue` is 1/m, or 0 for the gradient of a frozen layer, whose statistics are constants.
+ */
+export function gradientTerms(
+  a: usize, b: usize, c: usize, dgamma: usize, dbeta: usize,
+  sumDy: usize, sumDyX: usize, mean: usize, variance: usize, gamma: usize,
+  epsilon: f64, perValue: f64, n: u32,
+): void {
+  const e = f64x2.splat(epsilon);
+  const each = f64x2.splat(perValue);
+  for (let i: usize = 0; i < n; i += 2) {
+    const m = v128.load(mean + (i << 3));
+    const rest = f64x2.sub(m, f64x2.promote_low_f32x4(f32x4.demote_f64x2_zero(m)));
+    const s = v128.load(sumDy + (i << 3));
+    const p = f64x2.sub(v128.load(sumDyX + (i << 3)), f64x2.mul(rest, s));
+    const inv = inverse(v128.load(variance + (i << 3)), e);
+    const scale = gamma ? f64x2.mul(inv, widen(gamma + (i << 2))) : inv;
+    const slope = f32x4.demote_f64x2_zero(f64x2.mul(f64x2.mul(f64x2.mul(p, inv), inv), each));
+    const level = f64x2.sub(f64x2.mul(s, each), f64x2.mul(rest, f64x2.promote_low_f32x4(slope)));
+    narrow(a + (i << 2), scale);
+    narrow(b + (i << 2), level);
+    v128.store_lane<i64>(c + (i << 2), slope, 0);
+    narrow(dgamma + (i << 2), f64x2.mul(p, inv));
+    narrow(dbeta + (i << 2), s);
+  }
+}

@@ -1,0 +1,250 @@
+// The gradient of batch normalization (Ioffe & Szegedy 2015, section 3), in two traversals:
+//
+//   Σdy, Σdy·(x - mean)                                       per channel, then (channel.ts)
+//   dx = ((dy - b) - (x - hi)·c)·a                            with a = γ/√(σ²+ε),
+//        c = Σdy·(x - mean) / (m·(σ²+ε)),  b = Σdy/m - (mean - hi)·c
+//
+// Sums are taken about hi = float32(mean), which channel.ts corrects, in blocks as in moments.ts.
+
+import { firstLanes, high, low, storeFirst, sum2 } from "./lanes";
+import { BLOCK_PLANE, BLOCK_ROWS } from "./moments";
+
+// @ts-ignore: decorator
+@inline function accumulate(sum: usize, v: v128): void {
+  v128.store(sum, f64x2.add(v128.load(sum), low(v)));
+  v128.store(sum, f64x2.add(v128.load(sum, 16), high(v)), 16);
+}
+
+/** Adds to the float64 sums of each column; shape, blocks and padding as in `momentsRows`. */
+export function gradientSumsRows(
+  sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize,
+  rows: u32, width: u32, stride: usize,
+): void {
+  while (rows) {
+    const n = min(rows, BLOCK_ROWS);
+    const zero = f32x4.splat(0);
+    let column: usize = 0;
+    for (let c: u32 = 0; c < width; c += 16) {
+      const h0 = v128.load(hi + column), h1 = v128.load(hi + column, 16);
+      const h2 = v128.load(hi + column, 32), h3 = v128.load(hi + column, 48);
+      let S0 = zero, S1 = zero, S2 = zero, S3 = zero;
+      let P0 = zero, P1 = zero, P2 = zero, P3 = zero;
+      let g = dy + column, p = x + column;
+      for (let left = n; left > 0; ) {
+        const group = min<u32>(left, 8);
+        let s0 = zero, s1 = zero, s2 = zero, s3 = zero;
+        let p0 = zero, p1 = zero, p2 = zero, p3 = zero;
+        for (let i: u32 = 0; i < group; i++) {
+          const g0 = v128.load(g), g1 = v128.load(g, 16);
+          s0 = f32x4.add(s0, g0);
+          s1 = f32x4.add(s1, g1);
+          p0 = f32x4.add(p0, f32x4.mul(g0, f32x4.sub(v128.load(p), h0)));
+          p1 = f32x4.add(p1, f32x4.mul(g1, f32x4.sub(v128.load(p, 16), h1)));
+          const g2 = v128.load(g, 32), g3 = v128.load(g, 48);
+          s2 = f32x4.add(s2, g2);
+          s3 = f32x4.add(s3, g3);
+          p2 = f32x4.add(p2, f32x4.mul(g2, f32x4.sub(v128.load(p, 32), h2)));
+          p3 = f32x4.add(p3, f32x4.mul(g3, f32x4.sub(v128.load(p, 48), h3)));
+          g += stride;
+          p += stride;
+        }
+        S0 = f32x4.add(S0, s0);
+        S1 = f32x4.add(S1, s1);
+        S2 = f32x4.add(S2, s2);
+        S3 = f32x4.add(S3, s3);
+        P0 = f32x4.add(P0, p0);
+        P1 = f32x4.add(P1, p1);
+        P2 = f32x4.add(P2, p2);
+        P3 = f32x4.add(P3, p3);
+        left -= group;
+      }
+      const s = sumDy + (column << 1), t = sumDyX + (column << 1);
+      accumulate(s, S0);
+      accumulate(s + 32, S1);
+      accumulate(s + 64, S2);
+      accumulate(s + 96, S3);
+      accumulate(t, P0);
+      accumulate(t + 32, P1);
+      accumulate(t + 64, P2);
+      accumulate(t + 96, P3);
+      column += 64;
+    }
+    rows -= n;
+    dy += <usize>n * stride;
+    x += <usize>n * stride;
+  }
+}
+
+/** Adds to the float64 sums of each channel; planes and blocks as in `momentsPlanes`. */
+export function gradientSumsPlanes(
+  sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize,
+  first: u32, planes: u32, channels: u32, inner: u32,
+): void {
+  const zero = f32x4.splat(0);
+  let c = <usize>first;
+  for (let plane: u32 = 0; plane < planes; plane++) {
+    const h = v128.load32_splat(hi + (c << 2));
+    const s = sumDy + (c << 3), p = sumDyX + (c << 3);
+    let left = inner;
+    while (left) {
+      const n = min(left, BLOCK_PLANE);
+      let S = f64x2.splat(0), P = S;
+      let vectors = n >> 2;
+      while (vectors >= 4) {
+        const group = min<u32>(vectors >> 2, 8);
+        let s0 = zero, s1 = zero, s2 = zero, s3 = zero;
+        let p0 = zero, p1 = zero, p2 = zero, p3 = zero;
+        for (let i: u32 = 0; i < group; i++) {
+          const g0 = v128.load(dy), g1 = v128.load(dy, 16);
+          s0 = f32x4.add(s0, g0);
+          s1 = f32x4.add(s1, g1);
+          p0 = f32x4.add(p0, f32x4.mul(g0, f32x4.sub(v128.load(x), h)));
+          p1 = f32x4.add(p1, f32x4.mul(g1, f32x4.sub(v128.load(x, 16), h)));
+          const g2 = v128.load(dy, 32), g3 = v128.load(dy, 48);
+          s2 = f32x4.add(s2, g2);
+          s3 = f32x4.add(s3, g3);
+          p2 = f32x4.add(p2, f32x4.mul(g2, f32x4.sub(v128.load(x, 32), h)));
+          p3 = f32x4.add(p3, f32x4.mul(g3, f32x4.sub(v128.load(x, 48), h)));
+          dy += 64;
+          x += 64;
+        }
+        const ss = f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3));
+        const pp = f32x4.add(f32x4.add(p0, p1), f32x4.add(p2, p3));
+        S = f64x2.add(S, f64x2.add(low(ss), high(ss)));
+        P = f64x2.add(P, f64x2.add(low(pp), high(pp)));
+        vectors -= group << 2;
+      }
+      if (n & 15) {
+        let ss = zero, pp = zero;
+        for (; vectors > 0; vectors--) {
+          const g = v128.load(dy);
+          ss = f32x4.add(ss, g);
+          pp = f32x4.add(pp, f32x4.mul(g, f32x4.sub(v128.load(x), h)));
+          dy += 16;
+          x += 16;
+        }
+        const tail = n & 3;
+        if (tail) {
+          const keep = firstLanes(tail);
+          const g = v128.load(dy);
+          ss = f32x4.add(ss, v128.and(g, keep));
+          pp = f32x4.add(pp, v128.and(f32x4.mul(g, f32x4.sub(v128.load(x), h)), keep));
+          dy += tail << 2;
+          x += tail << 2;
+        }
+        S = f64x2.add(S, f64x2.add(low(ss), high(ss)));
+        P = f64x2.add(P, f64x2.add(low(pp), high(pp)));
+      }
+      store<f64>(s, load<f64>(s) + sum2(S));
+      store<f64>(p, load<f64>(p) + sum2(P));
+      left -= n;
+    }
+    if (++c == channels) c = 0;
+  }
+}
+
+// @ts-ignore: decorator
+@inline function gradient(dy: v128, x: v128, hi: v128, a: v128, b: v128, c: v128): v128 {
+  return f32x4.mul(f32x4.sub(f32x4.sub(dy, b), f32x4.mul(f32x4.sub(x, hi), c)), a);
+}
+
+/** Column strips of 8, walked downwards with their parameters in registers. dx may be dy. */
+export function gradientStrips(
+  dx: usize, dy: usize, x: usize, hi: usize, a: usize, b: usize, c: usize,
+  rows: u32, width: u32, stride: usize,
+): void {
+  let at: u32 = 0;
+  let column: usize = 0;
+  for (; at + 8 <= width; at += 8) {
+    const h0 = v128.load(hi + column), h1 = v128.load(hi + column, 16);
+    const a0 = v128.load(a + column), a1 = v128.load(a + column, 16);
+    const b0 = v128.load(b + column), b1 = v128.load(b + column, 16);
+    const c0 = v128.load(c + column), c1 = v128.load(c + column, 16);
+    let o = dx + column, g = dy + column, p = x + column;
+    for (let i: u32 = 0; i < rows; i++) {
+      v128.store(o, gradient(v128.load(g), v128.load(p), h0, a0, b0, c0));
+      v128.store(o, gradient(v128.load(g, 16), v128.load(p, 16), h1, a1, b1, c1), 16);
+      o += stride;
+      g += stride;
+      p += stride;
+    }
+    column += 32;
+  }
+  for (; at < width; at += 4) {
+    const h = v128.load(hi + column), a0 = v128.load(a + column);
+    const b0 = v128.load(b + column), c0 = v128.load(c + column);
+    const lanes = width - at;
+    let o = dx + column, g = dy + column, p = x + column;
+    for (let i: u32 = 0; i < rows; i++) {
+      const v = gradient(v128.load(g), v128.load(p), h, a0, b0, c0);
+      if (lanes >= 4) v128.store(o, v);
+      else storeFirst(o, v, lanes);
+      o += stride;
+      g += stride;
+      p += stride;
+    }
+    column += 16;
+  }
+}
+
+/** Row after row, parameters read from L1. dx may be dy. */
+export function gradientSweep(
+  dx: usize, dy: usize, x: usize, hi: usize, a: usize, b: usize, c: usize,
+  rows: u32, width: u32, stride: usize,
+): void {
+  const vectors = <usize>(width >> 2) << 4;
+  const lanes = width & 3;
+  for (let i: u32 = 0; i < rows; i++) {
+    let k: usize = 0;
+    for (; k + 32 <= vectors; k += 32) {
+      v128.store(dx + k, gradient(v128.load(dy + k), v128.load(x + k), v128.load(hi + k), v128.load(a + k), v128.load(b + k), v128.load(c + k)));
+      v128.store(dx + k, gradient(v128.load(dy + k, 16), v128.load(x + k, 16), v128.load(hi + k, 16), v128.load(a + k, 16), v128.load(b + k, 16), v128.load(c + k, 16)), 16);
+    }
+    for (; k < vectors; k += 16) {
+      v128.store(dx + k, gradient(v128.load(dy + k), v128.load(x + k), v128.load(hi + k), v128.load(a + k), v128.load(b + k), v128.load(c + k)));
+    }
+    if (lanes) {
+      storeFirst(dx + k, gradient(v128.load(dy + k), v128.load(x + k), v128.load(hi + k), v128.load(a + k), v128.load(b + k), v128.load(c + k)), lanes);
+    }
+    dx += stride;
+    dy += stride;
+    x += stride;
+  }
+}
+
+/** Planes one after the other, as in `momentsPlanes`. dx may be dy. */
+export function gradientPlanes(
+  dx: usize, dy: usize, x: usize, hi: usize, a: usize, b: usize, c: usize,
+  first: u32, planes: u32, channels: u32, inner: u32,
+): void {
+  const lanes = inner & 3;
+  let at = <usize>first << 2;
+  for (let plane: u32 = 0; plane < planes; plane++) {
+    const h = v128.load32_splat(hi + at), a0 = v128.load32_splat(a + at);
+    const b0 = v128.load32_splat(b + at), c0 = v128.load32_splat(c + at);
+    let vectors = inner >> 2;
+    for (; vectors >= 4; vectors -= 4) {
+      v128.store(dx, gradient(v128.load(dy), v128.load(x), h, a0, b0, c0));
+      v128.store(dx, gradient(v128.load(dy, 16), v128.load(x, 16), h, a0, b0, c0), 16);
+      v128.store(dx, gradient(v128.load(dy, 32), v128.load(x, 32), h, a0, b0, c0), 32);
+      v128.store(dx, gradient(v128.load(dy, 48), v128.load(x, 48), h, a0, b0, c0), 48);
+      dx += 64;
+      dy += 64;
+      x += 64;
+    }
+    for (; vectors > 0; vectors--) {
+      v128.store(dx, gradient(v128.load(dy), v128.load(x), h, a0, b0, c0));
+      dx += 16;
+      dy += 16;
+      x += 16;
+    }
+    if (lanes) {
+      storeFirst(dx, gradient(v128.load(dy), v128.load(x), h, a0, b0, c0), lanes);
+      dx += lanes << 2;
+      dy += lanes << 2;
+      x += lanes << 2;
+    }
+    at += 4;
+    if (at == <usize>channels << 2) at = 0;
+  }
+}

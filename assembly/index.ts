@@ -1,0 +1,10 @@
+// The surface of the binary. Arguments go outputs, inputs, scalars, dimensions; pointers are bytes,
+// strides are bytes, everything else counts float32 values. Nothing is kept between calls.
+export { momentsRows, momentsPlanes } from "./moments";
+export { affineStrips, affineSweep, affinePlanes } from "./affine";
+export { gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
+export {
+  mergeRepeats, mergeInner, sumRepeats, sumInner, spread,
+  finishMoments, firstNonFinite, firstInvalidVariance, updateRunning,
+  center, scaleShift, gradientTerms,
+} from "./channel";

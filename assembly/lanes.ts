@@ -1,0 +1,39 @@
+// Helpers on SIMD lanes shared by the kernels. Everything here is inlined.
+//
+// Kernels read whole vectors past the end of a row or plane and ignore the lanes that are not
+// theirs; the memory keeps SLACK bytes behind everything that a kernel may be given.
+
+/** Lanes 0 and 1 as float64. */
+// @ts-ignore: decorator
+@inline export function low(v: v128): v128 {
+  return f64x2.promote_low_f32x4(v);
+}
+
+/** Lanes 2 and 3 as float64. */
+// @ts-ignore: decorator
+@inline export function high(v: v128): v128 {
+  return f64x2.promote_low_f32x4(v128.shuffle<i32>(v, v, 2, 3, 2, 3));
+}
+
+/** Stores the first `lanes` (1 to 3) lanes of `v`. */
+// @ts-ignore: decorator
+@inline export function storeFirst(to: usize, v: v128, lanes: u32): void {
+  if (lanes & 2) {
+    v128.store_lane<i64>(to, v, 0);
+    if (lanes & 1) v128.store_lane<i32>(to, v, 2, 8);
+  } else {
+    v128.store_lane<i32>(to, v, 0);
+  }
+}
+
+/** All bits set in the first `lanes` (0 to 3) lanes, none in the others. */
+// @ts-ignore: decorator
+@inline export function firstLanes(lanes: u32): v128 {
+  return i32x4.lt_s(i32x4(0, 1, 2, 3), i32x4.splat(lanes));
+}
+
+/** Sum of both float64 lanes. */
+// @ts-ignore: decorator
+@inline export function sum2(v: v128): f64 {
+  return f64x2.extract_lane(v, 0) + f64x2.extract_lane(v, 1);
+}

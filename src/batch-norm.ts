@@ -1,0 +1,488 @@
+// The layer: owns its state, plain typed arrays, and knows no pointers.
+//
+// Ioffe & Szegedy 2015, "Batch Normalization: Accelerating Deep Network Training by Reducing
+// Internal Covariate Shift": algorithm 1 is `train`, section 3's gradient is `backward`,
+// algorithm 2 is `infer`.
+
+import { float32Of, isSame, refuseOverlap } from "./arrays.js";
+import { Batch, insideOf, type StatisticsKind } from "./batch.js";
+import { describe, OptionError, ShapeError, SingleValueError, StateError } from "./errors.js";
+import {
+  type FlaxOptions,
+  flaxOptions,
+  type KerasOptions,
+  kerasOptions,
+  type OnnxOptions,
+  onnxOptions,
+  type TorchOptions,
+  torchOptions,
+} from "./frameworks.js";
+import { FrozenBatchNorm, type InferOptions, NO_OPTIONS } from "./frozen.js";
+import { inputOf, outputOf } from "./inputs.js";
+import { type Kernels, type Machine, machineOf, sharedKernels } from "./kernels.js";
+import { countOf, type Layout, sizeOf } from "./layout.js";
+import { toNumbers } from "./numbers.js";
+import {
+  type BatchNormOptions,
+  checkChannels,
+  checkKeys,
+  choice,
+  flag,
+  type Settings,
+  settingsOf,
+  type VarianceKind,
+} from "./options.js";
+import * as run from "./run.js";
+import { checkSeen, type Restored, readSnapshot, type Snapshot } from "./snapshot.js";
+import { TINY, tinyNormalize } from "./tiny.js";
+
+/** Options of `train`. */
+export interface TrainOptions {
+  /** Sizes of the axes of `x`; may be left out for layouts that end in C. */
+  shape?: readonly number[];
+  /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
+  out?: Float32Array;
+  /** Normalize by the mini-batch (default) or, frozen, by the running averages. */
+  statistics?: StatisticsKind;
+  /** False leaves the running averages and `batchesSeen` alone. Default true. */
+  updateRunning?: boolean;
+}
+
+/** Options of `backward`. */
+export interface BackwardOptions {
+  /** The `lastBatch` of the `train` to differentiate. Default: that of the latest one. */
+  batch?: Batch;
+  /** The input of that `train`, needed again if it was in place. */
+  x?: Float32Array;
+  /** Arrays to fill; `dx` may be `dy`. Default: fresh ones. */
+  out?: { dx?: Float32Array; dgamma?: Float32Array; dbeta?: Float32Array };
+}
+
+/** What `backward` returns. */
+export interface Gradients {
+  /** ∂loss/∂x, in the shape of x. */
+  readonly dx: Float32Array;
+  /** ∂loss/∂γ, one per channel; `null` where gamma is left out. */
+  readonly dgamma: Float32Array | null;
+  /** ∂loss/∂β, one per channel; `null` where beta is left out. */
+  readonly dbeta: Float32Array | null;
+}
+
+const TRAIN_KEYS = ["shape", "out", "statistics", "updateRunning"];
+const INFER_KEYS = ["shape", "out"];
+const BACKWARD_KEYS = ["batch", "x", "out"];
+const KINDS: readonly StatisticsKind[] = ["batch", "running"];
+
+/**
+ * Batch normalization of `channels` features.
+ *
+ * @example
+ * const bn = new BatchNorm(64);
+ * const y = bn.train(x); // x: Float32Array [m, 64], normalized by its own mean and variance
+ * const { dx, dgamma, dbeta } = bn.backward(dy);
+ * const z = bn.infer(one); // one example [1, 64], by the running averages
+ */
+export class BatchNorm {
+  readonly #channels: number;
+  readonly #settings: Settings;
+  readonly #gamma: Float32Array | null;
+  readonly #beta: Float32Array | null;
+  readonly #running: run.Statistics;
+  #kernels: Kernels | undefined;
+  #lastBatch: Batch | null = null;
+
+  /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
+  batchesSeen = 0;
+
+  /**
+   * @param channels how many features are normalized, each with its own mean, variance, γ and β.
+   * @throws OptionError for channels or an option unknown or out of range.
+   */
+  constructor(channels: number, options: BatchNormOptions = {}) {
+    this.#channels = checkChannels(channels);
+    this.#settings = settingsOf(options);
+    this.#gamma = this.#settings.gamma ? new Float32Array(channels).fill(1) : null;
+    this.#beta = this.#settings.beta ? new Float32Array(channels) : null;
+    this.#running = {
+      mean: new Float64Array(channels),
+      variance: new Float64Array(channels).fill(1),
+    };
+    this.#kernels = this.#settings.kernels;
+  }
+
+  /** A layer with the names, defaults and conventions of `torch.nn.BatchNorm1d`, `2d`, `3d`. */
+  static torch(channels: number, options: TorchOptions = {}): BatchNorm {
+    return new BatchNorm(channels, torchOptions(options));
+  }
+
+  /** A layer with the names, defaults and conventions of `keras.layers.BatchNormalization`. */
+  static keras(channels: number, options: KerasOptions = {}): BatchNorm {
+    return new BatchNorm(channels, kerasOptions(options));
+  }
+
+  /** A layer with the names, defaults and conventions of ONNX' BatchNormalization (opset 15). */
+  static onnx(channels: number, options: OnnxOptions = {}): BatchNorm {
+    return new BatchNorm(channels, onnxOptions(options));
+  }
+
+  /** A layer with the names, defaults and conventions of `flax.linen.BatchNorm`. */
+  static flax(channels: number, options: FlaxOptions = {}): BatchNorm {
+    return new BatchNorm(channels, flaxOptions(options));
+  }
+
+  /** How many features are normalized. */
+  get channels(): number {
+    return this.#channels;
+  }
+
+  /** Order of the axes of the data. */
+  get layout(): Layout {
+    return this.#settings.layout;
+  }
+
+  /** Added to the variance under the square root. */
+  get epsilon(): number {
+    return this.#settings.epsilon;
+  }
+
+  /** Weight of the old value in the running averages, or `"cumulative"`. */
+  get decay(): number | "cumulative" {
+    return this.#settings.decay;
+  }
+
+  /** Whether early averages are freed of the initial 0 and 1. */
+  get debias(): boolean {
+    return this.#settings.debias;
+  }
+
+  /** Which variance of a mini-batch enters the running average. */
+  get runningVarianceOf(): VarianceKind {
+    return this.#settings.runningVarianceOf;
+  }
+
+  /** γ, the learned scale, [channels], initially 1; writable in place; `null` where left out. */
+  get gamma(): Float32Array | null {
+    return this.#gamma;
+  }
+
+  /** β, the learned shift, [channels], initially 0; writable in place; `null` where left out. */
+  get beta(): Float32Array | null {
+    return this.#beta;
+  }
+
+  /** Running average of the means, [channels], initially 0; writable in place. */
+  get runningMean(): Float64Array {
+    return this.#running.mean;
+  }
+
+  /** Running average of the variances, [channels], initially 1; writable in place. */
+  get runningVariance(): Float64Array {
+    return this.#running.variance;
+  }
+
+  /** What `backward` needs of the latest `train`; `null` before it. */
+  get lastBatch(): Batch | null {
+    return this.#lastBatch;
+  }
+
+  /** The kernels whose tensors the layer takes without copying. */
+  get kernels(): Kernels {
+    return (this.#kernels ??= sharedKernels());
+  }
+
+  /**
+   * Normalizes a mini-batch by its own mean μ and variance σ² (over m = count values per channel,
+   * divided by m): y = γ·(x - μ)/√(σ² + ε) + β, and moves the running averages towards them:
+   * v += w·(new - v), with w = 1 - decay (Ioffe & Szegedy 2015, algorithm 1 and section 3.1).
+   *
+   * Largest error against float64: 5e-7 · max(1, |γ·x̂|, |β|) for |μ|/σ up to 1e6.
+   *
+   * @param x float32 values in the layer's layout, for `"NC"` [N, C]. `lastBatch` refers to it:
+   * leave it unchanged until `backward`.
+   * @returns `out`, or a fresh Float32Array, in the shape of x.
+   * @throws ShapeError if x, shape or out do not fit, or there is no example; SingleValueError for
+   * one value per channel; NonFiniteError if x holds NaN or infinity, or a variance overflows;
+   * StateError for a freed tensor, an invalid `batchesSeen`, or, by `"running"`, an invalid running
+   * variance; OptionError for an unknown option. Nothing has changed then.
+   */
+  train(x: Float32Array, options: TrainOptions = NO_OPTIONS): Float32Array {
+    checkKeys(options, TRAIN_KEYS);
+    const statistics = choice("statistics", options.statistics, "batch", KINDS);
+    const update = flag("updateRunning", options.updateRunning, true);
+    const input = inputOf(this.layout, this.#channels, x, options.shape);
+    const out = outputOf(options.out, input);
+    const machine = machineOf(this.kernels);
+    // Before anything is written: a freed tensor must not be found half way.
+    machine.memory.addressOf("x", x);
+    machine.memory.addressOf("out", out);
+    const { view } = input;
+    const used =
+      statistics === "batch"
+        ? this.#fromBatch(machine, x, countOf(view), view, update)
+        : this.#fromRunning(machine);
+    run.normalize(machine, out, x, view, this.#terms(used));
+    this.#lastBatch = new Batch(
+      { owner: this, view },
+      isSame(out, x) ? null : x,
+      input.shape,
+      statistics,
+      used.mean,
+      used.variance,
+    );
+    return out;
+  }
+
+  #fromBatch(
+    machine: Machine,
+    x: Float32Array,
+    count: number,
+    view: Parameters<typeof run.moments>[2],
+    update: boolean,
+  ): run.Statistics {
+    if (count === 0) {
+      throw new ShapeError(
+        "x: expected at least two values per channel, got a batch of zero examples",
+      );
+    }
+    if (count === 1) {
+      throw new SingleValueError(
+        "x: expected at least two values per channel, got one, whose variance says nothing; " +
+          'at test time use infer, and to train on one example, { statistics: "running" }',
+      );
+    }
+    const seen = checkSeen("batchesSeen", this.batchesSeen) + 1;
+    const batch = run.moments(machine, x, view);
+    if (update) {
+      const correction = this.runningVarianceOf === "sample" ? count / (count - 1) : 1;
+      run.updateRunning(machine, this.#running, batch, this.#weight(seen), correction);
+      this.batchesSeen = seen;
+    }
+    return batch;
+  }
+
+  #fromRunning(machine: Machine): run.Statistics {
+    run.checkVariance(machine, this.#running.variance);
+    return { mean: this.#running.mean.slice(), variance: this.#running.variance.slice() };
+  }
+
+  /** Weight of the batch that is the t-th to enter the running averages. */
+  #weight(t: number): number {
+    const { decay, debias } = this.#settings;
+    if (decay === "cumulative") return 1 / t;
+    return debias ? (1 - decay) / (1 - power(decay, t)) : 1 - decay;
+  }
+
+  #terms({ mean, variance }: run.Statistics): run.Terms {
+    return { mean, variance, gamma: this.#gamma, beta: this.#beta, epsilon: this.epsilon };
+  }
+
+  /**
+   * The gradients of a loss whose gradient with respect to a `train`'s output is dy (Ioffe &
+   * Szegedy 2015, section 3), with the γ of now. Pure: adds into nothing, changes no state. After
+   * `statistics: "running"` the statistics are constants: dx = γ·dy/√(σ² + ε).
+   *
+   * Largest error of dx against float64: 1e-6 of the channel's largest |γ·dy|/√(σ² + ε).
+   *
+   * @param dy float32 values in the shape of x.
+   * @returns dx in the shape of x; dgamma and dbeta [channels], `null` where left out.
+   * @throws StateError before any `train`, after an in-place one unless given `x`, or for a batch of
+   * another layer; ShapeError if an array does not fit; OptionError for an unknown option. Nothing
+   * has been written then.
+   */
+  backward(dy: Float32Array, options: BackwardOptions = NO_OPTIONS): Gradients {
+    checkKeys(options, BACKWARD_KEYS);
+    const batch = options.batch ?? this.#lastBatch;
+    if (batch === null) throw new StateError("batch: expected a train before backward, got none");
+    const inside = insideOf(batch);
+    if (inside?.owner !== this) {
+      throw new StateError(
+        `batch: expected a lastBatch of this layer, got ${inside ? "one of another layer" : describe(batch)}`,
+      );
+    }
+    const { view } = inside;
+    const size = sizeOf(view);
+    const given = options.x ?? batch.x;
+    if (given === null) {
+      throw new StateError(
+        "x: expected the input of train, got none, since train overwrote it in place; " +
+          "give it again: backward(dy, { x })",
+      );
+    }
+    const x = float32Of("x", given, size);
+    float32Of("dy", dy, size);
+    const machine = machineOf(this.kernels);
+    machine.memory.addressOf("x", x);
+    machine.memory.addressOf("dy", dy);
+    const into = this.#outputs(options.out ?? NO_OPTIONS, dy, x);
+    machine.memory.addressOf("out.dx", into.dx);
+    run.backward(machine, into, dy, x, view, this.#terms(batch), batch.statistics === "running");
+    return into;
+  }
+
+  /** The arrays that `backward` fills, checked against its inputs and each other. */
+  #outputs(out: NonNullable<BackwardOptions["out"]>, dy: Float32Array, x: Float32Array): Gradients {
+    checkKeys(out, ["dx", "dgamma", "dbeta"]);
+    const named: [string, Float32Array][] = [
+      ["x", x],
+      ["dy", dy],
+    ];
+    for (const name of ["gamma", "beta"] as const) {
+      const parameter = this[name];
+      if (parameter) named.push([name, parameter]);
+    }
+    const checked = (name: string, value: unknown, length: number): Float32Array => {
+      if (value === undefined) return new Float32Array(length);
+      const array = float32Of(name, value, length);
+      for (const [other, memory] of named) {
+        if (other === "dy" && name === "out.dx" && isSame(array, dy)) continue;
+        refuseOverlap(name, array, other, memory);
+      }
+      named.push([name, array]);
+      return array;
+    };
+    const parameter = (name: "gamma" | "beta"): Float32Array | null => {
+      const value = out[`d${name}`];
+      if (this[name]) return checked(`out.d${name}`, value, this.#channels);
+      if (value === undefined) return null;
+      throw new OptionError(
+        `out.d${name}: expected none, since ${name} is left out, got ${describe(value)}`,
+      );
+    };
+    return {
+      dx: checked("out.dx", out.dx, x.length),
+      dgamma: parameter("gamma"),
+      dbeta: parameter("beta"),
+    };
+  }
+
+  /**
+   * Test time: y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015,
+   * algorithm 2, line 11). Changes nothing. Each example by itself: alone or in a batch, the same
+   * bits. NaN passes to its own outputs.
+   *
+   * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged unless it is `out`.
+   * @returns `out`, or a fresh Float32Array, in the shape of x.
+   * @throws ShapeError if x, shape or out do not fit; StateError for an invalid running variance or
+   * a freed tensor; OptionError for an unknown option. Nothing has been written then.
+   */
+  infer(x: Float32Array, options: InferOptions = NO_OPTIONS): Float32Array {
+    if (options !== NO_OPTIONS) checkKeys(options, INFER_KEYS);
+    const input = inputOf(this.layout, this.#channels, x, options.shape);
+    const out = outputOf(options.out, input);
+    const machine = machineOf(this.kernels);
+    const { memory } = machine;
+    const ordinary = memory.addressOf("x", x) < 0 && memory.addressOf("out", out) < 0;
+    run.checkVariance(machine, this.#running.variance);
+    const terms = this.#terms(this.#running);
+    if (ordinary && sizeOf(input.view) <= TINY) tinyNormalize(out, x, input.view, terms);
+    else run.normalize(machine, out, x, input.view, terms);
+    return out;
+  }
+
+  /**
+   * An immutable copy for test time, with the scale and shift of each channel worked out once.
+   *
+   * @throws StateError for an invalid running variance.
+   */
+  freeze(): FrozenBatchNorm {
+    const machine = machineOf(this.kernels);
+    run.checkVariance(machine, this.#running.variance);
+    const affine = run.affineOf(machine, this.#terms(this.#running));
+    return new FrozenBatchNorm(this.#channels, this.layout, affine, this.#kernels);
+  }
+
+  /** Options and state as a JSON-able object, exact. Not in it: `lastBatch`, `kernels`. */
+  snapshot(): Snapshot {
+    const { layout, epsilon, decay, debias, runningVarianceOf } = this.#settings;
+    return {
+      format: "batchnorm-wasm/layer",
+      version: 1,
+      channels: this.#channels,
+      layout,
+      epsilon,
+      decay,
+      debias,
+      runningVarianceOf,
+      gamma: this.#gamma && toNumbers(this.#gamma),
+      beta: this.#beta && toNumbers(this.#beta),
+      runningMean: toNumbers(this.#running.mean),
+      runningVariance: toNumbers(this.#running.variance),
+      batchesSeen: this.batchesSeen,
+    };
+  }
+
+  /**
+   * The layer that a snapshot, the object or its JSON text, was taken of.
+   *
+   * @throws StateError where it is no snapshot; OptionError for an unknown option.
+   */
+  static fromSnapshot(snapshot: Snapshot | string, options: { kernels?: Kernels } = {}): BatchNorm {
+    checkKeys(options, ["kernels"]);
+    const restored = readSnapshot(snapshot);
+    const { kernels: _none, ...settings } = restored.settings;
+    const layer = new BatchNorm(restored.channels, { ...settings, ...options });
+    layer.#set(restored);
+    return layer;
+  }
+
+  /**
+   * Takes over the state of a snapshot: γ, β, running averages, `batchesSeen`. Options stay.
+   *
+   * @throws StateError where it is no snapshot, or one of other channels or parameters. Nothing has
+   * changed then.
+   */
+  restore(snapshot: Snapshot | string): void {
+    const restored = readSnapshot(snapshot);
+    if (restored.channels !== this.#channels) {
+      throw new StateError(
+        `snapshot.channels: expected the layer's ${this.#channels}, got ${restored.channels}`,
+      );
+    }
+    for (const name of ["gamma", "beta"] as const) {
+      if ((restored[name] === null) !== (this[name] === null)) {
+        const [expected, got] = this[name] ? ["values", "null"] : ["null", "values"];
+        throw new StateError(
+          `snapshot.${name}: expected ${expected}, as the layer has it, got ${got}`,
+        );
+      }
+    }
+    this.#set(restored);
+  }
+
+  #set(state: Restored): void {
+    if (state.gamma) this.#gamma?.set(state.gamma);
+    if (state.beta) this.#beta?.set(state.beta);
+    this.#running.mean.set(state.runningMean);
+    this.#running.variance.set(state.runningVariance);
+    this.batchesSeen = state.batchesSeen;
+  }
+
+  /** Back to averages of 0 and 1, no mini-batch seen, no `lastBatch`. γ and β stay. */
+  reset(): void {
+    this.#running.mean.fill(0);
+    this.#running.variance.fill(1);
+    this.batchesSeen = 0;
+    this.#lastBatch = null;
+  }
+
+  /** Another layer with the same options, kernels and state; `lastBatch` is not taken along. */
+  clone(): BatchNorm {
+    const { kernels, ...settings } = this.#settings;
+    const copy = new BatchNorm(this.#channels, kernels ? { ...settings, kernels } : settings);
+    if (this.#gamma) copy.#gamma?.set(this.#gamma);
+    if (this.#beta) copy.#beta?.set(this.#beta);
+    copy.#running.mean.set(this.#running.mean);
+    copy.#running.variance.set(this.#running.variance);
+    copy.batchesSeen = this.batchesSeen;
+    return copy;
+  }
+}
+
+/** base^t for a whole t >= 0 by squaring: products alone, since Math.pow differs between engines. */
+function power(base: number, t: number): number {
+  let result = 1;
+  for (let factor = base, left = t; left > 0; left = Math.floor(left / 2), factor *= factor) {
+    if (left % 2 === 1) result *= factor;
+  }
+  return result;
+}

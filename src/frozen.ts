@@ -1,0 +1,167 @@
+// Test time only: the running averages and γ, β of a layer worked out to a scale and a shift per
+// channel (Ioffe & Szegedy 2015, algorithm 2, lines 8 to 12), once.
+
+import { describe, OptionError, StateError } from "./errors.js";
+import { inputOf, outputOf } from "./inputs.js";
+import { checkKernels, type Kernels, machineOf, sharedKernels } from "./kernels.js";
+import { checkLayout, LAYOUTS, type Layout, sizeOf } from "./layout.js";
+import { fromNumbers, type JsonNumber, toNumbers } from "./numbers.js";
+import { checkChannels, checkKeys } from "./options.js";
+import { type Affine, normalize } from "./run.js";
+import { TINY, tinyAffine } from "./tiny.js";
+
+/** Options of `infer`. */
+export interface InferOptions {
+  /** Sizes of the axes of `x`; may be left out for layouts that end in C. */
+  shape?: readonly number[];
+  /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
+  out?: Float32Array;
+}
+
+/** What `FrozenBatchNorm.toJSON` gives; numbers are exact. */
+export interface FrozenJSON {
+  readonly format: "batchnorm-wasm/frozen";
+  readonly version: 1;
+  readonly channels: number;
+  readonly layout: Layout;
+  /** y = (x - center)·scale + shift, per channel, float32. */
+  readonly center: readonly JsonNumber[];
+  readonly scale: readonly JsonNumber[];
+  readonly shift: readonly JsonNumber[];
+}
+
+const INFER_KEYS = ["shape", "out"];
+export const NO_OPTIONS: Readonly<Record<string, never>> = Object.freeze({});
+
+/**
+ * An immutable test-time copy of a layer: made by `bn.freeze()` or from JSON. Gives the same bits
+ * as `bn.infer` gave when it was made.
+ *
+ * @example
+ * const text = JSON.stringify(bn.freeze()); // train in Node …
+ * const frozen = FrozenBatchNorm.fromJSON(text); // … serve at the edge
+ * const y = frozen.infer(x); // x: one example [1, 64]
+ */
+export class FrozenBatchNorm {
+  readonly #channels: number;
+  readonly #layout: Layout;
+  readonly #affine: Affine;
+  #kernels: Kernels | undefined;
+
+  /** @internal Use `bn.freeze()` or `FrozenBatchNorm.fromJSON`. */
+  constructor(channels: number, layout: Layout, affine: Affine, kernels: Kernels | undefined) {
+    this.#channels = channels;
+    this.#layout = layout;
+    this.#affine = affine;
+    this.#kernels = kernels;
+  }
+
+  /** How many features are normalized. */
+  get channels(): number {
+    return this.#channels;
+  }
+
+  /** Order of the axes of the data. */
+  get layout(): Layout {
+    return this.#layout;
+  }
+
+  /** The kernels whose tensors `infer` takes without copying. */
+  get kernels(): Kernels {
+    return (this.#kernels ??= sharedKernels());
+  }
+
+  /**
+   * y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015, algorithm 2,
+   * line 11). Each example by itself: alone or in a batch, the same bits. NaN passes to its own
+   * outputs.
+   *
+   * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged.
+   * @returns `out`, or a fresh Float32Array, in the shape of x.
+   * @throws ShapeError if x, shape or out do not fit; OptionError for an unknown option; StateError
+   * for a tensor freed already. Nothing has been written then.
+   */
+  infer(x: Float32Array, options: InferOptions = NO_OPTIONS): Float32Array {
+    if (options !== NO_OPTIONS) checkKeys(options, INFER_KEYS);
+    const input = inputOf(this.#layout, this.#channels, x, options.shape);
+    const out = outputOf(options.out, input);
+    const machine = machineOf(this.kernels);
+    const { memory } = machine;
+    if (
+      sizeOf(input.view) <= TINY &&
+      memory.addressOf("x", x) < 0 &&
+      memory.addressOf("out", out) < 0
+    ) {
+      tinyAffine(out, x, input.view, this.#affine);
+    } else {
+      normalize(machine, out, x, input.view, this.#affine);
+    }
+    return out;
+  }
+
+  /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
+  toJSON(): FrozenJSON {
+    return {
+      format: "batchnorm-wasm/frozen",
+      version: 1,
+      channels: this.#channels,
+      layout: this.#layout,
+      center: toNumbers(this.#affine.hi),
+      scale: toNumbers(this.#affine.scale),
+      shift: toNumbers(this.#affine.shift),
+    };
+  }
+
+  /**
+   * The layer that `toJSON` wrote.
+   *
+   * @param json the object, or its JSON text.
+   * @throws StateError where it is not what `toJSON` writes; OptionError for an unknown option.
+   */
+  static fromJSON(
+    json: FrozenJSON | string,
+    options: { kernels?: Kernels } = NO_OPTIONS,
+  ): FrozenBatchNorm {
+    checkKeys(options, ["kernels"]);
+    const s = parse<FrozenJSON>("json", json, "batchnorm-wasm/frozen");
+    const kernels = options.kernels === undefined ? undefined : checkKernels(options.kernels);
+    const numbers = (name: "center" | "scale" | "shift"): Float32Array =>
+      new Float32Array(fromNumbers(name, s[name], s.channels));
+    try {
+      checkChannels(s.channels);
+      checkLayout(s.layout, LAYOUTS);
+    } catch (error) {
+      if (error instanceof OptionError) throw new StateError(error.message);
+      throw error;
+    }
+    const affine = { hi: numbers("center"), scale: numbers("scale"), shift: numbers("shift") };
+    return new FrozenBatchNorm(s.channels, s.layout, affine, kernels);
+  }
+}
+
+/** The object that `json` is or holds, if it is of the `format` and a version known here. */
+export function parse<T extends { format: string; version: number }>(
+  name: string,
+  json: unknown,
+  format: T["format"],
+): T {
+  let value = json;
+  if (typeof json === "string") {
+    try {
+      value = JSON.parse(json);
+    } catch {
+      throw new StateError(
+        `${name}: expected JSON of format "${format}", got text that is no JSON`,
+      );
+    }
+  }
+  if (typeof value !== "object" || value === null || (value as T).format !== format) {
+    throw new StateError(
+      `${name}: expected an object of format "${format}", got ${describe(value)}`,
+    );
+  }
+  if ((value as T).version !== 1) {
+    throw new StateError(`${name}: expected version 1, got ${describe((value as T).version)}`);
+  }
+  return value as T;
+}

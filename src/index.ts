@@ -1,0 +1,26 @@
+// The public surface of `batchnorm-wasm`, on one screen.
+
+export { Batch, type StatisticsKind } from "./batch.js";
+export {
+  type BackwardOptions,
+  BatchNorm,
+  type Gradients,
+  type TrainOptions,
+} from "./batch-norm.js";
+export {
+  BatchNormError,
+  MemoryError,
+  NonFiniteError,
+  OptionError,
+  ShapeError,
+  SingleValueError,
+  StateError,
+  UnsupportedError,
+} from "./errors.js";
+export type { FlaxOptions, KerasOptions, OnnxOptions, TorchOptions } from "./frameworks.js";
+export { FrozenBatchNorm, type FrozenJSON, type InferOptions } from "./frozen.js";
+export { Kernels, type KernelsOptions } from "./kernels.js";
+export type { Layout } from "./layout.js";
+export type { JsonNumber } from "./numbers.js";
+export type { BatchNormOptions, VarianceKind } from "./options.js";
+export type { Snapshot } from "./snapshot.js";

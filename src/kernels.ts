@@ -1,0 +1,286 @@
+// An instance of the binary with a memory of its own. The one file that uses the loader.
+
+import { instantiateSync } from "@assemblyscript/loader";
+import { float32 } from "./arrays.js";
+import { describe, OptionError, StateError } from "./errors.js";
+import { DEFAULT_BYTES, Memory } from "./memory.js";
+import { kernelsModule } from "./wasm/embedded.js";
+
+/** The kernels' signatures, in the order of assembly/index.ts; all are numbers. */
+export interface Exports extends Record<string, unknown> {
+  momentsRows(
+    base: number,
+    offset: number,
+    m2: number,
+    x: number,
+    count: number,
+    rows: number,
+    width: number,
+    stride: number,
+  ): void;
+  momentsPlanes(
+    base: number,
+    offset: number,
+    m2: number,
+    x: number,
+    count: number,
+    first: number,
+    planes: number,
+    channels: number,
+    inner: number,
+  ): void;
+  affineStrips(
+    y: number,
+    x: number,
+    hi: number,
+    scale: number,
+    shift: number,
+    rows: number,
+    width: number,
+    stride: number,
+  ): void;
+  affineSweep(
+    y: number,
+    x: number,
+    hi: number,
+    scale: number,
+    shift: number,
+    rows: number,
+    width: number,
+    stride: number,
+  ): void;
+  affinePlanes(
+    y: number,
+    x: number,
+    hi: number,
+    scale: number,
+    shift: number,
+    first: number,
+    planes: number,
+    channels: number,
+    inner: number,
+  ): void;
+  gradientSumsRows(
+    sumDy: number,
+    sumDyX: number,
+    dy: number,
+    x: number,
+    hi: number,
+    rows: number,
+    width: number,
+    stride: number,
+  ): void;
+  gradientSumsPlanes(
+    sumDy: number,
+    sumDyX: number,
+    dy: number,
+    x: number,
+    hi: number,
+    first: number,
+    planes: number,
+    channels: number,
+    inner: number,
+  ): void;
+  gradientStrips(
+    dx: number,
+    dy: number,
+    x: number,
+    hi: number,
+    a: number,
+    b: number,
+    c: number,
+    rows: number,
+    width: number,
+    stride: number,
+  ): void;
+  gradientSweep(
+    dx: number,
+    dy: number,
+    x: number,
+    hi: number,
+    a: number,
+    b: number,
+    c: number,
+    rows: number,
+    width: number,
+    stride: number,
+  ): void;
+  gradientPlanes(
+    dx: number,
+    dy: number,
+    x: number,
+    hi: number,
+    a: number,
+    b: number,
+    c: number,
+    first: number,
+    planes: number,
+    channels: number,
+    inner: number,
+  ): void;
+  mergeRepeats(
+    base: number,
+    offset: number,
+    m2: number,
+    count: number,
+    width: number,
+    repeats: number,
+  ): void;
+  mergeInner(
+    base: number,
+    offset: number,
+    m2: number,
+    count: number,
+    channels: number,
+    inner: number,
+  ): void;
+  sumRepeats(sum: number, width: number, repeats: number): void;
+  sumInner(sum: number, channels: number, inner: number): void;
+  spread(
+    columns: number,
+    parameter: number,
+    channels: number,
+    inner: number,
+    repeats: number,
+  ): void;
+  finishMoments(
+    mean: number,
+    variance: number,
+    base: number,
+    offset: number,
+    m2: number,
+    count: number,
+    n: number,
+  ): void;
+  firstNonFinite(mean: number, variance: number, from: number, n: number): number;
+  firstInvalidVariance(variance: number, n: number): number;
+  updateRunning(
+    runningMean: number,
+    runningVariance: number,
+    mean: number,
+    variance: number,
+    weight: number,
+    correction: number,
+    n: number,
+  ): void;
+  center(hi: number, mean: number, n: number): void;
+  scaleShift(
+    hi: number,
+    scale: number,
+    shift: number,
+    mean: number,
+    variance: number,
+    gamma: number,
+    beta: number,
+    epsilon: number,
+    n: number,
+  ): void;
+  gradientTerms(
+    a: number,
+    b: number,
+    c: number,
+    dgamma: number,
+    dbeta: number,
+    sumDy: number,
+    sumDyX: number,
+    mean: number,
+    variance: number,
+    gamma: number,
+    epsilon: number,
+    perValue: number,
+    n: number,
+  ): void;
+}
+
+/** What run.ts works with. */
+export interface Machine {
+  readonly run: Exports;
+  readonly memory: Memory;
+}
+
+/** The inside of a `Kernels`, for this package only. */
+export let machineOf: (kernels: Kernels) => Machine;
+
+/** Options of `new Kernels`. */
+export interface KernelsOptions {
+  /** Size of the memory in bytes, 1 MiB to 4 GiB, rounded up to 64 KiB. Default 16 MiB. */
+  memory?: number;
+}
+
+/**
+ * The compiled kernels with a memory of fixed size. It never grows, so no view of it is ever
+ * detached. Layers share one by default; give one of your own for tensors that need more room.
+ *
+ * @example
+ * const kernels = new Kernels({ memory: 64 << 20 });
+ * const bn = new BatchNorm(64, { kernels });
+ * const x = kernels.alloc(256 * 64); // lives in kernel memory: no copies
+ */
+export class Kernels {
+  readonly #machine: Machine;
+
+  static {
+    machineOf = (kernels) => kernels.#machine;
+  }
+
+  /**
+   * @throws OptionError for a memory below 1 MiB or above 4 GiB; MemoryError where the runtime does
+   * not give that much; UnsupportedError without WebAssembly SIMD or where compiling is forbidden.
+   */
+  constructor(options: KernelsOptions = {}) {
+    for (const name of Object.keys(options)) {
+      if (name !== "memory")
+        throw new OptionError(`${name}: expected the option memory, got ${describe(name)}`);
+    }
+    const module = kernelsModule();
+    const memory = new Memory(options.memory ?? DEFAULT_BYTES);
+    const { exports } = instantiateSync<Exports>(module, { env: { memory: memory.wasm } });
+    this.#machine = { run: exports, memory };
+  }
+
+  /**
+   * A tensor of `length` float32 values in kernel memory, 64-byte aligned, zeroed. Methods of
+   * layers on these kernels take it, and parts of it (`subarray`), without copying.
+   *
+   * @throws OptionError unless `length` is a whole number >= 0; MemoryError when there is no room.
+   */
+  alloc(length: number): Float32Array {
+    return this.#machine.memory.allocate(length);
+  }
+
+  /**
+   * Takes back a tensor that `alloc` returned. Using it afterwards is a `StateError`.
+   *
+   * @throws ShapeError for what is no Float32Array; StateError for a view of other memory, a part of
+   * a tensor, or a tensor freed already.
+   */
+  free(view: Float32Array): void {
+    const { memory } = this.#machine;
+    if (float32("view", view).buffer !== memory.wasm.buffer) {
+      throw new StateError(
+        "view: expected a tensor of these kernels, got an array of other memory",
+      );
+    }
+    memory.release(view);
+  }
+
+  /** Size of the memory in bytes. */
+  get memory(): number {
+    return this.#machine.memory.wasm.buffer.byteLength;
+  }
+}
+
+let shared: Kernels | undefined;
+
+/** The instance that layers use unless they are given one; made at first use, one per realm. */
+export const sharedKernels = (): Kernels => (shared ??= new Kernels());
+
+/** `value`, if it is a Kernels of this package. */
+export function checkKernels(value: unknown): Kernels {
+  try {
+    machineOf(value as Kernels);
+  } catch {
+    throw new OptionError(`kernels: expected a Kernels, got ${describe(value)}`);
+  }
+  return value as Kernels;
+}

@@ -1,0 +1,201 @@
+// The only file that touches memory.buffer: where everything lies in kernel memory, the tensors
+// that users allocate, and the copies in and out. The memory never grows, so views stay valid.
+//
+//   0 … parameter arrays of one tile of channels … two stream buffers … tensors … SLACK
+
+import { describe, MemoryError, OptionError, StateError } from "./errors.js";
+
+/** Columns that the parameter arrays hold: what is wider goes in tiles of channels. */
+export const MAX_COLUMNS = 1024;
+/** Float32 values in a stream buffer: one block of 64 rows of MAX_COLUMNS (moments.ts). */
+export const STREAM_FLOATS = 64 * MAX_COLUMNS;
+
+const PAGE = 65536;
+const MIN_BYTES = 1 << 20;
+const MAX_BYTES = 65536 * PAGE;
+/** 16 MiB: tensors for a layer of a usual size, and little beside the 128 MB of an edge worker. */
+export const DEFAULT_BYTES = 16 << 20;
+
+// Kernels read vectors, strips of 16 columns at most, past what they are given (lanes.ts).
+const SLACK = 64;
+// Loads that follow stores to the same address modulo 4096 wait for them: [1024, 1024] took 265 µs
+// with x and y so placed, 165 otherwise. So neighbours start at different multiples of 64.
+const STAGGER = 320;
+
+const CHANNEL_F32 = [
+  "base",
+  "gamma",
+  "beta",
+  "hi",
+  "scale",
+  "shift",
+  "slope",
+  "dgamma",
+  "dbeta",
+] as const;
+const COLUMN_F32 = ["columnHi", "columnScale", "columnShift", "columnSlope"] as const;
+const F64 = [
+  "offset",
+  "m2",
+  "mean",
+  "variance",
+  "runningMean",
+  "runningVariance",
+  "sumDy",
+  "sumDyX",
+] as const;
+
+type Float32Name = (typeof CHANNEL_F32)[number] | (typeof COLUMN_F32)[number];
+type Float64Name = (typeof F64)[number];
+
+/** A float32 or float64 array at a fixed place of kernel memory. */
+export interface Slot<A> {
+  readonly at: number;
+  readonly array: A;
+}
+
+export type Slots = Readonly<Record<Float32Name, Slot<Float32Array>>> &
+  Readonly<Record<Float64Name, Slot<Float64Array>>>;
+
+interface Block {
+  readonly start: number;
+  readonly end: number;
+  /** Where the tensor begins: behind the stagger. */
+  readonly at: number;
+  readonly bytes: number;
+}
+
+/** A WebAssembly memory of fixed size. */
+export class Memory {
+  readonly wasm: WebAssembly.Memory;
+  readonly slots: Slots;
+  /** Two buffers through which ordinary arrays are streamed. */
+  readonly streams: readonly [Slot<Float32Array>, Slot<Float32Array>];
+  readonly #tensors: number;
+  readonly #end: number;
+  /** Live tensors in ascending order. */
+  readonly #live: Block[] = [];
+  #turn = 0;
+
+  constructor(bytes: number) {
+    const pages = checkBytes(bytes) / PAGE;
+    try {
+      this.wasm = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    } catch {
+      throw new MemoryError(
+        `memory: expected a size that this runtime can give, got ${bytes} bytes`,
+      );
+    }
+    const { buffer } = this.wasm;
+    let next = STAGGER;
+    const place = (size: number): number => {
+      const at = next;
+      next = alignUp(at + size + SLACK, 64) + STAGGER;
+      return at;
+    };
+    const slots: Record<string, Slot<Float32Array> | Slot<Float64Array>> = {};
+    for (const name of [...CHANNEL_F32, ...COLUMN_F32]) {
+      const at = place(MAX_COLUMNS * 4);
+      slots[name] = { at, array: new Float32Array(buffer, at, MAX_COLUMNS) };
+    }
+    for (const name of F64) {
+      const at = place(MAX_COLUMNS * 8 + SLACK);
+      slots[name] = { at, array: new Float64Array(buffer, at, MAX_COLUMNS) };
+    }
+    this.slots = slots as unknown as Slots;
+    const stream = (): Slot<Float32Array> => {
+      const at = place(STREAM_FLOATS * 4);
+      return { at, array: new Float32Array(buffer, at, STREAM_FLOATS) };
+    };
+    this.streams = [stream(), stream()];
+    this.#tensors = alignUp(next, 64);
+    this.#end = buffer.byteLength - SLACK;
+  }
+
+  /** A tensor of `length` values, zeroed. First fit. */
+  allocate(length: number): Float32Array {
+    if (!Number.isSafeInteger(length) || length < 0) {
+      throw new OptionError(
+        `length: expected a whole number of values >= 0, got ${describe(length)}`,
+      );
+    }
+    const bytes = length * 4;
+    // What fills pages on its own is staggered against its neighbours.
+    const lead = bytes >= 16384 ? (this.#turn = (this.#turn + STAGGER) % 4096) : 0;
+    const size = alignUp(lead + Math.max(bytes, 1), 64);
+    let start = this.#tensors;
+    let index = 0;
+    for (; index < this.#live.length; index++) {
+      const block = this.#live[index]!;
+      if (block.start - start >= size) break;
+      start = block.end;
+    }
+    if (start + size > this.#end) {
+      throw new MemoryError(
+        `length: expected to fit into ${this.wasm.buffer.byteLength} bytes of kernel memory, ` +
+          `of which ${this.free} are free, got ${length} values of 4 bytes; ` +
+          "give the layer a larger one: new Kernels({ memory: bytes })",
+      );
+    }
+    this.#live.splice(index, 0, { start, end: start + size, at: start + lead, bytes });
+    return new Float32Array(this.wasm.buffer, start + lead, length).fill(0);
+  }
+
+  /** Gives a tensor back. */
+  release(view: Float32Array): void {
+    const index = this.#before(view.byteOffset);
+    const block = this.#live[index];
+    if (block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
+      throw new StateError(
+        "view: expected a tensor as alloc returned it, got one that is freed already or a part of one",
+      );
+    }
+    this.#live.splice(index, 1);
+  }
+
+  /** Bytes that tensors do not use. */
+  get free(): number {
+    return this.#live.reduce(
+      (sum, block) => sum - (block.end - block.start),
+      this.#end - this.#tensors,
+    );
+  }
+
+  /** Index of the last tensor that begins at or before an address, -1 if there is none. */
+  #before(address: number): number {
+    let low = 0;
+    let high = this.#live.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#live[middle]!.at <= address) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  }
+
+  /** The address of `array` if it lies in a tensor of this memory, -1 if it is an ordinary array. */
+  addressOf(name: string, array: Float32Array): number {
+    if (array.buffer !== this.wasm.buffer) return -1;
+    const from = array.byteOffset;
+    const block = this.#live[this.#before(from)];
+    if (block && from + array.byteLength <= block.at + block.bytes) return from;
+    throw new StateError(
+      `${name}: expected a tensor of kernel memory in use, got one that is freed already`,
+    );
+  }
+}
+
+const alignUp = (n: number, step: number): number => Math.ceil(n / step) * step;
+
+function checkBytes(bytes: unknown): number {
+  if (
+    !Number.isSafeInteger(bytes) ||
+    (bytes as number) < MIN_BYTES ||
+    (bytes as number) > MAX_BYTES
+  ) {
+    throw new OptionError(
+      `memory: expected ${MIN_BYTES} to ${MAX_BYTES} bytes, got ${describe(bytes)}`,
+    );
+  }
+  return alignUp(bytes as number, PAGE);
+}

@@ -1,0 +1,75 @@
+// A layer as JSON, exact to the bit: options and state.
+
+import { OptionError, StateError } from "./errors.js";
+import { parse } from "./frozen.js";
+import type { Layout } from "./layout.js";
+import { fromNumbers, type JsonNumber } from "./numbers.js";
+import { checkChannels, type Settings, settingsOf, type VarianceKind } from "./options.js";
+
+/** What `bn.snapshot()` gives: options and state of a layer, JSON-able. */
+export interface Snapshot {
+  readonly format: "batchnorm-wasm/layer";
+  readonly version: 1;
+  readonly channels: number;
+  readonly layout: Layout;
+  readonly epsilon: number;
+  readonly decay: number | "cumulative";
+  readonly debias: boolean;
+  readonly runningVarianceOf: VarianceKind;
+  /** Float32 values, `null` where the parameter is left out. */
+  readonly gamma: readonly JsonNumber[] | null;
+  readonly beta: readonly JsonNumber[] | null;
+  /** Float64 values. */
+  readonly runningMean: readonly JsonNumber[];
+  readonly runningVariance: readonly JsonNumber[];
+  readonly batchesSeen: number;
+}
+
+/** A snapshot, checked. */
+export interface Restored {
+  readonly channels: number;
+  readonly settings: Settings;
+  readonly gamma: number[] | null;
+  readonly beta: number[] | null;
+  readonly runningMean: number[];
+  readonly runningVariance: number[];
+  readonly batchesSeen: number;
+}
+
+/** Reads a snapshot, the object or its JSON text. Throws StateError where it is none. */
+export function readSnapshot(json: unknown): Restored {
+  const s = parse<Snapshot>("snapshot", json, "batchnorm-wasm/layer");
+  const values = (name: "gamma" | "beta"): number[] | null =>
+    s[name] === null ? null : fromNumbers(`snapshot.${name}`, s[name], s.channels);
+  try {
+    const { layout, epsilon, decay, debias, runningVarianceOf } = s;
+    return {
+      channels: checkChannels(s.channels),
+      settings: settingsOf({
+        layout,
+        epsilon,
+        decay,
+        debias,
+        runningVarianceOf,
+        gamma: s.gamma !== null,
+        beta: s.beta !== null,
+      }),
+      gamma: values("gamma"),
+      beta: values("beta"),
+      runningMean: fromNumbers("snapshot.runningMean", s.runningMean, s.channels),
+      runningVariance: fromNumbers("snapshot.runningVariance", s.runningVariance, s.channels),
+      batchesSeen: checkSeen("snapshot.batchesSeen", s.batchesSeen),
+    };
+  } catch (error) {
+    if (error instanceof OptionError) throw new StateError(`snapshot.${error.message}`);
+    throw error;
+  }
+}
+
+/** A count of mini-batches, as users may write it. */
+export function checkSeen(name: string, value: unknown): number {
+  if (!Number.isSafeInteger(value) || (value as number) < 0) {
+    throw new StateError(`${name}: expected a whole number >= 0, got ${String(value)}`);
+  }
+  return value as number;
+}

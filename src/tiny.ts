@@ -1,0 +1,57 @@
+// Test time for a few hundred values of an ordinary array, where copies and calls into the kernels
+// would cost more than the arithmetic. Math.fround after each operation gives the kernels' bits.
+
+import type { View } from "./layout.js";
+import type { Affine, Terms } from "./run.js";
+
+/** Up to this many values (bench/tiny.ts), JavaScript is the faster way. */
+export const TINY = 256;
+
+const { fround, sqrt } = Math;
+
+/** out = (x - hi)·scale + shift; out may be x. */
+export function tinyAffine(
+  out: Float32Array,
+  x: Float32Array,
+  { outer, channels, inner }: View,
+  { hi, scale, shift }: Affine,
+): void {
+  if (inner === 1) {
+    for (let n = 0, i = 0; n < outer; n++) {
+      for (let c = 0; c < channels; c++, i++) {
+        out[i] = fround(fround(x[i]! - hi[c]!) * scale[c]!) + shift[c]!;
+      }
+    }
+    return;
+  }
+  for (let n = 0, i = 0; n < outer; n++) {
+    for (let c = 0; c < channels; c++) {
+      const h = hi[c]!;
+      const a = scale[c]!;
+      const b = shift[c]!;
+      for (let k = 0; k < inner; k++, i++) out[i] = fround(fround(x[i]! - h) * a) + b;
+    }
+  }
+}
+
+/** `scaleShift` of channel.ts, then `tinyAffine`: works the terms out where they are used. */
+export function tinyNormalize(
+  out: Float32Array,
+  x: Float32Array,
+  { outer, channels, inner }: View,
+  { mean, variance, gamma, beta, epsilon }: Terms,
+): void {
+  const pitch = channels * inner;
+  for (let c = 0; c < channels; c++) {
+    const square = variance[c]! + epsilon;
+    const inverse = square === 0 ? 0 : 1 / sqrt(square);
+    const s = gamma === null ? inverse : inverse * gamma[c]!;
+    const h = fround(mean[c]!);
+    const a = fround(s);
+    const b = fround((beta === null ? 0 : beta[c]!) - (mean[c]! - h) * s);
+    for (let n = 0; n < outer; n++) {
+      const from = n * pitch + c * inner;
+      for (let i = from; i < from + inner; i++) out[i] = fround(fround(x[i]! - h) * a) + b;
+    }
+  }
+}

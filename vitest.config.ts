@@ -1,0 +1,14 @@
+import { fileURLToPath } from "node:url";
+import { defineConfig } from "vitest/config";
+
+const source = (path: string) => fileURLToPath(new URL(`./src/${path}`, import.meta.url));
+
+export default defineConfig({
+  resolve: {
+    alias: [
+      { find: /^batchnorm-wasm$/, replacement: source("index.ts") },
+      { find: /^batchnorm-wasm\/tfjs$/, replacement: source("tfjs.ts") },
+    ],
+  },
+  test: { include: ["tests/**/*.test.ts"], testTimeout: 60_000 },
+});

@@ -3,11 +3,7 @@
 //
 // Arrays are read and written in pairs or fours: they have room for 16 more than `n`.
 
-/** Float64 pair at `p` from two float32. */
-// @ts-ignore: decorator
-@inline function widen(p: usize): v128 {
-  return f64x2.promote_low_f32x4(v128.load64_zero(p));
-}
+import { widen } from "./lanes";
 
 /** Stores a float64 pair as two float32. */
 // @ts-ignore: decorator

@@ -7,7 +7,7 @@
 // Sums are taken about hi = float32(mean), which channel.ts corrects, in blocks as in moments.ts.
 
 import { firstLanes, high, low, storeFirst, sum2 } from "./lanes";
-import { BLOCK_PLANE, BLOCK_ROWS } from "./moments";
+import { BLOCK_PLANE, BLOCK_ROWS, touch } from "./moments";
 
 // @ts-ignore: decorator
 @inline function accumulate(sum: usize, v: v128): void {
@@ -18,10 +18,14 @@ import { BLOCK_PLANE, BLOCK_ROWS } from "./moments";
 /** Adds to the float64 sums of each column; shape, blocks and padding as in `momentsRows`. */
 export function gradientSumsRows(
   sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize,
-  rows: u32, width: u32, stride: usize,
+  rows: u32, width: u32, stride: usize, cold: bool,
 ): void {
   while (rows) {
     const n = min(rows, BLOCK_ROWS);
+    if (cold) {
+      touch(dy, <usize>n * stride);
+      touch(x, <usize>n * stride);
+    }
     const zero = f32x4.splat(0);
     let column: usize = 0;
     for (let c: u32 = 0; c < width; c += 16) {

@@ -75,9 +75,10 @@ function decayOf(momentum: unknown, fallback: number): number {
 export function torchOptions(options: TorchOptions): BatchNormOptions {
   checkKeys(options, ["eps", "momentum", "affine", "layout", "kernels"]);
   const { momentum, layout = "NC" } = options;
-  if (momentum === 0) {
+  // So small a momentum that 1 - momentum is 1 moves nothing either.
+  if (typeof momentum === "number" && momentum >= 0 && 1 - momentum === 1) {
     throw new OptionError(
-      `momentum: expected 0 < momentum <= 1 or null, got 0, under which ${STILL}`,
+      `momentum: expected 0 < momentum <= 1 or null, got ${momentum}, under which ${STILL}`,
     );
   }
   const affine = flag("affine", options.affine, true);
@@ -99,8 +100,9 @@ export function torchOptions(options: TorchOptions): BatchNormOptions {
 /** https://keras.io/api/layers/normalization_layers/batch_normalization/ */
 export function kerasOptions(options: KerasOptions): BatchNormOptions {
   checkKeys(options, ["epsilon", "momentum", "scale", "center", "layout", "kernels"]);
+  const { layout = "NC" } = options;
   return {
-    layout: checkLayout(options.layout ?? "NC", LAYOUTS),
+    layout: checkLayout(layout, LAYOUTS),
     epsilon: epsilonOf("epsilon", options.epsilon, 1e-3),
     decay: decayOf(options.momentum, 0.99),
     runningVarianceOf: "population",
@@ -113,8 +115,9 @@ export function kerasOptions(options: KerasOptions): BatchNormOptions {
 /** https://onnx.ai/onnx/operators/onnx__BatchNormalization.html, version 15 */
 export function onnxOptions(options: OnnxOptions): BatchNormOptions {
   checkKeys(options, ["epsilon", "momentum", "layout", "kernels"]);
+  const { layout = "NC" } = options;
   return {
-    layout: checkLayout(options.layout ?? "NC", CHANNELS_FIRST),
+    layout: checkLayout(layout, CHANNELS_FIRST),
     epsilon: epsilonOf("epsilon", options.epsilon, 1e-5),
     decay: decayOf(options.momentum, 0.9),
     runningVarianceOf: "population",
@@ -125,8 +128,9 @@ export function onnxOptions(options: OnnxOptions): BatchNormOptions {
 /** https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html#flax.linen.BatchNorm */
 export function flaxOptions(options: FlaxOptions): BatchNormOptions {
   checkKeys(options, ["epsilon", "momentum", "useScale", "useBias", "layout", "kernels"]);
+  const { layout = "NC" } = options;
   return {
-    layout: checkLayout(options.layout ?? "NC", LAYOUTS),
+    layout: checkLayout(layout, LAYOUTS),
     epsilon: epsilonOf("epsilon", options.epsilon, 1e-5),
     decay: decayOf(options.momentum, 0.99),
     runningVarianceOf: "population",

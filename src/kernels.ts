@@ -17,6 +17,7 @@ export interface Exports extends Record<string, unknown> {
     rows: number,
     width: number,
     stride: number,
+    cold: number,
   ): void;
   momentsPlanes(
     base: number,
@@ -69,6 +70,7 @@ export interface Exports extends Record<string, unknown> {
     rows: number,
     width: number,
     stride: number,
+    cold: number,
   ): void;
   gradientSumsPlanes(
     sumDy: number,

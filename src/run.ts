@@ -41,6 +41,8 @@ const BLOCK_ROWS = 64;
 const PART = 16384;
 /** Up to here (values read) column strips win, from L2; beyond it, one ascending sweep. */
 const STRIPS = 65536;
+/** From here (values read) a reduction in kernel memory touches its rows first: L2 has lost them. */
+const COLD = 262144;
 
 interface Walk {
   readonly rows: boolean;
@@ -294,6 +296,7 @@ export function moments({ run, memory }: Machine, x: Float32Array, view: View): 
   const walk = walkOf(view);
   const operands: Operands = { out: null, a: operand(memory, "x", x, memory.streams[0]), b: null };
   const result = { mean: new Float64Array(channels), variance: new Float64Array(channels) };
+  const cold = Number(operands.a.address >= 0 && sizeOf(view) >= COLD);
   const bad: number[] = [];
   eachTile(channels, walk.tile, (first, n) => {
     if (walk.rows) {
@@ -302,7 +305,7 @@ export function moments({ run, memory }: Machine, x: Float32Array, view: View): 
           run.mergeRepeats(base.at, offset.at, m2.at, rows, n * inner, walk.repeats);
       };
       walkRows(operands, view, walk, first, n, merge, (_out, a, _b, count, rows, width, stride) =>
-        run.momentsRows(base.at, offset.at, m2.at, a, count, rows, width, stride),
+        run.momentsRows(base.at, offset.at, m2.at, a, count, rows, width, stride, cold),
       );
       if (inner > 1) run.mergeInner(base.at, offset.at, m2.at, view.outer, n, inner);
     } else {
@@ -478,6 +481,7 @@ function gradientSums(
     );
     return;
   }
+  const cold = Number(x.address >= 0 && dy.address >= 0 && sizeOf(view) >= COLD / 2);
   let h = hi.at;
   if (walk.repeats * inner > 1) run.spread((h = columnHi.at), hi.at, n, inner, walk.repeats);
   const merge = (): void => {
@@ -486,7 +490,7 @@ function gradientSums(
     run.sumRepeats(sumDyX.at, n * inner, walk.repeats);
   };
   walkRows(operands, view, walk, first, n, merge, (_out, g, p, _count, rows, width, stride) =>
-    run.gradientSumsRows(sumDy.at, sumDyX.at, g, p, h, rows, width, stride),
+    run.gradientSumsRows(sumDy.at, sumDyX.at, g, p, h, rows, width, stride, cold),
   );
   if (inner > 1) {
     run.sumInner(sumDy.at, n, inner);

@@ -1,0 +1,95 @@
+// Reader of the golden files in tests/golden (its README says what is in them). Arrays arrive as
+// "f32:" or "f64:" and the base64 of their little-endian bytes, so that no bit is lost.
+
+import { readFileSync } from "node:fs";
+
+export type ChannelsFirst = "NC" | "NCL" | "NCHW" | "NCDHW";
+
+export interface Results {
+  y: Float64Array;
+  dx: Float64Array;
+  /** `null` where the module is not affine. */
+  dgamma: Float64Array | null;
+  dbeta: Float64Array | null;
+}
+
+export interface Running {
+  runningMean: Float64Array;
+  runningVariance: Float64Array;
+}
+
+/** One forward and backward pass, by PyTorch's float32 module and by its float64 module. */
+export interface Pass<Extra = unknown> {
+  shape: number[];
+  x: Float32Array;
+  dy: Float32Array;
+  gamma: Float32Array | null;
+  beta: Float32Array | null;
+  float32: Results & Extra;
+  float64: Results & Extra;
+}
+
+/** A training step: what `num_batches_tracked` and the running averages are after it, too. */
+export type TorchStep = Pass<Running> & { batchesTracked: number };
+
+export interface TorchCase {
+  name: string;
+  layout: ChannelsFirst;
+  channels: number;
+  /** As given to the PyTorch module; what is left out has PyTorch's default. */
+  options: { eps?: number; momentum?: number | null; affine?: boolean };
+  steps: TorchStep[];
+  eval: Pass;
+}
+
+export interface OnnxCase {
+  name: string;
+  attributes: { epsilon?: number; momentum?: number; training_mode?: number };
+  shape: number[];
+  x: Float32Array;
+  scale: Float32Array;
+  bias: Float32Array;
+  inputMean: Float32Array;
+  inputVariance: Float32Array;
+  /** The outputs after y are there in training mode only. */
+  expected: { y: Float64Array; outputMean?: Float64Array; outputVariance?: Float64Array };
+}
+
+/** The trajectories of PyTorch's BatchNorm1d, BatchNorm2d and BatchNorm3d. */
+export function torchCases(): TorchCase[] {
+  return ["batchnorm1d", "batchnorm2d", "batchnorm3d"].flatMap((name) => read(name) as TorchCase[]);
+}
+
+/** The ONNX package's own node tests of BatchNormalization. */
+export function onnxCases(): OnnxCase[] {
+  return read("onnx") as OnnxCase[];
+}
+
+function read(name: string): unknown[] {
+  const file = new URL(`../golden/${name}.json`, import.meta.url);
+  const { cases } = JSON.parse(readFileSync(file, "utf8"), revive) as { cases: unknown[] };
+  return cases;
+}
+
+/** Inputs become Float32Array; results become Float64Array, whatever precision they were made in. */
+function revive(key: string, value: unknown): unknown {
+  if (typeof value === "string" && /^f(32|64):/.test(value)) return decode(value);
+  if (RESULT_GROUPS.has(key)) return widen(value as Record<string, unknown>);
+  const isPass = value !== null && typeof value === "object" && "dy" in value;
+  return isPass ? { gamma: null, beta: null, ...value } : value;
+}
+
+const RESULT_GROUPS = new Set(["float32", "float64", "expected"]);
+
+function widen(group: Record<string, unknown>): Record<string, unknown> {
+  const wide = ([key, value]: [string, unknown]) => [
+    key,
+    value instanceof Float32Array ? Float64Array.from(value) : value,
+  ];
+  return Object.fromEntries(Object.entries(group).map(wide));
+}
+
+function decode(text: string): Float32Array | Float64Array {
+  const bytes = Uint8Array.from(atob(text.slice(4)), (char) => char.charCodeAt(0));
+  return text.startsWith("f32:") ? new Float32Array(bytes.buffer) : new Float64Array(bytes.buffer);
+}

@@ -65,13 +65,6 @@ export function affineSweep(
   const lanes = width & 3;
   for (let i: u32 = 0; i < rows; i++) {
     let c: usize = 0;
-    for (; c + 64 <= vectors; c += 64) {
-      const p = x + c, q = y + c, h = hi + c, a = scale + c, b = shift + c;
-      v128.store(q, affine(v128.load(p), v128.load(h), v128.load(a), v128.load(b)));
-      v128.store(q, affine(v128.load(p, 16), v128.load(h, 16), v128.load(a, 16), v128.load(b, 16)), 16);
-      v128.store(q, affine(v128.load(p, 32), v128.load(h, 32), v128.load(a, 32), v128.load(b, 32)), 32);
-      v128.store(q, affine(v128.load(p, 48), v128.load(h, 48), v128.load(a, 48), v128.load(b, 48)), 48);
-    }
     for (; c < vectors; c += 16) {
       v128.store(y + c, affine(v128.load(x + c), v128.load(hi + c), v128.load(scale + c), v128.load(shift + c)));
     }

@@ -127,15 +127,6 @@ export function firstNonFinite(mean: usize, variance: usize, from: u32, n: u32):
   return n;
 }
 
-/** The first channel whose variance is negative or not finite; n if there is none. */
-export function firstInvalidVariance(variance: usize, n: u32): u32 {
-  for (let c: usize = 0; c < n; c++) {
-    const v = load<f64>(variance + (c << 3));
-    if (!(v >= 0 && v < Infinity)) return <u32>c;
-  }
-  return n;
-}
-
 /** running += weight·(batch - running), where the batch's variance counts `correction` times. */
 export function updateRunning(
   runningMean: usize, runningVariance: usize, mean: usize, variance: usize,
@@ -162,12 +153,13 @@ export function center(hi: usize, mean: usize, n: u32): void {
 
 /**
  * y = (x - hi)·scale + shift normalizes with mean and variance: scale = γ/√(σ²+ε) and
- * shift = β - (mean - hi)·scale. gamma or beta left out: 0.
+ * shift = β - (mean - hi)·scale. gamma or beta left out: 0. Returns the first channel whose variance
+ * is negative or not finite, n if there is none.
  */
 export function scaleShift(
   hi: usize, scale: usize, shift: usize,
   mean: usize, variance: usize, gamma: usize, beta: usize, epsilon: f64, n: u32,
-): void {
+): u32 {
   const e = f64x2.splat(epsilon);
   for (let c: usize = 0; c < n; c += 2) {
     const m = v128.load(mean + (c << 3));
@@ -180,6 +172,11 @@ export function scaleShift(
     narrow(scale + (c << 2), s);
     narrow(shift + (c << 2), f64x2.sub(b, rest));
   }
+  for (let c: usize = 0; c < n; c++) {
+    const v = load<f64>(variance + (c << 3));
+    if (!(v >= 0 && v < Infinity)) return <u32>c;
+  }
+  return n;
 }
 
 /**

@@ -10,16 +10,30 @@ import { firstLanes, high, low, storeFirst, sum2 } from "./lanes";
 import { BLOCK_PLANE, BLOCK_ROWS, touch } from "./moments";
 
 // @ts-ignore: decorator
-@inline function accumulate(sum: usize, v: v128): void {
+@inline
+function accumulate2(sum: usize, v: v128): void {
   v128.store(sum, f64x2.add(v128.load(sum), low(v)));
   v128.store(sum, f64x2.add(v128.load(sum, 16), high(v)), 16);
 }
 
-/** Adds to the float64 sums of each column; shape, blocks and padding as in `momentsRows`. */
+// A call, not inlined: smaller, and once in 64 rows.
+function accumulate(sum: usize, a: v128, b: v128, c: v128, d: v128): void {
+  accumulate2(sum, a);
+  accumulate2(sum + 32, b);
+  accumulate2(sum + 64, c);
+  accumulate2(sum + 96, d);
+}
+
+/** Adds to the float64 sums of each column; count, blocks and padding as in `momentsRows`. */
 export function gradientSumsRows(
-  sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize,
+  sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize, count: f64,
   rows: u32, width: u32, stride: usize, cold: bool,
 ): void {
+  if (count == 0) {
+    const padded = <usize>((width + 15) & ~15);
+    memory.fill(sumDy, 0, padded << 3);
+    memory.fill(sumDyX, 0, padded << 3);
+  }
   while (rows) {
     const n = min(rows, BLOCK_ROWS);
     if (cold) {
@@ -62,15 +76,8 @@ export function gradientSumsRows(
         P3 = f32x4.add(P3, p3);
         left -= group;
       }
-      const s = sumDy + (column << 1), t = sumDyX + (column << 1);
-      accumulate(s, S0);
-      accumulate(s + 32, S1);
-      accumulate(s + 64, S2);
-      accumulate(s + 96, S3);
-      accumulate(t, P0);
-      accumulate(t + 32, P1);
-      accumulate(t + 64, P2);
-      accumulate(t + 96, P3);
+      accumulate(sumDy + (column << 1), S0, S1, S2, S3);
+      accumulate(sumDyX + (column << 1), P0, P1, P2, P3);
       column += 64;
     }
     rows -= n;
@@ -79,9 +86,9 @@ export function gradientSumsRows(
   }
 }
 
-/** Adds to the float64 sums of each channel; planes and blocks as in `momentsPlanes`. */
+/** Adds to the float64 sums of each channel; count, planes and blocks as in `momentsPlanes`. */
 export function gradientSumsPlanes(
-  sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize,
+  sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize, count: f64,
   first: u32, planes: u32, channels: u32, inner: u32,
 ): void {
   const zero = f32x4.splat(0);
@@ -89,6 +96,10 @@ export function gradientSumsPlanes(
   for (let plane: u32 = 0; plane < planes; plane++) {
     const h = v128.load32_splat(hi + (c << 2));
     const s = sumDy + (c << 3), p = sumDyX + (c << 3);
+    if (count == 0) {
+      store<f64>(s, 0);
+      store<f64>(p, 0);
+    }
     let left = inner;
     while (left) {
       const n = min(left, BLOCK_PLANE);
@@ -143,7 +154,10 @@ export function gradientSumsPlanes(
       store<f64>(p, load<f64>(p) + sum2(P));
       left -= n;
     }
-    if (++c == channels) c = 0;
+    if (++c == channels) {
+      c = 0;
+      count += <f64>inner;
+    }
   }
 }
 
@@ -200,10 +214,6 @@ export function gradientSweep(
   const lanes = width & 3;
   for (let i: u32 = 0; i < rows; i++) {
     let k: usize = 0;
-    for (; k + 32 <= vectors; k += 32) {
-      v128.store(dx + k, gradient(v128.load(dy + k), v128.load(x + k), v128.load(hi + k), v128.load(a + k), v128.load(b + k), v128.load(c + k)));
-      v128.store(dx + k, gradient(v128.load(dy + k, 16), v128.load(x + k, 16), v128.load(hi + k, 16), v128.load(a + k, 16), v128.load(b + k, 16), v128.load(c + k, 16)), 16);
-    }
     for (; k < vectors; k += 16) {
       v128.store(dx + k, gradient(v128.load(dy + k), v128.load(x + k), v128.load(hi + k), v128.load(a + k), v128.load(b + k), v128.load(c + k)));
     }

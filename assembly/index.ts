@@ -5,6 +5,6 @@ export { affineStrips, affineSweep, affinePlanes } from "./affine";
 export { gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
 export {
   mergeRepeats, mergeInner, sumRepeats, sumInner, spread,
-  finishMoments, firstNonFinite, firstInvalidVariance, updateRunning,
+  finishMoments, firstNonFinite, updateRunning,
   center, scaleShift, gradientTerms,
 } from "./channel";

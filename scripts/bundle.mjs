@@ -6,10 +6,10 @@ import { build } from "esbuild";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 
-const base64 = readFileSync("build/kernels.wasm").toString("base64");
+const text = readFileSync("build/kernels.wasm").toString("hex");
 writeFileSync(
   "src/wasm/kernels.ts",
-  `// Made by scripts/bundle.mjs from assembly/: the binary as base64.\nexport const KERNELS =\n  "${base64}";\n`,
+  `// Made by scripts/bundle.mjs from assembly/: the binary in hexadecimal.\nexport const KERNELS =\n  "${text}";\n`,
 );
 
 rmSync("dist", { recursive: true, force: true });
@@ -21,8 +21,7 @@ await build({
   format: "esm",
   target: "es2022",
   platform: "neutral",
-  conditions: ["import"],
-  external: ["@tensorflow/*"],
+  external: ["@assemblyscript/loader", "@tensorflow/*"],
   sourcemap: true,
   chunkNames: "shared-[hash]",
 });

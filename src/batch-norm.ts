@@ -19,7 +19,7 @@ import {
 } from "./frameworks.js";
 import { FrozenBatchNorm, type InferOptions, NO_OPTIONS } from "./frozen.js";
 import { inputOf, outputOf } from "./inputs.js";
-import { type Kernels, type Machine, machineOf, sharedKernels } from "./kernels.js";
+import { type Kernels, machineOf, sharedKernels } from "./kernels.js";
 import { countOf, type Layout, sizeOf } from "./layout.js";
 import { toNumbers } from "./numbers.js";
 import {
@@ -34,7 +34,7 @@ import {
 } from "./options.js";
 import * as run from "./run.js";
 import { checkSeen, type Restored, readSnapshot, type Snapshot } from "./snapshot.js";
-import { TINY, tinyNormalize } from "./tiny.js";
+import { isTiny, tinyNormalize } from "./tiny.js";
 
 /** Options of `train`. */
 export interface TrainOptions {
@@ -212,15 +212,24 @@ export class BatchNorm {
     const input = inputOf(this.layout, this.#channels, x, options.shape);
     const out = outputOf(options.out, input);
     const machine = machineOf(this.kernels);
-    // Before anything is written: a freed tensor must not be found half way.
-    machine.memory.addressOf("x", x);
-    machine.memory.addressOf("out", out);
     const { view } = input;
-    const used =
-      statistics === "batch"
-        ? this.#fromBatch(machine, x, countOf(view), view, update)
-        : this.#fromRunning(machine);
-    run.normalize(machine, out, x, view, this.#terms(used));
+    let used: run.Statistics;
+    if (statistics === "batch") {
+      const count = checkCount(countOf(view));
+      const seen = checkSeen("batchesSeen", this.batchesSeen) + 1;
+      const moved = update
+        ? {
+            ...this.#running,
+            weight: this.#weight(seen),
+            correction: this.runningVarianceOf === "sample" ? count / (count - 1) : 1,
+          }
+        : null;
+      used = run.train(machine, out, x, view, this.#parameters(), moved);
+      if (update) this.batchesSeen = seen;
+    } else {
+      used = { mean: this.#running.mean.slice(), variance: this.#running.variance.slice() };
+      run.normalize(machine, out, x, view, this.#terms(used));
+    }
     this.#lastBatch = new Batch(
       { owner: this, view },
       isSame(out, x) ? null : x,
@@ -232,44 +241,15 @@ export class BatchNorm {
     return out;
   }
 
-  #fromBatch(
-    machine: Machine,
-    x: Float32Array,
-    count: number,
-    view: Parameters<typeof run.moments>[2],
-    update: boolean,
-  ): run.Statistics {
-    if (count === 0) {
-      throw new ShapeError(
-        "x: expected at least two values per channel, got a batch of zero examples",
-      );
-    }
-    if (count === 1) {
-      throw new SingleValueError(
-        "x: expected at least two values per channel, got one, whose variance says nothing; " +
-          'at test time use infer, and to train on one example, { statistics: "running" }',
-      );
-    }
-    const seen = checkSeen("batchesSeen", this.batchesSeen) + 1;
-    const batch = run.moments(machine, x, view);
-    if (update) {
-      const correction = this.runningVarianceOf === "sample" ? count / (count - 1) : 1;
-      run.updateRunning(machine, this.#running, batch, this.#weight(seen), correction);
-      this.batchesSeen = seen;
-    }
-    return batch;
-  }
-
-  #fromRunning(machine: Machine): run.Statistics {
-    run.checkVariance(machine, this.#running.variance);
-    return { mean: this.#running.mean.slice(), variance: this.#running.variance.slice() };
-  }
-
   /** Weight of the batch that is the t-th to enter the running averages. */
   #weight(t: number): number {
     const { decay, debias } = this.#settings;
     if (decay === "cumulative") return 1 / t;
     return debias ? (1 - decay) / (1 - power(decay, t)) : 1 - decay;
+  }
+
+  #parameters(): Omit<run.Terms, "mean" | "variance"> {
+    return { gamma: this.#gamma, beta: this.#beta, epsilon: this.epsilon };
   }
 
   #terms({ mean, variance }: run.Statistics): run.Terms {
@@ -310,12 +290,9 @@ export class BatchNorm {
     }
     const x = float32Of("x", given, size);
     float32Of("dy", dy, size);
-    const machine = machineOf(this.kernels);
-    machine.memory.addressOf("x", x);
-    machine.memory.addressOf("dy", dy);
     const into = this.#outputs(options.out ?? NO_OPTIONS, dy, x);
-    machine.memory.addressOf("out.dx", into.dx);
-    run.backward(machine, into, dy, x, view, this.#terms(batch), batch.statistics === "running");
+    const frozen = batch.statistics === "running";
+    run.backward(machineOf(this.kernels), into, dy, x, view, this.#terms(batch), frozen);
     return into;
   }
 
@@ -370,11 +347,8 @@ export class BatchNorm {
     const input = inputOf(this.layout, this.#channels, x, options.shape);
     const out = outputOf(options.out, input);
     const machine = machineOf(this.kernels);
-    const { memory } = machine;
-    const ordinary = memory.addressOf("x", x) < 0 && memory.addressOf("out", out) < 0;
-    run.checkVariance(machine, this.#running.variance);
     const terms = this.#terms(this.#running);
-    if (ordinary && sizeOf(input.view) <= TINY) tinyNormalize(out, x, input.view, terms);
+    if (isTiny(machine.memory, x, out)) tinyNormalize(out, x, input.view, terms);
     else run.normalize(machine, out, x, input.view, terms);
     return out;
   }
@@ -386,7 +360,6 @@ export class BatchNorm {
    */
   freeze(): FrozenBatchNorm {
     const machine = machineOf(this.kernels);
-    run.checkVariance(machine, this.#running.variance);
     const affine = run.affineOf(machine, this.#terms(this.#running));
     return new FrozenBatchNorm(this.#channels, this.layout, affine, this.#kernels);
   }
@@ -476,6 +449,22 @@ export class BatchNorm {
     copy.batchesSeen = this.batchesSeen;
     return copy;
   }
+}
+
+/** `count`, if that many values per channel have a variance. */
+function checkCount(count: number): number {
+  if (count === 0) {
+    throw new ShapeError(
+      "x: expected at least two values per channel, got a batch of zero examples",
+    );
+  }
+  if (count === 1) {
+    throw new SingleValueError(
+      "x: expected at least two values per channel, got one, whose variance says nothing; " +
+        'at test time use infer, and to train on one example, { statistics: "running" }',
+    );
+  }
+  return count;
 }
 
 /** base^t for a whole t >= 0 by squaring: products alone, since Math.pow differs between engines. */

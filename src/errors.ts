@@ -2,70 +2,51 @@
 // that throws one of these has changed nothing.
 
 /** What all errors of the package extend. `code` is stable, for programs; `message` is for people. */
-export class BatchNormError extends Error {
-  /** One of the class names below, without the word Error, in capitals: `"SHAPE"`, `"STATE"`, … */
-  readonly code: string;
-
-  constructor(message: string, code: string) {
-    super(message);
-    this.code = code;
-  }
+export abstract class BatchNormError extends Error {
+  /** The class in capitals, without the word Error: `"SHAPE"`, `"SINGLE_VALUE"`, … */
+  abstract readonly code: string;
 }
 
 /** `channels` or an option is unknown or out of range. */
 export class OptionError extends BatchNormError {
-  constructor(message: string) {
-    super(message, "OPTION");
-    this.name = "OptionError";
-  }
+  override name = "OptionError";
+  readonly code = "OPTION";
 }
 
 /** Not a Float32Array, or one whose length, shape or place in memory does not fit. */
 export class ShapeError extends BatchNormError {
-  constructor(message: string) {
-    super(message, "SHAPE");
-    this.name = "ShapeError";
-  }
+  override name = "ShapeError";
+  readonly code = "SHAPE";
 }
 
 /** `train` by mini-batch statistics with one value per channel, whose variance says nothing. */
 export class SingleValueError extends BatchNormError {
-  constructor(message: string) {
-    super(message, "SINGLE_VALUE");
-    this.name = "SingleValueError";
-  }
+  override name = "SingleValueError";
+  readonly code = "SINGLE_VALUE";
 }
 
 /** Statistics were asked of data that hold NaN or infinity, or of which they overflow. */
 export class NonFiniteError extends BatchNormError {
-  constructor(message: string) {
-    super(message, "NON_FINITE");
-    this.name = "NonFiniteError";
-  }
+  override name = "NonFiniteError";
+  readonly code = "NON_FINITE";
 }
 
 /** The call does not fit what happened before it, or what a layer holds. */
 export class StateError extends BatchNormError {
-  constructor(message: string) {
-    super(message, "STATE");
-    this.name = "StateError";
-  }
+  override name = "StateError";
+  readonly code = "STATE";
 }
 
 /** Kernel memory has no room for an `alloc`. */
 export class MemoryError extends BatchNormError {
-  constructor(message: string) {
-    super(message, "MEMORY");
-    this.name = "MemoryError";
-  }
+  override name = "MemoryError";
+  readonly code = "MEMORY";
 }
 
 /** This runtime has no WebAssembly SIMD, or forbids compiling it. */
 export class UnsupportedError extends BatchNormError {
-  constructor(message: string) {
-    super(message, "UNSUPPORTED");
-    this.name = "UnsupportedError";
-  }
+  override name = "UnsupportedError";
+  readonly code = "UNSUPPORTED";
 }
 
 /** How a value is named in a message: `a Float64Array of length 3`, `-1`, `"NWC"`, `null`. */

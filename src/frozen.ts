@@ -4,11 +4,11 @@
 import { describe, OptionError, StateError } from "./errors.js";
 import { inputOf, outputOf } from "./inputs.js";
 import { checkKernels, type Kernels, machineOf, sharedKernels } from "./kernels.js";
-import { checkLayout, LAYOUTS, type Layout, sizeOf } from "./layout.js";
+import { checkLayout, LAYOUTS, type Layout } from "./layout.js";
 import { fromNumbers, type JsonNumber, toNumbers } from "./numbers.js";
 import { checkChannels, checkKeys } from "./options.js";
 import { type Affine, normalize } from "./run.js";
-import { TINY, tinyAffine } from "./tiny.js";
+import { isTiny, tinyAffine } from "./tiny.js";
 
 /** Options of `infer`. */
 export interface InferOptions {
@@ -86,16 +86,8 @@ export class FrozenBatchNorm {
     const input = inputOf(this.#layout, this.#channels, x, options.shape);
     const out = outputOf(options.out, input);
     const machine = machineOf(this.kernels);
-    const { memory } = machine;
-    if (
-      sizeOf(input.view) <= TINY &&
-      memory.addressOf("x", x) < 0 &&
-      memory.addressOf("out", out) < 0
-    ) {
-      tinyAffine(out, x, input.view, this.#affine);
-    } else {
-      normalize(machine, out, x, input.view, this.#affine);
-    }
+    if (isTiny(machine.memory, x, out)) tinyAffine(out, x, input.view, this.#affine);
+    else normalize(machine, out, x, input.view, this.#affine);
     return out;
   }
 

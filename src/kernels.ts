@@ -6,192 +6,32 @@ import { describe, OptionError, StateError } from "./errors.js";
 import { DEFAULT_BYTES, Memory } from "./memory.js";
 import { kernelsModule } from "./wasm/embedded.js";
 
-/** The kernels' signatures, in the order of assembly/index.ts; all are numbers. */
+/** A kernel: addresses, numbers and dimensions in, as assembly/ documents them. */
+type Kernel<Result = void> = (...args: number[]) => Result;
+
+/** The surface of the binary, in the order of assembly/index.ts. */
 export interface Exports extends Record<string, unknown> {
-  momentsRows(
-    base: number,
-    offset: number,
-    m2: number,
-    x: number,
-    count: number,
-    rows: number,
-    width: number,
-    stride: number,
-    cold: number,
-  ): void;
-  momentsPlanes(
-    base: number,
-    offset: number,
-    m2: number,
-    x: number,
-    count: number,
-    first: number,
-    planes: number,
-    channels: number,
-    inner: number,
-  ): void;
-  affineStrips(
-    y: number,
-    x: number,
-    hi: number,
-    scale: number,
-    shift: number,
-    rows: number,
-    width: number,
-    stride: number,
-  ): void;
-  affineSweep(
-    y: number,
-    x: number,
-    hi: number,
-    scale: number,
-    shift: number,
-    rows: number,
-    width: number,
-    stride: number,
-  ): void;
-  affinePlanes(
-    y: number,
-    x: number,
-    hi: number,
-    scale: number,
-    shift: number,
-    first: number,
-    planes: number,
-    channels: number,
-    inner: number,
-  ): void;
-  gradientSumsRows(
-    sumDy: number,
-    sumDyX: number,
-    dy: number,
-    x: number,
-    hi: number,
-    rows: number,
-    width: number,
-    stride: number,
-    cold: number,
-  ): void;
-  gradientSumsPlanes(
-    sumDy: number,
-    sumDyX: number,
-    dy: number,
-    x: number,
-    hi: number,
-    first: number,
-    planes: number,
-    channels: number,
-    inner: number,
-  ): void;
-  gradientStrips(
-    dx: number,
-    dy: number,
-    x: number,
-    hi: number,
-    a: number,
-    b: number,
-    c: number,
-    rows: number,
-    width: number,
-    stride: number,
-  ): void;
-  gradientSweep(
-    dx: number,
-    dy: number,
-    x: number,
-    hi: number,
-    a: number,
-    b: number,
-    c: number,
-    rows: number,
-    width: number,
-    stride: number,
-  ): void;
-  gradientPlanes(
-    dx: number,
-    dy: number,
-    x: number,
-    hi: number,
-    a: number,
-    b: number,
-    c: number,
-    first: number,
-    planes: number,
-    channels: number,
-    inner: number,
-  ): void;
-  mergeRepeats(
-    base: number,
-    offset: number,
-    m2: number,
-    count: number,
-    width: number,
-    repeats: number,
-  ): void;
-  mergeInner(
-    base: number,
-    offset: number,
-    m2: number,
-    count: number,
-    channels: number,
-    inner: number,
-  ): void;
-  sumRepeats(sum: number, width: number, repeats: number): void;
-  sumInner(sum: number, channels: number, inner: number): void;
-  spread(
-    columns: number,
-    parameter: number,
-    channels: number,
-    inner: number,
-    repeats: number,
-  ): void;
-  finishMoments(
-    mean: number,
-    variance: number,
-    base: number,
-    offset: number,
-    m2: number,
-    count: number,
-    n: number,
-  ): void;
-  firstNonFinite(mean: number, variance: number, from: number, n: number): number;
-  firstInvalidVariance(variance: number, n: number): number;
-  updateRunning(
-    runningMean: number,
-    runningVariance: number,
-    mean: number,
-    variance: number,
-    weight: number,
-    correction: number,
-    n: number,
-  ): void;
-  center(hi: number, mean: number, n: number): void;
-  scaleShift(
-    hi: number,
-    scale: number,
-    shift: number,
-    mean: number,
-    variance: number,
-    gamma: number,
-    beta: number,
-    epsilon: number,
-    n: number,
-  ): void;
-  gradientTerms(
-    a: number,
-    b: number,
-    c: number,
-    dgamma: number,
-    dbeta: number,
-    sumDy: number,
-    sumDyX: number,
-    mean: number,
-    variance: number,
-    gamma: number,
-    epsilon: number,
-    perValue: number,
-    n: number,
-  ): void;
+  momentsRows: Kernel;
+  momentsPlanes: Kernel;
+  affineStrips: Kernel;
+  affineSweep: Kernel;
+  affinePlanes: Kernel;
+  gradientSumsRows: Kernel;
+  gradientSumsPlanes: Kernel;
+  gradientStrips: Kernel;
+  gradientSweep: Kernel;
+  gradientPlanes: Kernel;
+  mergeRepeats: Kernel;
+  mergeInner: Kernel;
+  sumRepeats: Kernel;
+  sumInner: Kernel;
+  spread: Kernel;
+  finishMoments: Kernel;
+  firstNonFinite: Kernel<number>;
+  updateRunning: Kernel;
+  center: Kernel;
+  scaleShift: Kernel<number>;
+  gradientTerms: Kernel;
 }
 
 /** What run.ts works with. */

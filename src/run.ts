@@ -8,7 +8,7 @@
 // Channels that do not fit the parameter arrays go in tiles.
 
 import { NonFiniteError, StateError } from "./errors.js";
-import type { Machine } from "./kernels.js";
+import type { Exports, Machine } from "./kernels.js";
 import { countOf, sizeOf, type View } from "./layout.js";
 import { MAX_COLUMNS, type Memory, type Slot } from "./memory.js";
 
@@ -39,7 +39,7 @@ const MIN_ROWS = 8;
 const BLOCK_ROWS = 64;
 /** Values that go through a stream buffer at a time: 64 KiB, of which L2 holds several. */
 const PART = 16384;
-/** Up to here (values read) column strips win, from L2; beyond it, one ascending sweep. */
+/** Up to here (values in kernel memory) column strips win, from L2; beyond it, one ascending sweep. */
 const STRIPS = 65536;
 /** From here (values read) a reduction in kernel memory touches its rows first: L2 has lost them. */
 const COLD = 262144;
@@ -77,30 +77,12 @@ interface Operand {
   readonly stream: Slot<Float32Array>;
 }
 
-const operand = (
-  memory: Memory,
-  name: string,
-  array: Float32Array,
-  stream: Slot<Float32Array>,
-): Operand => ({ array, address: memory.addressOf(name, array), stream });
-
-const isOrdinary = (o: Operand | null): boolean => o !== null && o.address < 0;
-
-const pointer = (o: Operand, offset: number): number =>
-  o.address < 0 ? o.stream.at : o.address + offset * 4;
-
-function copyIn(o: Operand, offset: number, length: number): void {
-  if (o.address >= 0) return;
-  const whole = offset === 0 && length === o.array.length;
-  o.stream.array.set(whole ? o.array : o.array.subarray(offset, offset + length));
-}
-
-function copyOut(o: Operand, offset: number, length: number): void {
-  if (o.address < 0) o.array.set(o.stream.array.subarray(0, length), offset);
-}
-
-/** Calls a kernel on `length` values at `offset`, with the addresses of out, a and b. */
-type Step = (out: number, a: number, b: number, offset: number, length: number) => void;
+/** Throws StateError for a tensor that is freed. */
+const operand = (memory: Memory, name: string, array: Float32Array, stream: number): Operand => ({
+  array,
+  address: memory.addressOf(name, array),
+  stream: memory.streams[stream]!,
+});
 
 /** Operands of one kernel: `out` may be absent (a reduction), `b` as well. */
 interface Operands {
@@ -109,29 +91,45 @@ interface Operands {
   readonly b: Operand | null;
 }
 
+/** True if one of them is an ordinary array, whose values have to be copied. */
+const isStreamed = ({ out, a, b }: Operands): boolean =>
+  a.address < 0 || (out !== null && out.address < 0) || (b !== null && b.address < 0);
+
+const pointer = (o: Operand | null, offset: number): number =>
+  o === null ? 0 : o.address < 0 ? o.stream.at : o.address + offset * 4;
+
+function copyIn(o: Operand | null, offset: number, length: number): void {
+  if (o === null || o.address >= 0) return;
+  const whole = length === o.array.length;
+  o.stream.array.set(whole ? o.array : o.array.subarray(offset, offset + length));
+}
+
+function copyOut(o: Operand | null, offset: number, length: number): void {
+  if (o !== null && o.address < 0) o.array.set(o.stream.array.subarray(0, length), offset);
+}
+
 /** Walks the contiguous values from..to: at once where they lie, or in parts of `part` values. */
-function walkRun(operands: Operands, from: number, to: number, part: number, step: Step): void {
+function walkRun(
+  operands: Operands,
+  from: number,
+  to: number,
+  part: number,
+  step: (out: number, a: number, b: number, offset: number, length: number) => void,
+): void {
   const { out, a, b } = operands;
-  const streamed = isOrdinary(out) || isOrdinary(a) || isOrdinary(b);
-  const most = streamed ? part : to - from;
+  const most = isStreamed(operands) ? part : to - from;
   for (let offset = from; offset < to; offset += most) {
     const length = Math.min(most, to - offset);
     copyIn(a, offset, length);
-    if (b) copyIn(b, offset, length);
-    step(
-      out ? pointer(out, offset) : 0,
-      pointer(a, offset),
-      b ? pointer(b, offset) : 0,
-      offset,
-      length,
-    );
-    if (out) copyOut(out, offset, length);
+    copyIn(b, offset, length);
+    step(pointer(out, offset), pointer(a, offset), pointer(b, offset), offset, length);
+    copyOut(out, offset, length);
   }
 }
 
 /**
- * Walks `width` columns at `column` of rows of `pitch` values. In place if no operand is an
- * ordinary array; else all are gathered row by row into the stream buffers.
+ * Walks `width` columns at `column` of rows of `pitch` values: in place, or, if one operand is an
+ * ordinary array, all gathered row by row into the stream buffers.
  */
 function walkColumns(
   operands: Operands,
@@ -139,30 +137,25 @@ function walkColumns(
   column: number,
   width: number,
   pitch: number,
-  step: (out: number, a: number, b: number, rows: number, stride: number) => void,
+  step: RowStep,
 ): void {
   const { out, a, b } = operands;
-  if (!isOrdinary(out) && !isOrdinary(a) && !isOrdinary(b)) {
-    step(
-      out ? pointer(out, column) : 0,
-      pointer(a, column),
-      b ? pointer(b, column) : 0,
-      outer,
-      pitch * 4,
-    );
+  if (!isStreamed(operands)) {
+    step(pointer(out, column), pointer(a, column), pointer(b, column), 0, outer, width, pitch * 4);
     return;
   }
   for (let row = 0; row < outer; row += BLOCK_ROWS) {
     const rows = Math.min(BLOCK_ROWS, outer - row);
     for (let i = 0; i < rows; i++) {
       const offset = (row + i) * pitch + column;
-      a.stream.array.set(a.array.subarray(offset, offset + width), i * width);
-      b?.stream.array.set(b.array.subarray(offset, offset + width), i * width);
+      for (const o of [a, b]) {
+        o?.stream.array.set(o.array.subarray(offset, offset + width), i * width);
+      }
     }
-    step(out?.stream.at ?? 0, a.stream.at, b?.stream.at ?? 0, rows, width * 4);
-    for (let i = 0; out && i < rows; i++) {
-      const from = out.stream.array.subarray(i * width, (i + 1) * width);
-      out.array.set(from, (row + i) * pitch + column);
+    step(out?.stream.at ?? 0, a.stream.at, b?.stream.at ?? 0, row, rows, width, width * 4);
+    for (let i = 0; out !== null && i < rows; i++) {
+      const values = out.stream.array.subarray(i * width, (i + 1) * width);
+      out.array.set(values, (row + i) * pitch + column);
     }
   }
 }
@@ -190,44 +183,33 @@ type PlaneStep = (
   inner: number,
 ) => void;
 
-/** Rows of a tile of channels, in blocks of at most BLOCK_ROWS per part when streamed. */
+/** Rows of a tile of channels; streamed, in parts that are whole blocks. */
 function walkRows(
   operands: Operands,
   { outer, channels, inner }: View,
-  walk: Walk,
+  { repeats }: Walk,
   first: number,
   tile: number,
-  merge: ((rows: number) => void) | null,
   step: RowStep,
+  merge?: (rows: number) => void,
 ): void {
+  const narrow = tile * inner;
   if (tile < channels) {
-    let count = 0;
-    walkColumns(
-      operands,
-      outer,
-      first * inner,
-      tile * inner,
-      channels * inner,
-      (out, a, b, rows, stride) => {
-        step(out, a, b, count, rows, tile * inner, stride);
-        count += rows;
-      },
-    );
+    walkColumns(operands, outer, first * inner, narrow, channels * inner, step);
     return;
   }
-  const narrow = channels * inner;
-  const width = walk.repeats * narrow;
-  const rows = Math.floor(outer / walk.repeats);
+  const width = repeats * narrow;
+  const rows = Math.floor(outer / repeats);
   const block = BLOCK_ROWS * width;
-  const part = Math.max(1, Math.floor(PART / block)) * block;
-  walkRun(operands, 0, rows * width, part, (out, a, b, offset, length) => {
-    step(out, a, b, offset / width, length / width, width, width * 4);
-  });
-  merge?.(rows);
+  const part = Math.ceil(PART / block) * block;
+  walkRun(operands, 0, rows * width, part, (out, a, b, offset, length) =>
+    step(out, a, b, offset / width, length / width, width, width * 4),
+  );
+  if (repeats > 1) merge?.(rows);
   // Rows that did not fill a wide one.
-  walkRun(operands, rows * width, outer * narrow, part, (out, a, b, offset, length) => {
-    step(out, a, b, offset / narrow, length / narrow, narrow, narrow * 4);
-  });
+  walkRun(operands, rows * width, outer * narrow, part, (out, a, b, offset, length) =>
+    step(out, a, b, offset / narrow, length / narrow, narrow, narrow * 4),
+  );
 }
 
 /** Planes of a tile of channels: one run if the tile has all of them, else one run per example. */
@@ -241,19 +223,20 @@ function walkPlanes(
   const whole = tile === channels;
   const runs = whole ? 1 : outer;
   const planes = whole ? outer * channels : tile;
+  // A part is whole planes, or, of planes that exceed it, whole blocks of one.
+  const long = inner > PART && isStreamed(operands);
+  const part = long ? PART : Math.floor(PART / inner) * inner;
+  const visits = long ? planes : 1;
+  const length = (planes * inner) / visits;
   for (let run = 0; run < runs; run++) {
     const start = (run * channels + first) * inner;
-    const visit = (from: number, to: number, part: number): void =>
-      walkRun(operands, from, to, part, (out, a, b, offset, length) => {
+    for (let visit = 0; visit < visits; visit++) {
+      const from = start + visit * length;
+      walkRun(operands, from, from + length, part, (out, a, b, offset, n) => {
         const plane = Math.floor((offset - start) / inner);
-        const before = (run + Math.floor(plane / tile)) * inner + ((offset - start) % inner);
-        if (length < inner) step(out, a, b, before, plane % tile, 1, tile, length);
-        else step(out, a, b, before, plane % tile, length / inner, tile, inner);
+        const count = (run + Math.floor(plane / tile)) * inner + ((offset - start) % inner);
+        step(out, a, b, count, plane % tile, Math.max(1, n / inner), tile, Math.min(n, inner));
       });
-    if (inner <= PART) {
-      visit(start, start + planes * inner, Math.floor(PART / inner) * inner);
-    } else {
-      for (let p = 0; p < planes; p++) visit(start + p * inner, start + (p + 1) * inner, PART);
     }
   }
 }
@@ -278,126 +261,212 @@ function put<A extends Float32Array | Float64Array>(
 
 /** Takes them out again. */
 function take<A extends Float32Array | Float64Array>(
-  array: A,
+  array: A | null,
   slot: Slot<A>,
   first: number,
   n: number,
 ): void {
-  array.set(n === slot.array.length ? slot.array : slot.array.subarray(0, n), first);
+  array?.set(n === slot.array.length ? slot.array : slot.array.subarray(0, n), first);
+}
+
+/** Leaves mean and variance of the channels first … first + n in kernel memory. */
+function moments(
+  { run, memory: { slots } }: Machine,
+  operands: Operands,
+  view: View,
+  walk: Walk,
+  first: number,
+  n: number,
+): void {
+  const { base, offset, m2, mean, variance } = slots;
+  const { outer, inner } = view;
+  if (walk.rows) {
+    const cold = Number(operands.a.address >= 0 && sizeOf(view) >= COLD);
+    walkRows(
+      operands,
+      view,
+      walk,
+      first,
+      n,
+      (_out, a, _b, count, rows, width, stride) =>
+        run.momentsRows(base.at, offset.at, m2.at, a, count, rows, width, stride, cold),
+      (rows) => run.mergeRepeats(base.at, offset.at, m2.at, rows, n * inner, walk.repeats),
+    );
+    if (inner > 1) run.mergeInner(base.at, offset.at, m2.at, outer, n, inner);
+  } else {
+    walkPlanes(operands, view, first, n, (_out, a, _b, count, at, planes, tile, length) =>
+      run.momentsPlanes(base.at, offset.at, m2.at, a, count, at, planes, tile, length),
+    );
+  }
+  run.finishMoments(mean.at, variance.at, base.at, offset.at, m2.at, countOf(view), n);
+}
+
+/** The error about channels whose statistics are not finite; five are enough to name. */
+function nonFinite(channels: readonly number[]): NonFiniteError {
+  const names = `${channels.slice(0, 4).join(", ")}${channels.length > 4 ? ", …" : ""}`;
+  return new NonFiniteError(
+    "x: expected finite values whose variance does not overflow, " +
+      `got NaN, infinity or an overflow in channel ${names}`,
+  );
 }
 
 /**
- * Mean and population variance of each channel, exact to 5e-7 sigma and 1e-6 relative.
- * Throws NonFiniteError and has written nothing of the user's then.
+ * Works out scale and shift of the channels first … first + n in kernel memory, from terms there or,
+ * if `fresh`, from mean and variance that a kernel has just left there.
  */
-export function moments({ run, memory }: Machine, x: Float32Array, view: View): Statistics {
-  const { base, offset, m2, mean, variance } = memory.slots;
-  const { channels, inner } = view;
-  const walk = walkOf(view);
-  const operands: Operands = { out: null, a: operand(memory, "x", x, memory.streams[0]), b: null };
-  const result = { mean: new Float64Array(channels), variance: new Float64Array(channels) };
-  const cold = Number(operands.a.address >= 0 && sizeOf(view) >= COLD);
-  const bad: number[] = [];
-  eachTile(channels, walk.tile, (first, n) => {
-    if (walk.rows) {
-      const merge = (rows: number): void => {
-        if (walk.repeats > 1)
-          run.mergeRepeats(base.at, offset.at, m2.at, rows, n * inner, walk.repeats);
-      };
-      walkRows(operands, view, walk, first, n, merge, (_out, a, _b, count, rows, width, stride) =>
-        run.momentsRows(base.at, offset.at, m2.at, a, count, rows, width, stride, cold),
-      );
-      if (inner > 1) run.mergeInner(base.at, offset.at, m2.at, view.outer, n, inner);
-    } else {
-      walkPlanes(operands, view, first, n, (_out, a, _b, count, at, planes, tile, length) =>
-        run.momentsPlanes(base.at, offset.at, m2.at, a, count, at, planes, tile, length),
-      );
-    }
-    run.finishMoments(mean.at, variance.at, base.at, offset.at, m2.at, countOf(view), n);
-    for (
-      let c = run.firstNonFinite(mean.at, variance.at, 0, n);
-      c < n && bad.length <= 4;
-      c = run.firstNonFinite(mean.at, variance.at, c + 1, n)
-    ) {
-      bad.push(first + c);
-    }
-    take(result.mean, mean, first, n);
-    take(result.variance, variance, first, n);
-  });
-  if (bad.length > 0) {
-    const names = `${bad.slice(0, 4).join(", ")}${bad.length > 4 ? ", …" : ""}`;
-    throw new NonFiniteError(
-      `x: expected finite values whose variance does not overflow, got NaN, infinity or an overflow ` +
-        `in channel ${names}`,
+function scaleShift(
+  { run, memory: { slots } }: Machine,
+  terms: Terms,
+  first: number,
+  n: number,
+  fresh: boolean,
+): void {
+  const { mean, variance, hi, scale, shift } = slots;
+  if (!fresh) {
+    put(mean, terms.mean, first, n);
+    put(variance, terms.variance, first, n);
+  }
+  const gamma = put(slots.gamma, terms.gamma, first, n);
+  const beta = put(slots.beta, terms.beta, first, n);
+  const bad = run.scaleShift(
+    hi.at,
+    scale.at,
+    shift.at,
+    mean.at,
+    variance.at,
+    gamma,
+    beta,
+    terms.epsilon,
+    n,
+  );
+  if (bad < n) checkVariance(terms.variance, first + bad);
+}
+
+/** Throws StateError if a channel's variance is none that a variance can be. */
+export function checkVariance(variance: Float64Array, channel: number): void {
+  const value = variance[channel]!;
+  if (!(value >= 0 && value < Number.POSITIVE_INFINITY)) {
+    throw new StateError(
+      `runningVariance: expected finite numbers >= 0, got ${value} for channel ${channel}`,
     );
   }
-  return result;
 }
 
-/** Throws StateError if a running variance is negative or not finite. */
-export function checkVariance({ run, memory }: Machine, variances: Float64Array): void {
-  const { variance } = memory.slots;
-  eachTile(variances.length, MAX_COLUMNS, (first, n) => {
-    const c = run.firstInvalidVariance(put(variance, variances, first, n), n);
-    if (c < n) throw invalidVariance(first + c, variances[first + c]!);
-  });
-}
-
-/** The error about a running variance that no variance can be. */
-export const invalidVariance = (channel: number, value: number): StateError =>
-  new StateError(
-    `runningVariance: expected finite numbers >= 0, got ${value} for channel ${channel}`,
-  );
-
-/** running += weight·(batch - running); the batch's variance counts `correction` times. */
-export function updateRunning(
-  { run, memory }: Machine,
-  running: Statistics,
-  batch: Statistics,
-  weight: number,
-  correction: number,
+/** out = (x - hi)·scale + shift of a tile whose scale and shift lie in kernel memory. */
+function affine(
+  { run, memory: { slots } }: Machine,
+  operands: Operands,
+  view: View,
+  walk: Walk,
+  first: number,
+  n: number,
 ): void {
-  const { mean, variance, runningMean, runningVariance } = memory.slots;
-  eachTile(batch.mean.length, MAX_COLUMNS, (first, n) => {
-    put(mean, batch.mean, first, n);
-    put(variance, batch.variance, first, n);
-    put(runningMean, running.mean, first, n);
-    put(runningVariance, running.variance, first, n);
-    run.updateRunning(
-      runningMean.at,
-      runningVariance.at,
-      mean.at,
-      variance.at,
-      weight,
-      correction,
-      n,
+  const { hi, scale, shift, columnHi, columnScale, columnShift } = slots;
+  if (!walk.rows) {
+    walkPlanes(operands, view, first, n, (y, x, _b, _count, at, planes, tile, length) =>
+      run.affinePlanes(y, x, hi.at, scale.at, shift.at, at, planes, tile, length),
     );
-    take(running.mean, runningMean, first, n);
-    take(running.variance, runningVariance, first, n);
+    return;
+  }
+  const h = spread(run, columnHi, hi, n, view, walk);
+  const a = spread(run, columnScale, scale, n, view, walk);
+  const b = spread(run, columnShift, shift, n, view, walk);
+  const kernel = inStrips(operands, view) ? run.affineStrips : run.affineSweep;
+  walkRows(operands, view, walk, first, n, (y, x, _b, _count, rows, width, stride) =>
+    kernel(y, x, h, a, b, rows, width, stride),
+  );
+}
+
+/** Where the columns of a row find a parameter: laid out for them, or as it is. */
+function spread(
+  run: Exports,
+  columns: Slot<Float32Array>,
+  parameter: Slot<Float32Array>,
+  n: number,
+  { inner }: View,
+  { repeats }: Walk,
+): number {
+  if (repeats * inner === 1) return parameter.at;
+  run.spread(columns.at, parameter.at, n, inner, repeats);
+  return columns.at;
+}
+
+const inStrips = (operands: Operands, view: View): boolean =>
+  isStreamed(operands) || sizeOf(view) <= STRIPS;
+
+/** Where running averages go from here: += weight·(batch - running). */
+export interface Update extends Statistics {
+  readonly weight: number;
+  /** What the batch's population variance is multiplied with. */
+  readonly correction: number;
+}
+
+/**
+ * Normalizes x by its own statistics, exact to an ulp of mean and 1e-6 of variance, and moves
+ * running averages. Returns the statistics. Throws NonFiniteError or StateError before anything
+ * outside kernel memory is written. out may be x.
+ */
+export function train(
+  machine: Machine,
+  out: Float32Array,
+  x: Float32Array,
+  view: View,
+  parameters: Omit<Terms, "mean" | "variance">,
+  update: Update | null,
+): Statistics {
+  const { run, memory } = machine;
+  const { mean, variance, runningMean, runningVariance } = memory.slots;
+  const { channels } = view;
+  const walk = walkOf(view);
+  const a = operand(memory, "x", x, 0);
+  const operands: Operands = { out: operand(memory, "out", out, 0), a, b: null };
+  const statistics = { mean: new Float64Array(channels), variance: new Float64Array(channels) };
+  const bad: number[] = [];
+  eachTile(channels, walk.tile, (first, n) => {
+    moments(machine, { out: null, a, b: null }, view, walk, first, n);
+    let c = -1;
+    while (bad.length <= 4 && (c = run.firstNonFinite(mean.at, variance.at, c + 1, n)) < n) {
+      bad.push(first + c);
+    }
+    take(statistics.mean, mean, first, n);
+    take(statistics.variance, variance, first, n);
   });
+  if (bad.length > 0) throw nonFinite(bad);
+  const terms = { ...statistics, ...parameters };
+  const fresh = walk.tile === channels;
+  eachTile(channels, walk.tile, (first, n) => {
+    scaleShift(machine, terms, first, n, fresh);
+    if (update !== null) {
+      const { weight, correction } = update;
+      put(runningMean, update.mean, first, n);
+      put(runningVariance, update.variance, first, n);
+      run.updateRunning(
+        runningMean.at,
+        runningVariance.at,
+        mean.at,
+        variance.at,
+        weight,
+        correction,
+        n,
+      );
+      take(update.mean, runningMean, first, n);
+      take(update.variance, runningVariance, first, n);
+    }
+    affine(machine, operands, view, walk, first, n);
+  });
+  return statistics;
 }
 
-/** Works out scale and shift of the channels first … first + n in kernel memory. */
-function scaleShift({ run, memory }: Machine, terms: Terms, first: number, n: number): void {
-  const { mean, variance, gamma, beta, hi, scale, shift } = memory.slots;
-  put(mean, terms.mean, first, n);
-  put(variance, terms.variance, first, n);
-  const g = put(gamma, terms.gamma, first, n);
-  const b = put(beta, terms.beta, first, n);
-  run.scaleShift(hi.at, scale.at, shift.at, mean.at, variance.at, g, b, terms.epsilon, n);
-}
-
-/** The terms of every channel as the elementwise kernels take them. */
+/**
+ * The terms of every channel as the elementwise kernels take them. Throws StateError for a variance
+ * that none can be.
+ */
 export function affineOf(machine: Machine, terms: Terms): Affine {
   const { hi, scale, shift } = machine.memory.slots;
-  const channels = terms.mean.length;
-  const result = {
-    hi: new Float32Array(channels),
-    scale: new Float32Array(channels),
-    shift: new Float32Array(channels),
-  };
-  eachTile(channels, MAX_COLUMNS, (first, n) => {
-    scaleShift(machine, terms, first, n);
+  const array = (): Float32Array => new Float32Array(terms.mean.length);
+  const result = { hi: array(), scale: array(), shift: array() };
+  eachTile(terms.mean.length, MAX_COLUMNS, (first, n) => {
+    scaleShift(machine, terms, first, n, false);
     take(result.hi, hi, first, n);
     take(result.scale, scale, first, n);
     take(result.shift, shift, first, n);
@@ -405,7 +474,10 @@ export function affineOf(machine: Machine, terms: Terms): Affine {
   return result;
 }
 
-/** out = (x - hi)·scale + shift; out may be x. */
+/**
+ * out = (x - hi)·scale + shift; out may be x. Throws StateError before anything is written for a
+ * variance that none can be.
+ */
 export function normalize(
   machine: Machine,
   out: Float32Array,
@@ -413,40 +485,26 @@ export function normalize(
   view: View,
   terms: Terms | Affine,
 ): void {
-  const { run, memory } = machine;
-  const { hi, scale, shift, columnHi, columnScale, columnShift } = memory.slots;
-  const { channels, inner } = view;
+  const { memory } = machine;
+  const { hi, scale, shift } = memory.slots;
+  const { channels } = view;
   const walk = walkOf(view);
   const operands: Operands = {
-    out: operand(memory, "out", out, memory.streams[0]),
-    a: operand(memory, "x", x, memory.streams[0]),
+    out: operand(memory, "out", out, 0),
+    a: operand(memory, "x", x, 0),
     b: null,
   };
-  const sweep = sizeOf(view) > STRIPS;
+  // All channels are looked at before the first value is written: one tile looks as it goes.
+  const worked = "hi" in terms ? terms : walk.tile < channels ? affineOf(machine, terms) : null;
   eachTile(channels, walk.tile, (first, n) => {
-    if ("hi" in terms) {
-      put(hi, terms.hi, first, n);
-      put(scale, terms.scale, first, n);
-      put(shift, terms.shift, first, n);
+    if (worked === null) {
+      scaleShift(machine, terms as Terms, first, n, false);
     } else {
-      scaleShift(machine, terms, first, n);
+      put(hi, worked.hi, first, n);
+      put(scale, worked.scale, first, n);
+      put(shift, worked.shift, first, n);
     }
-    if (walk.rows) {
-      let [h, a, b] = [hi.at, scale.at, shift.at];
-      if (walk.repeats * inner > 1) {
-        run.spread((h = columnHi.at), hi.at, n, inner, walk.repeats);
-        run.spread((a = columnScale.at), scale.at, n, inner, walk.repeats);
-        run.spread((b = columnShift.at), shift.at, n, inner, walk.repeats);
-      }
-      const kernel = sweep ? run.affineSweep : run.affineStrips;
-      walkRows(operands, view, walk, first, n, null, (y, p, _b, _count, rows, width, stride) =>
-        kernel(y, p, h, a, b, rows, width, stride),
-      );
-    } else {
-      walkPlanes(operands, view, first, n, (y, p, _b, _count, at, planes, tile, length) =>
-        run.affinePlanes(y, p, hi.at, scale.at, shift.at, at, planes, tile, length),
-      );
-    }
+    affine(machine, operands, view, walk, first, n);
   });
 }
 
@@ -459,48 +517,49 @@ export interface Gradients {
 
 /** Σdy and Σdy·(x - float32(mean)) of each channel of a tile, left in kernel memory. */
 function gradientSums(
-  { run, memory }: Machine,
-  x: Operand,
-  dy: Operand,
+  { run, memory: { slots } }: Machine,
+  operands: Operands,
   view: View,
   walk: Walk,
-  mean: Float64Array,
   first: number,
   n: number,
 ): void {
-  const { slots } = memory;
   const { hi, columnHi, sumDy, sumDyX } = slots;
   const { inner } = view;
-  run.center(hi.at, put(slots.mean, mean, first, n), n);
-  sumDy.array.fill(0);
-  sumDyX.array.fill(0);
-  const operands: Operands = { out: null, a: dy, b: x };
-  if (!walk.rows) {
-    walkPlanes(operands, view, first, n, (_out, g, p, _count, at, planes, tile, length) =>
-      run.gradientSumsPlanes(sumDy.at, sumDyX.at, g, p, hi.at, at, planes, tile, length),
+  if (sizeOf(view) === 0) {
+    sumDy.array.fill(0);
+    sumDyX.array.fill(0);
+  } else if (!walk.rows) {
+    walkPlanes(operands, view, first, n, (_out, dy, x, count, at, planes, tile, length) =>
+      run.gradientSumsPlanes(sumDy.at, sumDyX.at, dy, x, hi.at, count, at, planes, tile, length),
     );
-    return;
-  }
-  const cold = Number(x.address >= 0 && dy.address >= 0 && sizeOf(view) >= COLD / 2);
-  let h = hi.at;
-  if (walk.repeats * inner > 1) run.spread((h = columnHi.at), hi.at, n, inner, walk.repeats);
-  const merge = (): void => {
-    if (walk.repeats === 1) return;
-    run.sumRepeats(sumDy.at, n * inner, walk.repeats);
-    run.sumRepeats(sumDyX.at, n * inner, walk.repeats);
-  };
-  walkRows(operands, view, walk, first, n, merge, (_out, g, p, _count, rows, width, stride) =>
-    run.gradientSumsRows(sumDy.at, sumDyX.at, g, p, h, rows, width, stride, cold),
-  );
-  if (inner > 1) {
-    run.sumInner(sumDy.at, n, inner);
-    run.sumInner(sumDyX.at, n, inner);
+  } else {
+    const cold = Number(!isStreamed(operands) && 2 * sizeOf(view) >= COLD);
+    const h = spread(run, columnHi, hi, n, view, walk);
+    walkRows(
+      operands,
+      view,
+      walk,
+      first,
+      n,
+      (_out, dy, x, count, rows, width, stride) =>
+        run.gradientSumsRows(sumDy.at, sumDyX.at, dy, x, h, count, rows, width, stride, cold),
+      () => {
+        run.sumRepeats(sumDy.at, n * inner, walk.repeats);
+        run.sumRepeats(sumDyX.at, n * inner, walk.repeats);
+      },
+    );
+    if (inner > 1) {
+      run.sumInner(sumDy.at, n, inner);
+      run.sumInner(sumDyX.at, n, inner);
+    }
   }
 }
 
 /**
  * The gradient of a layer that normalized x with `terms`: by the statistics of x itself, or, if
- * `frozen`, by statistics that are constants. dx may be dy.
+ * `frozen`, by statistics that are constants. dx may be dy. Throws StateError for a freed tensor
+ * before anything is written.
  */
 export function backward(
   machine: Machine,
@@ -513,16 +572,15 @@ export function backward(
 ): void {
   const { run, memory } = machine;
   const { slots } = memory;
-  const { channels, inner } = view;
+  const { hi, scale, shift, slope, dgamma, dbeta, sumDy, sumDyX, mean, variance } = slots;
   const walk = walkOf(view);
-  const a = operand(memory, "x", x, memory.streams[0]);
-  const g = operand(memory, "dy", dy, memory.streams[1]);
-  const out = operand(memory, "dx", into.dx, memory.streams[1]);
-  const sweep = sizeOf(view) > STRIPS;
+  const a = operand(memory, "dy", dy, 1);
+  const b = operand(memory, "x", x, 0);
+  const operands: Operands = { out: operand(memory, "out.dx", into.dx, 1), a, b };
   const perValue = frozen ? 0 : 1 / countOf(view);
-  eachTile(channels, walk.tile, (first, n) => {
-    gradientSums(machine, a, g, view, walk, terms.mean, first, n);
-    const { hi, scale, shift, slope, dgamma, dbeta, sumDy, sumDyX, mean, variance } = slots;
+  eachTile(view.channels, walk.tile, (first, n) => {
+    run.center(hi.at, put(mean, terms.mean, first, n), n);
+    gradientSums(machine, { out: null, a, b }, view, walk, first, n);
     put(variance, terms.variance, first, n);
     const gamma = put(slots.gamma, terms.gamma, first, n);
     run.gradientTerms(
@@ -540,26 +598,22 @@ export function backward(
       perValue,
       n,
     );
-    if (into.dgamma) take(into.dgamma, dgamma, first, n);
-    if (into.dbeta) take(into.dbeta, dbeta, first, n);
-    const operands: Operands = { out, a: g, b: a };
-    if (walk.rows) {
-      const { columnHi, columnScale, columnShift, columnSlope } = slots;
-      let [h, s, t, u] = [hi.at, scale.at, shift.at, slope.at];
-      if (walk.repeats * inner > 1) {
-        h = columnHi.at;
-        run.spread((s = columnScale.at), scale.at, n, inner, walk.repeats);
-        run.spread((t = columnShift.at), shift.at, n, inner, walk.repeats);
-        run.spread((u = columnSlope.at), slope.at, n, inner, walk.repeats);
-      }
-      const kernel = sweep ? run.gradientSweep : run.gradientStrips;
-      walkRows(operands, view, walk, first, n, null, (dx, d, p, _count, rows, width, stride) =>
-        kernel(dx, d, p, h, s, t, u, rows, width, stride),
+    take(into.dgamma, dgamma, first, n);
+    take(into.dbeta, dbeta, first, n);
+    if (!walk.rows) {
+      walkPlanes(operands, view, first, n, (dx, g, p, _count, at, planes, tile, length) =>
+        run.gradientPlanes(dx, g, p, hi.at, scale.at, shift.at, slope.at, at, planes, tile, length),
       );
-    } else {
-      walkPlanes(operands, view, first, n, (dx, d, p, _count, at, planes, tile, length) =>
-        run.gradientPlanes(dx, d, p, hi.at, scale.at, shift.at, slope.at, at, planes, tile, length),
-      );
+      return;
     }
+    const { columnHi, columnScale, columnShift, columnSlope } = slots;
+    const h = spread(run, columnHi, hi, n, view, walk);
+    const s = spread(run, columnScale, scale, n, view, walk);
+    const t = spread(run, columnShift, shift, n, view, walk);
+    const u = spread(run, columnSlope, slope, n, view, walk);
+    const kernel = inStrips(operands, view) ? run.gradientStrips : run.gradientSweep;
+    walkRows(operands, view, walk, first, n, (dx, g, p, _count, rows, width, stride) =>
+      kernel(dx, g, p, h, s, t, u, rows, width, stride),
+    );
   });
 }

@@ -5,7 +5,7 @@
 // algorithm 2 is `infer`.
 
 import { float32Of, isSame, refuseOverlap } from "./arrays.js";
-import { Batch, insideOf, type StatisticsKind } from "./batch.js";
+import { Batch, type BatchSource, insideOf, type StatisticsKind } from "./batch.js";
 import { describe, OptionError, ShapeError, SingleValueError, StateError } from "./errors.js";
 import {
   type FlaxOptions,
@@ -89,6 +89,11 @@ export class BatchNorm {
   readonly #beta: Float32Array | null;
   readonly #running: run.Statistics;
   #kernels: Kernels | undefined;
+  // A train in a loop allocates nothing but its output: the statistics of the latest one lie in
+  // #last, a train fills #next, and they change places when it has not thrown. A Batch with copies
+  // is made when someone asks for it.
+  #last: Last;
+  #next: Last;
   #lastBatch: Batch | null = null;
 
   /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
@@ -108,6 +113,8 @@ export class BatchNorm {
       variance: new Float64Array(channels).fill(1),
     };
     this.#kernels = this.#settings.kernels;
+    this.#last = lastOf(channels);
+    this.#next = lastOf(channels);
   }
 
   /** A layer with the names, defaults and conventions of `torch.nn.BatchNorm1d`, `2d`, `3d`. */
@@ -182,6 +189,10 @@ export class BatchNorm {
 
   /** What `backward` needs of the latest `train`; `null` before it. */
   get lastBatch(): Batch | null {
+    const { source, mean, variance } = this.#last;
+    if (source !== null) {
+      this.#lastBatch ??= new Batch(this, source, mean.slice(), variance.slice());
+    }
     return this.#lastBatch;
   }
 
@@ -213,31 +224,35 @@ export class BatchNorm {
     const out = outputOf(options.out, input);
     const machine = machineOf(this.kernels);
     const { view } = input;
-    let used: run.Statistics;
+    const next = this.#next;
+    const terms = this.#terms(next);
     if (statistics === "batch") {
       const count = checkCount(countOf(view));
       const seen = checkSeen("batchesSeen", this.batchesSeen) + 1;
       const moved = update
         ? {
-            ...this.#running,
+            mean: this.runningMean,
+            variance: this.runningVariance,
             weight: this.#weight(seen),
             correction: this.runningVarianceOf === "sample" ? count / (count - 1) : 1,
           }
         : null;
-      used = run.train(machine, out, x, view, this.#parameters(), moved);
+      run.train(machine, terms, out, x, view, moved);
       if (update) this.batchesSeen = seen;
     } else {
-      used = { mean: this.#running.mean.slice(), variance: this.#running.variance.slice() };
-      run.normalize(machine, out, x, view, this.#terms(used));
+      next.mean.set(this.#running.mean);
+      next.variance.set(this.#running.variance);
+      run.normalize(machine, out, x, view, terms);
     }
-    this.#lastBatch = new Batch(
-      { owner: this, view },
-      isSame(out, x) ? null : x,
-      input.shape,
+    next.source = {
+      view,
+      x: isSame(out, x) ? null : x,
+      shape: input.shape,
       statistics,
-      used.mean,
-      used.variance,
-    );
+    };
+    this.#next = this.#last;
+    this.#last = next;
+    this.#lastBatch = null;
     return out;
   }
 
@@ -246,10 +261,6 @@ export class BatchNorm {
     const { decay, debias } = this.#settings;
     if (decay === "cumulative") return 1 / t;
     return debias ? (1 - decay) / (1 - power(decay, t)) : 1 - decay;
-  }
-
-  #parameters(): Omit<run.Terms, "mean" | "variance"> {
-    return { gamma: this.#gamma, beta: this.#beta, epsilon: this.epsilon };
   }
 
   #terms({ mean, variance }: run.Statistics): run.Terms {
@@ -271,17 +282,12 @@ export class BatchNorm {
    */
   backward(dy: Float32Array, options: BackwardOptions = NO_OPTIONS): Gradients {
     checkKeys(options, BACKWARD_KEYS);
-    const batch = options.batch ?? this.#lastBatch;
-    if (batch === null) throw new StateError("batch: expected a train before backward, got none");
-    const inside = insideOf(batch);
-    if (inside?.owner !== this) {
-      throw new StateError(
-        `batch: expected a lastBatch of this layer, got ${inside ? "one of another layer" : describe(batch)}`,
-      );
-    }
-    const { view } = inside;
+    const { source, mean, variance } =
+      options.batch === undefined ? this.#last : this.#own(options.batch);
+    if (source === null) throw new StateError("batch: expected a train before backward, got none");
+    const { view } = source;
     const size = sizeOf(view);
-    const given = options.x ?? batch.x;
+    const given = options.x ?? source.x;
     if (given === null) {
       throw new StateError(
         "x: expected the input of train, got none, since train overwrote it in place; " +
@@ -291,9 +297,21 @@ export class BatchNorm {
     const x = float32Of("x", given, size);
     float32Of("dy", dy, size);
     const into = this.#outputs(options.out ?? NO_OPTIONS, dy, x);
-    const frozen = batch.statistics === "running";
-    run.backward(machineOf(this.kernels), into, dy, x, view, this.#terms(batch), frozen);
+    const terms = this.#terms({ mean, variance });
+    const frozen = source.statistics === "running";
+    run.backward(machineOf(this.kernels), into, dy, x, view, terms, frozen);
     return into;
+  }
+
+  /** What `batch` holds, if it is a lastBatch of this layer. */
+  #own(batch: Batch): Last {
+    const inside = insideOf(batch);
+    if (inside?.owner !== this) {
+      throw new StateError(
+        `batch: expected a lastBatch of this layer, got ${inside ? "one of another layer" : describe(batch)}`,
+      );
+    }
+    return { source: inside.source, mean: batch.mean, variance: batch.variance };
   }
 
   /** The arrays that `backward` fills, checked against its inputs and each other. */
@@ -435,6 +453,7 @@ export class BatchNorm {
     this.#running.mean.fill(0);
     this.#running.variance.fill(1);
     this.batchesSeen = 0;
+    this.#last.source = null;
     this.#lastBatch = null;
   }
 
@@ -450,6 +469,17 @@ export class BatchNorm {
     return copy;
   }
 }
+
+/** The statistics that a train normalized with, and on what; `null` before any train. */
+interface Last extends run.Statistics {
+  source: BatchSource | null;
+}
+
+const lastOf = (channels: number): Last => ({
+  source: null,
+  mean: new Float64Array(channels),
+  variance: new Float64Array(channels),
+});
 
 /** `count`, if that many values per channel have a variance. */
 function checkCount(count: number): number {

@@ -1,18 +1,21 @@
 // What `backward` needs of a `train`.
 
-import type { View } from "./layout.js";
+import { countOf, type View } from "./layout.js";
 
 /** The statistics that a `train` normalized with. */
 export type StatisticsKind = "batch" | "running";
 
-/** The inside of a Batch, for this package only. */
-export interface BatchInside {
-  readonly owner: object;
+/** What a `train` normalized. */
+export interface BatchSource {
   readonly view: View;
+  /** `null` after an in-place `train`. */
+  readonly x: Float32Array | null;
+  readonly shape: readonly number[];
+  readonly statistics: StatisticsKind;
 }
 
-/** The inside of `value`, or undefined if `value` is no Batch. */
-export let insideOf: (value: unknown) => BatchInside | undefined;
+/** The inside of a Batch, for this package only: undefined if `value` is none. */
+export let insideOf: (value: unknown) => { owner: object; source: BatchSource } | undefined;
 
 /** What the latest `train` leaves for its `backward`: `bn.lastBatch`. */
 export class Batch {
@@ -30,27 +33,20 @@ export class Batch {
   readonly mean: Float64Array;
   /** Population variances normalized with, one per channel. */
   readonly variance: Float64Array;
-  readonly #inside: BatchInside;
+  readonly #inside: { owner: object; source: BatchSource };
 
   static {
     insideOf = (value) =>
       typeof value === "object" && value !== null && #inside in value ? value.#inside : undefined;
   }
 
-  /** @internal Made by `train`. */
-  constructor(
-    inside: BatchInside,
-    x: Float32Array | null,
-    shape: readonly number[],
-    statistics: StatisticsKind,
-    mean: Float64Array,
-    variance: Float64Array,
-  ) {
-    this.#inside = inside;
-    this.x = x;
-    this.shape = shape;
-    this.statistics = statistics;
-    this.count = inside.view.outer * inside.view.inner;
+  /** @internal Made by a layer. */
+  constructor(owner: object, source: BatchSource, mean: Float64Array, variance: Float64Array) {
+    this.#inside = { owner, source };
+    this.x = source.x;
+    this.shape = source.shape;
+    this.statistics = source.statistics;
+    this.count = countOf(source.view);
     this.mean = mean;
     this.variance = variance;
   }

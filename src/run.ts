@@ -259,6 +259,9 @@ function put<A extends Float32Array | Float64Array>(
   return slot.at;
 }
 
+/** Up to this many values a loop is faster than `set` from a view made for it. */
+const FEW = 128;
+
 /** Takes them out again. */
 function take<A extends Float32Array | Float64Array>(
   array: A | null,
@@ -266,7 +269,9 @@ function take<A extends Float32Array | Float64Array>(
   first: number,
   n: number,
 ): void {
-  array?.set(n === slot.array.length ? slot.array : slot.array.subarray(0, n), first);
+  if (array === null) return;
+  if (n <= FEW) for (let i = 0; i < n; i++) array[first + i] = slot.array[i]!;
+  else array.set(n === slot.array.length ? slot.array : slot.array.subarray(0, n), first);
 }
 
 /** Leaves mean and variance of the channels first … first + n in kernel memory. */
@@ -403,24 +408,23 @@ export interface Update extends Statistics {
 
 /**
  * Normalizes x by its own statistics, exact to an ulp of mean and 1e-6 of variance, and moves
- * running averages. Returns the statistics. Throws NonFiniteError or StateError before anything
- * outside kernel memory is written. out may be x.
+ * running averages. Mean and variance of `terms` are filled. Throws NonFiniteError or StateError
+ * before anything else outside kernel memory is written. out may be x.
  */
 export function train(
   machine: Machine,
+  terms: Terms,
   out: Float32Array,
   x: Float32Array,
   view: View,
-  parameters: Omit<Terms, "mean" | "variance">,
   update: Update | null,
-): Statistics {
+): void {
   const { run, memory } = machine;
   const { mean, variance, runningMean, runningVariance } = memory.slots;
   const { channels } = view;
   const walk = walkOf(view);
   const a = operand(memory, "x", x, 0);
   const operands: Operands = { out: operand(memory, "out", out, 0), a, b: null };
-  const statistics = { mean: new Float64Array(channels), variance: new Float64Array(channels) };
   const bad: number[] = [];
   eachTile(channels, walk.tile, (first, n) => {
     moments(machine, { out: null, a, b: null }, view, walk, first, n);
@@ -428,11 +432,10 @@ export function train(
     while (bad.length <= 4 && (c = run.firstNonFinite(mean.at, variance.at, c + 1, n)) < n) {
       bad.push(first + c);
     }
-    take(statistics.mean, mean, first, n);
-    take(statistics.variance, variance, first, n);
+    take(terms.mean, mean, first, n);
+    take(terms.variance, variance, first, n);
   });
   if (bad.length > 0) throw nonFinite(bad);
-  const terms = { ...statistics, ...parameters };
   const fresh = walk.tile === channels;
   eachTile(channels, walk.tile, (first, n) => {
     scaleShift(machine, terms, first, n, fresh);
@@ -454,7 +457,6 @@ export function train(
     }
     affine(machine, operands, view, walk, first, n);
   });
-  return statistics;
 }
 
 /**

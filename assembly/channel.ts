@@ -13,10 +13,20 @@ import { widen } from "./lanes";
 
 /** 1/√(variance + epsilon), and 0 where that is not finite: without spread all output is beta. */
 // @ts-ignore: decorator
-@inline function inverse(variance: v128, epsilon: v128): v128 {
+@inline
+function inverse(variance: v128, epsilon: v128): v128 {
   const square = f64x2.add(variance, epsilon);
   const value = f64x2.div(f64x2.splat(1), f64x2.sqrt(square));
   return v128.andnot(value, f64x2.eq(square, f64x2.splat(0)));
+}
+
+/** γ/√(variance + epsilon), kept within float32: an infinite scale would make NaN of x - mean = 0. */
+// @ts-ignore: decorator
+@inline
+function scaleOf(inv: v128, gamma: usize): v128 {
+  const scale = gamma ? f64x2.mul(inv, widen(gamma)) : inv;
+  const most = f64x2.splat(f32.MAX_VALUE);
+  return f64x2.max(f64x2.min(scale, most), f64x2.neg(most));
 }
 
 /**
@@ -116,13 +126,11 @@ export function finishMoments(
   }
 }
 
-/** The first channel at or after `from` whose mean or variance is not finite; n if there is none. */
-export function firstNonFinite(mean: usize, variance: usize, from: u32, n: u32): u32 {
-  for (let c = <usize>from; c < n; c++) {
-    // A difference with itself is 0 for finite numbers, NaN for all others.
-    const m = load<f64>(mean + (c << 3));
-    const v = load<f64>(variance + (c << 3));
-    if (m - m + (v - v) != 0) return <u32>c;
+/** The first channel at or after `from` whose variance is negative or not finite; n if none is. */
+export function firstInvalid(variance: usize, from: u32, n: u32): u32 {
+  for (let c = from; c < n; c++) {
+    const v = load<f64>(variance + (<usize>c << 3));
+    if (!(v >= 0 && v < Infinity)) return c;
   }
   return n;
 }
@@ -153,30 +161,24 @@ export function center(hi: usize, mean: usize, n: u32): void {
 
 /**
  * y = (x - hi)·scale + shift normalizes with mean and variance: scale = γ/√(σ²+ε) and
- * shift = β - (mean - hi)·scale. gamma or beta left out: 0. Returns the first channel whose variance
- * is negative or not finite, n if there is none.
+ * shift = β - (mean - hi)·scale. gamma or beta left out: 0.
  */
 export function scaleShift(
   hi: usize, scale: usize, shift: usize,
   mean: usize, variance: usize, gamma: usize, beta: usize, epsilon: f64, n: u32,
-): u32 {
+): void {
   const e = f64x2.splat(epsilon);
   for (let c: usize = 0; c < n; c += 2) {
     const m = v128.load(mean + (c << 3));
     const h = f32x4.demote_f64x2_zero(m);
-    let s = inverse(v128.load(variance + (c << 3)), e);
-    if (gamma) s = f64x2.mul(s, widen(gamma + (c << 2)));
+    const inv = inverse(v128.load(variance + (c << 3)), e);
+    const s = scaleOf(inv, gamma ? gamma + (c << 2) : 0);
     const rest = f64x2.mul(f64x2.sub(m, f64x2.promote_low_f32x4(h)), s);
     const b = beta ? widen(beta + (c << 2)) : f64x2.splat(0);
     v128.store_lane<i64>(hi + (c << 2), h, 0);
     narrow(scale + (c << 2), s);
     narrow(shift + (c << 2), f64x2.sub(b, rest));
   }
-  for (let c: usize = 0; c < n; c++) {
-    const v = load<f64>(variance + (c << 3));
-    if (!(v >= 0 && v < Infinity)) return <u32>c;
-  }
-  return n;
 }
 
 /**
@@ -196,7 +198,7 @@ export function gradientTerms(
     const s = v128.load(sumDy + (i << 3));
     const p = f64x2.sub(v128.load(sumDyX + (i << 3)), f64x2.mul(rest, s));
     const inv = inverse(v128.load(variance + (i << 3)), e);
-    const scale = gamma ? f64x2.mul(inv, widen(gamma + (i << 2))) : inv;
+    const scale = scaleOf(inv, gamma ? gamma + (i << 2) : 0);
     const slope = f32x4.demote_f64x2_zero(f64x2.mul(f64x2.mul(f64x2.mul(p, inv), inv), each));
     const level = f64x2.sub(f64x2.mul(s, each), f64x2.mul(rest, f64x2.promote_low_f32x4(slope)));
     narrow(a + (i << 2), scale);

@@ -5,6 +5,6 @@ export { affineStrips, affineSweep, affinePlanes } from "./affine";
 export { gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
 export {
   mergeRepeats, mergeInner, sumRepeats, sumInner, spread,
-  finishMoments, firstNonFinite, updateRunning,
+  finishMoments, firstInvalid, updateRunning,
   center, scaleShift, gradientTerms,
 } from "./channel";

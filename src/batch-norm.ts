@@ -19,7 +19,7 @@ import {
 } from "./frameworks.js";
 import { FrozenBatchNorm, type InferOptions, NO_OPTIONS } from "./frozen.js";
 import { inputOf, outputOf } from "./inputs.js";
-import { type Kernels, machineOf, sharedKernels } from "./kernels.js";
+import { type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
 import { countOf, type Layout, sizeOf } from "./layout.js";
 import { toNumbers } from "./numbers.js";
 import {
@@ -364,10 +364,9 @@ export class BatchNorm {
     if (options !== NO_OPTIONS) checkKeys(options, INFER_KEYS);
     const input = inputOf(this.layout, this.#channels, x, options.shape);
     const out = outputOf(options.out, input);
-    const machine = machineOf(this.kernels);
     const terms = this.#terms(this.#running);
-    if (isTiny(machine.memory, x, out)) tinyNormalize(out, x, input.view, terms);
-    else run.normalize(machine, out, x, input.view, terms);
+    if (isTiny(memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, input.view, terms);
+    else run.normalize(machineOf(this.kernels), out, x, input.view, terms);
     return out;
   }
 

@@ -49,10 +49,9 @@ export class UnsupportedError extends BatchNormError {
   readonly code = "UNSUPPORTED";
 }
 
-/** How a value is named in a message: `a Float64Array of length 3`, `-1`, `"NWC"`, `null`. */
+/** How a value is named in a message: `Float64Array of length 3`, `-1`, `"NWC"`, `null`. */
 export function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
-  if (typeof value === "function") return "a function";
   if (typeof value !== "object" || value === null) {
     return Object.is(value, -0) ? "-0" : String(value);
   }

@@ -3,7 +3,7 @@
 
 import { describe, OptionError, StateError } from "./errors.js";
 import { inputOf, outputOf } from "./inputs.js";
-import { checkKernels, type Kernels, machineOf, sharedKernels } from "./kernels.js";
+import { checkKernels, type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
 import { checkLayout, LAYOUTS, type Layout } from "./layout.js";
 import { fromNumbers, type JsonNumber, toNumbers } from "./numbers.js";
 import { checkChannels, checkKeys } from "./options.js";
@@ -85,9 +85,8 @@ export class FrozenBatchNorm {
     if (options !== NO_OPTIONS) checkKeys(options, INFER_KEYS);
     const input = inputOf(this.#layout, this.#channels, x, options.shape);
     const out = outputOf(options.out, input);
-    const machine = machineOf(this.kernels);
-    if (isTiny(machine.memory, x, out)) tinyAffine(out, x, input.view, this.#affine);
-    else normalize(machine, out, x, input.view, this.#affine);
+    if (isTiny(memoryOf(this.#kernels), x, out)) tinyAffine(out, x, input.view, this.#affine);
+    else normalize(machineOf(this.kernels), out, x, input.view, this.#affine);
     return out;
   }
 

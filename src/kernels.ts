@@ -27,10 +27,10 @@ export interface Exports extends Record<string, unknown> {
   sumInner: Kernel;
   spread: Kernel;
   finishMoments: Kernel;
-  firstNonFinite: Kernel<number>;
+  firstInvalid: Kernel<number>;
   updateRunning: Kernel;
   center: Kernel;
-  scaleShift: Kernel<number>;
+  scaleShift: Kernel;
   gradientTerms: Kernel;
 }
 
@@ -116,6 +116,15 @@ let shared: Kernels | undefined;
 
 /** The instance that layers use unless they are given one; made at first use, one per realm. */
 export const sharedKernels = (): Kernels => (shared ??= new Kernels());
+
+/**
+ * The memory of the kernels that a layer was given, or of the shared ones; undefined as long as
+ * nobody needed those, so that then no array can lie in it.
+ */
+export function memoryOf(given: Kernels | undefined): Memory | undefined {
+  const kernels = given ?? shared;
+  return kernels && machineOf(kernels).memory;
+}
 
 /** `value`, if it is a Kernels of this package. */
 export function checkKernels(value: unknown): Kernels {

@@ -119,9 +119,22 @@ export class Memory {
         `length: expected a whole number of values >= 0, got ${describe(length)}`,
       );
     }
+    // What fills pages is staggered against its neighbours, if there is room.
     const bytes = length * 4;
-    // What fills pages on its own is staggered against its neighbours.
     const lead = bytes >= 16384 ? (this.#turn = (this.#turn + STAGGER) % 4096) : 0;
+    const at = this.#place(lead, bytes) ?? this.#place(0, bytes);
+    if (at === undefined) {
+      throw new MemoryError(
+        `length: expected to fit into ${this.wasm.buffer.byteLength} bytes of kernel memory, ` +
+          `of which ${this.free} are free, got ${length} values of 4 bytes; ` +
+          "give the layer a larger one: new Kernels({ memory: bytes })",
+      );
+    }
+    return new Float32Array(this.wasm.buffer, at, length).fill(0);
+  }
+
+  /** Takes the first gap that holds `bytes` behind `lead`; their address, if there is one. */
+  #place(lead: number, bytes: number): number | undefined {
     const size = alignUp(lead + Math.max(bytes, 1), 64);
     let start = this.#tensors;
     let index = 0;
@@ -130,15 +143,10 @@ export class Memory {
       if (block.start - start >= size) break;
       start = block.end;
     }
-    if (start + size > this.#end) {
-      throw new MemoryError(
-        `length: expected to fit into ${this.wasm.buffer.byteLength} bytes of kernel memory, ` +
-          `of which ${this.free} are free, got ${length} values of 4 bytes; ` +
-          "give the layer a larger one: new Kernels({ memory: bytes })",
-      );
-    }
-    this.#live.splice(index, 0, { start, end: start + size, at: start + lead, bytes });
-    return new Float32Array(this.wasm.buffer, start + lead, length).fill(0);
+    if (start + size > this.#end) return undefined;
+    const at = start + lead;
+    this.#live.splice(index, 0, { start, end: start + size, at, bytes });
+    return at;
   }
 
   /** Gives a tensor back. */

@@ -41,7 +41,7 @@ const BLOCK_ROWS = 64;
 const PART = 16384;
 /** Up to here (values in kernel memory) column strips win, from L2; beyond it, one ascending sweep. */
 const STRIPS = 65536;
-/** From here (values read) a reduction in kernel memory touches its rows first: L2 has lost them. */
+/** From here (values read) a reduction in kernel memory reads its rows ahead: L2 has lost them. */
 const COLD = 262144;
 
 interface Walk {
@@ -54,7 +54,10 @@ interface Walk {
 
 function walkOf({ outer, channels, inner }: View): Walk {
   const rows = inner === 1 || (inner < MIN_PLANE && outer >= MIN_ROWS);
-  const tile = Math.min(channels, rows ? Math.floor(MAX_COLUMNS / inner) : MAX_COLUMNS);
+  const tile = Math.min(
+    channels,
+    rows ? Math.floor(MAX_COLUMNS / Math.max(inner, 1)) : MAX_COLUMNS,
+  );
   const width = channels * inner;
   let repeats = 1;
   if (rows && tile === channels) {
@@ -286,7 +289,7 @@ function moments(
   const { base, offset, m2, mean, variance } = slots;
   const { outer, inner } = view;
   if (walk.rows) {
-    const cold = Number(operands.a.address >= 0 && sizeOf(view) >= COLD);
+    const cold = Number(!isStreamed(operands) && n === view.channels && sizeOf(view) >= COLD);
     walkRows(
       operands,
       view,
@@ -333,18 +336,9 @@ function scaleShift(
   }
   const gamma = put(slots.gamma, terms.gamma, first, n);
   const beta = put(slots.beta, terms.beta, first, n);
-  const bad = run.scaleShift(
-    hi.at,
-    scale.at,
-    shift.at,
-    mean.at,
-    variance.at,
-    gamma,
-    beta,
-    terms.epsilon,
-    n,
-  );
+  const bad = run.firstInvalid(variance.at, 0, n);
   if (bad < n) checkVariance(terms.variance, first + bad);
+  run.scaleShift(hi.at, scale.at, shift.at, mean.at, variance.at, gamma, beta, terms.epsilon, n);
 }
 
 /** Throws StateError if a channel's variance is none that a variance can be. */
@@ -428,8 +422,9 @@ export function train(
   const bad: number[] = [];
   eachTile(channels, walk.tile, (first, n) => {
     moments(machine, { out: null, a, b: null }, view, walk, first, n);
+    // A value that is not finite leaves no finite variance.
     let c = -1;
-    while (bad.length <= 4 && (c = run.firstNonFinite(mean.at, variance.at, c + 1, n)) < n) {
+    while (bad.length <= 4 && (c = run.firstInvalid(variance.at, c + 1, n)) < n) {
       bad.push(first + c);
     }
     take(terms.mean, mean, first, n);
@@ -536,7 +531,7 @@ function gradientSums(
       run.gradientSumsPlanes(sumDy.at, sumDyX.at, dy, x, hi.at, count, at, planes, tile, length),
     );
   } else {
-    const cold = Number(!isStreamed(operands) && 2 * sizeOf(view) >= COLD);
+    const cold = Number(!isStreamed(operands) && n === view.channels && 2 * sizeOf(view) >= COLD);
     const h = spread(run, columnHi, hi, n, view, walk);
     walkRows(
       operands,

@@ -8,11 +8,14 @@ import { type Affine, checkVariance, type Terms } from "./run.js";
 /** Up to this many values JavaScript is the faster way: [1, 256] took 1.1 µs, by the kernels 2.0. */
 const TINY = 256;
 
-/** Whether to take this way: few values, both in ordinary arrays. */
-export const isTiny = (memory: Memory, x: Float32Array, out: Float32Array): boolean =>
-  x.length <= TINY && memory.addressOf("x", x) < 0 && memory.addressOf("out", out) < 0;
+/** Whether to take this way: few values, none in `memory`, if there is one. */
+export const isTiny = (memory: Memory | undefined, x: Float32Array, out: Float32Array): boolean =>
+  x.length <= TINY &&
+  (memory === undefined || (memory.addressOf("x", x) < 0 && memory.addressOf("out", out) < 0));
 
-const { fround, sqrt } = Math;
+const { fround, max, min, sqrt } = Math;
+/** The largest float32. */
+const MOST = 2 ** 128 - 2 ** 104;
 
 /** out = (x - hi)·scale + shift; out may be x. */
 export function tinyAffine(
@@ -51,7 +54,8 @@ export function tinyNormalize(
   for (let c = 0; c < channels; c++) {
     const square = variance[c]! + epsilon;
     const inverse = square === 0 ? 0 : 1 / sqrt(square);
-    const s = gamma === null ? inverse : inverse * gamma[c]!;
+    const exact = gamma === null ? inverse : inverse * gamma[c]!;
+    const s = max(min(exact, MOST), -MOST);
     const h = fround(mean[c]!);
     const a = fround(s);
     const b = fround((beta === null ? 0 : beta[c]!) - (mean[c]! - h) * s);

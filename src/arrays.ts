@@ -64,3 +64,11 @@ export function refuseOverlap(
     );
   }
 }
+
+/** The array for a result of x's length: `out`, which may be x itself, or a fresh one. */
+export function outputOf(out: unknown, x: Float32Array): Float32Array {
+  if (out === undefined) return new Float32Array(x.length);
+  const array = float32Of("out", out, x.length);
+  if (!isSame(array, x)) refuseOverlap("out", array, "x", x);
+  return array;
+}

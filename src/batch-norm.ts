@@ -4,9 +4,16 @@
 // Internal Covariate Shift": algorithm 1 is `train`, section 3's gradient is `backward`,
 // algorithm 2 is `infer`.
 
-import { float32Of, isSame, refuseOverlap } from "./arrays.js";
+import { float32, float32Of, isSame, outputOf, refuseOverlap } from "./arrays.js";
 import { Batch, type BatchSource, insideOf, type StatisticsKind } from "./batch.js";
-import { describe, OptionError, ShapeError, SingleValueError, StateError } from "./errors.js";
+import {
+  checkKeys,
+  describe,
+  OptionError,
+  ShapeError,
+  SingleValueError,
+  StateError,
+} from "./errors.js";
 import {
   type FlaxOptions,
   flaxOptions,
@@ -18,14 +25,12 @@ import {
   torchOptions,
 } from "./frameworks.js";
 import { FrozenBatchNorm, type InferOptions, NO_OPTIONS } from "./frozen.js";
-import { inputOf, outputOf } from "./inputs.js";
 import { type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
-import { countOf, type Layout, sizeOf } from "./layout.js";
+import { countOf, type Layout, sizeOf, viewOf } from "./layout.js";
 import { toNumbers } from "./numbers.js";
 import {
   type BatchNormOptions,
   checkChannels,
-  checkKeys,
   choice,
   flag,
   type Settings,
@@ -191,7 +196,7 @@ export class BatchNorm {
   get lastBatch(): Batch | null {
     const { source, mean, variance } = this.#last;
     if (source !== null) {
-      this.#lastBatch ??= new Batch(this, source, mean.slice(), variance.slice());
+      this.#lastBatch ??= new Batch(this, this.layout, source, mean.slice(), variance.slice());
     }
     return this.#lastBatch;
   }
@@ -217,13 +222,12 @@ export class BatchNorm {
    * variance; OptionError for an unknown option. Nothing has changed then.
    */
   train(x: Float32Array, options: TrainOptions = NO_OPTIONS): Float32Array {
-    checkKeys(options, TRAIN_KEYS);
+    checkKeys("options", options, TRAIN_KEYS);
     const statistics = choice("statistics", options.statistics, "batch", KINDS);
     const update = flag("updateRunning", options.updateRunning, true);
-    const input = inputOf(this.layout, this.#channels, x, options.shape);
-    const out = outputOf(options.out, input);
+    const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
+    const out = outputOf(options.out, x);
     const machine = machineOf(this.kernels);
-    const { view } = input;
     const next = this.#next;
     const terms = this.#terms(next);
     if (statistics === "batch") {
@@ -247,7 +251,7 @@ export class BatchNorm {
     next.source = {
       view,
       x: isSame(out, x) ? null : x,
-      shape: input.shape,
+      shape: options.shape?.slice() ?? null,
       statistics,
     };
     this.#next = this.#last;
@@ -281,14 +285,14 @@ export class BatchNorm {
    * has been written then.
    */
   backward(dy: Float32Array, options: BackwardOptions = NO_OPTIONS): Gradients {
-    checkKeys(options, BACKWARD_KEYS);
+    checkKeys("options", options, BACKWARD_KEYS);
     const { source, mean, variance } =
       options.batch === undefined ? this.#last : this.#own(options.batch);
     if (source === null) throw new StateError("batch: expected a train before backward, got none");
     const { view } = source;
     const size = sizeOf(view);
-    const given = options.x ?? source.x;
-    if (given === null) {
+    const given = options.x === undefined ? source.x : options.x;
+    if (given === null && options.x === undefined) {
       throw new StateError(
         "x: expected the input of train, got none, since train overwrote it in place; " +
           "give it again: backward(dy, { x })",
@@ -296,7 +300,7 @@ export class BatchNorm {
     }
     const x = float32Of("x", given, size);
     float32Of("dy", dy, size);
-    const into = this.#outputs(options.out ?? NO_OPTIONS, dy, x);
+    const into = this.#outputs(options.out === undefined ? NO_OPTIONS : options.out, dy, x);
     const terms = this.#terms({ mean, variance });
     const frozen = source.statistics === "running";
     run.backward(machineOf(this.kernels), into, dy, x, view, terms, frozen);
@@ -316,7 +320,7 @@ export class BatchNorm {
 
   /** The arrays that `backward` fills, checked against its inputs and each other. */
   #outputs(out: NonNullable<BackwardOptions["out"]>, dy: Float32Array, x: Float32Array): Gradients {
-    checkKeys(out, ["dx", "dgamma", "dbeta"]);
+    checkKeys("out", out, ["dx", "dgamma", "dbeta"]);
     const named: [string, Float32Array][] = [
       ["x", x],
       ["dy", dy],
@@ -361,12 +365,12 @@ export class BatchNorm {
    * a freed tensor; OptionError for an unknown option. Nothing has been written then.
    */
   infer(x: Float32Array, options: InferOptions = NO_OPTIONS): Float32Array {
-    if (options !== NO_OPTIONS) checkKeys(options, INFER_KEYS);
-    const input = inputOf(this.layout, this.#channels, x, options.shape);
-    const out = outputOf(options.out, input);
+    if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
+    const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
+    const out = outputOf(options.out, x);
     const terms = this.#terms(this.#running);
-    if (isTiny(memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, input.view, terms);
-    else run.normalize(machineOf(this.kernels), out, x, input.view, terms);
+    if (isTiny(memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
+    else run.normalize(machineOf(this.kernels), out, x, view, terms);
     return out;
   }
 
@@ -407,7 +411,7 @@ export class BatchNorm {
    * @throws StateError where it is no snapshot; OptionError for an unknown option.
    */
   static fromSnapshot(snapshot: Snapshot | string, options: { kernels?: Kernels } = {}): BatchNorm {
-    checkKeys(options, ["kernels"]);
+    checkKeys("options", options, ["kernels"]);
     const restored = readSnapshot(snapshot);
     const { kernels: _none, ...settings } = restored.settings;
     const layer = new BatchNorm(restored.channels, { ...settings, ...options });

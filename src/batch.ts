@@ -1,6 +1,6 @@
 // What `backward` needs of a `train`.
 
-import { countOf, type View } from "./layout.js";
+import { countOf, type Layout, rowsShape, type View } from "./layout.js";
 
 /** The statistics that a `train` normalized with. */
 export type StatisticsKind = "batch" | "running";
@@ -10,7 +10,8 @@ export interface BatchSource {
   readonly view: View;
   /** `null` after an in-place `train`. */
   readonly x: Float32Array | null;
-  readonly shape: readonly number[];
+  /** As it was given. */
+  readonly shape: readonly number[] | null;
   readonly statistics: StatisticsKind;
 }
 
@@ -41,10 +42,16 @@ export class Batch {
   }
 
   /** @internal Made by a layer. */
-  constructor(owner: object, source: BatchSource, mean: Float64Array, variance: Float64Array) {
+  constructor(
+    owner: object,
+    layout: Layout,
+    source: BatchSource,
+    mean: Float64Array,
+    variance: Float64Array,
+  ) {
     this.#inside = { owner, source };
     this.x = source.x;
-    this.shape = source.shape;
+    this.shape = source.shape ?? rowsShape(layout, source.view);
     this.statistics = source.statistics;
     this.count = countOf(source.view);
     this.mean = mean;

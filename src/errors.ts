@@ -49,16 +49,31 @@ export class UnsupportedError extends BatchNormError {
   readonly code = "UNSUPPORTED";
 }
 
-/** How a value is named in a message: `Float64Array of length 3`, `-1`, `"NWC"`, `null`. */
+/** How a value is named in a message: `a Float64Array of length 3`, `-1`, `"NWC"`, `null`. */
 export function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
-  if (typeof value !== "object" || value === null) {
+  if (typeof value === "function") return "a function";
+  if (typeof value !== "object" || value === null)
     return Object.is(value, -0) ? "-0" : String(value);
+  const kind = Object.prototype.toString.call(value).slice(8, -1);
+  const name = `${/^[AEIOU]/.test(kind) ? "an" : "a"} ${kind}`;
+  try {
+    const { length } = value as { length?: unknown };
+    return typeof length === "number" ? `${name} of length ${length}` : name;
+  } catch {
+    // The length of what only looks like a typed array.
+    return name;
   }
-  const name = Object.prototype.toString.call(value).slice(8, -1);
-  const article = /^[AEIOU]/.test(name) ? "an" : "a";
-  const { length } = value as { length?: unknown };
-  return typeof length === "number"
-    ? `${article} ${name} of length ${length}`
-    : `${article} ${name}`;
+}
+
+/** Throws OptionError unless `options` is an object all of whose keys are `known`. */
+export function checkKeys(name: string, options: unknown, known: readonly string[]): void {
+  if (typeof options !== "object" || options === null) {
+    throw new OptionError(`${name}: expected an object, got ${describe(options)}`);
+  }
+  for (const key in options) {
+    if (!known.includes(key)) {
+      throw new OptionError(`${key}: expected an option among ${known.join(", ")}, got "${key}"`);
+    }
+  }
 }

@@ -1,10 +1,10 @@
 // Each framework's own names, defaults and conventions, turned into ours. `momentum` appears only
 // here: PyTorch's is the weight of the new value, that of Keras, ONNX and Flax of the old one.
 
-import { OptionError } from "./errors.js";
+import { checkKeys, OptionError } from "./errors.js";
 import type { Kernels } from "./kernels.js";
 import { CHANNELS_FIRST, checkLayout, LAYOUTS, type Layout } from "./layout.js";
-import { type BatchNormOptions, checkKeys, epsilonOf, flag, number } from "./options.js";
+import { type BatchNormOptions, epsilonOf, flag, number } from "./options.js";
 
 /** Options of `BatchNorm.torch`, as of `torch.nn.BatchNorm1d`, `2d`, `3d`. */
 export interface TorchOptions {
@@ -73,7 +73,7 @@ function decayOf(momentum: unknown, fallback: number): number {
 
 /** https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html */
 export function torchOptions(options: TorchOptions): BatchNormOptions {
-  checkKeys(options, ["eps", "momentum", "affine", "layout", "kernels"]);
+  checkKeys("options", options, ["eps", "momentum", "affine", "layout", "kernels"]);
   const { momentum, layout = "NC" } = options;
   // So small a momentum that 1 - momentum is 1 moves nothing either.
   if (typeof momentum === "number" && momentum >= 0 && 1 - momentum === 1) {
@@ -99,7 +99,7 @@ export function torchOptions(options: TorchOptions): BatchNormOptions {
 
 /** https://keras.io/api/layers/normalization_layers/batch_normalization/ */
 export function kerasOptions(options: KerasOptions): BatchNormOptions {
-  checkKeys(options, ["epsilon", "momentum", "scale", "center", "layout", "kernels"]);
+  checkKeys("options", options, ["epsilon", "momentum", "scale", "center", "layout", "kernels"]);
   const { layout = "NC" } = options;
   return {
     layout: checkLayout(layout, LAYOUTS),
@@ -114,7 +114,7 @@ export function kerasOptions(options: KerasOptions): BatchNormOptions {
 
 /** https://onnx.ai/onnx/operators/onnx__BatchNormalization.html, version 15 */
 export function onnxOptions(options: OnnxOptions): BatchNormOptions {
-  checkKeys(options, ["epsilon", "momentum", "layout", "kernels"]);
+  checkKeys("options", options, ["epsilon", "momentum", "layout", "kernels"]);
   const { layout = "NC" } = options;
   return {
     layout: checkLayout(layout, CHANNELS_FIRST),
@@ -127,7 +127,14 @@ export function onnxOptions(options: OnnxOptions): BatchNormOptions {
 
 /** https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html#flax.linen.BatchNorm */
 export function flaxOptions(options: FlaxOptions): BatchNormOptions {
-  checkKeys(options, ["epsilon", "momentum", "useScale", "useBias", "layout", "kernels"]);
+  checkKeys("options", options, [
+    "epsilon",
+    "momentum",
+    "useScale",
+    "useBias",
+    "layout",
+    "kernels",
+  ]);
   const { layout = "NC" } = options;
   return {
     layout: checkLayout(layout, LAYOUTS),

@@ -1,12 +1,12 @@
 // Test time only: the running averages and γ, β of a layer worked out to a scale and a shift per
 // channel (Ioffe & Szegedy 2015, algorithm 2, lines 8 to 12), once.
 
-import { describe, OptionError, StateError } from "./errors.js";
-import { inputOf, outputOf } from "./inputs.js";
+import { float32, outputOf } from "./arrays.js";
+import { checkKeys, describe, OptionError, StateError } from "./errors.js";
 import { checkKernels, type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
-import { checkLayout, LAYOUTS, type Layout } from "./layout.js";
+import { checkLayout, LAYOUTS, type Layout, viewOf } from "./layout.js";
 import { fromNumbers, type JsonNumber, toNumbers } from "./numbers.js";
-import { checkChannels, checkKeys } from "./options.js";
+import { checkChannels } from "./options.js";
 import { type Affine, normalize } from "./run.js";
 import { isTiny, tinyAffine } from "./tiny.js";
 
@@ -82,11 +82,11 @@ export class FrozenBatchNorm {
    * for a tensor freed already. Nothing has been written then.
    */
   infer(x: Float32Array, options: InferOptions = NO_OPTIONS): Float32Array {
-    if (options !== NO_OPTIONS) checkKeys(options, INFER_KEYS);
-    const input = inputOf(this.#layout, this.#channels, x, options.shape);
-    const out = outputOf(options.out, input);
-    if (isTiny(memoryOf(this.#kernels), x, out)) tinyAffine(out, x, input.view, this.#affine);
-    else normalize(machineOf(this.kernels), out, x, input.view, this.#affine);
+    if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
+    const view = viewOf(this.#layout, this.#channels, float32("x", x).length, options.shape);
+    const out = outputOf(options.out, x);
+    if (isTiny(memoryOf(this.#kernels), x, out)) tinyAffine(out, x, view, this.#affine);
+    else normalize(machineOf(this.kernels), out, x, view, this.#affine);
     return out;
   }
 
@@ -113,7 +113,7 @@ export class FrozenBatchNorm {
     json: FrozenJSON | string,
     options: { kernels?: Kernels } = NO_OPTIONS,
   ): FrozenBatchNorm {
-    checkKeys(options, ["kernels"]);
+    checkKeys("options", options, ["kernels"]);
     const s = parse<FrozenJSON>("json", json, "batchnorm-wasm/frozen");
     const kernels = options.kernels === undefined ? undefined : checkKernels(options.kernels);
     const numbers = (name: "center" | "scale" | "shift"): Float32Array =>

@@ -2,7 +2,7 @@
 
 import { instantiateSync } from "@assemblyscript/loader";
 import { float32 } from "./arrays.js";
-import { describe, OptionError, StateError } from "./errors.js";
+import { checkKeys, describe, OptionError, StateError } from "./errors.js";
 import { DEFAULT_BYTES, Memory } from "./memory.js";
 import { kernelsModule } from "./wasm/embedded.js";
 
@@ -70,12 +70,10 @@ export class Kernels {
    * not give that much; UnsupportedError without WebAssembly SIMD or where compiling is forbidden.
    */
   constructor(options: KernelsOptions = {}) {
-    for (const name of Object.keys(options)) {
-      if (name !== "memory")
-        throw new OptionError(`${name}: expected the option memory, got ${describe(name)}`);
-    }
+    checkKeys("options", options, ["memory"]);
+    const { memory: bytes = DEFAULT_BYTES } = options;
     const module = kernelsModule();
-    const memory = new Memory(options.memory ?? DEFAULT_BYTES);
+    const memory = new Memory(bytes);
     const { exports } = instantiateSync<Exports>(module, { env: { memory: memory.wasm } });
     this.#machine = { run: exports, memory };
   }

@@ -33,15 +33,10 @@ export function checkLayout(layout: unknown, allowed: readonly Layout[]): Layout
 }
 
 /**
- * The shape of `length` values: the given one, checked, or the one that follows from the length
- * where all axes before the last are examples or positions (then all but the first are 1).
+ * The canonical view of `length` values of a shape, or, without one, of rows of channels: then all
+ * axes but the last are examples or positions.
  */
-export function shapeOf(
-  layout: Layout,
-  channels: number,
-  length: number,
-  shape: unknown,
-): readonly number[] {
+export function viewOf(layout: Layout, channels: number, length: number, shape: unknown): View {
   if (shape === undefined) {
     if (!layout.endsWith("C")) {
       throw new ShapeError(
@@ -51,10 +46,7 @@ export function shapeOf(
     if (length % channels !== 0) {
       throw new ShapeError(`x: expected rows of ${channels} channels, got ${length} values`);
     }
-    const inferred = new Array<number>(layout.length).fill(1);
-    inferred[0] = length / channels;
-    inferred[layout.length - 1] = channels;
-    return inferred;
+    return { outer: length / channels, channels, inner: 1 };
   }
   if (!Array.isArray(shape) || shape.length !== layout.length || !shape.every(isSize)) {
     throw new ShapeError(
@@ -64,28 +56,27 @@ export function shapeOf(
   const axis = layout.indexOf("C");
   if (shape[axis] !== channels) {
     throw new ShapeError(
-      `shape: expected ${channels} channels on axis ${axis} of "${layout}", got [${shape.join(", ")}]`,
+      `shape: expected ${channels} channels on axis ${axis} of "${layout}", got ${show(shape)}`,
     );
   }
-  const size = shape.reduce((product: number, n: number) => product * n, 1);
-  if (size !== length) {
+  const view = {
+    outer: product(shape.slice(0, axis)),
+    channels,
+    inner: product(shape.slice(axis + 1)),
+  };
+  if (sizeOf(view) !== length) {
     throw new ShapeError(
-      `shape: expected the ${length} values of x, got [${shape.join(", ")}], which is ${size}`,
+      `shape: expected the ${length} values of x, got ${show(shape)}, which is ${sizeOf(view)}`,
     );
   }
-  return shape.slice();
+  return view;
 }
 
+/** A shape of rows of channels: all axes between the first and the last are 1. */
+export const rowsShape = (layout: Layout, { outer, channels }: View): readonly number[] =>
+  [...layout].map((_, axis) => (axis === 0 ? outer : axis === layout.length - 1 ? channels : 1));
+
+const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);
 const isSize = (n: unknown): boolean => Number.isSafeInteger(n) && (n as number) >= 0;
 const show = (shape: unknown): string =>
   Array.isArray(shape) ? `[${shape.join(", ")}]` : describe(shape);
-
-/** The canonical view of a shape that `shapeOf` returned. */
-export function viewOf(layout: Layout, shape: readonly number[]): View {
-  const axis = layout.indexOf("C");
-  let outer = 1;
-  let inner = 1;
-  for (let i = 0; i < axis; i++) outer *= shape[i]!;
-  for (let i = axis + 1; i < shape.length; i++) inner *= shape[i]!;
-  return { outer, channels: shape[axis]!, inner };
-}

@@ -75,6 +75,8 @@ export class Memory {
   readonly #end: number;
   /** Live tensors in ascending order. */
   readonly #live: Block[] = [];
+  /** Views that were given back: another tensor may lie where they point. */
+  readonly #freed = new WeakSet<Float32Array>();
   #turn = 0;
 
   constructor(bytes: number) {
@@ -153,12 +155,13 @@ export class Memory {
   release(view: Float32Array): void {
     const index = this.#before(view.byteOffset);
     const block = this.#live[index];
-    if (block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
+    if (this.#freed.has(view) || block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
       throw new StateError(
         "view: expected a tensor as alloc returned it, got one that is freed already or a part of one",
       );
     }
     this.#live.splice(index, 1);
+    this.#freed.add(view);
   }
 
   /** Bytes that tensors do not use. */
@@ -186,7 +189,9 @@ export class Memory {
     if (array.buffer !== this.wasm.buffer) return -1;
     const from = array.byteOffset;
     const block = this.#live[this.#before(from)];
-    if (block && from + array.byteLength <= block.at + block.bytes) return from;
+    if (block && from + array.byteLength <= block.at + block.bytes && !this.#freed.has(array)) {
+      return from;
+    }
     throw new StateError(
       `${name}: expected a tensor of kernel memory in use, got one that is freed already`,
     );

@@ -1,6 +1,6 @@
 // Options of the layer: checked once, each error naming the option.
 
-import { describe, OptionError } from "./errors.js";
+import { checkKeys, describe, OptionError } from "./errors.js";
 import { checkKernels, type Kernels } from "./kernels.js";
 import { checkLayout, LAYOUTS, type Layout } from "./layout.js";
 
@@ -40,20 +40,6 @@ export interface Settings {
   readonly gamma: boolean;
   readonly beta: boolean;
   readonly kernels: Kernels | undefined;
-}
-
-/** Throws OptionError for a key that is not among the `known` ones. */
-export function checkKeys(options: unknown, known: readonly string[]): void {
-  if (typeof options !== "object" || options === null) {
-    throw new OptionError(`options: expected an object, got ${describe(options)}`);
-  }
-  for (const key in options) {
-    if (!known.includes(key)) {
-      throw new OptionError(
-        `${key}: expected an option among ${known.join(", ")}, got ${JSON.stringify(key)}`,
-      );
-    }
-  }
 }
 
 /** `value`, or `fallback` if it is undefined; a boolean. */
@@ -123,7 +109,7 @@ const KEYS = [
 ];
 
 export function settingsOf(options: BatchNormOptions): Settings {
-  checkKeys(options, KEYS);
+  checkKeys("options", options, KEYS);
   const { layout, decay, kernels } = options;
   return {
     layout: layout === undefined ? "NC" : checkLayout(layout, LAYOUTS),

@@ -574,6 +574,11 @@ export function backward(
   const a = operand(memory, "dy", dy, 1);
   const b = operand(memory, "x", x, 0);
   const operands: Operands = { out: operand(memory, "out.dx", into.dx, 1), a, b };
+  // Written by copies, but not where a tensor was.
+  for (const name of ["dgamma", "dbeta"] as const) {
+    const array = into[name];
+    if (array !== null) memory.addressOf(`out.${name}`, array);
+  }
   const perValue = frozen ? 0 : 1 / countOf(view);
   eachTile(view.channels, walk.tile, (first, n) => {
     run.center(hi.at, put(mean, terms.mean, first, n), n);

@@ -13,7 +13,7 @@ export const isTiny = (memory: Memory | undefined, x: Float32Array, out: Float32
   x.length <= TINY &&
   (memory === undefined || (memory.addressOf("x", x) < 0 && memory.addressOf("out", out) < 0));
 
-const { fround, max, min, sqrt } = Math;
+const { fround, sqrt } = Math;
 /** The largest float32. */
 const MOST = 2 ** 128 - 2 ** 104;
 
@@ -49,13 +49,14 @@ export function tinyNormalize(
   { outer, channels, inner }: View,
   { mean, variance, gamma, beta, epsilon }: Terms,
 ): void {
-  for (let c = 0; c < channels; c++) checkVariance(variance, c);
+  for (let c = 0; c < channels; c++)
+    if (!(variance[c]! >= 0 && variance[c]! < Infinity)) checkVariance(variance, c);
   const pitch = channels * inner;
   for (let c = 0; c < channels; c++) {
     const square = variance[c]! + epsilon;
     const inverse = square === 0 ? 0 : 1 / sqrt(square);
     const exact = gamma === null ? inverse : inverse * gamma[c]!;
-    const s = max(min(exact, MOST), -MOST);
+    const s = exact > MOST ? MOST : exact < -MOST ? -MOST : exact;
     const h = fround(mean[c]!);
     const a = fround(s);
     const b = fround((beta === null ? 0 : beta[c]!) - (mean[c]! - h) * s);

@@ -1,0 +1,157 @@
+// How far from float64 results may be (API.md, "Results"; issue 2, item 4): for means far above the
+// deviations, deviations of any size, outliers, sorted and alternating data, large gamma and beta.
+
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { layerOf, nameOf, type Shaped, seeds, sizeOf, viewOf } from "./support/cases.js";
+import { distributed, KINDS, normal, random } from "./support/data.js";
+import * as oracle from "./support/oracle.js";
+import { checkBackward, checkInfer, checkTrain } from "./support/passes.js";
+import { check } from "./support/property.js";
+
+const WALKS: readonly Shaped[] = [
+  { layout: "NC", shape: [67, 33] }, // rows
+  { layout: "NC", shape: [1003, 3] }, // rows, several at once
+  { layout: "NC", shape: [5, 1030] }, // rows wider than the parameter arrays
+  { layout: "NCL", shape: [201, 3, 5] }, // narrow planes, taken as rows
+  { layout: "NCL", shape: [5, 3, 37] }, // planes
+  { layout: "NCHW", shape: [2, 1, 67, 71] }, // planes of more than a block
+  { layout: "NHWC", shape: [3, 9, 11, 7] },
+];
+
+const RATIOS = [0, 1, 100, 1e4, 1e6];
+const SIGMAS = [1e-15, 1e-6, 1, 1e15];
+
+/** train, backward and infer on x, each compared with float64. */
+function checkAll(
+  shaped: Shaped,
+  x: Float32Array,
+  { epsilon = 0, gamma = 1, beta = 1, outliers = false },
+): void {
+  const layer = layerOf(shaped, { epsilon });
+  layer.gamma!.forEach((g, c, all) => {
+    all[c] = gamma * g;
+  });
+  layer.beta!.forEach((b, c, all) => {
+    all[c] = beta * b;
+  });
+  const y = checkTrain(layer, shaped, x);
+  checkBackward(layer, shaped, normal(x.length, 8, 0.5), { outliers });
+  // A dy along y: what goes through the variance is not small beside dy.
+  checkBackward(layer, shaped, y.slice(), { outliers });
+  const { mean, variance } = oracle.moments(x, viewOf(shaped));
+  layer.runningMean.set(mean);
+  layer.runningVariance.set(variance);
+  checkInfer(layer, shaped, x);
+}
+
+describe.each(WALKS.map((shaped) => [nameOf(shaped), shaped] as const))("%s", (_, shaped) => {
+  test.each(RATIOS)("|mean| = %d sigma, sigma from 1e-15 to 1e15", (ratio) => {
+    for (const [k, kind] of KINDS.entries()) {
+      for (const sigma of SIGMAS) {
+        const x = distributed(kind, viewOf(shaped), ratio * sigma, sigma, 10 * k + 1);
+        const outliers = kind === "outliers";
+        checkAll(shaped, x, { epsilon: 0, outliers });
+        if (sigma === 1) checkAll(shaped, x, { epsilon: 1e-5, outliers });
+      }
+    }
+  });
+
+  // A mean in float64 is off by up to 1.1e-16 of itself: with |mean| = ratio·sigma, y by
+  // 1.1e-16·ratio·gamma, of which the bound has room while ratio·gamma is below 1e9.
+  test.each([
+    [100, 1, 1e6],
+    [1e4, 100, 1e4],
+    [1e6, 0, 100],
+    [100, 100, 1e6],
+    [1, 1e6, 100],
+    [1e-6, 1e6, 1e4],
+    [0, 1, 1e6],
+  ])("gamma near %d, beta near %d, |mean| = %d sigma", (gamma, beta, ratio) => {
+    for (const kind of ["normal", "sorted", "alternating"] as const) {
+      const x = distributed(kind, viewOf(shaped), ratio, 1, 3);
+      checkAll(shaped, x, { gamma, beta });
+    }
+  });
+});
+
+describe("many values per channel", () => {
+  test.each<Shaped>([
+    { layout: "NC", shape: [200_001, 1] },
+    { layout: "NCL", shape: [1, 1, 200_001] },
+    { layout: "NCL", shape: [40_000, 1, 5] },
+    { layout: "NC", shape: [3000, 70] },
+  ])("$layout $shape", (shaped) => {
+    for (const [kind, ratio] of [
+      ["sorted", 1e6],
+      ["alternating", 1e4],
+    ] as const) {
+      const x = distributed(kind, viewOf(shaped), ratio, 1, 4);
+      const layer = layerOf(shaped, { epsilon: 0 });
+      checkTrain(layer, shaped, x);
+      checkBackward(layer, shaped, normal(x.length, 8, 0.5));
+    }
+  });
+});
+
+describe("any float32 numbers up to 1e15", () => {
+  const float = fc.oneof(
+    fc.float({ min: Math.fround(-1e15), max: Math.fround(1e15), noNaN: true }),
+    fc.float({ min: -8, max: 8, noNaN: true }),
+    fc.constantFrom(0, 1, 1.0000001192092896, 16777216, 1e6, -1e6),
+  );
+
+  test.each(["NC", "NCL"] as const)("of one to three channels, %s", (layout) => {
+    check(
+      fc.property(
+        fc.integer({ min: 1, max: 3 }),
+        fc.integer({ min: 2, max: 40 }),
+        fc.array(float, { minLength: 120, maxLength: 120 }),
+        fc.constantFrom(0, 1e-5),
+        (channels, count, values, epsilon) => {
+          const shape = layout === "NC" ? [count, channels] : [1, channels, count];
+          const shaped = { layout, shape };
+          const x = Float32Array.from(values.slice(0, channels * count));
+          const { variance } = oracle.moments(x, viewOf(shaped));
+          // Beyond what is promised: squares below the smallest float32.
+          fc.pre(variance.every((v) => v === 0 || v >= 1e-30));
+          checkAll(shaped, x, { epsilon, outliers: true });
+        },
+      ),
+      150,
+    );
+  });
+
+  test("one value far from many, wherever it stands", () => {
+    check(
+      fc.property(
+        fc.integer({ min: 2, max: 300 }),
+        fc.nat(),
+        fc.constantFrom(1e3, -1e6, 1e10, 1e15),
+        fc.boolean(),
+        seeds,
+        (count, place, far, planes, seed) => {
+          const shaped: Shaped = planes
+            ? { layout: "NCL", shape: [1, 1, count] }
+            : { layout: "NC", shape: [count, 1] };
+          const x = normal(count, seed);
+          x[place % count] = far;
+          checkAll(shaped, x, { outliers: true });
+        },
+      ),
+      150,
+    );
+  });
+});
+
+test("statistics that overflow are refused, those just below are right", () => {
+  for (const shaped of WALKS) {
+    const next = random(3);
+    const large = (size: number) =>
+      Float32Array.from({ length: sizeOf(shaped) }, () => size * (next() - 0.5));
+    const layer = layerOf(shaped);
+    expect(() => layer.train(large(3e38), { shape: shaped.shape })).toThrow("overflow");
+    expect(layer.batchesSeen).toBe(0);
+    checkTrain(layer, shaped, large(1e17));
+  }
+});

@@ -1,0 +1,108 @@
+// assembly/affine.ts by itself: y = (x - hi)·scale + shift, one rounding per operation.
+
+import fc from "fast-check";
+import { describe, test } from "vitest";
+import type { Exports } from "../../src/kernels.js";
+import { Binary, type Slot } from "../support/binary.js";
+import { seeds } from "../support/cases.js";
+import { assertSameBits } from "../support/compare.js";
+import { anyBits, normal } from "../support/data.js";
+import { check } from "../support/property.js";
+
+const { fround } = Math;
+const binary = new Binary();
+
+type Kernel = (
+  kernels: Exports,
+  y: number,
+  x: number,
+  parameters: [hi: number, scale: number, shift: number],
+) => void;
+
+/** Runs a kernel on data and parameters per channel, in place or not, and compares every bit. */
+function compare(
+  all: Float32Array,
+  parameters: [hi: Float32Array, scale: Float32Array, shift: Float32Array],
+  channelOf: (i: number) => number,
+  leads: [y: number, x: number],
+  kernel: Kernel,
+): void {
+  const [hi, scale, shift] = parameters;
+  const expected = all.map((value, i) => {
+    const c = channelOf(i);
+    // What no column owns keeps the value it had.
+    return c < 0 ? value : fround(fround(value - hi[c]!) * scale[c]!) + shift[c]!;
+  });
+  for (const inPlace of [false, true]) {
+    binary.reset();
+    const [h, a, b] = parameters.map((values) => binary.f32(values)) as Slot<Float32Array>[];
+    const x = binary.f32(all, leads[1]);
+    const y = inPlace ? x : binary.f32(all, leads[0]);
+    binary.call([[y]], (kernels) => kernel(kernels, y.at, x.at, [h!.at, a!.at, b!.at]));
+    assertSameBits("y", y.array, expected);
+    if (!inPlace) assertSameBits("x", x.array, all);
+  }
+}
+
+const leads = fc.tuple(fc.integer({ min: 0, max: 3 }), fc.integer({ min: 0, max: 3 }));
+const anyValues = fc.boolean();
+
+/** Parameters of `n` channels: usual ones, or any bits at all. */
+const parametersOf = (n: number, seed: number, any: boolean) =>
+  [1, 2, 3].map((k) => (any ? anyBits(n, seed + k) : normal(n, seed + k))) as [
+    Float32Array,
+    Float32Array,
+    Float32Array,
+  ];
+
+describe.each(["affineStrips", "affineSweep"] as const)("%s", (name) => {
+  test("every column of every row, and nothing else, any stride and address", () => {
+    check(
+      fc.property(
+        fc.integer({ min: 1, max: 20 }),
+        fc.oneof(
+          { weight: 9, arbitrary: fc.integer({ min: 1, max: 70 }) },
+          { weight: 1, arbitrary: fc.constantFrom(100, 255, 256, 257, 1024) },
+        ),
+        fc.integer({ min: 0, max: 9 }),
+        leads,
+        seeds,
+        anyValues,
+        (rows, width, gap, at, seed, any) => {
+          const pitch = width + gap;
+          const x = any ? anyBits(rows * pitch, seed) : normal(rows * pitch, seed);
+          const channelOf = (i: number): number => (i % pitch < width ? i % pitch : -1);
+          compare(x, parametersOf(width, seed, any), channelOf, at, (run, y, p, [h, a, b]) =>
+            run[name](y, p, h, a, b, rows, width, pitch * 4),
+          );
+        },
+      ),
+      150,
+    );
+  });
+});
+
+describe("affinePlanes", () => {
+  test("every plane with its channel's parameters, from any channel on", () => {
+    check(
+      fc.property(
+        fc.integer({ min: 1, max: 9 }),
+        fc.integer({ min: 1, max: 30 }),
+        fc.integer({ min: 1, max: 150 }),
+        fc.nat(),
+        leads,
+        seeds,
+        anyValues,
+        (channels, planes, inner, start, at, seed, any) => {
+          const first = start % channels;
+          const x = any ? anyBits(planes * inner, seed) : normal(planes * inner, seed);
+          const channelOf = (i: number): number => (first + Math.floor(i / inner)) % channels;
+          compare(x, parametersOf(channels, seed, any), channelOf, at, (run, y, p, [h, a, b]) =>
+            run.affinePlanes(y, p, h, a, b, first, planes, channels, inner),
+          );
+        },
+      ),
+      200,
+    );
+  });
+});

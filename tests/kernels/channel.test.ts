@@ -1,0 +1,389 @@
+// assembly/channel.ts by itself, against the same formulas in JavaScript's float64.
+
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { Binary } from "../support/binary.js";
+import { seeds } from "../support/cases.js";
+import { assertSameBits, assertWithin } from "../support/compare.js";
+import { normal, normals } from "../support/data.js";
+import { indices, moments, sum, type View } from "../support/oracle.js";
+import { check } from "../support/property.js";
+
+const { abs, fround, sqrt } = Math;
+const binary = new Binary();
+
+/** Float64 results may differ by the order of a few operations: 16 of them at 2^-53. */
+const FEW = 2e-15;
+/** Rounded to float32 on top of that. */
+const FLOAT32 = 2 ** -24 + FEW;
+
+const doubles = (length: number, seed: number, mean = 0, sigma = 1): Float64Array => {
+  const next = normals(seed);
+  return Float64Array.from({ length }, () => mean + sigma * next());
+};
+
+const variances = (length: number, seed: number): Float64Array =>
+  doubles(length, seed).map((z) => Math.exp(z));
+
+const sizes = fc.integer({ min: 1, max: 70 });
+
+/** The state of columns that hold `count` values each, as moments.ts leaves it. */
+function stateOf(x: Float32Array, columns: number, count: number) {
+  const { mean, variance } = moments(x, { outer: count, channels: columns, inner: 1 });
+  const base = Float32Array.from(mean, (m, c) => m + 0.1 * Math.sin(c));
+  return {
+    base: binary.f32(base),
+    offset: binary.f64(mean.map((m, c) => m - base[c]!)),
+    m2: binary.f64(variance.map((v) => v * count)),
+  };
+}
+
+type State = ReturnType<typeof stateOf>;
+
+/** The first `channels` of a state are the moments of x. */
+function assertPooled({ base, offset, m2 }: State, x: Float32Array, view: View): void {
+  const expected = moments(x, view);
+  const count = view.outer * view.inner;
+  const mean = expected.mean.map((_, c) => base.array[c]! + offset.array[c]!);
+  // State comes from float64 means of magnitude 100: their own ulp is 1e-14.
+  assertWithin("mean", mean, expected.mean, () => 1e-12);
+  const pooled = m2.array.slice(0, view.channels);
+  assertWithin(
+    "m2",
+    pooled,
+    expected.variance.map((v) => v * count),
+    (c) => 1e-12 * pooled[c]!,
+  );
+}
+
+describe("pooling", () => {
+  test("mergeRepeats pools the columns of rows taken several at once", () => {
+    check(
+      fc.property(
+        sizes,
+        fc.integer({ min: 1, max: 17 }),
+        fc.integer({ min: 1, max: 12 }),
+        seeds,
+        (width, repeats, rows, seed) => {
+          binary.reset();
+          const columns = width * repeats;
+          const x = normal(rows * columns, seed, 100);
+          const state = stateOf(x, columns, rows);
+          const { base, offset, m2 } = state;
+          binary.call([[offset], [m2]], (run) => {
+            run.mergeRepeats(base.at, offset.at, m2.at, rows, width, repeats);
+          });
+          assertPooled(state, x, { outer: rows * repeats, channels: width, inner: 1 });
+        },
+      ),
+      100,
+    );
+  });
+
+  test("mergeInner pools the columns of narrow planes", () => {
+    check(
+      fc.property(
+        sizes,
+        fc.integer({ min: 1, max: 17 }),
+        fc.integer({ min: 1, max: 12 }),
+        seeds,
+        (channels, inner, rows, seed) => {
+          binary.reset();
+          const columns = channels * inner;
+          const x = normal(rows * columns, seed, 100);
+          const state = stateOf(x, columns, rows);
+          const { base, offset, m2 } = state;
+          binary.call([[base], [offset], [m2]], (run) => {
+            run.mergeInner(base.at, offset.at, m2.at, rows, channels, inner);
+          });
+          assertPooled(state, x, { outer: rows, channels, inner });
+        },
+      ),
+      100,
+    );
+  });
+
+  test("sumRepeats and sumInner add the same columns", () => {
+    check(
+      fc.property(sizes, fc.integer({ min: 1, max: 17 }), seeds, (n, times, seed) => {
+        for (const kernel of ["sumRepeats", "sumInner"] as const) {
+          binary.reset();
+          const values = doubles(n * times, seed);
+          const view =
+            kernel === "sumInner"
+              ? { outer: 1, channels: n, inner: times }
+              : { outer: times, channels: n, inner: 1 };
+          const slot = binary.f64(values);
+          binary.call([[slot]], (run) => run[kernel](slot.at, n, times));
+          for (let c = 0; c < n; c++) {
+            const own = indices(view, c).map((i) => values[i]!);
+            expect(abs(slot.array[c]! - sum(own))).toBeLessThan(FEW * sum(own.map(abs)) + 1e-300);
+          }
+        }
+      }),
+      100,
+    );
+  });
+});
+
+test("spread lays parameters out per column", () => {
+  check(
+    fc.property(
+      sizes,
+      fc.integer({ min: 1, max: 17 }),
+      fc.integer({ min: 1, max: 9 }),
+      seeds,
+      (channels, inner, repeats, seed) => {
+        binary.reset();
+        const values = normal(channels, seed);
+        const parameter = binary.f32(values);
+        const columns = binary.f32(channels * inner * repeats);
+        binary.call([[columns]], (run) =>
+          run.spread(columns.at, parameter.at, channels, inner, repeats),
+        );
+        const expected = columns.array.map((_, i) => values[Math.floor(i / inner) % channels]!);
+        assertSameBits("columns", columns.array, expected);
+      },
+    ),
+    100,
+  );
+});
+
+test("finishMoments: mean = base + offset, variance = m2/count", () => {
+  check(
+    fc.property(sizes, fc.integer({ min: 1, max: 1e9 }), seeds, (n, count, seed) => {
+      binary.reset();
+      const base = binary.f32(normal(n, seed, 1e4));
+      const offset = binary.f64(doubles(n, seed + 1));
+      const m2 = binary.f64(variances(n, seed + 2));
+      const [mean, variance] = [binary.f64(n), binary.f64(n)];
+      binary.call(
+        [
+          [mean, n & 1],
+          [variance, n & 1],
+        ],
+        (run) => run.finishMoments(mean.at, variance.at, base.at, offset.at, m2.at, count, n),
+      );
+      for (let c = 0; c < n; c++) {
+        expect(mean.array[c]).toBe(base.array[c]! + offset.array[c]!);
+        expect(variance.array[c]).toBe(m2.array[c]! / count);
+      }
+    }),
+    100,
+  );
+});
+
+test("firstInvalid finds each channel whose variance is negative or not finite", () => {
+  const valid = [0, -0, 1, 1e300, 5e-324];
+  const invalid = [-1e-300, -1, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  check(
+    fc.property(
+      fc.array(fc.constantFrom(...valid, ...invalid), { minLength: 1, maxLength: 70 }),
+      (values) => {
+        binary.reset();
+        const n = values.length;
+        const variance = binary.f64(values);
+        for (let from = 0; from <= n; from++) {
+          const rest = values.slice(from).findIndex((v) => !valid.includes(v));
+          const found = binary.call([], (run) => run.firstInvalid(variance.at, from, n));
+          expect(found).toBe(rest < 0 ? n : from + rest);
+        }
+      },
+    ),
+    60,
+  );
+});
+
+test("updateRunning: v += w·(new - v), the variance times its correction", () => {
+  check(
+    fc.property(
+      sizes,
+      fc.constantFrom(1, 0.5, 0.1, 0.01, 1 / 3, 1e-9),
+      fc.constantFrom(1, 2, 64 / 63),
+      seeds,
+      (n, weight, correction, seed) => {
+        binary.reset();
+        const runningMean = doubles(n, seed);
+        const runningVariance = variances(n, seed + 1);
+        const means = doubles(n, seed + 2);
+        const batch = variances(n, seed + 3);
+        const [m, v] = [binary.f64(runningMean), binary.f64(runningVariance)];
+        const [mean, variance] = [binary.f64(means), binary.f64(batch)];
+        binary.call(
+          [
+            [m, n & 1],
+            [v, n & 1],
+          ],
+          (run) => run.updateRunning(m.at, v.at, mean.at, variance.at, weight, correction, n),
+        );
+        const moved = (old: number, value: number): number =>
+          weight === 1 ? value : old + weight * (value - old);
+        for (let c = 0; c < n; c++) {
+          expect(m.array[c]).toBe(moved(runningMean[c]!, means[c]!));
+          expect(v.array[c]).toBe(moved(runningVariance[c]!, batch[c]! * correction));
+        }
+      },
+    ),
+    100,
+  );
+});
+
+test("updateRunning at weight 1 leaves nothing of the old value, however large", () => {
+  binary.reset();
+  const [m, v] = [binary.f64([1e300, -1]), binary.f64([1, 1e300])];
+  const [mean, variance] = [binary.f64([1e-30, 3e-200]), binary.f64([1e-30, 3e-200])];
+  binary.call([[m], [v]], (run) => run.updateRunning(m.at, v.at, mean.at, variance.at, 1, 1, 2));
+  expect([...m.array, ...v.array]).toEqual([1e-30, 3e-200, 1e-30, 3e-200]);
+});
+
+test("center: the mean as float32", () => {
+  check(
+    fc.property(sizes, seeds, (n, seed) => {
+      binary.reset();
+      const values = doubles(n, seed, 1e4, 1e3);
+      const mean = binary.f64(values);
+      const hi = binary.f32(n);
+      binary.call([[hi, n & 1]], (run) => run.center(hi.at, mean.at, n));
+      assertSameBits("hi", hi.array, Float32Array.from(values));
+    }),
+    50,
+  );
+});
+
+test("scaleShift: (x - hi)·scale + shift is γ·(x - mean)/√(σ²+ε) + β", () => {
+  check(
+    fc.property(
+      sizes,
+      fc.boolean(),
+      fc.boolean(),
+      fc.constantFrom(0, 1e-5, 1),
+      seeds,
+      (n, withGamma, withBeta, epsilon, seed) => {
+        binary.reset();
+        const mean = binary.f64(doubles(n, seed, 1e4, 1e3));
+        const variance = binary.f64(variances(n, seed + 1));
+        const gamma = withGamma ? binary.f32(normal(n, seed + 2)) : null;
+        const beta = withBeta ? binary.f32(normal(n, seed + 3)) : null;
+        const [hi, scale, shift] = [binary.f32(n), binary.f32(n), binary.f32(n)];
+        const pad = n & 1;
+        binary.call(
+          [
+            [hi, pad],
+            [scale, pad],
+            [shift, pad],
+          ],
+          (run) =>
+            run.scaleShift(
+              hi.at,
+              scale.at,
+              shift.at,
+              mean.at,
+              variance.at,
+              gamma?.at ?? 0,
+              beta?.at ?? 0,
+              epsilon,
+              n,
+            ),
+        );
+        for (let c = 0; c < n; c++) {
+          const m = mean.array[c]!;
+          const s = (gamma?.array[c] ?? 1) / sqrt(variance.array[c]! + epsilon);
+          const rest = (m - fround(m)) * s;
+          const b = beta?.array[c] ?? 0;
+          expect(hi.array[c]).toBe(fround(m));
+          expect(abs(scale.array[c]! - s)).toBeLessThanOrEqual(FLOAT32 * abs(s));
+          const bound = FLOAT32 * (abs(b) + abs(rest));
+          expect(abs(shift.array[c]! - (b - rest))).toBeLessThanOrEqual(bound);
+        }
+      },
+    ),
+    100,
+  );
+});
+
+test("scaleShift without any spread: scale 0, shift β", () => {
+  binary.reset();
+  const mean = binary.f64([0.1, 1e30, -7]);
+  const variance = binary.f64([0, 0, 0]);
+  const [gamma, beta] = [binary.f32([1, 2, 3]), binary.f32([5, 6, 7])];
+  const [hi, scale, shift] = [binary.f32(3), binary.f32(3), binary.f32(3)];
+  binary.call(
+    [
+      [hi, 1],
+      [scale, 1],
+      [shift, 1],
+    ],
+    (run) =>
+      run.scaleShift(hi.at, scale.at, shift.at, mean.at, variance.at, gamma.at, beta.at, 0, 3),
+  );
+  expect([...scale.array]).toEqual([0, 0, 0]);
+  expect([...shift.array]).toEqual([5, 6, 7]);
+});
+
+test("gradientTerms: dgamma, dbeta and the terms of dx, of a batch and frozen", () => {
+  check(
+    fc.property(
+      sizes,
+      fc.boolean(),
+      fc.boolean(),
+      fc.constantFrom(0, 1e-5, 1),
+      seeds,
+      (n, withGamma, frozen, epsilon, seed) => {
+        binary.reset();
+        const sumDy = binary.f64(doubles(n, seed));
+        const sumDyX = binary.f64(doubles(n, seed + 1));
+        const mean = binary.f64(doubles(n, seed + 2, 1e4, 1e3));
+        const variance = binary.f64(variances(n, seed + 3));
+        const gamma = withGamma ? binary.f32(normal(n, seed + 4)) : null;
+        const results = [0, 1, 2, 3, 4].map(() => binary.f32(n));
+        const [a, b, slope, dgamma, dbeta] = results as [
+          (typeof results)[0],
+          (typeof results)[0],
+          (typeof results)[0],
+          (typeof results)[0],
+          (typeof results)[0],
+        ];
+        const each = frozen ? 0 : 1 / 37;
+        binary.call(
+          results.map((slot) => [slot, n & 1] as const),
+          (run) =>
+            run.gradientTerms(
+              a.at,
+              b.at,
+              slope.at,
+              dgamma.at,
+              dbeta.at,
+              sumDy.at,
+              sumDyX.at,
+              mean.at,
+              variance.at,
+              gamma?.at ?? 0,
+              epsilon,
+              each,
+              n,
+            ),
+        );
+        for (let c = 0; c < n; c++) {
+          const m = mean.array[c]!;
+          const s = sumDy.array[c]!;
+          const inverse = 1 / sqrt(variance.array[c]! + epsilon);
+          // Sums were taken about float32(mean).
+          const rest = m - fround(m);
+          const p = sumDyX.array[c]! - rest * s;
+          const scale = (gamma?.array[c] ?? 1) * inverse;
+          const magnitude = abs(sumDyX.array[c]!) + abs(rest * s);
+          const near = (actual: number, expected: number, size: number): void =>
+            expect(abs(actual - expected)).toBeLessThanOrEqual(FLOAT32 * size);
+          near(a.array[c]!, scale, abs(scale));
+          near(slope.array[c]!, p * inverse ** 2 * each, magnitude * inverse ** 2 * each);
+          near(dgamma.array[c]!, p * inverse, magnitude * inverse);
+          near(dbeta.array[c]!, s, abs(s));
+          // b and c together: b + (x - hi)·c is what the gradient loses, here at x = mean.
+          const lost = b.array[c]! + rest * slope.array[c]!;
+          near(lost, s * each, abs(s * each) + abs(rest * slope.array[c]!));
+        }
+      },
+    ),
+    100,
+  );
+});

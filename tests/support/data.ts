@@ -1,0 +1,73 @@
+// Data to normalize, from a seed: the same in every run.
+
+import { indices, type View } from "./oracle.js";
+
+/** Uniform numbers in [0, 1): mulberry32 (Tommy Ettinger, public domain). */
+export function random(seed: number): () => number {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Numbers of mean 0 and variance 1 (Box & Muller 1958). */
+export function normals(seed: number): () => number {
+  const next = random(seed);
+  return () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
+}
+
+/** `length` float32 numbers, mean + sigma·z with z normal. */
+export function normal(length: number, seed: number, mean = 0, sigma = 1): Float32Array {
+  const next = normals(seed);
+  return Float32Array.from({ length }, () => mean + sigma * next());
+}
+
+/** Numbers of every size and kind: any 32 bits, NaN and infinities among them. */
+export function anyBits(length: number, seed: number): Float32Array {
+  const next = random(seed);
+  const bits = Uint32Array.from({ length }, () => Math.floor(next() * 2 ** 32));
+  return new Float32Array(bits.buffer);
+}
+
+/** How the values of a channel are distributed and ordered. */
+export const KINDS = ["uniform", "normal", "outliers", "sorted", "alternating", "ramps"] as const;
+export type Kind = (typeof KINDS)[number];
+
+/**
+ * Data of every channel with a mean near ±mean and deviations of the order of sigma:
+ *
+ *   outliers     one value in 50 lies a thousand times as far away
+ *   sorted       in ascending order, so that the parts of a channel differ in their means
+ *   alternating  +sigma, -sigma, … : what samples every other value misjudges the mean
+ *   ramps        rises of four values, so does what samples every fourth
+ */
+export function distributed(
+  kind: Kind,
+  view: View,
+  mean: number,
+  sigma: number,
+  seed: number,
+): Float32Array {
+  const x = new Float32Array(view.outer * view.channels * view.inner);
+  const next = normals(seed);
+  const uniform = random(seed + 1);
+  const deviations: Record<Kind, (i: number) => number> = {
+    uniform: () => 4 * uniform() - 2,
+    normal: next,
+    sorted: next,
+    outliers: () => (uniform() < 0.02 ? 1000 : 1) * next(),
+    alternating: (i) => (i % 2 ? -1 : 1) + 0.01 * next(),
+    ramps: (i) => (i % 4) - 1.5 + 0.01 * next(),
+  };
+  for (let c = 0; c < view.channels; c++) {
+    const at = indices(view, c);
+    const z = at.map((_, i) => deviations[kind](i));
+    if (kind === "sorted") z.sort((a, b) => a - b);
+    const center = c % 2 ? -mean : mean;
+    for (const [k, i] of at.entries()) x[i] = center + sigma * z[k]!;
+  }
+  return x;
+}

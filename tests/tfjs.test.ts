@@ -1,0 +1,481 @@
+/**
+ * The TensorFlow.js adapter on the cpu backend, against batch normalization written in tfjs' own
+ * operations (tf.moments), whose gradients tfjs derives by itself.
+ */
+
+import * as tf from "@tensorflow/tfjs-core";
+import "@tensorflow/tfjs-backend-cpu";
+import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
+import {
+  BatchNorm,
+  NonFiniteError,
+  OptionError,
+  ShapeError,
+  SingleValueError,
+  StateError,
+  UnsupportedError,
+} from "batchnorm-wasm";
+import { TfBatchNorm } from "batchnorm-wasm/tfjs";
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+
+const EPSILON = 1e-5;
+
+beforeAll(async () => {
+  tf.env().set("IS_NODE", false); // its advice to install tfjs-node is not wanted here
+  await tf.setBackend("cpu");
+});
+
+// Every test owns its tensors and variables, and leaves none behind.
+beforeEach(() => tf.engine().startScope());
+afterEach(() => {
+  tf.engine().endScope();
+  tf.disposeVariables();
+});
+
+/** Batch norm in tfjs operations: statistics over all axes but the channels'. */
+function reference(
+  x: tf.Tensor,
+  gamma: tf.Tensor,
+  beta: tf.Tensor,
+  { axis = x.rank - 1, running }: { axis?: number; running?: BatchNorm } = {},
+): tf.Tensor {
+  const broadcast = x.shape.map((size, i) => (i === axis ? size : 1));
+  const others = x.shape.map((_, i) => i).filter((i) => i !== axis);
+  const { mean, variance } = running
+    ? {
+        mean: tf.tensor(Float32Array.from(running.runningMean), broadcast),
+        variance: tf.tensor(Float32Array.from(running.runningVariance), broadcast),
+      }
+    : tf.moments(x, others, true);
+  const normalized = tf.div(tf.sub(x, mean), tf.sqrt(tf.add(variance, EPSILON)));
+  const scale = tf.reshape(gamma, broadcast);
+  return tf.add(tf.mul(normalized, scale), tf.reshape(beta, broadcast));
+}
+
+/** A loss whose gradient is different in every element of y. */
+function loss(y: tf.Tensor): tf.Scalar {
+  const weights = tf.reshape(tf.sin(tf.range(0, y.size)), y.shape);
+  return tf.sum(tf.mul(tf.square(y), weights)) as tf.Scalar;
+}
+
+function random(shape: number[], seed: number, mean = 0.5, deviation = 2): tf.Tensor {
+  return tf.randomNormal(shape, mean, deviation, "float32", seed);
+}
+
+/** tfjs works in float32, and its sums cancel: up to 4e-6 of difference were seen. */
+function expectClose(actual: tf.Tensor, expected: tf.Tensor, tolerance = 1e-5): void {
+  expect(actual.shape).toEqual(expected.shape);
+  const a = actual.dataSync<"float32">();
+  const b = expected.dataSync<"float32">();
+  const largest = b.reduce((max, value) => Math.max(max, Math.abs(value)), 1);
+  const difference = a.reduce((max, value, i) => Math.max(max, Math.abs(value - (b[i] ?? 0))), 0);
+  expect(difference / largest).toBeLessThan(tolerance);
+}
+
+function trainedLayer(channels: number, options: ConstructorParameters<typeof BatchNorm>[1] = {}) {
+  const layer = new BatchNorm(channels, { epsilon: EPSILON, ...options });
+  layer.gamma?.forEach((_, c, gamma) => {
+    gamma[c] = 0.5 + c / channels;
+  });
+  layer.beta?.forEach((_, c, beta) => {
+    beta[c] = c - 1;
+  });
+  layer.runningMean.forEach((_, c, mean) => {
+    mean[c] = 0.25 * c;
+  });
+  layer.runningVariance.forEach((_, c, variance) => {
+    variance[c] = 1 + 0.5 * c;
+  });
+  return layer;
+}
+
+/** Value and gradients of `loss(apply(x))`, in x, gamma and beta. */
+function derive(norm: TfBatchNorm, x: tf.Tensor, training: boolean) {
+  const variables = norm.trainableVariables;
+  const input = tf.variable(x);
+  const f = () => loss(norm.apply(input, { training }));
+  const { value, grads } = tf.variableGrads(f, [input, ...variables]);
+  return {
+    value,
+    dx: grads[input.name] as tf.Tensor,
+    dgamma: norm.gamma && (grads[norm.gamma.name] as tf.Tensor),
+    dbeta: norm.beta && (grads[norm.beta.name] as tf.Tensor),
+  };
+}
+
+function deriveReference(norm: TfBatchNorm, x: tf.Tensor, axis?: number, running?: BatchNorm) {
+  const gamma = tf.tensor1d(norm.layer.gamma ?? new Float32Array(norm.layer.channels).fill(1));
+  const beta = tf.tensor1d(norm.layer.beta ?? new Float32Array(norm.layer.channels));
+  const options = { ...(axis === undefined ? {} : { axis }), ...(running ? { running } : {}) };
+  const f = (x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) =>
+    loss(reference(x, gamma, beta, options));
+  const { value, grads } = tf.valueAndGrads(f)([x, gamma, beta]);
+  return {
+    value,
+    dx: grads[0] as tf.Tensor,
+    dgamma: grads[1] as tf.Tensor,
+    dbeta: grads[2] as tf.Tensor,
+  };
+}
+
+const LAYOUTS = [
+  { layout: "NC", shape: [9, 5], axis: 1 },
+  { layout: "NLC", shape: [3, 7, 5], axis: 2 },
+  { layout: "NCL", shape: [3, 5, 7], axis: 1 },
+  { layout: "NHWC", shape: [2, 3, 4, 5], axis: 3 },
+  { layout: "NCHW", shape: [2, 5, 3, 4], axis: 1 },
+  { layout: "NDHWC", shape: [2, 2, 3, 2, 5], axis: 4 },
+  { layout: "NCDHW", shape: [2, 5, 2, 3, 2], axis: 1 },
+] as const;
+
+describe("values and gradients", () => {
+  test.each(LAYOUTS)("training, $layout", ({ layout, shape, axis }) => {
+    const norm = new TfBatchNorm(trainedLayer(5, { layout }));
+    const x = random([...shape], 1);
+    const expected = deriveReference(norm, x, axis);
+    const actual = derive(norm, x, true);
+    expectClose(actual.value, expected.value);
+    expectClose(actual.dx, expected.dx);
+    expectClose(actual.dgamma as tf.Tensor, expected.dgamma);
+    expectClose(actual.dbeta as tf.Tensor, expected.dbeta);
+  });
+
+  test.each(LAYOUTS)("test time (frozen gradient), $layout", ({ layout, shape, axis }) => {
+    const norm = new TfBatchNorm(trainedLayer(5, { layout }));
+    const x = random([...shape], 2);
+    const expected = deriveReference(norm, x, axis, norm.layer);
+    const before = norm.layer.snapshot();
+    const actual = derive(norm, x, false);
+    expectClose(actual.value, expected.value);
+    expectClose(actual.dx, expected.dx);
+    expectClose(actual.dgamma as tf.Tensor, expected.dgamma);
+    expectClose(actual.dbeta as tf.Tensor, expected.dbeta);
+    expect(norm.layer.snapshot()).toEqual(before);
+  });
+
+  test.each([
+    { gamma: false, beta: true },
+    { gamma: true, beta: false },
+    { gamma: false, beta: false },
+  ])("gamma: $gamma, beta: $beta", (options) => {
+    const norm = new TfBatchNorm(trainedLayer(4, options));
+    expect(norm.trainableVariables).toHaveLength(Number(options.gamma) + Number(options.beta));
+    const x = random([11, 4], 3);
+    for (const training of [true, false]) {
+      const expected = deriveReference(norm, x, 1, training ? undefined : norm.layer);
+      const actual = derive(norm, x, training);
+      expectClose(actual.value, expected.value);
+      expectClose(actual.dx, expected.dx);
+      if (options.gamma) expectClose(actual.dgamma as tf.Tensor, expected.dgamma);
+      else expect(actual.dgamma).toBeNull();
+      if (options.beta) expectClose(actual.dbeta as tf.Tensor, expected.dbeta);
+      else expect(actual.dbeta).toBeNull();
+    }
+  });
+
+  test.each([true, false])("the layer's own bits, training: %s", (training) => {
+    const norm = new TfBatchNorm(trainedLayer(7));
+    const alone = trainedLayer(7);
+    const x = random([12, 7], 5);
+    const weights = random([12, 7], 6);
+    const input = tf.variable(x);
+    const variables = [input, ...norm.trainableVariables];
+    const f = () => tf.sum(tf.mul(norm.apply(input, { training }), weights)) as tf.Scalar;
+    const { grads } = tf.variableGrads(f, variables);
+    alone.train(x.dataSync<"float32">(), { statistics: training ? "batch" : "running" });
+    const { dx, dgamma, dbeta } = alone.backward(weights.dataSync<"float32">());
+    expect(variables.map((v) => grads[v.name]?.dataSync())).toEqual([dx, dgamma, dbeta]);
+  });
+
+  test("training moves the running averages as the layer by itself does", () => {
+    const alone = trainedLayer(6);
+    const norm = new TfBatchNorm(trainedLayer(6));
+    for (let step = 0; step < 3; step++) {
+      const x = random([10, 6], 10 + step);
+      const y = norm.apply(x, { training: true });
+      expect(y.dataSync()).toEqual(alone.train(x.dataSync<"float32">()));
+    }
+    expect(norm.layer.snapshot()).toEqual(alone.snapshot());
+  });
+
+  test("a gradient moves the running averages once, updateRunning: false not at all", () => {
+    const norm = new TfBatchNorm(trainedLayer(6));
+    derive(norm, random([10, 6], 20), true);
+    expect(norm.layer.batchesSeen).toBe(1);
+    const before = norm.layer.snapshot();
+    norm.apply(random([10, 6], 21), { training: true, updateRunning: false });
+    expect(norm.layer.snapshot()).toEqual(before);
+  });
+
+  test("test time gives the bits of infer, with and without a gradient", () => {
+    const norm = new TfBatchNorm(trainedLayer(6));
+    const x = random([10, 6], 22);
+    const expected = norm.layer.infer(x.dataSync<"float32">());
+    expect(norm.apply(x).dataSync()).toEqual(expected);
+    let inside: Float32Array | undefined;
+    tf.grad((x: tf.Tensor) => {
+      const y = norm.apply(x);
+      inside = y.dataSync<"float32">();
+      return loss(y);
+    })(x);
+    expect(inside).toEqual(expected);
+  });
+});
+
+describe("inside a network", () => {
+  test("one layer used several times before its gradient", () => {
+    const norm = new TfBatchNorm(trainedLayer(3));
+    const gamma = tf.tensor1d(norm.layer.gamma as Float32Array);
+    const beta = tf.tensor1d(norm.layer.beta as Float32Array);
+    const a = random([8, 3], 30);
+    const b = random([5, 3], 31, -3, 0.5);
+    const twice = (use: (x: tf.Tensor) => tf.Tensor) => (a: tf.Tensor, b: tf.Tensor) =>
+      tf.add(loss(use(use(a))), tf.add(loss(use(b)), loss(norm.apply(b)))) as tf.Scalar;
+    const frozen = norm.layer.clone();
+    const expected = tf.grads((a: tf.Tensor, b: tf.Tensor) => {
+      const use = (x: tf.Tensor) => reference(x, gamma, beta);
+      const running = reference(b, gamma, beta, { running: frozen });
+      return tf.add(loss(use(use(a))), tf.add(loss(use(b)), loss(running))) as tf.Scalar;
+    })([a, b]);
+    const actual = tf.grads(twice((x) => norm.apply(x, { training: true, updateRunning: false })))([
+      a,
+      b,
+    ]);
+    expectClose(actual[0] as tf.Tensor, expected[0] as tf.Tensor);
+    expectClose(actual[1] as tf.Tensor, expected[1] as tf.Tensor);
+  });
+
+  test("the gradient of a use belongs to the gamma of that use", () => {
+    const norm = new TfBatchNorm(trainedLayer(3));
+    const gamma = tf.tensor1d(norm.layer.gamma as Float32Array);
+    const beta = tf.tensor1d(norm.layer.beta as Float32Array);
+    const x = random([8, 3], 32);
+    const expected = tf.grad((x: tf.Tensor) => loss(reference(x, gamma, beta)))(x);
+    const actual = tf.grad((x: tf.Tensor) => {
+      const y = norm.apply(x, { training: true });
+      norm.gamma?.assign(tf.tensor1d([7, 8, 9]));
+      norm.apply(x);
+      return loss(y);
+    })(x);
+    expectClose(actual, expected);
+    expect([...(norm.layer.gamma ?? [])]).toEqual([7, 8, 9]);
+  });
+
+  test.each([
+    { name: "sgd", optimizer: () => tf.train.sgd(0.05) },
+    { name: "momentum", optimizer: () => tf.train.momentum(0.02, 0.9) },
+    { name: "adam", optimizer: () => tf.train.adam(0.05) },
+  ])("$name trains gamma and beta as it trains the reference's", ({ optimizer }) => {
+    const norm = new TfBatchNorm(trainedLayer(4));
+    const gamma = tf.variable(tf.tensor1d(norm.layer.gamma as Float32Array));
+    const beta = tf.variable(tf.tensor1d(norm.layer.beta as Float32Array));
+    const target = random([16, 4], 40, 2, 3);
+    const distance = (y: tf.Tensor) => tf.mean(tf.squaredDifference(y, target)) as tf.Scalar;
+    const ours = optimizer();
+    const theirs = optimizer();
+    for (let step = 0; step < 20; step++) {
+      const x = random([16, 4], 50 + step);
+      ours.minimize(
+        () => distance(norm.apply(x, { training: true })),
+        false,
+        norm.trainableVariables,
+      );
+      theirs.minimize(() => distance(reference(x, gamma, beta)), false, [gamma, beta]);
+    }
+    expectClose(norm.gamma as tf.Tensor, gamma);
+    expectClose(norm.beta as tf.Tensor, beta);
+    expect([...(norm.layer.gamma ?? [])]).not.toEqual([...(trainedLayer(4).gamma ?? [])]);
+    expect(norm.layer.gamma).toEqual(norm.gamma?.dataSync());
+  });
+
+  test("optimizers find gamma and beta among tfjs' variables", () => {
+    const norm = new TfBatchNorm(new BatchNorm(2), { name: "first" });
+    expect(norm.gamma?.name).toBe("first/gamma");
+    expect(norm.beta?.name).toBe("first/beta");
+    expect(norm.gamma?.trainable).toBe(true);
+    tf.train.sgd(0.1).minimize(() => loss(norm.apply(random([6, 2], 60), { training: true })));
+    expect([...(norm.layer.gamma ?? [])]).not.toEqual([1, 1]);
+    expect([...(norm.layer.beta ?? [])]).not.toEqual([0, 0]);
+  });
+
+  test("names are made up where none is given", () => {
+    const names = [new TfBatchNorm(new BatchNorm(2)), new TfBatchNorm(new BatchNorm(2))].map(
+      (norm) => norm.gamma?.name,
+    );
+    expect(new Set(names).size).toBe(2);
+    for (const name of names) expect(name).toMatch(/^batch_norm(_\d+)?\/gamma$/);
+  });
+
+  test("steps leave no tensors behind, with and without a tidy around them", () => {
+    const norm = new TfBatchNorm(new BatchNorm(4));
+    const optimizer = tf.train.sgd(0.1);
+    const x = random([6, 4], 61);
+    const step = () => {
+      optimizer.minimize(() => loss(norm.apply(x, { training: true })));
+      tf.tidy(() => {
+        tf.tidy(() => norm.apply(norm.apply(x, { training: true })));
+        tf.grad((x: tf.Tensor) => loss(tf.tidy(() => norm.apply(x))))(x);
+      });
+      norm.apply(x).dispose();
+      norm.layer.gamma?.fill(2);
+      norm.layer.freeze();
+    };
+    step();
+    const { numTensors, numDataBuffers } = tf.memory();
+    for (let i = 0; i < 10; i++) step();
+    expect(tf.memory().numTensors).toBe(numTensors);
+    expect(tf.memory().numDataBuffers).toBe(numDataBuffers);
+  });
+
+  test("the input is left as it is", () => {
+    const norm = new TfBatchNorm(trainedLayer(4));
+    const x = random([6, 4], 62);
+    const before = x.dataSync().slice();
+    derive(norm, x, true);
+    norm.apply(x);
+    expect(x.dataSync()).toEqual(before);
+  });
+});
+
+describe("gamma and beta, on both sides", () => {
+  test("freeze, infer and snapshot see what tfjs wrote", () => {
+    const norm = new TfBatchNorm(new BatchNorm(2));
+    norm.gamma?.assign(tf.tensor1d([3, 4]));
+    norm.beta?.assign(tf.tensor1d([-1, 1]));
+    const x = Float32Array.of(0, 0, 1, 1);
+    const expected = norm.layer.infer(x);
+    expect(expected[0]).toBeCloseTo(-1, 4);
+    expect(expected[3]).toBeCloseTo(5, 4);
+    expect(norm.layer.freeze().infer(x)).toEqual(expected);
+    expect(BatchNorm.fromSnapshot(norm.layer.snapshot()).infer(x)).toEqual(expected);
+  });
+
+  test("what is written into the layer reaches the variables", () => {
+    const norm = new TfBatchNorm(new BatchNorm(2));
+    const saved = trainedLayer(2).snapshot();
+    norm.layer.restore(saved);
+    const y = norm.apply(tf.tensor2d([[0, 0]]));
+    expect(y.dataSync()).toEqual(BatchNorm.fromSnapshot(saved).infer(new Float32Array(2)));
+    expect(norm.gamma?.dataSync()).toEqual(trainedLayer(2).gamma);
+    expect(norm.beta?.dataSync()).toEqual(trainedLayer(2).beta);
+  });
+
+  test("where both were written the variable wins", () => {
+    const norm = new TfBatchNorm(new BatchNorm(2));
+    const layer = norm.layer;
+    norm.gamma?.assign(tf.tensor1d([3, 4]));
+    layer.gamma?.fill(9);
+    expect([...(norm.layer.gamma ?? [])]).toEqual([3, 4]);
+  });
+
+  test("the variables have arrays of their own", () => {
+    const layer = new BatchNorm(2);
+    const norm = new TfBatchNorm(layer);
+    layer.gamma?.fill(5);
+    expect([...(norm.gamma?.dataSync() ?? [])]).toEqual([1, 1]);
+  });
+
+  test("dispose frees the variables and leaves the layer with their values", () => {
+    const { numTensors } = tf.memory();
+    const norm = new TfBatchNorm(new BatchNorm(2));
+    tf.tidy(() => norm.gamma?.assign(tf.tensor1d([3, 4])));
+    norm.dispose();
+    norm.dispose();
+    expect([...(norm.layer.gamma ?? [])]).toEqual([3, 4]);
+    expect(norm.gamma?.isDisposed).toBe(true);
+    expect(tf.memory().numTensors).toBe(numTensors);
+    expect(() => norm.apply(tf.zeros([3, 2]))).toThrow(StateError);
+  });
+});
+
+describe("errors", () => {
+  test("a tensor that does not fit the layout", () => {
+    const norm = new TfBatchNorm(new BatchNorm(3, { layout: "NHWC" }));
+    for (const training of [true, false]) {
+      expect(() => norm.apply(tf.zeros([4, 3]), { training })).toThrow(ShapeError);
+      expect(() => norm.apply(tf.zeros([2, 3, 4, 4]), { training })).toThrow(ShapeError);
+      expect(() => norm.apply(tf.zeros([2, 3, 4, 4]), { training })).toThrow(/2, ?3, ?4, ?4/);
+    }
+    expect(norm.layer.batchesSeen).toBe(0);
+  });
+
+  test("no tensor of float32", () => {
+    const norm = new TfBatchNorm(new BatchNorm(2));
+    expect(() => norm.apply(tf.zeros([3, 2], "int32"))).toThrow(
+      "x: expected a tensor of float32, got int32",
+    );
+    const array = new Float32Array(4) as unknown as tf.Tensor;
+    expect(() => norm.apply(array)).toThrow(
+      "x: expected a tf.Tensor, got a Float32Array of length 4",
+    );
+    expect(() => norm.apply(array)).toThrow(ShapeError);
+  });
+
+  test("options that are unknown or of another type, and what is no layer", () => {
+    const norm = new TfBatchNorm(new BatchNorm(2));
+    const x = tf.zeros([3, 2]);
+    const apply = (options: object) => () => norm.apply(x, options);
+    expect(apply({ trainig: true })).toThrow(OptionError);
+    expect(apply({ trainig: true })).toThrow('expected training, updateRunning, got "trainig"');
+    expect(apply({ training: 1 })).toThrow("training: expected a boolean, got 1");
+    expect(apply({ training: undefined })().shape).toEqual([3, 2]);
+    const create = (layer: unknown, options = {}) => {
+      return () => new TfBatchNorm(layer as BatchNorm, options);
+    };
+    expect(create(64)).toThrow("layer: expected a BatchNorm, got 64");
+    expect(create(new BatchNorm(2).freeze())).toThrow(OptionError);
+    expect(create(new BatchNorm(2), { name: 5 })).toThrow("name: expected a string, got 5");
+  });
+
+  test("one value per channel, or NaN, in training: nothing moves", () => {
+    const norm = new TfBatchNorm(trainedLayer(2));
+    const before = norm.layer.snapshot();
+    expect(() => norm.apply(tf.zeros([1, 2]), { training: true })).toThrow(SingleValueError);
+    const x = tf.tensor2d([
+      [1, Number.NaN],
+      [2, 3],
+    ]);
+    expect(() => norm.apply(x, { training: true })).toThrow(NonFiniteError);
+    expect(norm.layer.snapshot()).toEqual(before);
+  });
+
+  test("a second derivative is refused, where it passes through the layer", () => {
+    const norm = new TfBatchNorm(trainedLayer(3));
+    const x = random([5, 3], 70);
+    for (const training of [true, false]) {
+      const first = tf.grad((x: tf.Tensor) => loss(norm.apply(x, { training })));
+      const second = tf.grad((x: tf.Tensor) => tf.sum(tf.square(first(x))));
+      expect(() => second(x)).toThrow(UnsupportedError);
+      expect(() => second(x)).toThrow(/gradient of a gradient/);
+    }
+  });
+
+  test("a gradient inside another that does not pass through the layer", () => {
+    const norm = new TfBatchNorm(trainedLayer(3));
+    const other = random([5, 3], 71);
+    const outer = tf.grad((w: tf.Tensor) => {
+      const dx = tf.grad((x: tf.Tensor) => loss(norm.apply(x, { training: true })))(other);
+      return tf.add(tf.sum(tf.square(w)), tf.mul(0, tf.sum(dx)));
+    });
+    expectClose(outer(tf.tensor1d([1, 2])), tf.tensor1d([2, 4]));
+  });
+
+  test.each(["webgl", "webgpu"])("the %s backend is refused", async (name) => {
+    const norm = new TfBatchNorm(new BatchNorm(2));
+    const x = tf.zeros([3, 2]);
+    class FakeBackend extends tf.KernelBackend {
+      override dispose(): void {}
+    }
+    tf.registerBackend(name, () => new FakeBackend());
+    try {
+      await tf.setBackend(name);
+      expect(() => norm.apply(x)).toThrow(UnsupportedError);
+      expect(() => norm.apply(x, { training: true })).toThrow(`got "${name}"`);
+      expect(() => new TfBatchNorm(new BatchNorm(2))).toThrow('await tf.setBackend("wasm")');
+    } finally {
+      await tf.setBackend("cpu");
+      tf.removeBackend(name);
+    }
+    expect(norm.apply(x).shape).toEqual([3, 2]);
+  });
+});

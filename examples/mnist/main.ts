@@ -1,0 +1,125 @@
+/**
+ * The demo: trains the network of Ioffe & Szegedy 2015, section 4.1, on the MNIST digits with and
+ * without batch normalization, tries every way of normalizing at test time, and writes a report and
+ * the trained network to `out/`.
+ */
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import * as tf from "@tensorflow/tfjs";
+import Table from "cli-table3";
+import { type Arguments, HELP, parseArguments } from "./args.js";
+import { startBackend } from "./backend.js";
+import { loadMnist } from "./data.js";
+import { type Evaluation, evaluate, type Way } from "./evaluate.js";
+import { startProgress } from "./progress.js";
+import { percent, type Results, renderReport } from "./report.js";
+import { type About, encodeNetwork } from "./saved.js";
+import { type Trained, train } from "./train.js";
+
+const BATCH_SIZE = 60;
+const OUT = fileURLToPath(new URL("./out/", import.meta.url));
+
+async function main(args: Arguments): Promise<void> {
+  const digits = loadMnist();
+  await startBackend();
+  console.log(
+    `${digits.train.count} digits to train on, ${digits.test.count} to test with. ` +
+      `${args.steps} mini-batches of ${BATCH_SIZE}, two networks side by side.`,
+  );
+
+  const trained = await trainWithProgress(digits, args);
+  const evaluation = await evaluateWithProgress(trained, digits);
+  const about: About = {
+    steps: args.steps,
+    seed: args.seed,
+    learningRate: args.learningRate,
+    batchSize: BATCH_SIZE,
+    testAccuracy: evaluation.ways[0].accuracy,
+  };
+  const { milestones, unit, stepTime } = trained;
+  const environment = describeEnvironment();
+  const results: Results = { about, milestones, unit, evaluation, stepTime, environment };
+
+  mkdirSync(OUT, { recursive: true });
+  write("network.json", JSON.stringify(encodeNetwork(trained.with.layers, about)));
+  write("results.json", JSON.stringify(results));
+  write("report.html", await renderReport(results));
+  console.log(`\n${tableOf(evaluation.ways)}\n`);
+  console.log(`report:  ${path.join(OUT, "report.html")}`);
+  console.log(`network: ${path.join(OUT, "network.json")}`);
+}
+
+async function trainWithProgress(
+  digits: Parameters<typeof train>[0],
+  { steps, seed, learningRate }: Arguments,
+): Promise<Trained> {
+  const progress = startProgress("training", steps);
+  const smooth = { with: Number.NaN, without: Number.NaN };
+  const onStep: Parameters<typeof train>[1]["onStep"] = (step, loss) => {
+    for (const name of ["with", "without"] as const) {
+      const before = Number.isNaN(smooth[name]) ? loss[name] : smooth[name];
+      smooth[name] = 0.98 * before + 0.02 * loss[name];
+    }
+    const { with: ours, without } = smooth;
+    progress.update(step, `loss ${ours.toFixed(3)} with, ${without.toFixed(3)} without`);
+  };
+  try {
+    return await train(digits, { steps, seed, learningRate, batchSize: BATCH_SIZE, onStep });
+  } finally {
+    progress.stop();
+  }
+}
+
+async function evaluateWithProgress(
+  trained: Trained,
+  { test }: Parameters<typeof train>[0],
+): Promise<Evaluation> {
+  const progress = startProgress("testing ", test.count);
+  const onProgress = (done: number) => progress.update(done, "one digit at a time");
+  try {
+    return await evaluate(trained.with, trained.without, test, onProgress);
+  } finally {
+    progress.stop();
+  }
+}
+
+function tableOf(ways: readonly Way[]): string {
+  const table = new Table({
+    head: ["normalized by", "accuracy", ""],
+    colAligns: ["left", "right", "left"],
+    colWidths: [39, 10, 27],
+    wordWrap: true,
+    style: { head: [], border: [], compact: true },
+  });
+  table.push(...ways.map(({ label, accuracy, remark }) => [label, percent(accuracy), remark]));
+  return table.toString();
+}
+
+function describeEnvironment(): string {
+  const processor = cpus()[0]?.model.trim() ?? "unknown processor";
+  return `${processor}, Node ${process.versions.node}, tfjs ${tf.version.tfjs} (wasm backend).`;
+}
+
+function write(name: string, text: string): void {
+  writeFileSync(path.join(OUT, name), text);
+}
+
+function fail(message: string, code: number): never {
+  console.error(message);
+  process.exit(code);
+}
+
+function readArguments(): Arguments {
+  try {
+    return parseArguments(process.argv.slice(2));
+  } catch (error) {
+    return fail(`${(error as Error).message}\n\n${HELP}`, 2);
+  }
+}
+
+const args = readArguments();
+if (args.help) console.log(HELP);
+else await main(args).catch((error: Error) => fail(error.stack ?? error.message, 1));

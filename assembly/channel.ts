@@ -1,7 +1,7 @@
 // Work per channel, O(channels): from sums to statistics, from statistics to what the elementwise
 // kernels multiply with, and the running averages. All in float64; float32 only at the end.
 //
-// Arrays are read and written in pairs or fours: they have room for 16 more than `n`.
+// Arrays are read and written in pairs: they have room for one more than `n`.
 
 import { widen } from "./lanes";
 
@@ -11,7 +11,7 @@ import { widen } from "./lanes";
   v128.store_lane<i64>(p, f32x4.demote_f64x2_zero(v), 0);
 }
 
-/** 1/√(variance + epsilon), and 0 where that is not finite: without spread all output is beta. */
+/** 1/√(variance + epsilon), and 0 where both are 0: without any spread all output is beta. */
 // @ts-ignore: decorator
 @inline
 function inverse(variance: v128, epsilon: v128): v128 {

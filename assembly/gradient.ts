@@ -6,8 +6,9 @@
 //
 // Sums are taken about hi = float32(mean), which channel.ts corrects, in blocks as in moments.ts.
 
-import { firstLanes, high, low, storeFirst, sum2 } from "./lanes";
-import { BLOCK_PLANE, BLOCK_ROWS, touch } from "./moments";
+import {
+  BLOCK_PLANE, BLOCK_ROWS, firstLanes, high, low, storeFirst, sum2, touch,
+} from "./lanes";
 
 // @ts-ignore: decorator
 @inline
@@ -29,8 +30,7 @@ export function gradientSumsRows(
   sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize, count: f64,
   rows: u32, width: u32, stride: usize, cold: bool,
 ): u32 {
-  const first = <usize>min(rows, BLOCK_ROWS) * stride;
-  let seen: u32 = cold ? touch(dy, first) | touch(x, first) : 0;
+  let seen: u32 = 0;
   if (count == 0) {
     const padded = <usize>((width + 15) & ~15);
     memory.fill(sumDy, 0, padded << 3);
@@ -38,10 +38,7 @@ export function gradientSumsRows(
   }
   while (rows) {
     const n = min(rows, BLOCK_ROWS);
-    // A width that leaves a strip part empty counts lines beyond the block: another one must follow.
-    const more = cold && rows >= n + (width & 15 ? 2 * BLOCK_ROWS : BLOCK_ROWS);
-    let ahead: usize = more ? <usize>n * stride : 0;
-    const step: usize = more ? 64 : 0;
+    if (cold) seen |= touch(dy, <usize>n * stride) | touch(x, <usize>n * stride);
     const zero = f32x4.splat(0);
     let column: usize = 0;
     for (let c: u32 = 0; c < width; c += 16) {
@@ -67,8 +64,6 @@ export function gradientSumsRows(
           p3 = f32x4.add(p3, f32x4.mul(g3, f32x4.sub(v128.load(p, 48), h3)));
           g += stride;
           p += stride;
-          seen |= load<u32>(dy + ahead) | load<u32>(x + ahead);
-          ahead += step;
         }
         S0 = f32x4.add(S0, s0);
         S1 = f32x4.add(S1, s1);

@@ -37,10 +37,11 @@ await build({
   bundle: true,
   splitting: true,
   format: "esm",
-  target: "es2022",
+  target: ["chrome114", "firefox90", "safari16.4", "node20"],
   platform: "neutral",
   external: ["@assemblyscript/loader", "@tensorflow/*"],
   sourcemap: true,
+  sourcesContent: false,
   chunkNames: "shared-[hash]",
 });
 copyFileSync("build/kernels.wasm", "dist/kernels.wasm");

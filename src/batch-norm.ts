@@ -24,22 +24,25 @@ import {
   type TorchOptions,
   torchOptions,
 } from "./frameworks.js";
-import { FrozenBatchNorm, type InferOptions, NO_OPTIONS } from "./frozen.js";
+import { FrozenBatchNorm, type InferOptions } from "./frozen.js";
+import { toNumbers } from "./json.js";
 import { type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
 import { countOf, type Layout, sizeOf, viewOf } from "./layout.js";
-import { toNumbers } from "./numbers.js";
 import {
   type BatchNormOptions,
   checkChannels,
+  checkSeen,
   choice,
   flag,
+  INFER_KEYS,
+  NO_OPTIONS,
   type Settings,
   settingsOf,
   type VarianceKind,
 } from "./options.js";
 import * as run from "./run.js";
-import { checkSeen, type Restored, readSnapshot, type Snapshot } from "./snapshot.js";
-import { isTiny, tinyNormalize } from "./tiny.js";
+import { type Restored, readSnapshot, type Snapshot } from "./snapshot.js";
+import { isTiny, TINY, tinyNormalize } from "./tiny.js";
 
 /** Options of `train`. */
 export interface TrainOptions {
@@ -59,22 +62,11 @@ export interface BackwardOptions {
   batch?: Batch;
   /** The input of that `train`, needed again if it was in place. */
   x?: Float32Array;
-  /** Arrays to fill; `dx` may be `dy`. Default: fresh ones. */
+  /** Arrays to fill: dx in the shape of x, may be `dy`; dgamma and dbeta [channels]. Default: fresh. */
   out?: { dx?: Float32Array; dgamma?: Float32Array; dbeta?: Float32Array };
 }
 
-/** What `backward` returns. */
-export interface Gradients {
-  /** ∂loss/∂x, in the shape of x. */
-  readonly dx: Float32Array;
-  /** ∂loss/∂γ, one per channel; `null` where gamma is left out. */
-  readonly dgamma: Float32Array | null;
-  /** ∂loss/∂β, one per channel; `null` where beta is left out. */
-  readonly dbeta: Float32Array | null;
-}
-
 const TRAIN_KEYS = ["shape", "out", "statistics", "updateRunning"];
-const INFER_KEYS = ["shape", "out"];
 const BACKWARD_KEYS = ["batch", "x", "out"];
 const KINDS: readonly StatisticsKind[] = ["batch", "running"];
 
@@ -219,7 +211,8 @@ export class BatchNorm {
    * @throws ShapeError if x, shape or out do not fit, or there is no example; SingleValueError for
    * one value per channel; NonFiniteError if x holds NaN or infinity, or a variance overflows;
    * StateError for a freed tensor, an invalid `batchesSeen`, or, by `"running"`, an invalid running
-   * variance; OptionError for an unknown option. Nothing has changed then.
+   * variance; OptionError for an unknown option. Nothing has changed then. The first use of kernels,
+   * here and in other methods: UnsupportedError or MemoryError, as of `new Kernels`.
    */
   train(x: Float32Array, options: TrainOptions = NO_OPTIONS): Float32Array {
     checkKeys("options", options, TRAIN_KEYS);
@@ -281,10 +274,10 @@ export class BatchNorm {
    * @param dy float32 values in the shape of x.
    * @returns dx in the shape of x; dgamma and dbeta [channels], `null` where left out.
    * @throws StateError before any `train`, after an in-place one unless given `x`, or for a batch of
-   * another layer; ShapeError if an array does not fit; OptionError for an unknown option. Nothing
-   * has been written then.
+   * another layer, or a freed tensor; ShapeError if an array does not fit; OptionError for an unknown
+   * option or an `out` of a parameter that is left out. Nothing has been written then.
    */
-  backward(dy: Float32Array, options: BackwardOptions = NO_OPTIONS): Gradients {
+  backward(dy: Float32Array, options: BackwardOptions = NO_OPTIONS): run.Gradients {
     checkKeys("options", options, BACKWARD_KEYS);
     const { source, mean, variance } =
       options.batch === undefined ? this.#last : this.#own(options.batch);
@@ -319,7 +312,11 @@ export class BatchNorm {
   }
 
   /** The arrays that `backward` fills, checked against its inputs and each other. */
-  #outputs(out: NonNullable<BackwardOptions["out"]>, dy: Float32Array, x: Float32Array): Gradients {
+  #outputs(
+    out: NonNullable<BackwardOptions["out"]>,
+    dy: Float32Array,
+    x: Float32Array,
+  ): run.Gradients {
     checkKeys("out", out, ["dx", "dgamma", "dbeta"]);
     const named: [string, Float32Array][] = [
       ["x", x],
@@ -369,7 +366,7 @@ export class BatchNorm {
     const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
     const out = outputOf(options.out, x);
     const terms = this.#terms(this.#running);
-    if (isTiny(memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
+    if (isTiny(TINY.terms, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
     else run.normalize(machineOf(this.kernels), out, x, view, terms);
     return out;
   }
@@ -443,7 +440,7 @@ export class BatchNorm {
     this.#set(restored);
   }
 
-  #set(state: Restored): void {
+  #set(state: Omit<Restored, "channels" | "settings">): void {
     if (state.gamma) this.#gamma?.set(state.gamma);
     if (state.beta) this.#beta?.set(state.beta);
     this.#running.mean.set(state.runningMean);
@@ -464,11 +461,13 @@ export class BatchNorm {
   clone(): BatchNorm {
     const { kernels, ...settings } = this.#settings;
     const copy = new BatchNorm(this.#channels, kernels ? { ...settings, kernels } : settings);
-    if (this.#gamma) copy.#gamma?.set(this.#gamma);
-    if (this.#beta) copy.#beta?.set(this.#beta);
-    copy.#running.mean.set(this.#running.mean);
-    copy.#running.variance.set(this.#running.variance);
-    copy.batchesSeen = this.batchesSeen;
+    copy.#set({
+      gamma: this.#gamma,
+      beta: this.#beta,
+      runningMean: this.runningMean,
+      runningVariance: this.runningVariance,
+      batchesSeen: this.batchesSeen,
+    });
     return copy;
   }
 }

@@ -15,8 +15,11 @@ export interface BatchSource {
   readonly statistics: StatisticsKind;
 }
 
+const insides = new WeakMap<object, { owner: object; source: BatchSource }>();
+
 /** The inside of a Batch, for this package only: undefined if `value` is none. */
-export let insideOf: (value: unknown) => { owner: object; source: BatchSource } | undefined;
+export const insideOf = (value: unknown): { owner: object; source: BatchSource } | undefined =>
+  insides.get(value as object);
 
 /** What the latest `train` leaves for its `backward`: `bn.lastBatch`. */
 export class Batch {
@@ -34,12 +37,6 @@ export class Batch {
   readonly mean: Float64Array;
   /** Population variances normalized with, one per channel. */
   readonly variance: Float64Array;
-  readonly #inside: { owner: object; source: BatchSource };
-
-  static {
-    insideOf = (value) =>
-      typeof value === "object" && value !== null && #inside in value ? value.#inside : undefined;
-  }
 
   /** @internal Made by a layer. */
   constructor(
@@ -49,7 +46,7 @@ export class Batch {
     mean: Float64Array,
     variance: Float64Array,
   ) {
-    this.#inside = { owner, source };
+    insides.set(this, { owner, source });
     this.x = source.x;
     this.shape = source.shape ?? rowsShape(layout, source.view);
     this.statistics = source.statistics;

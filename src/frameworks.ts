@@ -16,6 +16,7 @@ export interface TorchOptions {
   affine?: boolean;
   /** A layout with channels first. Default `"NC"`. */
   layout?: Layout;
+  /** Kernels of your own. Default: one shared instance per realm. */
   kernels?: Kernels;
 }
 
@@ -31,6 +32,7 @@ export interface KerasOptions {
   center?: boolean;
   /** Default `"NC"`. */
   layout?: Layout;
+  /** Kernels of your own. Default: one shared instance per realm. */
   kernels?: Kernels;
 }
 
@@ -42,6 +44,7 @@ export interface OnnxOptions {
   momentum?: number;
   /** A layout with channels first. Default `"NC"`. */
   layout?: Layout;
+  /** Kernels of your own. Default: one shared instance per realm. */
   kernels?: Kernels;
 }
 
@@ -57,6 +60,7 @@ export interface FlaxOptions {
   useBias?: boolean;
   /** Default `"NC"`. */
   layout?: Layout;
+  /** Kernels of your own. Default: one shared instance per realm. */
   kernels?: Kernels;
 }
 

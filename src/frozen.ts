@@ -2,13 +2,13 @@
 // channel (Ioffe & Szegedy 2015, algorithm 2, lines 8 to 12), once.
 
 import { float32, outputOf } from "./arrays.js";
-import { checkKeys, describe, OptionError, StateError } from "./errors.js";
+import { checkKeys, OptionError, StateError } from "./errors.js";
+import { fromNumbers, type JsonNumber, parse, toNumbers } from "./json.js";
 import { checkKernels, type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
 import { checkLayout, LAYOUTS, type Layout, viewOf } from "./layout.js";
-import { fromNumbers, type JsonNumber, toNumbers } from "./numbers.js";
-import { checkChannels } from "./options.js";
+import { checkChannels, INFER_KEYS, NO_OPTIONS } from "./options.js";
 import { type Affine, normalize } from "./run.js";
-import { isTiny, tinyAffine } from "./tiny.js";
+import { isTiny, TINY, tinyAffine } from "./tiny.js";
 
 /** Options of `infer`. */
 export interface InferOptions {
@@ -24,14 +24,11 @@ export interface FrozenJSON {
   readonly version: 1;
   readonly channels: number;
   readonly layout: Layout;
-  /** y = (x - center)·scale + shift, per channel, float32. */
+  /** y = (x - center)·scale + shift, [channels] each, float32. */
   readonly center: readonly JsonNumber[];
   readonly scale: readonly JsonNumber[];
   readonly shift: readonly JsonNumber[];
 }
-
-const INFER_KEYS = ["shape", "out"];
-export const NO_OPTIONS: Readonly<Record<string, never>> = Object.freeze({});
 
 /**
  * An immutable test-time copy of a layer: made by `bn.freeze()` or from JSON. Gives the same bits
@@ -85,7 +82,8 @@ export class FrozenBatchNorm {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const view = viewOf(this.#layout, this.#channels, float32("x", x).length, options.shape);
     const out = outputOf(options.out, x);
-    if (isTiny(memoryOf(this.#kernels), x, out)) tinyAffine(out, x, view, this.#affine);
+    if (isTiny(TINY.affine, memoryOf(this.#kernels), x, out))
+      tinyAffine(out, x, view, this.#affine);
     else normalize(machineOf(this.kernels), out, x, view, this.#affine);
     return out;
   }
@@ -128,31 +126,4 @@ export class FrozenBatchNorm {
     const affine = { hi: numbers("center"), scale: numbers("scale"), shift: numbers("shift") };
     return new FrozenBatchNorm(s.channels, s.layout, affine, kernels);
   }
-}
-
-/** The object that `json` is or holds, if it is of the `format` and a version known here. */
-export function parse<T extends { format: string; version: number }>(
-  name: string,
-  json: unknown,
-  format: T["format"],
-): T {
-  let value = json;
-  if (typeof json === "string") {
-    try {
-      value = JSON.parse(json);
-    } catch {
-      throw new StateError(
-        `${name}: expected JSON of format "${format}", got text that is no JSON`,
-      );
-    }
-  }
-  if (typeof value !== "object" || value === null || (value as T).format !== format) {
-    throw new StateError(
-      `${name}: expected an object of format "${format}", got ${describe(value)}`,
-    );
-  }
-  if ((value as T).version !== 1) {
-    throw new StateError(`${name}: expected version 1, got ${describe((value as T).version)}`);
-  }
-  return value as T;
 }

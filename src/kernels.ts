@@ -2,7 +2,7 @@
 
 import { instantiateSync } from "@assemblyscript/loader";
 import { float32 } from "./arrays.js";
-import { checkKeys, describe, OptionError, StateError } from "./errors.js";
+import { checkKeys, describe, OptionError } from "./errors.js";
 import { DEFAULT_BYTES, Memory } from "./memory.js";
 import { kernelsModule } from "./wasm/embedded.js";
 
@@ -40,8 +40,11 @@ export interface Machine {
   readonly memory: Memory;
 }
 
-/** The inside of a `Kernels`, for this package only. */
-export let machineOf: (kernels: Kernels) => Machine;
+// The inside of a `Kernels` is for this package only; a static block would need Firefox 93.
+const MACHINE = Symbol("machine");
+
+/** The inside of a `Kernels`. */
+export const machineOf = (kernels: Kernels): Machine => kernels[MACHINE];
 
 /** Options of `new Kernels`. */
 export interface KernelsOptions {
@@ -59,11 +62,8 @@ export interface KernelsOptions {
  * const x = kernels.alloc(256 * 64); // lives in kernel memory: no copies
  */
 export class Kernels {
-  readonly #machine: Machine;
-
-  static {
-    machineOf = (kernels) => kernels.#machine;
-  }
+  /** @internal */
+  readonly [MACHINE]: Machine;
 
   /**
    * @throws OptionError for a memory below 1 MiB or above 4 GiB; MemoryError where the runtime does
@@ -75,7 +75,7 @@ export class Kernels {
     const module = kernelsModule();
     const memory = new Memory(bytes);
     const { exports } = instantiateSync<Exports>(module, { env: { memory: memory.wasm } });
-    this.#machine = { run: exports, memory };
+    this[MACHINE] = { run: exports, memory };
   }
 
   /**
@@ -85,7 +85,7 @@ export class Kernels {
    * @throws OptionError unless `length` is a whole number >= 0; MemoryError when there is no room.
    */
   alloc(length: number): Float32Array {
-    return this.#machine.memory.allocate(length);
+    return this[MACHINE].memory.allocate(length);
   }
 
   /**
@@ -95,18 +95,12 @@ export class Kernels {
    * a tensor, or a tensor freed already.
    */
   free(view: Float32Array): void {
-    const { memory } = this.#machine;
-    if (float32("view", view).buffer !== memory.wasm.buffer) {
-      throw new StateError(
-        "view: expected a tensor of these kernels, got an array of other memory",
-      );
-    }
-    memory.release(view);
+    this[MACHINE].memory.release(float32("view", view));
   }
 
   /** Size of the memory in bytes. */
   get memory(): number {
-    return this.#machine.memory.wasm.buffer.byteLength;
+    return this[MACHINE].memory.bytes;
   }
 }
 
@@ -126,9 +120,7 @@ export function memoryOf(given: Kernels | undefined): Memory | undefined {
 
 /** `value`, if it is a Kernels of this package. */
 export function checkKernels(value: unknown): Kernels {
-  try {
-    machineOf(value as Kernels);
-  } catch {
+  if (typeof value !== "object" || value === null || !(MACHINE in value)) {
     throw new OptionError(`kernels: expected a Kernels, got ${describe(value)}`);
   }
   return value as Kernels;

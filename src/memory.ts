@@ -7,8 +7,10 @@ import { describe, MemoryError, OptionError, StateError } from "./errors.js";
 
 /** Columns that the parameter arrays hold: what is wider goes in tiles of channels. */
 export const MAX_COLUMNS = 1024;
-/** Float32 values in a stream buffer: one block of 64 rows of MAX_COLUMNS (moments.ts). */
-export const STREAM_FLOATS = 64 * MAX_COLUMNS;
+/** Rows in a block of assembly/lanes.ts: parts of a reduction are cut at its multiples. */
+export const BLOCK_ROWS = 64;
+/** Float32 values in a stream buffer: one block of MAX_COLUMNS. */
+export const STREAM_FLOATS = BLOCK_ROWS * MAX_COLUMNS;
 
 const PAGE = 65536;
 const MIN_BYTES = 1 << 20;
@@ -127,8 +129,8 @@ export class Memory {
     const at = this.#place(lead, bytes) ?? this.#place(0, bytes);
     if (at === undefined) {
       throw new MemoryError(
-        `length: expected to fit into ${this.wasm.buffer.byteLength} bytes of kernel memory, ` +
-          `of which ${this.free} are free, got ${length} values of 4 bytes; ` +
+        `length: expected to fit into ${this.bytes} bytes of kernel memory, ` +
+          `of which ${this.freeBytes} are free, got ${length} values of 4 bytes; ` +
           "give the layer a larger one: new Kernels({ memory: bytes })",
       );
     }
@@ -153,6 +155,11 @@ export class Memory {
 
   /** Gives a tensor back. */
   release(view: Float32Array): void {
+    if (view.buffer !== this.wasm.buffer) {
+      throw new StateError(
+        "view: expected a tensor of these kernels, got an array of other memory",
+      );
+    }
     const index = this.#before(view.byteOffset);
     const block = this.#live[index];
     if (this.#freed.has(view) || block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
@@ -164,8 +171,13 @@ export class Memory {
     this.#freed.add(view);
   }
 
+  /** Size of the memory. */
+  get bytes(): number {
+    return this.wasm.buffer.byteLength;
+  }
+
   /** Bytes that tensors do not use. */
-  get free(): number {
+  get freeBytes(): number {
     return this.#live.reduce(
       (sum, block) => sum - (block.end - block.start),
       this.#end - this.#tensors,

@@ -1,6 +1,6 @@
 // Options of the layer: checked once, each error naming the option.
 
-import { checkKeys, describe, OptionError } from "./errors.js";
+import { checkKeys, describe, OptionError, StateError } from "./errors.js";
 import { checkKernels, type Kernels } from "./kernels.js";
 import { checkLayout, LAYOUTS, type Layout } from "./layout.js";
 
@@ -18,7 +18,10 @@ export interface BatchNormOptions {
    * average over all mini-batches so far. Default 0.9. (PyTorch's momentum is 1 - decay.)
    */
   decay?: number | "cumulative";
-  /** True: early averages are not dragged towards the initial 0 and 1. Default false. */
+  /**
+   * True: early averages are not dragged towards the initial 0 and 1. Default false. Nothing to
+   * `"cumulative"`, which never is.
+   */
   debias?: boolean;
   /** Default `"sample"`, as in the paper and PyTorch; `"population"` as in Keras, ONNX, Flax. */
   runningVarianceOf?: VarianceKind;
@@ -127,4 +130,17 @@ export function settingsOf(options: BatchNormOptions): Settings {
     beta: flag("beta", options.beta, true),
     kernels: kernels === undefined ? undefined : checkKernels(kernels),
   };
+}
+
+/** What a call without options has. */
+export const NO_OPTIONS: Readonly<Record<string, never>> = Object.freeze({});
+/** The options of `infer`, of a layer and of a frozen one. */
+export const INFER_KEYS: readonly string[] = ["shape", "out"];
+
+/** A count of mini-batches, as users may write it. */
+export function checkSeen(name: string, value: unknown): number {
+  if (!Number.isSafeInteger(value) || (value as number) < 0) {
+    throw new StateError(`${name}: expected a whole number >= 0, got ${describe(value)}`);
+  }
+  return value as number;
 }

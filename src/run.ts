@@ -10,7 +10,7 @@
 import { NonFiniteError, StateError } from "./errors.js";
 import type { Exports, Machine } from "./kernels.js";
 import { countOf, sizeOf, type View } from "./layout.js";
-import { MAX_COLUMNS, type Memory, type Slot } from "./memory.js";
+import { BLOCK_ROWS, MAX_COLUMNS, type Memory, type Slot } from "./memory.js";
 
 /** Mean and variance per channel. */
 export interface Statistics {
@@ -35,14 +35,19 @@ export interface Affine {
 /** Shorter planes go as rows, if there are rows enough to pool their columns for. */
 const MIN_PLANE = 16;
 const MIN_ROWS = 8;
-/** A block of moments.ts: parts of a reduction are cut at its multiples. */
-const BLOCK_ROWS = 64;
-/** Values that go through a stream buffer at a time: 64 KiB, of which L2 holds several. */
+/**
+ * Values of planes or narrow rows that go through a stream buffer at a time, 64 KiB; wide rows go a
+ * block at a time, up to 256 KiB. A multiple of BLOCK_PLANE (assembly/lanes.ts), so that reductions
+ * are cut between blocks and give the same bits in one part or many.
+ */
 const PART = 16384;
 /** Up to here (values in kernel memory) column strips win, from L2; beyond it, one ascending sweep. */
 const STRIPS = 65536;
-/** From here (values read) a reduction in kernel memory reads its rows ahead: L2 has lost them. */
-const COLD = 262144;
+/**
+ * From here (values in kernel memory) the blocks of a reduction are read in ascending order first:
+ * at 4 Mi values that takes half the time off, at 1 Mi and less it adds a tenth.
+ */
+const COLD = 1 << 21;
 
 interface Walk {
   readonly rows: boolean;
@@ -319,7 +324,7 @@ function nonFinite(channels: readonly number[]): NonFiniteError {
 }
 
 /**
- * Works out scale and shift of the channels first … first + n in kernel memory, from terms there or,
+ * Works out scale and shift of the channels first … first + n in kernel memory, from `terms` or,
  * if `fresh`, from mean and variance that a kernel has just left there.
  */
 function scaleShift(
@@ -401,7 +406,7 @@ export interface Update extends Statistics {
 }
 
 /**
- * Normalizes x by its own statistics, exact to an ulp of mean and 1e-6 of variance, and moves
+ * Normalizes x by its own statistics, mean to 5e-7 sigma, variance to 1e-6,, and moves
  * running averages. Mean and variance of `terms` are filled. Throws NonFiniteError or StateError
  * before anything else outside kernel memory is written. out may be x.
  */
@@ -505,10 +510,13 @@ export function normalize(
   });
 }
 
-/** Where `backward` puts its results. */
+/** What `backward` returns. */
 export interface Gradients {
+  /** ∂loss/∂x, in the shape of x. */
   readonly dx: Float32Array;
+  /** ∂loss/∂γ, one per channel; `null` where gamma is left out. */
   readonly dgamma: Float32Array | null;
+  /** ∂loss/∂β, one per channel; `null` where beta is left out. */
   readonly dbeta: Float32Array | null;
 }
 

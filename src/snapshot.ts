@@ -1,10 +1,15 @@
 // A layer as JSON, exact to the bit: options and state.
 
 import { OptionError, StateError } from "./errors.js";
-import { parse } from "./frozen.js";
+import { fromNumbers, type JsonNumber, parse } from "./json.js";
 import type { Layout } from "./layout.js";
-import { fromNumbers, type JsonNumber } from "./numbers.js";
-import { checkChannels, type Settings, settingsOf, type VarianceKind } from "./options.js";
+import {
+  checkChannels,
+  checkSeen,
+  type Settings,
+  settingsOf,
+  type VarianceKind,
+} from "./options.js";
 
 /** What `bn.snapshot()` gives: options and state of a layer, JSON-able. */
 export interface Snapshot {
@@ -16,10 +21,10 @@ export interface Snapshot {
   readonly decay: number | "cumulative";
   readonly debias: boolean;
   readonly runningVarianceOf: VarianceKind;
-  /** Float32 values, `null` where the parameter is left out. */
+  /** [channels] float32 values, `null` where the parameter is left out. */
   readonly gamma: readonly JsonNumber[] | null;
   readonly beta: readonly JsonNumber[] | null;
-  /** Float64 values. */
+  /** [channels] float64 values. */
   readonly runningMean: readonly JsonNumber[];
   readonly runningVariance: readonly JsonNumber[];
   readonly batchesSeen: number;
@@ -29,10 +34,10 @@ export interface Snapshot {
 export interface Restored {
   readonly channels: number;
   readonly settings: Settings;
-  readonly gamma: number[] | null;
-  readonly beta: number[] | null;
-  readonly runningMean: number[];
-  readonly runningVariance: number[];
+  readonly gamma: ArrayLike<number> | null;
+  readonly beta: ArrayLike<number> | null;
+  readonly runningMean: ArrayLike<number>;
+  readonly runningVariance: ArrayLike<number>;
   readonly batchesSeen: number;
 }
 
@@ -64,12 +69,4 @@ export function readSnapshot(json: unknown): Restored {
     if (error instanceof OptionError) throw new StateError(`snapshot.${error.message}`);
     throw error;
   }
-}
-
-/** A count of mini-batches, as users may write it. */
-export function checkSeen(name: string, value: unknown): number {
-  if (!Number.isSafeInteger(value) || (value as number) < 0) {
-    throw new StateError(`${name}: expected a whole number >= 0, got ${String(value)}`);
-  }
-  return value as number;
 }

@@ -325,6 +325,23 @@ describe("which batch", () => {
     expect(stateOf(layer)).toBe(state);
   });
 
+  test("a batch taken between two trains is that of the first", () => {
+    const layer = layerOf({ layout: "NC", shape: [10, 4] });
+    const first = normal(40, 1, 5);
+    layer.train(first);
+    const expected = layer.backward(dy);
+    const batch = layer.lastBatch!;
+    const [mean, variance] = [batch.mean.slice(), batch.variance.slice()];
+    expect(layer.lastBatch).toBe(batch);
+    for (let t = 0; t < 3; t++) {
+      layer.train(normal(40, t, -t, 3));
+      expect(layer.lastBatch).not.toBe(batch);
+      assertSameBits("mean", batch.mean, mean);
+      assertSameBits("variance", batch.variance, variance);
+      assertSameBits("dx", layer.backward(dy, { batch }).dx, expected.dx);
+    }
+  });
+
   test("the gamma of now, the beta not at all", () => {
     const layer = layerOf({ layout: "NC", shape: [10, 4] }, { epsilon: 0 });
     layer.train(normal(40, 1));

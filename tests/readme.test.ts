@@ -6,7 +6,11 @@ import { transformSync } from "esbuild";
 import { describe, expect, it, vi } from "vitest";
 
 const root = new URL("..", import.meta.url);
-const built = new URL("dist/index.js", root).href;
+/** The built package under its own names. */
+const resolved = (script: string): string =>
+  script.replace(/"batchnorm-wasm(\/\w+)?"/g, (_, entry?: string) =>
+    JSON.stringify(new URL(`dist${entry ?? "/index"}.js`, root).href),
+  );
 const folder = fileURLToPath(new URL("build/readme/", root));
 
 const text = readFileSync(new URL("README.md", root), "utf8");
@@ -22,10 +26,7 @@ describe("README", () => {
     );
     const file = `${folder}${i}.mjs`;
     mkdirSync(folder, { recursive: true });
-    writeFileSync(
-      file,
-      `${script.replaceAll('"batchnorm-wasm"', JSON.stringify(built))}\nexport { ${names.join(", ")} };\n`,
-    );
+    writeFileSync(file, `${resolved(script)}\nexport { ${names.join(", ")} };\n`);
     const log = vi.spyOn(console, "log").mockImplementation(() => {});
     const values: Record<string, unknown> = await import(
       /* @vite-ignore */ pathToFileURL(file).href

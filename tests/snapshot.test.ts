@@ -348,7 +348,8 @@ describe("reset", () => {
     const layer = settle(layerOf({ layout: "NC", shape: [9, 5] }, { decay: 0.5 }));
     layer.train(normal(45, 1));
     const [gamma, beta] = [layer.gamma!.slice(), layer.beta!.slice()];
-    const { runningMean } = layer;
+    const { runningMean, lastBatch } = layer;
+    expect(lastBatch).not.toBeNull();
     layer.reset();
     expect(layer.runningMean).toBe(runningMean);
     expect([...layer.runningMean]).toEqual([0, 0, 0, 0, 0]);

@@ -1,0 +1,57 @@
+// JSON in and out, exactly. JSON has no NaN, no infinities, and writes -0 as 0: these are strings.
+
+import { describe, StateError } from "./errors.js";
+
+/** A number in JSON: itself, or the name of one that JSON lacks. */
+export type JsonNumber = number | "NaN" | "Infinity" | "-Infinity" | "-0";
+
+const NAMED = ["NaN", "Infinity", "-Infinity", "-0"];
+
+/** An array as JSON-able numbers. */
+export const toNumbers = (array: Float32Array | Float64Array): JsonNumber[] =>
+  Array.from(array, (n) =>
+    Number.isFinite(n) && !Object.is(n, -0)
+      ? n
+      : ((Object.is(n, -0) ? "-0" : `${n}`) as JsonNumber),
+  );
+
+/** The numbers that `toNumbers` wrote, `length` of them. */
+export function fromNumbers(name: string, value: unknown, length: number): number[] {
+  if (!Array.isArray(value) || value.length !== length) {
+    throw new StateError(`${name}: expected ${length} numbers, got ${describe(value)}`);
+  }
+  return value.map((n: unknown, i) => {
+    const number = NAMED.includes(n as string) ? Number(n) : n;
+    if (typeof number !== "number") {
+      throw new StateError(`${name}[${i}]: expected a number, got ${describe(n)}`);
+    }
+    return number;
+  });
+}
+
+/** The object that `json` is or holds, if it is of the `format` and a version known here. */
+export function parse<T extends { format: string; version: number }>(
+  name: string,
+  json: unknown,
+  format: T["format"],
+): T {
+  let value = json;
+  if (typeof json === "string") {
+    try {
+      value = JSON.parse(json);
+    } catch {
+      throw new StateError(
+        `${name}: expected JSON of format "${format}", got text that is no JSON`,
+      );
+    }
+  }
+  if (typeof value !== "object" || value === null || (value as T).format !== format) {
+    throw new StateError(
+      `${name}: expected an object of format "${format}", got ${describe(value)}`,
+    );
+  }
+  if ((value as T).version !== 1) {
+    throw new StateError(`${name}: expected version 1, got ${describe((value as T).version)}`);
+  }
+  return value as T;
+}

@@ -10,5 +10,9 @@ export default defineConfig({
       { find: /^batchnorm-wasm\/tfjs$/, replacement: source("tfjs.ts") },
     ],
   },
-  test: { include: ["tests/**/*.test.ts", "examples/mnist/*.test.ts"], testTimeout: 60_000 },
+  test: {
+    include: ["tests/**/*.test.ts", "examples/mnist/*.test.ts"],
+    testTimeout: 60_000,
+    maxWorkers: 2,
+  },
 });

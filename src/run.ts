@@ -406,7 +406,7 @@ export interface Update extends Statistics {
 }
 
 /**
- * Normalizes x by its own statistics, mean to 5e-7 sigma, variance to 1e-6,, and moves
+ * Normalizes x by its own statistics, mean to 5e-7 sigma, variance to 1e-6, and moves
  * running averages. Mean and variance of `terms` are filled. Throws NonFiniteError or StateError
  * before anything else outside kernel memory is written. out may be x.
  */

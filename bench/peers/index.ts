@@ -1,0 +1,55 @@
+// All sides of the benchmark, in the order in which tables show them.
+
+import * as ours from "../ours.js";
+import { copyPlain, copyResident } from "./copy.js";
+import { jax } from "./jax.js";
+import { js } from "./js.js";
+import { jsStraight } from "./js-straight.js";
+import { onednn, pytorch } from "./native.js";
+import { onnxruntimeNode, onnxruntimeWeb } from "./onnx.js";
+import { Missing, type Peer } from "./peer.js";
+import { tfjs } from "./tfjs.js";
+
+export const OURS: readonly Peer[] = [ours.resident, ours.plain, ours.fresh, ours.frozen];
+/** All that a short run compares: our two ways to be called and the baseline. */
+export const QUICK_SIDES: readonly Peer[] = [ours.resident, ours.plain, js];
+export const COPIES: readonly Peer[] = [copyPlain, copyResident];
+export const JS: Peer = js;
+
+const LOADERS: Readonly<Record<string, () => Promise<Peer>>> = {
+  [jsStraight.name]: async () => jsStraight,
+  "tfjs-cpu": () => tfjs("cpu"),
+  "tfjs-wasm": () => tfjs("wasm"),
+  "jax-js": jax,
+  "onnxruntime-web": onnxruntimeWeb,
+  "onnxruntime-node": onnxruntimeNode,
+  PyTorch: pytorch,
+  oneDNN: onednn,
+};
+
+/** What `--side` takes. */
+export const SIDES: readonly string[] = [JS.name, ...Object.keys(LOADERS)];
+
+export interface Skipped {
+  readonly name: string;
+  readonly reason: string;
+  readonly remedy: string;
+}
+
+/** Loads the peers that `wanted` names; those not installed here are skipped, and said so. */
+export async function loadPeers(
+  wanted: (name: string) => boolean,
+): Promise<{ peers: Peer[]; skipped: Skipped[] }> {
+  const peers: Peer[] = [];
+  const skipped: Skipped[] = [];
+  for (const [name, load] of Object.entries(LOADERS)) {
+    if (!wanted(name)) continue;
+    try {
+      peers.push(await load());
+    } catch (error) {
+      if (!(error instanceof Missing)) throw error;
+      skipped.push({ name, reason: error.message, remedy: error.remedy });
+    }
+  }
+  return { peers, skipped };
+}

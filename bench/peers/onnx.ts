@@ -1,0 +1,82 @@
+// ONNX Runtime, in WebAssembly (onnxruntime-web) and native (onnxruntime-node), one thread: a
+// Float32Array in, a Float32Array out. The model is one BatchNormalization node, opset 15, which
+// knows only channels-first layouts and has no gradient.
+
+import type { InferenceSession, Tensor } from "onnxruntime-common";
+import type { Case, Data, PeerOp } from "../cases.js";
+import { batchNormalizationModel } from "./onnx-model.js";
+import { keep, type Peer, peerModule, type Session } from "./peer.js";
+import { packageVersion } from "./version.js";
+
+interface Runtime {
+  InferenceSession: {
+    create(model: Uint8Array, options: InferenceSession.SessionOptions): Promise<InferenceSession>;
+  };
+  Tensor: new (type: "float32", data: Float32Array, dims: readonly number[]) => Tensor;
+}
+
+export async function onnxruntimeWeb(): Promise<Peer> {
+  const ort = await peerModule(() => import("onnxruntime-web"));
+  ort.env.wasm.numThreads = 1;
+  return peer("onnxruntime-web", ort as unknown as Runtime, "javascript", "wasm");
+}
+
+export async function onnxruntimeNode(): Promise<Peer> {
+  const ort = await peerModule(() => import("onnxruntime-node"));
+  return peer("onnxruntime-node", ort as unknown as Runtime, "native", "cpu");
+}
+
+const peer = (
+  name: "onnxruntime-web" | "onnxruntime-node",
+  runtime: Runtime,
+  kind: "javascript" | "native",
+  provider: "wasm" | "cpu",
+): Peer => ({
+  name,
+  version: packageVersion(name),
+  kind,
+  layouts: ["NC", "NCHW"],
+  ops: ["infer", "train"],
+  open: (c, op, data) => open(runtime, provider, c, op, data),
+});
+
+async function open(
+  runtime: Runtime,
+  provider: string,
+  c: Case,
+  op: PeerOp,
+  data: Data,
+): Promise<Session> {
+  // The wasm build defines a global Worker in Node, which other libraries (jax-js) take for a
+  // browser's; with one thread nobody needs it.
+  const hadWorker = "Worker" in globalThis;
+  const session = await runtime.InferenceSession.create(
+    batchNormalizationModel(c, data, op === "train"),
+    {
+      executionProviders: [provider],
+      intraOpNumThreads: 1,
+      interOpNumThreads: 1,
+      executionMode: "sequential",
+      logSeverityLevel: 3,
+    },
+  );
+  if (!hadWorker) Reflect.deleteProperty(globalThis, "Worker");
+  const call = async () => {
+    const results = await session.run({ X: new runtime.Tensor("float32", data.x, c.shape) });
+    return results.Y.data as Float32Array;
+  };
+  return {
+    answer: async () => ({ y: await call() }),
+    async sample(calls) {
+      const start = performance.now();
+      let last: Float32Array = data.x;
+      for (let i = 0; i < calls; i++) last = await call();
+      const spent = performance.now() - start;
+      keep(last);
+      return spent;
+    },
+    close() {
+      void session.release();
+    },
+  };
+}

@@ -1,0 +1,91 @@
+// The kept record: one JSON file for each kind of machine.
+
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Layout, PeerOp } from "./cases.js";
+import type { Commit, Machine } from "./machine.js";
+import type { Effort, Timing } from "./measure.js";
+
+export interface Measured {
+  readonly name: string;
+  readonly layout: Layout;
+  readonly size: number;
+  readonly op: PeerOp;
+  readonly timings: readonly Timing[];
+}
+
+export interface PeerInfo {
+  readonly name: string;
+  readonly version: string;
+  readonly kind: string;
+}
+
+/** One size of the growth curve, or of the check of extra memory: a process of its own. */
+export interface Growth {
+  readonly op: PeerOp;
+  readonly floats: number;
+  /** Nanoseconds a value. */
+  readonly nanoseconds: number;
+  /** Bytes of the process beyond the arrays themselves, at the peak of the call. */
+  readonly extraBytes: number;
+  readonly arrayBytes: number;
+}
+
+export interface Run {
+  readonly date: string;
+  readonly commit: Commit;
+  readonly machine: Machine;
+}
+
+export interface Result extends Run {
+  readonly effort: Effort;
+  readonly peers: readonly PeerInfo[];
+  readonly skipped: readonly { name: string; reason: string; remedy: string }[];
+  readonly cases: readonly Measured[];
+  readonly sizes: readonly Measured[];
+  readonly memory: readonly Growth[];
+}
+
+export interface GrowthResult extends Run {
+  readonly points: readonly Growth[];
+}
+
+export interface Recorded {
+  readonly result: Result | null;
+  readonly growth: GrowthResult | null;
+}
+
+export const RESULTS = fileURLToPath(new URL("results/", import.meta.url));
+
+const fileOf = (kind: string) => `${RESULTS}${kind}.json`;
+
+export function readRecord(kind: string): Recorded {
+  const file = fileOf(kind);
+  if (!existsSync(file)) return { result: null, growth: null };
+  return JSON.parse(readFileSync(file, "utf8"));
+}
+
+export function allRecords(): Recorded[] {
+  if (!existsSync(RESULTS)) return [];
+  const files = readdirSync(RESULTS).filter((name) => name.endsWith(".json"));
+  return files.map((name) => readRecord(name.slice(0, -".json".length)));
+}
+
+export function writeRecord(kind: string, record: Recorded): string {
+  mkdirSync(RESULTS, { recursive: true });
+  const file = fileOf(kind);
+  const digits = (_: string, value: unknown) =>
+    typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value;
+  writeFileSync(file, `${compact(JSON.stringify(record, digits, 1))}\n`);
+  return file;
+}
+
+/** One line for each timing and each point, so that a change of one is a change of one line. */
+const compact = (json: string): string =>
+  json.replace(
+    /\{\n\s+"(side|op": "\w+",\n\s+"floats|name": "[^"]+",\n\s+"version)[^{}]*\}/g,
+    (found) => found.replace(/\n\s+/g, " "),
+  );
+
+export const timeOf = (m: Measured | undefined, side: string): number | undefined =>
+  m?.timings.find((timing) => timing.side === side)?.time;

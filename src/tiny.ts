@@ -22,10 +22,6 @@ export const isTiny = (
   x.length <= most &&
   (memory === undefined || (memory.addressOf("x", x) < 0 && memory.addressOf("out", out) < 0));
 
-const { fround, sqrt } = Math;
-/** The largest float32. */
-const MOST = 2 ** 128 - 2 ** 104;
-
 /** out = (x - hi)·scale + shift; out may be x. */
 export function tinyAffine(
   out: Float32Array,
@@ -36,7 +32,7 @@ export function tinyAffine(
   if (inner === 1) {
     for (let n = 0, i = 0; n < outer; n++) {
       for (let c = 0; c < channels; c++, i++) {
-        out[i] = fround(fround(x[i]! - hi[c]!) * scale[c]!) + shift[c]!;
+        out[i] = Math.fround(Math.fround(x[i]! - hi[c]!) * scale[c]!) + shift[c]!;
       }
     }
     return;
@@ -46,7 +42,7 @@ export function tinyAffine(
       const h = hi[c]!;
       const a = scale[c]!;
       const b = shift[c]!;
-      for (let k = 0; k < inner; k++, i++) out[i] = fround(fround(x[i]! - h) * a) + b;
+      for (let k = 0; k < inner; k++, i++) out[i] = Math.fround(Math.fround(x[i]! - h) * a) + b;
     }
   }
 }
@@ -60,18 +56,21 @@ export function tinyNormalize(
 ): void {
   for (let c = 0; c < channels; c++)
     if (!(variance[c]! >= 0 && variance[c]! < Infinity)) checkVariance(variance, c);
+  // The largest float32; a constant of the module would be a variable once it is bundled.
+  const most = 2 ** 128 - 2 ** 104;
   const pitch = channels * inner;
   for (let c = 0; c < channels; c++) {
     const square = variance[c]! + epsilon;
-    const inverse = square === 0 ? 0 : 1 / sqrt(square);
+    const inverse = square === 0 ? 0 : 1 / Math.sqrt(square);
     const exact = gamma === null ? inverse : inverse * gamma[c]!;
-    const s = exact > MOST ? MOST : exact < -MOST ? -MOST : exact;
-    const h = fround(mean[c]!);
-    const a = fround(s);
-    const b = fround((beta === null ? 0 : beta[c]!) - (mean[c]! - h) * s);
+    const s = Math.abs(exact) <= most ? exact : exact > most ? most : exact < -most ? -most : exact;
+    const h = Math.fround(mean[c]!);
+    const a = Math.fround(s);
+    const b = Math.fround((beta === null ? 0 : beta[c]!) - (mean[c]! - h) * s);
     for (let n = 0; n < outer; n++) {
       const from = n * pitch + c * inner;
-      for (let i = from; i < from + inner; i++) out[i] = fround(fround(x[i]! - h) * a) + b;
+      for (let i = from; i < from + inner; i++)
+        out[i] = Math.fround(Math.fround(x[i]! - h) * a) + b;
     }
   }
 }

@@ -116,22 +116,22 @@ export class BatchNorm {
 
   /** A layer with the names, defaults and conventions of `torch.nn.BatchNorm1d`, `2d`, `3d`. */
   static torch(channels: number, options: TorchOptions = {}): BatchNorm {
-    return new BatchNorm(channels, torchOptions(options));
+    return create(channels, torchOptions(options));
   }
 
   /** A layer with the names, defaults and conventions of `keras.layers.BatchNormalization`. */
   static keras(channels: number, options: KerasOptions = {}): BatchNorm {
-    return new BatchNorm(channels, kerasOptions(options));
+    return create(channels, kerasOptions(options));
   }
 
   /** A layer with the names, defaults and conventions of ONNX' BatchNormalization (opset 15). */
   static onnx(channels: number, options: OnnxOptions = {}): BatchNorm {
-    return new BatchNorm(channels, onnxOptions(options));
+    return create(channels, onnxOptions(options));
   }
 
   /** A layer with the names, defaults and conventions of `flax.linen.BatchNorm`. */
   static flax(channels: number, options: FlaxOptions = {}): BatchNorm {
-    return new BatchNorm(channels, flaxOptions(options));
+    return create(channels, flaxOptions(options));
   }
 
   /** How many features are normalized. */
@@ -402,6 +402,11 @@ export class BatchNorm {
     };
   }
 
+  /** The snapshot, so that JSON.stringify of a layer keeps all of it. */
+  toJSON(): Snapshot {
+    return this.snapshot();
+  }
+
   /**
    * The layer that a snapshot, the object or its JSON text, was taken of.
    *
@@ -411,7 +416,7 @@ export class BatchNorm {
     checkKeys("options", options, ["kernels"]);
     const restored = readSnapshot(snapshot);
     const { kernels: _none, ...settings } = restored.settings;
-    const layer = new BatchNorm(restored.channels, { ...settings, ...options });
+    const layer = create(restored.channels, { ...settings, ...options });
     layer.#set(restored);
     return layer;
   }
@@ -460,7 +465,7 @@ export class BatchNorm {
   /** Another layer with the same options, kernels and state; `lastBatch` is not taken along. */
   clone(): BatchNorm {
     const { kernels, ...settings } = this.#settings;
-    const copy = new BatchNorm(this.#channels, kernels ? { ...settings, kernels } : settings);
+    const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);
     copy.#set({
       gamma: this.#gamma,
       beta: this.#beta,
@@ -471,6 +476,10 @@ export class BatchNorm {
     return copy;
   }
 }
+
+// A class that names itself is renamed when it is bundled, and prints as _BatchNorm.
+const create = (channels: number, options: BatchNormOptions): BatchNorm =>
+  new BatchNorm(channels, options);
 
 /** The statistics that a train normalized with, and on what; `null` before any train. */
 interface Last extends run.Statistics {

@@ -124,6 +124,10 @@ export class FrozenBatchNorm {
       throw error;
     }
     const affine = { hi: numbers("center"), scale: numbers("scale"), shift: numbers("shift") };
-    return new FrozenBatchNorm(s.channels, s.layout, affine, kernels);
+    return create(s.channels, s.layout, affine, kernels);
   }
 }
+
+// As in batch-norm.ts: a class that names itself loses its name.
+const create = (...of: ConstructorParameters<typeof FrozenBatchNorm>): FrozenBatchNorm =>
+  new FrozenBatchNorm(...of);

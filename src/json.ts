@@ -45,10 +45,10 @@ export function parse<T extends { format: string; version: number }>(
       );
     }
   }
-  if (typeof value !== "object" || value === null || (value as T).format !== format) {
-    throw new StateError(
-      `${name}: expected an object of format "${format}", got ${describe(value)}`,
-    );
+  const found = typeof value === "object" && value !== null ? (value as T).format : undefined;
+  if (found !== format) {
+    const got = typeof found === "string" ? `format "${found}"` : describe(value);
+    throw new StateError(`${name}: expected an object of format "${format}", got ${got}`);
   }
   if ((value as T).version !== 1) {
     throw new StateError(`${name}: expected version 1, got ${describe((value as T).version)}`);

@@ -69,6 +69,7 @@ interface Block {
 
 /** A WebAssembly memory of fixed size. */
 export class Memory {
+  /** @internal Not in the types, which need no WebAssembly then. */
   readonly wasm: WebAssembly.Memory;
   readonly slots: Slots;
   /** Two buffers through which ordinary arrays are streamed. */

@@ -216,7 +216,11 @@ describe("refusals", () => {
     ["a number", 5, "got 5"],
     ["JSON of a number", "5", "got 5"],
     ["an array", [], "got an Array of length 0"],
-    ["the JSON of a frozen layer", new BatchNorm(2).freeze().toJSON(), "got an Object"],
+    [
+      "the JSON of a frozen layer",
+      new BatchNorm(2).freeze().toJSON(),
+      'got format "batchnorm-wasm/frozen"',
+    ],
     ["another version", { ...valid(), version: 2 }, "snapshot: expected version 1, got 2"],
     ["channels 0", { ...valid(), channels: 0 }, "snapshot.channels: expected"],
     ["no channels", without("channels"), "snapshot.channels: expected"],
@@ -369,4 +373,10 @@ describe("reset", () => {
     layer.train(normal(45, 9));
     assertSameBits("runningMean", layer.runningMean, layer.lastBatch!.mean);
   });
+});
+
+test("JSON.stringify of a layer writes its snapshot", () => {
+  const layer = new BatchNorm(2, { layout: "NCL", decay: "cumulative" });
+  layer.train(Float32Array.of(1, 2, 3, 5), { shape: [1, 2, 2] });
+  expect(JSON.parse(JSON.stringify(layer))).toEqual(layer.snapshot());
 });

@@ -8,10 +8,18 @@ export interface Progress {
   stop(): void;
 }
 
+/** Seconds as people write them: `1m05s`, `42s`. */
+export function duration(seconds: number): string {
+  const whole = Math.round(seconds);
+  const minutes = Math.floor(whole / 60);
+  const rest = whole % 60;
+  return minutes > 0 ? `${minutes}m${String(rest).padStart(2, "0")}s` : `${rest}s`;
+}
+
 export function startProgress(title: string, total: number): Progress {
   const bar = new SingleBar(
     {
-      format: `${title}  {bar} {percentage} % · {note} · {eta_formatted} left`,
+      format: `${title}  {bar} {percentage} % · {note} · {left} left`,
       barsize: 16,
       fps: 5,
       etaBuffer: 500,
@@ -24,9 +32,13 @@ export function startProgress(title: string, total: number): Progress {
     },
     Presets.shades_grey,
   );
-  bar.start(total, 0, { note: "starting" });
+  bar.start(total, 0, { note: "starting", left: "?" });
+  const started = performance.now();
   return {
-    update: (done, note) => bar.update(done, { note }),
+    update: (done, note) => {
+      const spent = (performance.now() - started) / 1000;
+      bar.update(done, { note, left: done > 0 ? duration((spent / done) * (total - done)) : "?" });
+    },
     stop: () => bar.stop(),
   };
 }

@@ -3,15 +3,32 @@
 // `hi` is the mean as float32; what it lacks of the float64 mean is in `shift` (channel.ts). Near
 // the mean x - hi is exact (Sterbenz 1974), where the folded form x·a + b would cancel.
 
-import { storeFirst } from "./lanes";
+import { BLOCK_ROWS, storeFirst } from "./lanes";
 
 // @ts-ignore: decorator
 @inline function affine(x: v128, hi: v128, scale: v128, shift: v128): v128 {
   return f32x4.add(f32x4.mul(f32x4.sub(x, hi), scale), shift);
 }
 
-/** Column strips of 16, walked downwards with their parameters in registers. y may be x. */
+/**
+ * Column strips of 16, walked down a block of rows with their parameters in registers: rows in
+ * cache. In blocks, since a strip down all rows of 4 KB has each of them on a page of its own.
+ * y may be x.
+ */
 export function affineStrips(
+  y: usize, x: usize, hi: usize, scale: usize, shift: usize,
+  rows: u32, width: u32, stride: usize,
+): void {
+  while (rows) {
+    const n = min(rows, BLOCK_ROWS);
+    strips(y, x, hi, scale, shift, n, width, stride);
+    rows -= n;
+    y += <usize>n * stride;
+    x += <usize>n * stride;
+  }
+}
+
+function strips(
   y: usize, x: usize, hi: usize, scale: usize, shift: usize,
   rows: u32, width: u32, stride: usize,
 ): void {

@@ -8,12 +8,8 @@ export const BLOCK_ROWS: u32 = 64;
 /** Values in a block of a plane: 16 KiB, so that the second reading finds it in L1. */
 export const BLOCK_PLANE: u32 = 4096;
 
-/** Reads one value of each cache line, in ascending order. */
-export function touch(x: usize, bytes: usize): u32 {
-  let seen: u32 = 0;
-  for (const end = x + bytes; x < end; x += 64) seen |= load<u32>(x);
-  return seen;
-}
+/** Bytes from one scratch array to the next: MAX_COLUMNS float32, staggered as memory.ts does. */
+export const SCRATCH: usize = 4096 + 320;
 
 /** Two float32 in memory as float64; the load and the conversion are one instruction on x86. */
 // @ts-ignore: decorator

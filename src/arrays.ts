@@ -47,28 +47,42 @@ export function float32Of(name: string, value: unknown, length: number): Float32
 export const isSame = (a: Float32Array, b: Float32Array): boolean =>
   a === b || (a.buffer === b.buffer && a.byteOffset === b.byteOffset && a.length === b.length);
 
-/** Throws if `output` shares memory with `other`; being the very same is refused as well. */
-export function refuseOverlap(
-  outputName: string,
-  output: Float32Array,
-  otherName: string,
-  other: Float32Array,
+/**
+ * Throws if an array after the first `inputs` ones, which are only read, shares memory with one
+ * before it; being the very same is refused as well. `null` stands for none.
+ */
+export function refuseShared(
+  names: readonly string[],
+  arrays: readonly (Float32Array | null)[],
+  inputs: number,
 ): void {
-  if (
-    output.buffer === other.buffer &&
-    output.byteOffset < other.byteOffset + other.byteLength &&
-    other.byteOffset < output.byteOffset + output.byteLength
-  ) {
-    throw new ShapeError(
-      `${outputName}: expected memory of its own, got some of that of ${otherName}`,
-    );
+  // Asking an array for its buffer costs a call.
+  const buffers: unknown[] = [];
+  for (let i = 0; i < arrays.length; i++) {
+    const array = arrays[i]!;
+    buffers.push(array && array.buffer);
+    if (i < inputs || array === null) continue;
+    for (let j = 0; j < i; j++) {
+      if (buffers[j] === buffers[i] && isShared(array, arrays[j]!)) {
+        throw new ShapeError(
+          `${names[i]}: expected memory of its own, got some of that of ${names[j]}`,
+        );
+      }
+    }
   }
 }
 
+/** True if two arrays of one buffer overlap. */
+const isShared = (a: Float32Array, b: Float32Array): boolean =>
+  a.byteOffset < b.byteOffset + b.byteLength && b.byteOffset < a.byteOffset + a.byteLength;
+
+/** `value`, if it is a Float32Array of `length` values, or, if it is undefined, a fresh one. */
+export const arrayOf = (name: string, value: unknown, length: number): Float32Array =>
+  value === undefined ? new Float32Array(length) : float32Of(name, value, length);
+
 /** The array for a result of x's length: `out`, which may be x itself, or a fresh one. */
 export function outputOf(out: unknown, x: Float32Array): Float32Array {
-  if (out === undefined) return new Float32Array(x.length);
-  const array = float32Of("out", out, x.length);
-  if (!isSame(array, x)) refuseOverlap("out", array, "x", x);
+  const array = arrayOf("out", out, x.length);
+  if (out !== undefined && !isSame(array, x)) refuseShared(["x", "out"], [x, array], 1);
   return array;
 }

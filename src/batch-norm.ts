@@ -4,7 +4,7 @@
 // Internal Covariate Shift": algorithm 1 is `train`, section 3's gradient is `backward`,
 // algorithm 2 is `infer`.
 
-import { float32, float32Of, isSame, outputOf, refuseOverlap } from "./arrays.js";
+import { arrayOf, float32, float32Of, isSame, outputOf, refuseShared } from "./arrays.js";
 import { Batch, type BatchSource, insideOf, type StatisticsKind } from "./batch.js";
 import {
   checkKeys,
@@ -68,6 +68,8 @@ export interface BackwardOptions {
 
 const TRAIN_KEYS = ["shape", "out", "statistics", "updateRunning"];
 const BACKWARD_KEYS = ["batch", "x", "out"];
+const OUT_KEYS = ["dx", "dgamma", "dbeta"];
+const NAMES = ["x", "dy", "gamma", "beta", "out.dx", "out.dgamma", "out.dbeta"];
 const KINDS: readonly StatisticsKind[] = ["batch", "running"];
 
 /**
@@ -317,38 +319,31 @@ export class BatchNorm {
     dy: Float32Array,
     x: Float32Array,
   ): run.Gradients {
-    checkKeys("out", out, ["dx", "dgamma", "dbeta"]);
-    const named: [string, Float32Array][] = [
-      ["x", x],
-      ["dy", dy],
-    ];
-    for (const name of ["gamma", "beta"] as const) {
-      const parameter = this[name];
-      if (parameter) named.push([name, parameter]);
+    if (out === NO_OPTIONS) {
+      const parameter = (given: Float32Array | null): Float32Array | null =>
+        given && new Float32Array(given.length);
+      return {
+        dx: new Float32Array(x.length),
+        dgamma: parameter(this.#gamma),
+        dbeta: parameter(this.#beta),
+      };
     }
-    const checked = (name: string, value: unknown, length: number): Float32Array => {
-      if (value === undefined) return new Float32Array(length);
-      const array = float32Of(name, value, length);
-      for (const [other, memory] of named) {
-        if (other === "dy" && name === "out.dx" && isSame(array, dy)) continue;
-        refuseOverlap(name, array, other, memory);
-      }
-      named.push([name, array]);
-      return array;
-    };
-    const parameter = (name: "gamma" | "beta"): Float32Array | null => {
-      const value = out[`d${name}`];
-      if (this[name]) return checked(`out.d${name}`, value, this.#channels);
-      if (value === undefined) return null;
-      throw new OptionError(
-        `out.d${name}: expected none, since ${name} is left out, got ${describe(value)}`,
-      );
-    };
-    return {
-      dx: checked("out.dx", out.dx, x.length),
-      dgamma: parameter("gamma"),
-      dbeta: parameter("beta"),
-    };
+    checkKeys("out", out, OUT_KEYS);
+    const dx = arrayOf("out.dx", out.dx, x.length);
+    const dgamma = this.#parameterOf("gamma", out.dgamma);
+    const dbeta = this.#parameterOf("beta", out.dbeta);
+    const given = isSame(dx, dy) ? null : dy;
+    refuseShared(NAMES, [x, given, this.#gamma, this.#beta, dx, dgamma, dbeta], 4);
+    return { dx, dgamma, dbeta };
+  }
+
+  /** The array for the gradient of a parameter: `value`, or a fresh one, or none. */
+  #parameterOf(name: "gamma" | "beta", value: unknown): Float32Array | null {
+    if (this[name]) return arrayOf(`out.d${name}`, value, this.#channels);
+    if (value === undefined) return null;
+    throw new OptionError(
+      `out.d${name}: expected none, since ${name} is left out, got ${describe(value)}`,
+    );
   }
 
   /**

@@ -37,8 +37,9 @@ export function checkLayout(layout: unknown, allowed: readonly Layout[]): Layout
  * axes but the last are examples or positions.
  */
 export function viewOf(layout: Layout, channels: number, length: number, shape: unknown): View {
+  const axis = layout.indexOf("C");
   if (shape === undefined) {
-    if (!layout.endsWith("C")) {
+    if (axis !== layout.length - 1) {
       throw new ShapeError(
         `shape: expected for layout "${layout}", whose axes do not follow from a length, got none`,
       );
@@ -48,22 +49,19 @@ export function viewOf(layout: Layout, channels: number, length: number, shape: 
     }
     return { outer: length / channels, channels, inner: 1 };
   }
-  if (!Array.isArray(shape) || shape.length !== layout.length || !shape.every(isSize)) {
+  if (!isShape(shape, layout.length)) {
     throw new ShapeError(
       `shape: expected ${layout.length} sizes [${[...layout].join(", ")}], got ${show(shape)}`,
     );
   }
-  const axis = layout.indexOf("C");
   if (shape[axis] !== channels) {
     throw new ShapeError(
       `shape: expected ${channels} channels on axis ${axis} of "${layout}", got ${show(shape)}`,
     );
   }
-  const view = {
-    outer: product(shape.slice(0, axis)),
-    channels,
-    inner: product(shape.slice(axis + 1)),
-  };
+  const view = { outer: 1, channels, inner: 1 };
+  for (let i = 0; i < axis; i++) view.outer *= shape[i]!;
+  for (let i = axis + 1; i < shape.length; i++) view.inner *= shape[i]!;
   if (sizeOf(view) !== length) {
     throw new ShapeError(
       `shape: expected the ${length} values of x, got ${show(shape)}, which is ${sizeOf(view)}`,
@@ -72,11 +70,15 @@ export function viewOf(layout: Layout, channels: number, length: number, shape: 
   return view;
 }
 
+function isShape(shape: unknown, axes: number): shape is readonly number[] {
+  if (!Array.isArray(shape) || shape.length !== axes) return false;
+  for (let i = 0; i < axes; i++) if (!Number.isSafeInteger(shape[i]) || shape[i] < 0) return false;
+  return true;
+}
+
 /** A shape of rows of channels: all axes between the first and the last are 1. */
 export const rowsShape = (layout: Layout, { outer, channels }: View): readonly number[] =>
   [...layout].map((_, axis) => (axis === 0 ? outer : axis === layout.length - 1 ? channels : 1));
 
-const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);
-const isSize = (n: unknown): boolean => Number.isSafeInteger(n) && (n as number) >= 0;
 const show = (shape: unknown): string =>
   Array.isArray(shape) ? `[${shape.join(", ")}]` : describe(shape);

@@ -54,7 +54,17 @@ type Float64Name = (typeof F64)[number];
 export interface Slot<A> {
   readonly at: number;
   readonly array: A;
+  /** The view that `firstOf` made last: a new one costs more than the copy it is made for. */
+  part: A;
 }
+
+/** The first n values of a slot. */
+export function firstOf<A extends Float32Array | Float64Array>(slot: Slot<A>, n: number): A {
+  if (slot.part.length !== n) slot.part = slot.array.subarray(0, n) as A;
+  return slot.part;
+}
+
+const slotOf = <A>(at: number, array: A): Slot<A> => ({ at, array, part: array });
 
 export type Slots = Readonly<Record<Float32Name, Slot<Float32Array>>> &
   Readonly<Record<Float64Name, Slot<Float64Array>>>;
@@ -71,9 +81,13 @@ interface Block {
 export class Memory {
   /** @internal Not in the types, which need no WebAssembly then. */
   readonly wasm: WebAssembly.Memory;
+  // The memory never grows, so this stays its buffer; asking the memory for it costs a call.
+  readonly #buffer: ArrayBuffer;
   readonly slots: Slots;
   /** Two buffers through which ordinary arrays are streamed. */
   readonly streams: readonly [Slot<Float32Array>, Slot<Float32Array>];
+  /** Room for what a reduction holds of one block: four arrays SCRATCH (assembly/lanes.ts) apart. */
+  readonly scratch: number;
   readonly #tensors: number;
   readonly #end: number;
   /** Live tensors in ascending order. */
@@ -92,6 +106,7 @@ export class Memory {
       );
     }
     const { buffer } = this.wasm;
+    this.#buffer = buffer;
     let next = STAGGER;
     const place = (size: number): number => {
       const at = next;
@@ -101,16 +116,17 @@ export class Memory {
     const slots: Record<string, Slot<Float32Array> | Slot<Float64Array>> = {};
     for (const name of [...CHANNEL_F32, ...COLUMN_F32]) {
       const at = place(MAX_COLUMNS * 4);
-      slots[name] = { at, array: new Float32Array(buffer, at, MAX_COLUMNS) };
+      slots[name] = slotOf(at, new Float32Array(buffer, at, MAX_COLUMNS));
     }
     for (const name of F64) {
       const at = place(MAX_COLUMNS * 8 + SLACK);
-      slots[name] = { at, array: new Float64Array(buffer, at, MAX_COLUMNS) };
+      slots[name] = slotOf(at, new Float64Array(buffer, at, MAX_COLUMNS));
     }
     this.slots = slots as unknown as Slots;
+    this.scratch = place(4 * (MAX_COLUMNS * 4 + STAGGER));
     const stream = (): Slot<Float32Array> => {
       const at = place(STREAM_FLOATS * 4);
-      return { at, array: new Float32Array(buffer, at, STREAM_FLOATS) };
+      return slotOf(at, new Float32Array(buffer, at, STREAM_FLOATS));
     };
     this.streams = [stream(), stream()];
     this.#tensors = alignUp(next, 64);
@@ -135,7 +151,7 @@ export class Memory {
           "give the layer a larger one: new Kernels({ memory: bytes })",
       );
     }
-    return new Float32Array(this.wasm.buffer, at, length).fill(0);
+    return new Float32Array(this.#buffer, at, length).fill(0);
   }
 
   /** Takes the first gap that holds `bytes` behind `lead`; their address, if there is one. */
@@ -156,7 +172,7 @@ export class Memory {
 
   /** Gives a tensor back. */
   release(view: Float32Array): void {
-    if (view.buffer !== this.wasm.buffer) {
+    if (view.buffer !== this.#buffer) {
       throw new StateError(
         "view: expected a tensor of these kernels, got an array of other memory",
       );
@@ -174,7 +190,7 @@ export class Memory {
 
   /** Size of the memory. */
   get bytes(): number {
-    return this.wasm.buffer.byteLength;
+    return this.#buffer.byteLength;
   }
 
   /** Bytes that tensors do not use. */
@@ -199,7 +215,7 @@ export class Memory {
 
   /** The address of `array` if it lies in a tensor of this memory, -1 if it is an ordinary array. */
   addressOf(name: string, array: Float32Array): number {
-    if (array.buffer !== this.wasm.buffer) return -1;
+    if (array.buffer !== this.#buffer) return -1;
     const from = array.byteOffset;
     const block = this.#live[this.#before(from)];
     if (block && from + array.byteLength <= block.at + block.bytes && !this.#freed.has(array)) {

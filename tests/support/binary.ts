@@ -19,6 +19,9 @@ export interface Slot<A extends Floats> {
 /** What a kernel may write: an array, and as many values behind it. */
 export type Writes = readonly [Slot<Floats>, padding?: number];
 
+/** Float32 values of the scratch that kernels of rows take: four arrays of assembly/lanes.ts. */
+export const SCRATCH = 4 * 1104;
+
 const PAGES = 32;
 const MARGIN = 272; // Bytes between arrays: four strips of 16 columns, and a bit.
 const BEHIND = 4096; // Bytes watched behind the last array.

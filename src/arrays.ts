@@ -60,7 +60,7 @@ export function refuseShared(
   const buffers: unknown[] = [];
   for (let i = 0; i < arrays.length; i++) {
     const array = arrays[i]!;
-    buffers.push(array && array.buffer);
+    buffers.push(array?.buffer);
     if (i < inputs || array === null) continue;
     for (let j = 0; j < i; j++) {
       if (buffers[j] === buffers[i] && isShared(array, arrays[j]!)) {
@@ -83,6 +83,6 @@ export const arrayOf = (name: string, value: unknown, length: number): Float32Ar
 /** The array for a result of x's length: `out`, which may be x itself, or a fresh one. */
 export function outputOf(out: unknown, x: Float32Array): Float32Array {
   const array = arrayOf("out", out, x.length);
-  if (out !== undefined && !isSame(array, x)) refuseShared(["x", "out"], [x, array], 1);
+  if (array.buffer === x.buffer && !isSame(array, x)) refuseShared(["x", "out"], [x, array], 1);
   return array;
 }

@@ -94,6 +94,8 @@ export class Memory {
   readonly #live: Block[] = [];
   /** Views that were given back: another tensor may lie where they point. */
   readonly #freed = new WeakSet<Float32Array>();
+  // Asking the set costs as much as normalizing 16 values.
+  #anyFreed = false;
   #turn = 0;
 
   constructor(bytes: number) {
@@ -179,13 +181,18 @@ export class Memory {
     }
     const index = this.#before(view.byteOffset);
     const block = this.#live[index];
-    if (this.#freed.has(view) || block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
+    if (this.#isFreed(view) || block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
       throw new StateError(
         "view: expected a tensor as alloc returned it, got one that is freed already or a part of one",
       );
     }
     this.#live.splice(index, 1);
     this.#freed.add(view);
+    this.#anyFreed = true;
+  }
+
+  #isFreed(view: Float32Array): boolean {
+    return this.#anyFreed && this.#freed.has(view);
   }
 
   /** Size of the memory. */
@@ -218,7 +225,7 @@ export class Memory {
     if (array.buffer !== this.#buffer) return -1;
     const from = array.byteOffset;
     const block = this.#live[this.#before(from)];
-    if (block && from + array.byteLength <= block.at + block.bytes && !this.#freed.has(array)) {
+    if (block && from + array.byteLength <= block.at + block.bytes && !this.#isFreed(array)) {
       return from;
     }
     throw new StateError(

@@ -10,7 +10,7 @@
 import { NonFiniteError, StateError } from "./errors.js";
 import type { Exports, Machine } from "./kernels.js";
 import { countOf, sizeOf, type View } from "./layout.js";
-import { BLOCK_ROWS, firstOf, MAX_COLUMNS, type Memory, type Slot } from "./memory.js";
+import { BLOCK_ROWS, firstOf, MAX_COLUMNS, type Memory, type Slot, STREAM_FLOATS } from "./memory.js";
 
 /** Mean and variance per channel. */
 export interface Statistics {
@@ -36,11 +36,12 @@ export interface Affine {
 const MIN_PLANE = 16;
 const MIN_ROWS = 8;
 /**
- * Values of planes or narrow rows that go through a stream buffer at a time, 64 KiB; wide rows go a
- * block at a time, up to 256 KiB. A multiple of BLOCK_PLANE (assembly/lanes.ts), so that reductions
+ * Values of planes or narrow rows that go through a stream buffer at a time, 128 KiB; wide rows go a
+ * block at a time, up to 256 KiB. Copies are bound by memory: from 32 to 256 KiB all took the same
+ * within a tenth. A multiple of BLOCK_PLANE (assembly/lanes.ts), so that reductions
  * are cut between blocks and give the same bits in one part or many.
  */
-const PART = 16384;
+const PART = 32768;
 /**
  * Up to this many bytes, all tensors of a call together, rows in kernel memory are taken to be in
  * cache and are walked in column strips; beyond it, in the order of memory. Nanoseconds for four
@@ -77,20 +78,33 @@ function walkOf({ outer, channels, inner }: View): Walk {
   return { rows, tile, repeats };
 }
 
-/** A tensor that a kernel reads or writes: at its own address, or through a stream buffer. */
+/** A tensor that a kernel reads or writes: where it lies, or through a stream buffer. */
 interface Operand {
   readonly array: Float32Array;
-  /** -1 for an ordinary array. */
+  /** -1 for an ordinary array that goes through its stream buffer in parts. */
   readonly address: number;
   readonly stream: Slot<Float32Array>;
+  /** An ordinary array all of which fits its stream buffer: in by `enter`, out by `leave`. */
+  readonly held: boolean;
 }
 
 /** Throws StateError for a tensor that is freed. */
-const operand = (memory: Memory, name: string, array: Float32Array, stream: number): Operand => ({
-  array,
-  address: memory.addressOf(name, array),
-  stream: memory.streams[stream]!,
-});
+function operand(memory: Memory, name: string, array: Float32Array, index: number): Operand {
+  const stream = memory.streams[index]!;
+  const own = memory.addressOf(name, array);
+  const held = own < 0 && array.length <= STREAM_FLOATS;
+  return { array, address: held ? stream.at : own, stream, held };
+}
+
+/** Copies an input that is held. Two readings of it then need one copy. */
+function enter({ held, stream, array }: Operand): void {
+  if (held) stream.array.set(array);
+}
+
+/** Copies an output that is held. */
+function leave({ held, stream, array }: Operand): void {
+  if (held) array.set(firstOf(stream, array.length));
+}
 
 /** Operands of one kernel: `out` may be absent (a reduction), `b` as well. */
 interface Operands {
@@ -99,7 +113,7 @@ interface Operands {
   readonly b: Operand | null;
 }
 
-/** True if one of them is an ordinary array, whose values have to be copied. */
+/** True if one of them is an ordinary array whose values have to be copied part by part. */
 const isStreamed = ({ out, a, b }: Operands): boolean =>
   a.address < 0 || (out !== null && out.address < 0) || (b !== null && b.address < 0);
 
@@ -108,8 +122,7 @@ const pointer = (o: Operand | null, offset: number): number =>
 
 function copyIn(o: Operand | null, offset: number, length: number): void {
   if (o === null || o.address >= 0) return;
-  const whole = length === o.array.length;
-  o.stream.array.set(whole ? o.array : o.array.subarray(offset, offset + length));
+  o.stream.array.set(o.array.subarray(offset, offset + length));
 }
 
 function copyOut(o: Operand | null, offset: number, length: number): void {
@@ -419,8 +432,10 @@ export function train(
   const { channels } = view;
   const walk = walkOf(view);
   const a = operand(memory, "x", x, 0);
-  const operands: Operands = { out: operand(memory, "out", out, 0), a, b: null };
+  const y = operand(memory, "out", out, 0);
+  const operands: Operands = { out: y, a, b: null };
   const bad: number[] = [];
+  enter(a);
   eachTile(channels, walk.tile, (first, n) => {
     moments(machine, { out: null, a, b: null }, view, walk, first, n);
     // A value that is not finite leaves no finite variance.
@@ -453,6 +468,7 @@ export function train(
     }
     affine(machine, operands, view, walk, first, n);
   });
+  leave(y);
 }
 
 /**
@@ -487,13 +503,12 @@ export function normalize(
   const { hi, scale, shift } = memory.slots;
   const { channels } = view;
   const walk = walkOf(view);
-  const operands: Operands = {
-    out: operand(memory, "out", out, 0),
-    a: operand(memory, "x", x, 0),
-    b: null,
-  };
+  const a = operand(memory, "x", x, 0);
+  const y = operand(memory, "out", out, 0);
+  const operands: Operands = { out: y, a, b: null };
   // All channels are looked at before the first value is written: one tile looks as it goes.
   const worked = "hi" in terms ? terms : walk.tile < channels ? affineOf(machine, terms) : null;
+  enter(a);
   eachTile(channels, walk.tile, (first, n) => {
     if (worked === null) {
       scaleShift(machine, terms as Terms, first, n, false);
@@ -504,6 +519,7 @@ export function normalize(
     }
     affine(machine, operands, view, walk, first, n);
   });
+  leave(y);
 }
 
 /** What `backward` returns. */
@@ -589,13 +605,16 @@ export function backward(
   const walk = walkOf(view);
   const a = operand(memory, "dy", dy, 1);
   const b = operand(memory, "x", x, 0);
-  const operands: Operands = { out: operand(memory, "out.dx", into.dx, 1), a, b };
+  const dx = operand(memory, "out.dx", into.dx, 1);
+  const operands: Operands = { out: dx, a, b };
   // Written by copies, but not where a tensor was.
   for (const name of ["dgamma", "dbeta"] as const) {
     const array = into[name];
     if (array !== null) memory.addressOf(`out.${name}`, array);
   }
   const perValue = frozen ? 0 : 1 / countOf(view);
+  enter(a);
+  enter(b);
   eachTile(view.channels, walk.tile, (first, n) => {
     run.center(hi.at, put(mean, terms.mean, first, n), n);
     gradientSums(machine, { out: null, a, b }, view, walk, first, n);
@@ -619,8 +638,8 @@ export function backward(
     take(into.dgamma, dgamma, first, n);
     take(into.dbeta, dbeta, first, n);
     if (!walk.rows) {
-      walkPlanes(operands, view, first, n, (dx, g, p, _count, at, planes, tile, length) =>
-        run.gradientPlanes(dx, g, p, hi.at, scale.at, shift.at, slope.at, at, planes, tile, length),
+      walkPlanes(operands, view, first, n, (out, g, p, _count, at, planes, tile, length) =>
+        run.gradientPlanes(out, g, p, hi.at, scale.at, shift.at, slope.at, at, planes, tile, length),
       );
       return;
     }
@@ -630,8 +649,9 @@ export function backward(
     const t = spread(run, columnShift, shift, n, view, walk);
     const u = spread(run, columnSlope, slope, n, view, walk);
     const kernel = isCold(operands, view, 3) ? run.gradientSweep : run.gradientStrips;
-    walkRows(operands, view, walk, first, n, (dx, g, p, _count, rows, width, stride) =>
-      kernel(dx, g, p, h, s, t, u, rows, width, stride),
+    walkRows(operands, view, walk, first, n, (out, g, p, _count, rows, width, stride) =>
+      kernel(out, g, p, h, s, t, u, rows, width, stride),
     );
   });
+  leave(dx);
 }

@@ -1,5 +1,5 @@
-// Test time for a few hundred values of an ordinary array, where copies and calls into the kernels
-// would cost more than the arithmetic. Math.fround after each operation gives the kernels' bits.
+// Test time for a few hundred values, where copies and calls into the kernels would cost more than
+// the arithmetic. Math.fround after each operation gives the kernels' bits.
 
 import type { View } from "./layout.js";
 import type { Memory } from "./memory.js";
@@ -12,15 +12,18 @@ import { type Affine, checkVariance, type Terms } from "./run.js";
  */
 export const TINY = { terms: 64, affine: 128 };
 
-/** Whether to take this way: few values, none in `memory`, if there is one. */
-export const isTiny = (
+/** Whether to take this way. Throws StateError for a tensor of `memory`, if there is one, that is freed. */
+export function isTiny(
   most: number,
   memory: Memory | undefined,
   x: Float32Array,
   out: Float32Array,
-): boolean =>
-  x.length <= most &&
-  (memory === undefined || (memory.addressOf("x", x) < 0 && memory.addressOf("out", out) < 0));
+): boolean {
+  if (x.length > most) return false;
+  memory?.addressOf("x", x);
+  if (out !== x) memory?.addressOf("out", out);
+  return true;
+}
 
 /** out = (x - hi)·scale + shift; out may be x. */
 export function tinyAffine(
@@ -58,7 +61,7 @@ export function tinyNormalize(
     if (!(variance[c]! >= 0 && variance[c]! < Infinity)) checkVariance(variance, c);
   // The largest float32; a constant of the module would be a variable once it is bundled.
   const most = 2 ** 128 - 2 ** 104;
-  const pitch = channels * inner;
+  const single = outer * inner === 1;
   for (let c = 0; c < channels; c++) {
     const square = variance[c]! + epsilon;
     const inverse = square === 0 ? 0 : 1 / Math.sqrt(square);
@@ -67,8 +70,12 @@ export function tinyNormalize(
     const h = Math.fround(mean[c]!);
     const a = Math.fround(s);
     const b = Math.fround((beta === null ? 0 : beta[c]!) - (mean[c]! - h) * s);
+    if (single) {
+      out[c] = Math.fround(Math.fround(x[c]! - h) * a) + b;
+      continue;
+    }
     for (let n = 0; n < outer; n++) {
-      const from = n * pitch + c * inner;
+      const from = (n * channels + c) * inner;
       for (let i = from; i < from + inner; i++)
         out[i] = Math.fround(Math.fround(x[i]! - h) * a) + b;
     }

@@ -54,26 +54,13 @@ function strips(
     scale += 64;
     shift += 64;
   }
-  for (; c < width; c += 4) {
-    const h = v128.load(hi), a = v128.load(scale), b = v128.load(shift);
-    const lanes = width - c;
-    let p = x, q = y;
-    for (let i: u32 = 0; i < rows; i++) {
-      const v = affine(v128.load(p), h, a, b);
-      if (lanes >= 4) v128.store(q, v);
-      else storeFirst(q, v, lanes);
-      p += stride;
-      q += stride;
-    }
-    x += 16;
-    y += 16;
-    hi += 16;
-    scale += 16;
-    shift += 16;
-  }
+  if (c < width) affineSweep(y, x, hi, scale, shift, rows, width - c, stride);
 }
 
-/** Row after row, one ascending stream, parameters read from L1. y may be x. */
+/**
+ * Row after row, one ascending stream, parameters read from L1: rows not in cache, and what is left
+ * of a row after strips. y may be x.
+ */
 export function affineSweep(
   y: usize, x: usize, hi: usize, scale: usize, shift: usize,
   rows: u32, width: u32, stride: usize,

@@ -31,48 +31,24 @@ function scaleOf(inv: v128, gamma: usize): v128 {
 }
 
 /**
- * Columns that repeat the same `width` channels `repeats` times, each holding `count` values, pooled
- * into the first `width` (Chan, Golub & LeVeque 1983, eq. 2.1).
+ * Columns that hold `count` values each, pooled into one per channel (Chan, Golub & LeVeque 1983,
+ * eq. 2.1). Channel c has `times` columns, `step` apart, from column c·pitch on.
  */
-export function mergeRepeats(
-  base: usize, offset: usize, m2: usize, count: f64, width: u32, repeats: u32,
+export function merge(
+  base: usize, offset: usize, m2: usize, count: f64,
+  channels: u32, pitch: u32, times: u32, step: u32,
 ): void {
-  for (let c: usize = 0; c < width; c += 2) {
-    const b = widen(base + (c << 2));
-    let o = v128.load(offset + (c << 3));
-    let v = v128.load(m2 + (c << 3));
-    let column = c;
-    for (let r: u32 = 1; r < repeats; r++) {
-      column += width;
-      const at = column << 3;
-      const shift = f64x2.sub(widen(base + (column << 2)), b);
-      const d = f64x2.sub(f64x2.add(shift, v128.load(offset + at)), o);
-      const next = <f64>(r + 1);
-      o = f64x2.add(o, f64x2.mul(d, f64x2.splat(1 / next)));
-      const between = f64x2.mul(f64x2.mul(d, d), f64x2.splat((count * <f64>r) / next));
-      v = f64x2.add(v, f64x2.add(v128.load(m2 + at), between));
-    }
-    v128.store(offset + (c << 3), o);
-    v128.store(m2 + (c << 3), v);
-  }
-}
-
-/** Runs of `inner` neighbouring columns, each holding `count` values, pooled into one per channel. */
-export function mergeInner(
-  base: usize, offset: usize, m2: usize, count: f64, channels: u32, inner: u32,
-): void {
-  let column: usize = 0;
   for (let c: usize = 0; c < channels; c++) {
+    let column = c * pitch;
     const b = load<f32>(base + (column << 2));
     let o = load<f64>(offset + (column << 3));
     let v = load<f64>(m2 + (column << 3));
-    column++;
-    for (let i: u32 = 1; i < inner; i++) {
+    for (let i: u32 = 1; i < times; i++) {
+      column += step;
       const d = <f64>load<f32>(base + (column << 2)) - <f64>b + load<f64>(offset + (column << 3)) - o;
       const next = <f64>(i + 1);
       o += d * (1 / next);
       v += load<f64>(m2 + (column << 3)) + d * d * ((count * <f64>i) / next);
-      column++;
     }
     store<f32>(base + (c << 2), b);
     store<f64>(offset + (c << 3), o);
@@ -80,25 +56,15 @@ export function mergeInner(
   }
 }
 
-/** `mergeRepeats` for plain sums. */
-export function sumRepeats(sum: usize, width: u32, repeats: u32): void {
-  for (let c: usize = 0; c < width; c += 2) {
-    let s = v128.load(sum + (c << 3));
-    let column = c;
-    for (let r: u32 = 1; r < repeats; r++) {
-      column += width;
-      s = f64x2.add(s, v128.load(sum + (column << 3)));
-    }
-    v128.store(sum + (c << 3), s);
-  }
-}
-
-/** `mergeInner` for plain sums. */
-export function sumInner(sum: usize, channels: u32, inner: u32): void {
-  let column: usize = 0;
+/** `merge` for plain sums. */
+export function mergeSums(sum: usize, channels: u32, pitch: u32, times: u32, step: u32): void {
   for (let c: usize = 0; c < channels; c++) {
-    let s: f64 = 0;
-    for (let i: u32 = 0; i < inner; i++) s += load<f64>(sum + (column++ << 3));
+    let column = c * pitch;
+    let s = load<f64>(sum + (column << 3));
+    for (let i: u32 = 1; i < times; i++) {
+      column += step;
+      s += load<f64>(sum + (column << 3));
+    }
     store<f64>(sum + (c << 3), s);
   }
 }

@@ -230,20 +230,11 @@ function strips(
     }
     column += 32;
   }
-  for (; at < width; at += 4) {
-    const h = v128.load(hi + column), a0 = v128.load(a + column);
-    const b0 = v128.load(b + column), c0 = v128.load(c + column);
-    const lanes = width - at;
-    let o = dx + column, g = dy + column, p = x + column;
-    for (let i: u32 = 0; i < rows; i++) {
-      const v = gradient(v128.load(g), v128.load(p), h, a0, b0, c0);
-      if (lanes >= 4) v128.store(o, v);
-      else storeFirst(o, v, lanes);
-      o += stride;
-      g += stride;
-      p += stride;
-    }
-    column += 16;
+  if (at < width) {
+    gradientSweep(
+      dx + column, dy + column, x + column, hi + column, a + column, b + column, c + column,
+      rows, width - at, stride,
+    );
   }
 }
 

@@ -4,7 +4,7 @@ export { momentsRows, momentsPlanes } from "./moments";
 export { affineStrips, affineSweep, affinePlanes } from "./affine";
 export { gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
 export {
-  mergeRepeats, mergeInner, sumRepeats, sumInner, spread,
+  merge, mergeSums, spread,
   finishMoments, firstInvalid, updateRunning,
   center, scaleShift, gradientTerms,
 } from "./channel";

@@ -29,13 +29,13 @@ function sumStrips(sum: usize, x: usize, n: u32, width: u32, stride: usize): voi
     let p = x;
     for (let i: u32 = 0; i < n; i++) {
       a0 = f64x2.add(a0, widen(p));
-      a1 = f64x2.add(a1, widen(p + 8));
-      a2 = f64x2.add(a2, widen(p + 16));
-      a3 = f64x2.add(a3, widen(p + 24));
-      a4 = f64x2.add(a4, widen(p + 32));
-      a5 = f64x2.add(a5, widen(p + 40));
-      a6 = f64x2.add(a6, widen(p + 48));
-      a7 = f64x2.add(a7, widen(p + 56));
+      a1 = f64x2.add(a1, low(v128.load64_zero(p, 8)));
+      a2 = f64x2.add(a2, low(v128.load64_zero(p, 16)));
+      a3 = f64x2.add(a3, low(v128.load64_zero(p, 24)));
+      a4 = f64x2.add(a4, low(v128.load64_zero(p, 32)));
+      a5 = f64x2.add(a5, low(v128.load64_zero(p, 40)));
+      a6 = f64x2.add(a6, low(v128.load64_zero(p, 48)));
+      a7 = f64x2.add(a7, low(v128.load64_zero(p, 56)));
       p += stride;
     }
     v128.store(sum, a0);
@@ -64,9 +64,9 @@ function sumSweep(sum: usize, x: usize, n: u32, width: u32, stride: usize): void
       let p = x, q = x + stride;
       for (let s = sum; s < end; s += 64) {
         v128.store(s, f64x2.add(f64x2.add(v128.load(s), widen(p)), widen(q)));
-        v128.store(s, f64x2.add(f64x2.add(v128.load(s, 16), widen(p + 8)), widen(q + 8)), 16);
-        v128.store(s, f64x2.add(f64x2.add(v128.load(s, 32), widen(p + 16)), widen(q + 16)), 32);
-        v128.store(s, f64x2.add(f64x2.add(v128.load(s, 48), widen(p + 24)), widen(q + 24)), 48);
+        v128.store(s, f64x2.add(f64x2.add(v128.load(s, 16), low(v128.load64_zero(p, 8))), low(v128.load64_zero(q, 8))), 16);
+        v128.store(s, f64x2.add(f64x2.add(v128.load(s, 32), low(v128.load64_zero(p, 16))), low(v128.load64_zero(q, 16))), 32);
+        v128.store(s, f64x2.add(f64x2.add(v128.load(s, 48), low(v128.load64_zero(p, 24))), low(v128.load64_zero(q, 24))), 48);
         p += 32;
         q += 32;
       }
@@ -77,9 +77,9 @@ function sumSweep(sum: usize, x: usize, n: u32, width: u32, stride: usize): void
     let p = x;
     for (let s = sum; s < end; s += 64) {
       v128.store(s, f64x2.add(v128.load(s), widen(p)));
-      v128.store(s, f64x2.add(v128.load(s, 16), widen(p + 8)), 16);
-      v128.store(s, f64x2.add(v128.load(s, 32), widen(p + 16)), 32);
-      v128.store(s, f64x2.add(v128.load(s, 48), widen(p + 24)), 48);
+      v128.store(s, f64x2.add(v128.load(s, 16), low(v128.load64_zero(p, 8))), 16);
+      v128.store(s, f64x2.add(v128.load(s, 32), low(v128.load64_zero(p, 16))), 32);
+      v128.store(s, f64x2.add(v128.load(s, 48), low(v128.load64_zero(p, 24))), 48);
       p += 32;
     }
     x += stride;
@@ -212,9 +212,9 @@ function sumOf(x: usize, n: u32): f64 {
   let left = n;
   for (; left >= 8; left -= 8) {
     a = f64x2.add(a, widen(p));
-    b = f64x2.add(b, widen(p + 8));
-    c = f64x2.add(c, widen(p + 16));
-    d = f64x2.add(d, widen(p + 24));
+    b = f64x2.add(b, low(v128.load64_zero(p, 8)));
+    c = f64x2.add(c, low(v128.load64_zero(p, 16)));
+    d = f64x2.add(d, low(v128.load64_zero(p, 24)));
     p += 32;
   }
   let sum = sum2(f64x2.add(f64x2.add(a, b), f64x2.add(c, d)));

@@ -6,28 +6,20 @@ import { build } from "esbuild";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 
-/** Bytes as text, and what `decode` in src/wasm/compile.ts needs to read it: see there. */
+/** Bytes as text, for `decode` in src/wasm/compile.ts: see there. */
 function encode(bytes) {
-  const counts = new Map();
-  for (const byte of bytes) counts.set(byte, (counts.get(byte) ?? 0) + 1);
-  const ranked = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]).map(([byte]) => byte);
   const character = (code) => String.fromCharCode(35 + code);
-  const code = (rank) =>
+  const text = (rank) =>
     rank < 90
       ? character(rank)
       : character(90 + Math.floor((rank - 90) / 92)) + character((rank - 90) % 92);
-  const ranks = new Map(ranked.map((byte, rank) => [byte, code(rank)]));
-  return {
-    text: Array.from(bytes, (byte) => ranks.get(byte)).join(""),
-    ranks: Buffer.from(ranked).toString("hex"),
-  };
+  return Array.from(bytes, (byte) => text((byte + 16) & 255)).join("");
 }
 
-const { text, ranks } = encode(readFileSync("build/kernels.wasm"));
 writeFileSync(
   "src/wasm/kernels.ts",
   `// Made by scripts/bundle.mjs from assembly/: the binary as text.\n` +
-    `export const RANKS = ${JSON.stringify(ranks)};\nexport const TEXT = ${JSON.stringify(text)};\n`,
+    `export const TEXT = ${JSON.stringify(encode(readFileSync("build/kernels.wasm")))};\n`,
 );
 
 rmSync("dist", { recursive: true, force: true });

@@ -21,10 +21,8 @@ export interface Exports extends Record<string, unknown> {
   gradientStrips: Kernel;
   gradientSweep: Kernel;
   gradientPlanes: Kernel;
-  mergeRepeats: Kernel;
-  mergeInner: Kernel;
-  sumRepeats: Kernel;
-  sumInner: Kernel;
+  merge: Kernel;
+  mergeSums: Kernel;
   spread: Kernel;
   finishMoments: Kernel;
   firstInvalid: Kernel<number>;

@@ -49,7 +49,7 @@ export function viewOf(layout: Layout, channels: number, length: number, shape: 
     }
     return { outer: length / channels, channels, inner: 1 };
   }
-  if (!isShape(shape, layout.length)) {
+  if (!Array.isArray(shape) || shape.length !== layout.length || !shape.every(isSize)) {
     throw new ShapeError(
       `shape: expected ${layout.length} sizes [${[...layout].join(", ")}], got ${show(shape)}`,
     );
@@ -70,15 +70,10 @@ export function viewOf(layout: Layout, channels: number, length: number, shape: 
   return view;
 }
 
-function isShape(shape: unknown, axes: number): shape is readonly number[] {
-  if (!Array.isArray(shape) || shape.length !== axes) return false;
-  for (let i = 0; i < axes; i++) if (!Number.isSafeInteger(shape[i]) || shape[i] < 0) return false;
-  return true;
-}
-
 /** A shape of rows of channels: all axes between the first and the last are 1. */
 export const rowsShape = (layout: Layout, { outer, channels }: View): readonly number[] =>
   [...layout].map((_, axis) => (axis === 0 ? outer : axis === layout.length - 1 ? channels : 1));
 
+const isSize = (n: unknown): boolean => Number.isSafeInteger(n) && (n as number) >= 0;
 const show = (shape: unknown): string =>
   Array.isArray(shape) ? `[${shape.join(", ")}]` : describe(shape);

@@ -115,22 +115,19 @@ export class Memory {
       next = alignUp(at + size + SLACK, 64) + STAGGER;
       return at;
     };
+    const float32 = (length: number): Slot<Float32Array> => {
+      const at = place(length * 4);
+      return slotOf(at, new Float32Array(buffer, at, length));
+    };
     const slots: Record<string, Slot<Float32Array> | Slot<Float64Array>> = {};
-    for (const name of [...CHANNEL_F32, ...COLUMN_F32]) {
-      const at = place(MAX_COLUMNS * 4);
-      slots[name] = slotOf(at, new Float32Array(buffer, at, MAX_COLUMNS));
-    }
+    for (const name of [...CHANNEL_F32, ...COLUMN_F32]) slots[name] = float32(MAX_COLUMNS);
     for (const name of F64) {
       const at = place(MAX_COLUMNS * 8 + SLACK);
       slots[name] = slotOf(at, new Float64Array(buffer, at, MAX_COLUMNS));
     }
     this.slots = slots as unknown as Slots;
     this.scratch = place(4 * (MAX_COLUMNS * 4 + STAGGER));
-    const stream = (): Slot<Float32Array> => {
-      const at = place(STREAM_FLOATS * 4);
-      return slotOf(at, new Float32Array(buffer, at, STREAM_FLOATS));
-    };
-    this.streams = [stream(), stream()];
+    this.streams = [float32(STREAM_FLOATS), float32(STREAM_FLOATS)];
     this.#tensors = alignUp(next, 64);
     this.#end = buffer.byteLength - SLACK;
   }

@@ -10,7 +10,14 @@
 import { NonFiniteError, StateError } from "./errors.js";
 import type { Exports, Machine } from "./kernels.js";
 import { countOf, sizeOf, type View } from "./layout.js";
-import { BLOCK_ROWS, firstOf, MAX_COLUMNS, type Memory, type Slot, STREAM_FLOATS } from "./memory.js";
+import {
+  BLOCK_ROWS,
+  firstOf,
+  MAX_COLUMNS,
+  type Memory,
+  type Slot,
+  STREAM_FLOATS,
+} from "./memory.js";
 
 /** Mean and variance per channel. */
 export interface Statistics {
@@ -212,7 +219,7 @@ function walkRows(
   first: number,
   tile: number,
   step: RowStep,
-  merge?: (rows: number) => void,
+  merge?: (rows: number, width: number) => void,
 ): void {
   const narrow = tile * inner;
   if (tile < channels) {
@@ -226,7 +233,7 @@ function walkRows(
   walkRun(operands, 0, rows * width, part, (out, a, b, offset, length) =>
     step(out, a, b, offset / width, length / width, width, width * 4),
   );
-  if (repeats > 1) merge?.(rows);
+  if (repeats > 1) merge?.(rows, narrow);
   // Rows that did not fill a wide one.
   walkRun(operands, rows * width, outer * narrow, part, (out, a, b, offset, length) =>
     step(out, a, b, offset / narrow, length / narrow, narrow, narrow * 4),
@@ -260,12 +267,6 @@ function walkPlanes(
       });
     }
   }
-}
-
-/** Calls `visit` for each tile of channels. */
-function eachTile(channels: number, tile: number, visit: (first: number, n: number) => void): void {
-  for (let first = 0; first < channels; first += tile)
-    visit(first, Math.min(tile, channels - first));
 }
 
 /** Puts the channels first … first + n of a parameter into its place in kernel memory. */
@@ -315,9 +316,9 @@ function moments(
       n,
       (_out, a, _b, count, rows, width, stride) =>
         run.momentsRows(base.at, offset.at, m2.at, scratch, a, count, rows, width, stride, cold),
-      (rows) => run.mergeRepeats(base.at, offset.at, m2.at, rows, n * inner, walk.repeats),
+      (rows, width) => run.merge(base.at, offset.at, m2.at, rows, width, 1, walk.repeats, width),
     );
-    if (inner > 1) run.mergeInner(base.at, offset.at, m2.at, outer, n, inner);
+    if (inner > 1) run.merge(base.at, offset.at, m2.at, outer, n, inner, inner, 1);
   } else {
     walkPlanes(operands, view, first, n, (_out, a, _b, count, at, planes, tile, length) =>
       run.momentsPlanes(base.at, offset.at, m2.at, a, count, at, planes, tile, length),
@@ -436,7 +437,8 @@ export function train(
   const operands: Operands = { out: y, a, b: null };
   const bad: number[] = [];
   enter(a);
-  eachTile(channels, walk.tile, (first, n) => {
+  for (let first = 0; first < channels; first += walk.tile) {
+    const n = Math.min(walk.tile, channels - first);
     moments(machine, { out: null, a, b: null }, view, walk, first, n);
     // A value that is not finite leaves no finite variance.
     let c = -1;
@@ -445,10 +447,11 @@ export function train(
     }
     take(terms.mean, mean, first, n);
     take(terms.variance, variance, first, n);
-  });
+  }
   if (bad.length > 0) throw nonFinite(bad);
   const fresh = walk.tile === channels;
-  eachTile(channels, walk.tile, (first, n) => {
+  for (let first = 0; first < channels; first += walk.tile) {
+    const n = Math.min(walk.tile, channels - first);
     scaleShift(machine, terms, first, n, fresh);
     if (update !== null) {
       const { weight, correction } = update;
@@ -467,7 +470,7 @@ export function train(
       take(update.variance, runningVariance, first, n);
     }
     affine(machine, operands, view, walk, first, n);
-  });
+  }
   leave(y);
 }
 
@@ -479,12 +482,13 @@ export function affineOf(machine: Machine, terms: Terms): Affine {
   const { hi, scale, shift } = machine.memory.slots;
   const array = (): Float32Array => new Float32Array(terms.mean.length);
   const result = { hi: array(), scale: array(), shift: array() };
-  eachTile(terms.mean.length, MAX_COLUMNS, (first, n) => {
+  for (let first = 0; first < terms.mean.length; first += MAX_COLUMNS) {
+    const n = Math.min(MAX_COLUMNS, terms.mean.length - first);
     scaleShift(machine, terms, first, n, false);
     take(result.hi, hi, first, n);
     take(result.scale, scale, first, n);
     take(result.shift, shift, first, n);
-  });
+  }
   return result;
 }
 
@@ -509,7 +513,8 @@ export function normalize(
   // All channels are looked at before the first value is written: one tile looks as it goes.
   const worked = "hi" in terms ? terms : walk.tile < channels ? affineOf(machine, terms) : null;
   enter(a);
-  eachTile(channels, walk.tile, (first, n) => {
+  for (let first = 0; first < channels; first += walk.tile) {
+    const n = Math.min(walk.tile, channels - first);
     if (worked === null) {
       scaleShift(machine, terms as Terms, first, n, false);
     } else {
@@ -518,7 +523,7 @@ export function normalize(
       put(shift, worked.shift, first, n);
     }
     affine(machine, operands, view, walk, first, n);
-  });
+  }
   leave(y);
 }
 
@@ -573,14 +578,14 @@ function gradientSums(
           stride,
           cold,
         ),
-      () => {
-        run.sumRepeats(sumDy.at, n * inner, walk.repeats);
-        run.sumRepeats(sumDyX.at, n * inner, walk.repeats);
+      (_rows, width) => {
+        run.mergeSums(sumDy.at, width, 1, walk.repeats, width);
+        run.mergeSums(sumDyX.at, width, 1, walk.repeats, width);
       },
     );
     if (inner > 1) {
-      run.sumInner(sumDy.at, n, inner);
-      run.sumInner(sumDyX.at, n, inner);
+      run.mergeSums(sumDy.at, n, inner, inner, 1);
+      run.mergeSums(sumDyX.at, n, inner, inner, 1);
     }
   }
 }
@@ -615,7 +620,8 @@ export function backward(
   const perValue = frozen ? 0 : 1 / countOf(view);
   enter(a);
   enter(b);
-  eachTile(view.channels, walk.tile, (first, n) => {
+  for (let first = 0; first < view.channels; first += walk.tile) {
+    const n = Math.min(walk.tile, view.channels - first);
     run.center(hi.at, put(mean, terms.mean, first, n), n);
     gradientSums(machine, { out: null, a, b }, view, walk, first, n);
     put(variance, terms.variance, first, n);
@@ -639,9 +645,21 @@ export function backward(
     take(into.dbeta, dbeta, first, n);
     if (!walk.rows) {
       walkPlanes(operands, view, first, n, (out, g, p, _count, at, planes, tile, length) =>
-        run.gradientPlanes(out, g, p, hi.at, scale.at, shift.at, slope.at, at, planes, tile, length),
+        run.gradientPlanes(
+          out,
+          g,
+          p,
+          hi.at,
+          scale.at,
+          shift.at,
+          slope.at,
+          at,
+          planes,
+          tile,
+          length,
+        ),
       );
-      return;
+      continue;
     }
     const { columnHi, columnScale, columnShift, columnSlope } = slots;
     const h = spread(run, columnHi, hi, n, view, walk);
@@ -652,6 +670,6 @@ export function backward(
     walkRows(operands, view, walk, first, n, (out, g, p, _count, rows, width, stride) =>
       kernel(out, g, p, h, s, t, u, rows, width, stride),
     );
-  });
+  }
   leave(dx);
 }

@@ -7,12 +7,12 @@ import { type Affine, checkVariance, type Terms } from "./run.js";
 
 /**
  * Up to this many values JavaScript is the faster way, with terms to work out, and without. In
- * microseconds against the kernels: bn.infer [1, 64] 1.02 : 1.03, [1, 96] 1.54 : 1.16; frozen
- * [1, 128] 0.65 : 0.64, [1, 256] 1.08 : 0.74.
+ * microseconds against the kernels: bn.infer [1, 64] 0.61 : 1.06, [1, 96] 0.85 : 0.92, [1, 128]
+ * 1.98 : 1.67; frozen [1, 96] 0.39 : 0.49, [1, 128] 0.84 : 0.87, [1, 256] 1.52 : 0.89.
  */
-export const TINY = { terms: 64, affine: 128 };
+export const TINY = { terms: 96, affine: 128 };
 
-/** Whether to take this way. Throws StateError for a tensor of `memory`, if there is one, that is freed. */
+/** Whether to take this way. Throws StateError for a tensor of `memory` that is freed. */
 export function isTiny(
   most: number,
   memory: Memory | undefined,

@@ -1,9 +1,9 @@
 // The binary out of the bundle, compiled at first use.
 
 import { compile, decode } from "./compile.js";
-import { RANKS, TEXT } from "./kernels.js";
+import { TEXT } from "./kernels.js";
 
 let compiled: WebAssembly.Module | undefined;
 
 /** The compiled binary, one per realm. */
-export const kernelsModule = (): WebAssembly.Module => (compiled ??= compile(decode(TEXT, RANKS)));
+export const kernelsModule = (): WebAssembly.Module => (compiled ??= compile(decode(TEXT)));

@@ -57,7 +57,7 @@ function assertPooled({ base, offset, m2 }: State, x: Float32Array, view: View):
 }
 
 describe("pooling", () => {
-  test("mergeRepeats pools the columns of rows taken several at once", () => {
+  test("merge pools the columns of rows taken several at once", () => {
     check(
       fc.property(
         sizes,
@@ -71,7 +71,7 @@ describe("pooling", () => {
           const state = stateOf(x, columns, rows);
           const { base, offset, m2 } = state;
           binary.call([[offset], [m2]], (run) => {
-            run.mergeRepeats(base.at, offset.at, m2.at, rows, width, repeats);
+            run.merge(base.at, offset.at, m2.at, rows, width, 1, repeats, width);
           });
           assertPooled(state, x, { outer: rows * repeats, channels: width, inner: 1 });
         },
@@ -80,7 +80,7 @@ describe("pooling", () => {
     );
   });
 
-  test("mergeInner pools the columns of narrow planes", () => {
+  test("merge pools the columns of narrow planes", () => {
     check(
       fc.property(
         sizes,
@@ -94,7 +94,7 @@ describe("pooling", () => {
           const state = stateOf(x, columns, rows);
           const { base, offset, m2 } = state;
           binary.call([[base], [offset], [m2]], (run) => {
-            run.mergeInner(base.at, offset.at, m2.at, rows, channels, inner);
+            run.merge(base.at, offset.at, m2.at, rows, channels, inner, inner, 1);
           });
           assertPooled(state, x, { outer: rows, channels, inner });
         },
@@ -103,18 +103,21 @@ describe("pooling", () => {
     );
   });
 
-  test("sumRepeats and sumInner add the same columns", () => {
+  test("mergeSums adds the same columns", () => {
     check(
       fc.property(sizes, fc.integer({ min: 1, max: 17 }), seeds, (n, times, seed) => {
-        for (const kernel of ["sumRepeats", "sumInner"] as const) {
+        for (const neighbours of [false, true]) {
           binary.reset();
           const values = doubles(n * times, seed);
-          const view =
-            kernel === "sumInner"
-              ? { outer: 1, channels: n, inner: times }
-              : { outer: times, channels: n, inner: 1 };
+          const view = neighbours
+            ? { outer: 1, channels: n, inner: times }
+            : { outer: times, channels: n, inner: 1 };
           const slot = binary.f64(values);
-          binary.call([[slot]], (run) => run[kernel](slot.at, n, times));
+          binary.call([[slot]], (run) =>
+            neighbours
+              ? run.mergeSums(slot.at, n, times, times, 1)
+              : run.mergeSums(slot.at, n, 1, times, n),
+          );
           for (let c = 0; c < n; c++) {
             const own = indices(view, c).map((i) => values[i]!);
             expect(abs(slot.array[c]! - sum(own))).toBeLessThan(FEW * sum(own.map(abs)) + 1e-300);

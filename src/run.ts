@@ -52,10 +52,11 @@ const PART = 32768;
 /**
  * Up to this many bytes, all tensors of a call together, rows in kernel memory are taken to be in
  * cache and are walked in column strips; beyond it, in the order of memory. Nanoseconds for four
- * values, strips and sweep: infer of 8 MiB 0.71 and 0.91, of 16 MiB 2.8 and 1.5; gradient of
- * 9.2 MiB 1.0 and 1.3, of 12 MiB 2.7 and 1.8.
+ * values, strips and sweep: infer of 8 MiB 0.71 and 0.91, of 16 MiB 2.8 and 1.5; gradient of 12 MiB
+ * 2.7 and 1.8. Of 9.2 MiB it was 1.0 and 1.3 on a quiet machine, but five times that for strips
+ * where others used the shared cache.
  */
-const HOT = 10 << 20;
+const HOT = 8 << 20;
 
 interface Walk {
   readonly rows: boolean;

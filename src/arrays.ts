@@ -13,6 +13,13 @@ const brand = Object.getOwnPropertyDescriptor(
 export const isFloat32Array = (value: unknown): value is Float32Array =>
   brand.call(value) === "Float32Array";
 
+/** True for a Float64Array of this or another realm. */
+export const isFloat64Array = (value: unknown): value is Float64Array =>
+  brand.call(value) === "Float64Array";
+/** True for a Uint8Array of this or another realm. */
+export const isUint8Array = (value: unknown): value is Uint8Array =>
+  brand.call(value) === "Uint8Array";
+
 /** `value`, if it is a Float32Array whose buffer is attached. */
 export function float32(name: string, value: unknown): Float32Array {
   if (!isFloat32Array(value)) {

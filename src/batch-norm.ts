@@ -4,8 +4,18 @@
 // Internal Covariate Shift": algorithm 1 is `train`, section 3's gradient is `backward`,
 // algorithm 2 is `infer`.
 
+import {
+  Adapter,
+  type AdapterOptions,
+  type AdaptOptions,
+  blend,
+  examplesOf,
+  type Source,
+} from "./adapt.js";
 import { arrayOf, float32, float32Of, isSame, outputOf, refuseShared } from "./arrays.js";
 import { Batch, type BatchSource, insideOf, type StatisticsKind } from "./batch.js";
+import { GATHER, type Gathered } from "./calibrate.js";
+import { type Diagnosis, diagnosisOf } from "./diagnose.js";
 import {
   checkKeys,
   describe,
@@ -27,7 +37,16 @@ import {
 import { FrozenBatchNorm, type InferOptions } from "./frozen.js";
 import { toNumbers } from "./json.js";
 import { type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
-import { countOf, type Layout, sizeOf, viewOf } from "./layout.js";
+import { countOf, type Layout, sizeOf, type View, viewOf } from "./layout.js";
+import { examplesIn, rowsOf, type Selection, selectionOf } from "./mask.js";
+import {
+  asMoments,
+  asSums,
+  type GradientSums,
+  type GradientSumsLike,
+  type Moments,
+  type MomentsLike,
+} from "./moments.js";
 import {
   type BatchNormOptions,
   checkChannels,
@@ -50,8 +69,17 @@ export interface TrainOptions {
   shape?: readonly number[];
   /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
   out?: Float32Array;
-  /** Normalize by the mini-batch (default) or, frozen, by the running averages. */
-  statistics?: StatisticsKind;
+  /**
+   * Which of x is data: one entry per example and position, row-major (N, then spatial), nonzero =
+   * data. The rest is padding: whatever it holds, NaN included, it takes no part, and its outputs
+   * are beta.
+   */
+  mask?: Uint8Array;
+  /**
+   * Normalize by the mini-batch (default), or, frozen, by the running averages, or by moments pooled
+   * over all parts of a batch that is split over workers.
+   */
+  statistics?: StatisticsKind | MomentsLike;
   /** False leaves the running averages and `batchesSeen` alone. Default true. */
   updateRunning?: boolean;
 }
@@ -64,10 +92,29 @@ export interface BackwardOptions {
   x?: Float32Array;
   /** Arrays to fill: dx in the shape of x, may be `dy`; dgamma and dbeta [channels]. Default: fresh. */
   out?: { dx?: Float32Array; dgamma?: Float32Array; dbeta?: Float32Array };
+  /**
+   * What `backwardSums` gave for all parts of a batch that is split over workers, merged. dgamma and
+   * dbeta are those of the whole batch then.
+   */
+  sums?: GradientSumsLike;
 }
 
-const TRAIN_KEYS = ["shape", "out", "statistics", "updateRunning"];
-const BACKWARD_KEYS = ["batch", "x", "out"];
+/** Options of `backwardSums`. */
+export type BackwardSumsOptions = Pick<BackwardOptions, "batch" | "x">;
+
+/** Options of `moments` and `diagnose`. */
+export interface MomentsOptions {
+  /** Sizes of the axes of `x`; may be left out for layouts that end in C. */
+  shape?: readonly number[];
+  /** Which of x is data, as in `train`. */
+  mask?: Uint8Array;
+}
+
+const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning"];
+const BACKWARD_KEYS = ["batch", "x", "out", "sums"];
+const SUMS_KEYS = ["batch", "x"];
+const MOMENTS_KEYS = ["shape", "mask"];
+const ADAPT_KEYS = ["prior", "shape", "mask"];
 const OUT_KEYS = ["dx", "dgamma", "dbeta"];
 const NAMES = ["x", "dy", "gamma", "beta", "out.dx", "out.dgamma", "out.dbeta"];
 const KINDS: readonly StatisticsKind[] = ["batch", "running"];
@@ -94,6 +141,8 @@ export class BatchNorm {
   #last: Last;
   #next: Last;
   #lastBatch: Batch | null = null;
+  /** Takes the moments of each batch while a `calibrate` runs. */
+  #gathered: Gathered | null = null;
 
   /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
   batchesSeen = 0;
@@ -210,41 +259,55 @@ export class BatchNorm {
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]. `lastBatch` refers to it:
    * leave it unchanged until `backward`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
-   * @throws ShapeError if x, shape or out do not fit, or there is no example; SingleValueError for
-   * one value per channel; NonFiniteError if x holds NaN or infinity, or a variance overflows;
+   * @throws ShapeError if x, shape, mask or out do not fit, or there is no example; SingleValueError
+   * for one value per channel, or none but padding, by `"batch"` or in all parts of pooled moments;
+   * NonFiniteError if x holds NaN or infinity, or a variance overflows;
    * StateError for a freed tensor, an invalid `batchesSeen`, or, by `"running"`, an invalid running
    * variance; OptionError for an unknown option. Nothing has changed then. The first use of kernels,
    * here and in other methods: UnsupportedError or MemoryError, as of `new Kernels`.
    */
   train(x: Float32Array, options: TrainOptions = NO_OPTIONS): Float32Array {
     checkKeys("options", options, TRAIN_KEYS);
-    const statistics = choice("statistics", options.statistics, "batch", KINDS);
+    const statistics = this.#statisticsOf(options.statistics);
     const update = flag("updateRunning", options.updateRunning, true);
-    const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
+    const { full, selection, view } = this.#seen(x, options);
     const out = outputOf(options.out, x);
     const machine = machineOf(this.kernels);
     const next = this.#next;
     const terms = this.#terms(next);
-    if (statistics === "batch") {
-      const count = checkCount(countOf(view));
-      const seen = checkSeen("batchesSeen", this.batchesSeen) + 1;
-      const moved = update
-        ? {
-            mean: this.runningMean,
-            variance: this.runningVariance,
-            weight: this.#weight(seen),
-            correction: this.runningVarianceOf === "sample" ? count / (count - 1) : 1,
-          }
-        : null;
-      run.train(machine, terms, out, x, view, moved);
-      if (update) this.batchesSeen = seen;
-    } else {
+    const gathered = this.#gathered;
+    let count = countOf(view);
+    let seen = this.batchesSeen;
+    if (statistics === "batch" && gathered === null) {
+      checkCount(count, selection !== null);
+      const moved = this.#update(count);
+      run.train(machine, terms, out, x, view, selection, update ? moved : null);
+      if (update) seen++;
+    } else if (statistics === "running") {
       next.mean.set(this.#running.mean);
       next.variance.set(this.#running.variance);
-      run.normalize(machine, out, x, view, terms);
+      run.normalize(machine, out, x, view, terms, selection);
+    } else {
+      const own = statistics === "batch";
+      const moments = own ? run.momentsOf(machine, x, view, selection) : statistics;
+      count = checkCount(moments.count, !own || selection !== null);
+      const moved = this.#update(count);
+      next.mean.set(moments.mean);
+      next.variance.set(moments.variance("population"));
+      run.normalize(machine, out, x, view, terms, selection);
+      if (gathered !== null) gathered(moments, options.shape?.[0] ?? full.outer);
+      else if (update) {
+        run.moveTo(machine, moved, next);
+        seen++;
+      }
     }
+    if (gathered !== null) return out;
+    this.batchesSeen = seen;
     next.source = {
       view,
+      selection,
+      mask: options.mask ?? null,
+      count,
       x: isSame(out, x) ? null : x,
       shape: options.shape?.slice() ?? null,
       statistics,
@@ -253,6 +316,23 @@ export class BatchNorm {
     this.#last = next;
     this.#lastBatch = null;
     return out;
+  }
+
+  /** What `train` is to normalize by, checked. */
+  #statisticsOf(value: TrainOptions["statistics"]): StatisticsKind | Moments {
+    return typeof value === "object" && value !== null
+      ? asMoments("statistics", value, this.#channels)
+      : choice("statistics", value, "batch", KINDS);
+  }
+
+  /** How the running averages move towards a batch of `count` values per channel. */
+  #update(count: number): run.Update {
+    return {
+      mean: this.runningMean,
+      variance: this.runningVariance,
+      weight: this.#weight(checkSeen("batchesSeen", this.batchesSeen) + 1),
+      correction: this.runningVarianceOf === "sample" ? count / (count - 1) : 1,
+    };
   }
 
   /** Weight of the batch that is the t-th to enter the running averages. */
@@ -275,17 +355,54 @@ export class BatchNorm {
    *
    * @param dy float32 values in the shape of x.
    * @returns dx in the shape of x; dgamma and dbeta [channels], `null` where left out.
-   * @throws StateError before any `train`, after an in-place one unless given `x`, or for a batch of
-   * another layer, or a freed tensor; ShapeError if an array does not fit; OptionError for an unknown
+   * @throws StateError before any `train`, after an in-place one unless given `x`, after one by pooled
+   * moments unless given `sums`, for `sums` of another count, a batch of another layer, or a freed
+   * tensor; ShapeError if an array does not fit; OptionError for an unknown
    * option or an `out` of a parameter that is left out. Nothing has been written then.
    */
   backward(dy: Float32Array, options: BackwardOptions = NO_OPTIONS): run.Gradients {
     checkKeys("options", options, BACKWARD_KEYS);
+    const { source, x, terms } = this.#differentiated(dy, options);
+    const { view, selection, statistics, count } = source;
+    const frozen = statistics === "running";
+    const sums = options.sums === undefined ? null : asSums("sums", options.sums, this.#channels);
+    if (sums === null ? typeof statistics === "object" : !frozen && sums.count !== count) {
+      throw new StateError(
+        `sums: expected backwardSums of all parts, merged, of ${count} values per channel, got ` +
+          `${sums === null ? "none" : `those of ${sums.count}`}`,
+      );
+    }
+    const into = this.#outputs(options.out === undefined ? NO_OPTIONS : options.out, dy, x);
+    const perValue = frozen ? 0 : 1 / count;
+    run.backward(machineOf(this.kernels), into, dy, x, view, terms, selection, perValue, sums);
+    return into;
+  }
+
+  /**
+   * Σdy and Σdy·(x - μ) of each channel, what the gradient needs of every part of a batch that is
+   * split over workers: merge those of all parts and give them to each part's `backward`. Changes
+   * nothing.
+   *
+   * @param dy float32 values in the shape of this part's x, the gradient of the whole batch's loss.
+   * @throws as `backward`.
+   */
+  backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
+    checkKeys("options", options, SUMS_KEYS);
+    const { source, x, terms } = this.#differentiated(dy, options);
+    const machine = machineOf(this.kernels);
+    return run.gradientSumsOf(machine, dy, x, source.view, terms.mean, source.selection);
+  }
+
+  /** The `train` that dy is the gradient of, and its input; checked. */
+  #differentiated(
+    dy: Float32Array,
+    options: BackwardSumsOptions,
+  ): { source: BatchSource; x: Float32Array; terms: run.Terms } {
     const { source, mean, variance } =
       options.batch === undefined ? this.#last : this.#own(options.batch);
     if (source === null) throw new StateError("batch: expected a train before backward, got none");
-    const { view } = source;
-    const size = sizeOf(view);
+    const { view, selection } = source;
+    const size = sizeOf(selection === null ? view : selection.full);
     const given = options.x === undefined ? source.x : options.x;
     if (given === null && options.x === undefined) {
       throw new StateError(
@@ -295,11 +412,7 @@ export class BatchNorm {
     }
     const x = float32Of("x", given, size);
     float32Of("dy", dy, size);
-    const into = this.#outputs(options.out === undefined ? NO_OPTIONS : options.out, dy, x);
-    const terms = this.#terms({ mean, variance });
-    const frozen = source.statistics === "running";
-    run.backward(machineOf(this.kernels), into, dy, x, view, terms, frozen);
-    return into;
+    return { source, x, terms: this.#terms({ mean, variance }) };
   }
 
   /** What `batch` holds, if it is a lastBatch of this layer. */
@@ -367,14 +480,147 @@ export class BatchNorm {
   }
 
   /**
+   * Count, mean and sum of squared deviations of each channel of x, to be pooled with those of other
+   * batches, workers or machines (`Moments.merge`). Changes nothing. Of no values: count 0.
+   *
+   * Largest error against float64: of the mean 5e-7 σ, of m2 1e-6 of itself.
+   *
+   * @param x float32 values in the layer's layout, for `"NC"` [N, C].
+   * @throws ShapeError if x, shape or mask do not fit; NonFiniteError if x holds NaN or infinity, or
+   * a variance overflows; StateError for a freed tensor; OptionError for an unknown option.
+   */
+  moments(x: Float32Array, options: MomentsOptions = NO_OPTIONS): Moments {
+    checkKeys("options", options, MOMENTS_KEYS);
+    return this.#momentsOf(x, options);
+  }
+
+  #momentsOf(x: Float32Array, options: MomentsOptions): Moments {
+    const { view, selection } = this.#seen(x, options);
+    return run.momentsOf(machineOf(this.kernels), x, view, selection);
+  }
+
+  /** How the kernels see x: whole, or what a mask selects of it. */
+  #seen(
+    x: Float32Array,
+    { shape, mask }: MomentsOptions,
+  ): { full: View; selection: Selection | null; view: View } {
+    const full = viewOf(this.layout, this.#channels, float32("x", x).length, shape);
+    const selection = selectionOf(mask, full);
+    return { full, selection, view: selection === null ? full : rowsOf(selection) };
+  }
+
+  /** @internal For `calibrate`. */
+  [GATHER](gathered: Gathered | null): Gathered | null {
+    const before = this.#gathered;
+    this.#gathered = gathered;
+    return before;
+  }
+
+  /**
+   * Stores exact statistics: the mean, and the variance that `runningVarianceOf` names, become the
+   * running averages; `batchesSeen` becomes at least 1.
+   *
+   * @param moments of a whole training set, say, or their structured clone.
+   * @throws ShapeError for other channels; StateError for invalid numbers; SingleValueError where too
+   * few values went in for a variance. Nothing has changed then.
+   */
+  setRunning(moments: MomentsLike): void {
+    const checked = asMoments("moments", moments, this.#channels);
+    const variance = checked.variance(this.runningVarianceOf);
+    const seen = Math.max(1, checkSeen("batchesSeen", this.batchesSeen));
+    this.#running.mean.set(checked.mean);
+    this.#running.variance.set(variance);
+    this.batchesSeen = seen;
+  }
+
+  /**
    * An immutable copy for test time, with the scale and shift of each channel worked out once.
    *
    * @throws StateError for an invalid running variance.
    */
   freeze(): FrozenBatchNorm {
-    const machine = machineOf(this.kernels);
-    const affine = run.affineOf(machine, this.#terms(this.#running));
+    return this.#frozen(this.#running);
+  }
+
+  #frozen(statistics: run.Statistics): FrozenBatchNorm {
+    const affine = run.affineOf(machineOf(this.kernels), this.#terms(statistics));
     return new FrozenBatchNorm(this.#channels, this.layout, affine, this.#kernels);
+  }
+
+  /**
+   * How far the running averages are from some data, and what to do about it. Changes nothing.
+   *
+   * @param x values that the layer meets, float32 in its layout; at least two per channel, better
+   * hundreds: what so many differ by chance is not held against the averages.
+   * @throws as `moments`, and SingleValueError for fewer than two values per channel.
+   *
+   * @example
+   * console.log(String(bn.diagnose(x))); // drifted: 3 of 64 channels are off, by up to …
+   */
+  diagnose(x: Float32Array, options: MomentsOptions = NO_OPTIONS): Diagnosis {
+    checkKeys("options", options, MOMENTS_KEYS);
+    const moments = this.#momentsOf(x, options);
+    checkCount(moments.count, true);
+    const { decay, debias } = this.#settings;
+    return diagnosisOf({
+      averages: this.#running,
+      data: { mean: moments.mean, variance: moments.variance(this.runningVarianceOf) },
+      count: moments.count,
+      epsilon: this.epsilon,
+      start: decay === "cumulative" || debias ? 0 : power(decay, this.batchesSeen),
+      batchesSeen: this.batchesSeen,
+    });
+  }
+
+  /**
+   * Test-time adaptation to data that differ from those of training: a frozen copy with
+   * mean = w·running + (1 - w)·that of x, the variance likewise (population), w = prior/(prior + n),
+   * n examples in x (Schneider et al. 2020, eq. 2). The layer is unchanged. Prior 0 normalizes as
+   * `train` would, Infinity as `infer`.
+   *
+   * @param x targets, float32 in the layer's layout.
+   * @throws OptionError without a prior; ShapeError without a shape where examples do not follow from
+   * a length (all layouts but `"NC"`); SingleValueError for prior 0 and one value per channel;
+   * StateError for an invalid running variance; otherwise as `moments`.
+   */
+  adapt(x: Float32Array, options: AdaptOptions): FrozenBatchNorm {
+    checkKeys("options", options, ADAPT_KEYS);
+    const prior = examplesOf("prior", options.prior, 0);
+    const { moments, examples } = this.#gather(x, options);
+    return this.#frozen(blend(this.#running, moments, prior, examples));
+  }
+
+  /**
+   * The streaming form of `adapt`: its `infer` takes targets as they come and remembers at most
+   * `memory` examples of them. It works with a copy of the layer as it is now.
+   *
+   * @throws OptionError without a prior >= 0 and a memory >= 1, in examples.
+   */
+  adapter(options: AdapterOptions): Adapter {
+    checkKeys("options", options, ["prior", "memory"]);
+    const prior = examplesOf("prior", options.prior, 0);
+    const memory = examplesOf("memory", options.memory, 1);
+    const copy = this.clone();
+    const source: Source = {
+      gather: (x, { shape }) => copy.#gather(x, shape ? { shape } : NO_OPTIONS),
+      adapted: (target, examples) => copy.#frozen(blend(copy.#running, target, prior, examples)),
+    };
+    return new Adapter(source, memory);
+  }
+
+  /** The moments of x, and of how many examples. */
+  #gather(x: Float32Array, options: MomentsOptions): { moments: Moments; examples: number } {
+    if (this.layout !== "NC" && options.shape === undefined) {
+      throw new ShapeError(
+        `shape: expected for layout "${this.layout}", whose examples do not follow from a length, got none`,
+      );
+    }
+    const { full, selection, view } = this.#seen(x, options);
+    const all = options.shape?.[0] ?? full.outer;
+    return {
+      moments: run.momentsOf(machineOf(this.kernels), x, view, selection),
+      examples: selection === null ? all : examplesIn(selection, all),
+    };
   }
 
   /** Options and state as a JSON-able object, exact. Not in it: `lastBatch`, `kernels`. */
@@ -487,17 +733,18 @@ const lastOf = (channels: number): Last => ({
   variance: new Float64Array(channels),
 });
 
-/** `count`, if that many values per channel have a variance. */
-function checkCount(count: number): number {
-  if (count === 0) {
+/** `count`, if that many values per channel have a variance; `chosen`: by a mask, or by moments. */
+function checkCount(count: number, chosen: boolean): number {
+  if (count === 0 && !chosen) {
     throw new ShapeError(
       "x: expected at least two values per channel, got a batch of zero examples",
     );
   }
-  if (count === 1) {
+  if (count < 2) {
     throw new SingleValueError(
-      "x: expected at least two values per channel, got one, whose variance says nothing; " +
-        'at test time use infer, and to train on one example, { statistics: "running" }',
+      `x: expected at least two values per channel, got ${count === 0 ? "none" : "one"}, whose ` +
+        "variance says nothing; at test time use infer, and to train on one example, " +
+        '{ statistics: "running" }',
     );
   }
   return count;

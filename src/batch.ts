@@ -1,18 +1,25 @@
 // What `backward` needs of a `train`.
 
-import { countOf, type Layout, rowsShape, type View } from "./layout.js";
+import { type Layout, rowsShape, type View } from "./layout.js";
+import type { Selection } from "./mask.js";
+import type { Moments } from "./moments.js";
 
-/** The statistics that a `train` normalized with. */
+/** The statistics that a `train` normalized with: of the mini-batch, or the running averages. */
 export type StatisticsKind = "batch" | "running";
 
 /** What a `train` normalized. */
 export interface BatchSource {
+  /** What the kernels saw of x: the selected positions, if there is a selection. */
   readonly view: View;
+  readonly selection: Selection | null;
+  readonly mask: Uint8Array | null;
+  /** How many values per channel the statistics are of. */
+  readonly count: number;
   /** `null` after an in-place `train`. */
   readonly x: Float32Array | null;
   /** As it was given. */
   readonly shape: readonly number[] | null;
-  readonly statistics: StatisticsKind;
+  readonly statistics: StatisticsKind | Moments;
 }
 
 const insides = new WeakMap<object, { owner: object; source: BatchSource }>();
@@ -27,11 +34,11 @@ export class Batch {
   readonly x: Float32Array | null;
   /** Sizes of the axes of x. */
   readonly shape: readonly number[];
-  /** Always null: no value was left out. */
-  readonly mask: Uint8Array | null = null;
-  /** Whether x was normalized by its own statistics or by the running averages. */
-  readonly statistics: StatisticsKind;
-  /** How many values each channel has in x. */
+  /** The mask, not a copy; `null`: no value was left out. */
+  readonly mask: Uint8Array | null;
+  /** What x was normalized by: its own statistics, the running averages, or these moments. */
+  readonly statistics: StatisticsKind | Moments;
+  /** How many values of each channel take part: of x, or of the moments given. */
   readonly count: number;
   /** Means normalized with, one per channel. */
   readonly mean: Float64Array;
@@ -48,9 +55,10 @@ export class Batch {
   ) {
     insides.set(this, { owner, source });
     this.x = source.x;
-    this.shape = source.shape ?? rowsShape(layout, source.view);
+    this.shape = source.shape ?? rowsShape(layout, source.selection?.full ?? source.view);
+    this.mask = source.mask;
     this.statistics = source.statistics;
-    this.count = countOf(source.view);
+    this.count = source.count;
     this.mean = mean;
     this.variance = variance;
   }

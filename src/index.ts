@@ -1,11 +1,22 @@
 // The public surface of `batchnorm-wasm`, on one screen.
 
+export type { Adapter, AdapterOptions, AdaptOptions } from "./adapt.js";
 export type { Batch, StatisticsKind } from "./batch.js";
 export {
   type BackwardOptions,
+  type BackwardSumsOptions,
   BatchNorm,
+  type MomentsOptions,
   type TrainOptions,
 } from "./batch-norm.js";
+export {
+  type CalibrationOptions,
+  type CalibrationProgress,
+  type CalibrationReport,
+  calibrate,
+  type LayerCalibration,
+} from "./calibrate.js";
+export type { Diagnosis, Drift, Verdict } from "./diagnose.js";
 export {
   BatchNormError,
   MemoryError,
@@ -21,6 +32,14 @@ export { FrozenBatchNorm, type FrozenJSON, type InferOptions } from "./frozen.js
 export type { JsonNumber } from "./json.js";
 export { Kernels, type KernelsOptions } from "./kernels.js";
 export type { Layout } from "./layout.js";
+export {
+  GradientSums,
+  type GradientSumsJSON,
+  type GradientSumsLike,
+  Moments,
+  type MomentsJSON,
+  type MomentsLike,
+} from "./moments.js";
 export type { BatchNormOptions, VarianceKind } from "./options.js";
-export type { Gradients } from "./run.js";
+export type { Gradients, Statistics } from "./run.js";
 export type { Snapshot } from "./snapshot.js";

@@ -10,6 +10,7 @@
 import { NonFiniteError, StateError } from "./errors.js";
 import type { Exports, Machine } from "./kernels.js";
 import { countOf, sizeOf, type View } from "./layout.js";
+import { gather, pad, type Selection, scatter } from "./mask.js";
 import {
   BLOCK_ROWS,
   firstOf,
@@ -18,6 +19,7 @@ import {
   type Slot,
   STREAM_FLOATS,
 } from "./memory.js";
+import { addTo, GradientSums, Moments } from "./moments.js";
 
 /** Mean and variance per channel. */
 export interface Statistics {
@@ -94,14 +96,23 @@ interface Operand {
   readonly stream: Slot<Float32Array>;
   /** An ordinary array all of which fits its stream buffer: in by `enter`, out by `leave`. */
   readonly held: boolean;
+  /** The positions that take part, copied together; `null`: all. */
+  readonly selection: Selection | null;
 }
 
 /** Throws StateError for a tensor that is freed. */
-function operand(memory: Memory, name: string, array: Float32Array, index: number): Operand {
+function operand(
+  memory: Memory,
+  name: string,
+  array: Float32Array,
+  index: number,
+  selection: Selection | null,
+): Operand {
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
+  if (selection !== null) return { array, address: -1, stream, held: false, selection };
   const held = own < 0 && array.length <= STREAM_FLOATS;
-  return { array, address: held ? stream.at : own, stream, held };
+  return { array, address: held ? stream.at : own, stream, held, selection };
 }
 
 /** Copies an input that is held. Two readings of it then need one copy. */
@@ -130,11 +141,22 @@ const pointer = (o: Operand | null, offset: number): number =>
 
 function copyIn(o: Operand | null, offset: number, length: number): void {
   if (o === null || o.address >= 0) return;
-  o.stream.array.set(o.array.subarray(offset, offset + length));
+  const { array, stream, selection } = o;
+  if (selection === null) stream.array.set(array.subarray(offset, offset + length));
+  else {
+    const { channels } = selection.full;
+    gather(stream.array, array, selection, offset / channels, length / channels, 0, channels);
+  }
 }
 
 function copyOut(o: Operand | null, offset: number, length: number): void {
-  if (o !== null && o.address < 0) o.array.set(firstOf(o.stream, length), offset);
+  if (o === null || o.address >= 0) return;
+  const { array, stream, selection } = o;
+  if (selection === null) array.set(firstOf(stream, length), offset);
+  else {
+    const { channels } = selection.full;
+    scatter(array, stream.array, selection, offset / channels, length / channels, 0, channels);
+  }
 }
 
 /** Walks the contiguous values from..to: at once where they lie, or in parts of `part` values. */
@@ -175,16 +197,24 @@ function walkColumns(
   }
   for (let row = 0; row < outer; row += BLOCK_ROWS) {
     const rows = Math.min(BLOCK_ROWS, outer - row);
-    for (let i = 0; i < rows; i++) {
-      const offset = (row + i) * pitch + column;
-      for (const o of [a, b]) {
-        o?.stream.array.set(o.array.subarray(offset, offset + width), i * width);
+    for (const o of [a, b]) {
+      if (o === null) continue;
+      const { array, stream, selection } = o;
+      if (selection !== null) gather(stream.array, array, selection, row, rows, column, width);
+      else {
+        for (let i = 0, from = row * pitch + column; i < rows; i++, from += pitch) {
+          stream.array.set(array.subarray(from, from + width), i * width);
+        }
       }
     }
     step(out?.stream.at ?? 0, a.stream.at, b?.stream.at ?? 0, row, rows, width, width * 4);
-    for (let i = 0; out !== null && i < rows; i++) {
-      const values = out.stream.array.subarray(i * width, (i + 1) * width);
-      out.array.set(values, (row + i) * pitch + column);
+    if (out === null) continue;
+    const { array, stream, selection } = out;
+    if (selection !== null) scatter(array, stream.array, selection, row, rows, column, width);
+    else {
+      for (let i = 0, to = row * pitch + column; i < rows; i++, to += pitch) {
+        array.set(stream.array.subarray(i * width, (i + 1) * width), to);
+      }
     }
   }
 }
@@ -427,52 +457,109 @@ export function train(
   out: Float32Array,
   x: Float32Array,
   view: View,
+  selection: Selection | null,
   update: Update | null,
 ): void {
-  const { run, memory } = machine;
-  const { mean, variance, runningMean, runningVariance } = memory.slots;
+  const { memory } = machine;
+  const { mean, variance } = memory.slots;
   const { channels } = view;
   const walk = walkOf(view);
-  const a = operand(memory, "x", x, 0);
-  const y = operand(memory, "out", out, 0);
+  const a = operand(memory, "x", x, 0, selection);
+  const y = operand(memory, "out", out, 0, selection);
   const operands: Operands = { out: y, a, b: null };
-  const bad: number[] = [];
   enter(a);
-  for (let first = 0; first < channels; first += walk.tile) {
-    const n = Math.min(walk.tile, channels - first);
-    moments(machine, { out: null, a, b: null }, view, walk, first, n);
-    // A value that is not finite leaves no finite variance.
-    let c = -1;
-    while (bad.length <= 4 && (c = run.firstInvalid(variance.at, c + 1, n)) < n) {
-      bad.push(first + c);
-    }
+  allMoments(machine, a, view, walk, (first, n) => {
     take(terms.mean, mean, first, n);
     take(terms.variance, variance, first, n);
-  }
-  if (bad.length > 0) throw nonFinite(bad);
+  });
   const fresh = walk.tile === channels;
   for (let first = 0; first < channels; first += walk.tile) {
     const n = Math.min(walk.tile, channels - first);
     scaleShift(machine, terms, first, n, fresh);
-    if (update !== null) {
-      const { weight, correction } = update;
-      put(runningMean, update.mean, first, n);
-      put(runningVariance, update.variance, first, n);
-      run.updateRunning(
-        runningMean.at,
-        runningVariance.at,
-        mean.at,
-        variance.at,
-        weight,
-        correction,
-        n,
-      );
-      take(update.mean, runningMean, first, n);
-      take(update.variance, runningVariance, first, n);
-    }
+    if (update !== null) move(machine, update, first, n);
     affine(machine, operands, view, walk, first, n);
   }
   leave(y);
+  if (selection !== null) pad(out, selection, terms.beta);
+}
+
+/** Moves running averages towards the mean and variance of the channels in kernel memory. */
+function move({ run, memory }: Machine, update: Update, first: number, n: number): void {
+  const { mean, variance, runningMean, runningVariance } = memory.slots;
+  put(runningMean, update.mean, first, n);
+  put(runningVariance, update.variance, first, n);
+  const { weight, correction } = update;
+  run.updateRunning(
+    runningMean.at,
+    runningVariance.at,
+    mean.at,
+    variance.at,
+    weight,
+    correction,
+    n,
+  );
+  take(update.mean, runningMean, first, n);
+  take(update.variance, runningVariance, first, n);
+}
+
+/** Moves running averages towards statistics that came from elsewhere. */
+export function moveTo(machine: Machine, update: Update, { mean, variance }: Statistics): void {
+  const { slots } = machine.memory;
+  for (let first = 0; first < mean.length; first += MAX_COLUMNS) {
+    const n = Math.min(MAX_COLUMNS, mean.length - first);
+    put(slots.mean, mean, first, n);
+    put(slots.variance, variance, first, n);
+    move(machine, update, first, n);
+  }
+}
+
+/**
+ * Works out the moments of every channel, a tile at a time; `each` finds those of the channels
+ * first … first + n in kernel memory. Throws NonFiniteError in the end for those not finite.
+ */
+function allMoments(
+  machine: Machine,
+  a: Operand,
+  view: View,
+  walk: Walk,
+  each: (first: number, n: number) => void,
+): void {
+  const { variance } = machine.memory.slots;
+  const bad: number[] = [];
+  for (let first = 0; first < view.channels; first += walk.tile) {
+    const n = Math.min(walk.tile, view.channels - first);
+    moments(machine, { out: null, a, b: null }, view, walk, first, n);
+    // A value that is not finite leaves no finite variance.
+    let c = -1;
+    while (bad.length <= 4 && (c = machine.run.firstInvalid(variance.at, c + 1, n)) < n) {
+      bad.push(first + c);
+    }
+    each(first, n);
+  }
+  if (bad.length > 0) throw nonFinite(bad);
+}
+
+/** The moments of x. Throws NonFiniteError for values that have none. */
+export function momentsOf(
+  machine: Machine,
+  x: Float32Array,
+  view: View,
+  selection: Selection | null,
+): Moments {
+  const { memory } = machine;
+  const { base, offset, m2 } = memory.slots;
+  const array = (): Float64Array => new Float64Array(view.channels);
+  const result = new Moments(countOf(view), array(), array(), array());
+  const a = operand(memory, "x", x, 0, selection);
+  if (result.count === 0) return result;
+  enter(a);
+  allMoments(machine, a, view, walkOf(view), (first, n) => {
+    take(result.m2, m2, first, n);
+    for (let c = 0; c < n; c++) {
+      addTo(result.mean, result.meanLow, first + c, base.array[c]!, offset.array[c]!, 0);
+    }
+  });
+  return result;
 }
 
 /**
@@ -503,13 +590,14 @@ export function normalize(
   x: Float32Array,
   view: View,
   terms: Terms | Affine,
+  selection: Selection | null = null,
 ): void {
   const { memory } = machine;
   const { hi, scale, shift } = memory.slots;
   const { channels } = view;
   const walk = walkOf(view);
-  const a = operand(memory, "x", x, 0);
-  const y = operand(memory, "out", out, 0);
+  const a = operand(memory, "x", x, 0, selection);
+  const y = operand(memory, "out", out, 0, selection);
   const operands: Operands = { out: y, a, b: null };
   // All channels are looked at before the first value is written: one tile looks as it goes.
   const worked = "hi" in terms ? terms : walk.tile < channels ? affineOf(machine, terms) : null;
@@ -526,6 +614,7 @@ export function normalize(
     affine(machine, operands, view, walk, first, n);
   }
   leave(y);
+  if (selection !== null) pad(out, selection, "beta" in terms ? terms.beta : null);
 }
 
 /** What `backward` returns. */
@@ -592,9 +681,9 @@ function gradientSums(
 }
 
 /**
- * The gradient of a layer that normalized x with `terms`: by the statistics of x itself, or, if
- * `frozen`, by statistics that are constants. dx may be dy. Throws StateError for a freed tensor
- * before anything is written.
+ * The gradient of a layer that normalized x with `terms`: by statistics that each value enters with
+ * the weight `perValue`, 1/m, or 0 if they are constants. `sums` are those of the whole batch where
+ * x is a part of it. dx may be dy. Throws StateError for a freed tensor before anything is written.
  */
 export function backward(
   machine: Machine,
@@ -603,28 +692,34 @@ export function backward(
   x: Float32Array,
   view: View,
   terms: Terms,
-  frozen: boolean,
+  selection: Selection | null,
+  perValue: number,
+  sums: GradientSums | null,
 ): void {
   const { run, memory } = machine;
   const { slots } = memory;
   const { hi, scale, shift, slope, dgamma, dbeta, sumDy, sumDyX, mean, variance } = slots;
   const walk = walkOf(view);
-  const a = operand(memory, "dy", dy, 1);
-  const b = operand(memory, "x", x, 0);
-  const dx = operand(memory, "out.dx", into.dx, 1);
+  const a = operand(memory, "dy", dy, 1, selection);
+  const b = operand(memory, "x", x, 0, selection);
+  const dx = operand(memory, "out.dx", into.dx, 1, selection);
   const operands: Operands = { out: dx, a, b };
   // Written by copies, but not where a tensor was.
   for (const name of ["dgamma", "dbeta"] as const) {
     const array = into[name];
     if (array !== null) memory.addressOf(`out.${name}`, array);
   }
-  const perValue = frozen ? 0 : 1 / countOf(view);
+  const sumsX = sums && aboutCenter(sums, terms.mean, 1);
   enter(a);
   enter(b);
   for (let first = 0; first < view.channels; first += walk.tile) {
     const n = Math.min(walk.tile, view.channels - first);
     run.center(hi.at, put(mean, terms.mean, first, n), n);
-    gradientSums(machine, { out: null, a, b }, view, walk, first, n);
+    if (sums === null) gradientSums(machine, { out: null, a, b }, view, walk, first, n);
+    else {
+      put(sumDy, sums.sumDy, first, n);
+      put(sumDyX, sumsX, first, n);
+    }
     put(variance, terms.variance, first, n);
     const gamma = put(slots.gamma, terms.gamma, first, n);
     run.gradientTerms(
@@ -673,4 +768,38 @@ export function backward(
     );
   }
   leave(dx);
+  if (selection !== null) pad(into.dx, selection, null);
 }
+
+/** Σdy and Σdy·(x - mean) of x, a batch or a part of it, normalized with `mean`. */
+export function gradientSumsOf(
+  machine: Machine,
+  dy: Float32Array,
+  x: Float32Array,
+  view: View,
+  mean: Float64Array,
+  selection: Selection | null,
+): GradientSums {
+  const { run, memory } = machine;
+  const { hi, sumDy, sumDyX } = memory.slots;
+  const walk = walkOf(view);
+  const a = operand(memory, "dy", dy, 1, selection);
+  const b = operand(memory, "x", x, 0, selection);
+  const array = (): Float64Array => new Float64Array(view.channels);
+  const result = new GradientSums(countOf(view), array(), array());
+  enter(a);
+  enter(b);
+  for (let first = 0; first < view.channels; first += walk.tile) {
+    const n = Math.min(walk.tile, view.channels - first);
+    run.center(hi.at, put(memory.slots.mean, mean, first, n), n);
+    gradientSums(machine, { out: null, a, b }, view, walk, first, n);
+    take(result.sumDy, sumDy, first, n);
+    take(result.sumDyXmu, sumDyX, first, n);
+  }
+  result.sumDyXmu.set(aboutCenter(result, mean, -1));
+  return result;
+}
+
+/** Σdy·(x - mean) about float32(mean) instead, where kernels have it, or, with sign -1, back. */
+const aboutCenter = ({ sumDy, sumDyXmu }: GradientSums, mean: Float64Array, sign: number) =>
+  sumDyXmu.map((sum, c) => sum + sign * (mean[c]! - Math.fround(mean[c]!)) * sumDy[c]!);

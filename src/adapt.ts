@@ -1,0 +1,133 @@
+// Test-time adaptation: the statistics of shifted targets, with the running averages as a prior
+// (Schneider et al. 2020, "Improving robustness against common corruptions by covariate shift
+// adaptation", section 3, eq. 2).
+
+import { describe, OptionError, SingleValueError } from "./errors.js";
+import type { FrozenBatchNorm, InferOptions } from "./frozen.js";
+import { Moments, pool } from "./moments.js";
+import { NO_OPTIONS } from "./options.js";
+import type { Statistics } from "./run.js";
+
+/** Options of `adapt`. */
+export interface AdaptOptions {
+  /** As how many examples the running averages count, >= 0; may be Infinity. */
+  prior: number;
+  /** Sizes of the axes of `x`; may be left out for `"NC"`, whose rows are the examples. */
+  shape?: readonly number[];
+  /** Which of x is data, as in `train`. */
+  mask?: Uint8Array;
+}
+
+/** Options of `adapter`. */
+export interface AdapterOptions {
+  /** As how many examples the running averages count, >= 0; may be Infinity. */
+  prior: number;
+  /** How many examples are remembered at most, >= 1; may be Infinity. */
+  memory: number;
+}
+
+/** `value`, if it is a number of examples, infinity included. */
+export function examplesOf(name: string, value: unknown, least: number): number {
+  if (typeof value !== "number" || !(value >= least)) {
+    throw new OptionError(
+      `${name}: expected a number of examples >= ${least}, or Infinity, got ${describe(value)}`,
+    );
+  }
+  return value;
+}
+
+/** w·averages + (1 - w)·target, with w = prior/(prior + examples). */
+export function blend(
+  averages: Statistics,
+  target: Moments | null,
+  prior: number,
+  examples: number,
+): Statistics {
+  // Without examples there is nothing to adapt to; infinity is not moved by any.
+  const w = examples === 0 || prior === Infinity ? 1 : prior / (prior + examples);
+  if (target === null || w === 1) return averages;
+  const { count, mean, m2 } = target;
+  if (w === 0 && count < 2) {
+    throw new SingleValueError(
+      "x: expected at least two values per channel for prior 0, got one, whose variance says nothing",
+    );
+  }
+  const mix = (a: number, b: number): number => w * a + (1 - w) * b;
+  return {
+    mean: averages.mean.map((average, c) => mix(average, mean[c]!)),
+    variance: averages.variance.map((average, c) => mix(average, m2[c]! / count)),
+  };
+}
+
+/** What an adapter asks of the layer it was made of. */
+export interface Source {
+  /** The moments of x and how many examples they are of. */
+  gather(x: Float32Array, options: InferOptions): { moments: Moments; examples: number };
+  /** The layer with its averages adapted to a target. */
+  adapted(target: Moments | null, examples: number): FrozenBatchNorm;
+}
+
+/**
+ * The streaming form of `bn.adapt`, for serving where targets come one at a time: made by
+ * `bn.adapter`. Each target joins what is remembered before it is normalized; the oldest weigh less
+ * and less once `memory` is full.
+ */
+export class Adapter {
+  readonly #source: Source;
+  readonly #memory: number;
+  #target: Moments | null = null;
+  #examples = 0;
+
+  /** @internal Use `bn.adapter`. */
+  constructor(source: Source, memory: number) {
+    this.#source = source;
+    this.#memory = memory;
+  }
+
+  /** As how many examples the targets so far count: at most `memory`. */
+  get examples(): number {
+    return this.#examples;
+  }
+
+  /**
+   * Takes targets into account, then normalizes them (Schneider et al. 2020, eq. 2).
+   *
+   * @param x float32 values in the layer's layout; shape is needed but for `"NC"`.
+   * @returns `out`, or a fresh Float32Array, in the shape of x.
+   * @throws as `bn.adapt` and `bn.infer`. Nothing was remembered then.
+   */
+  infer(x: Float32Array, options: InferOptions = NO_OPTIONS): Float32Array {
+    const { moments, examples } = this.#source.gather(x, options);
+    const remembered = Math.min(this.#memory, this.#examples + examples);
+    const kept = Math.max(0, remembered - examples);
+    const fresh = examples > remembered ? weigh(moments, remembered / examples) : moments;
+    const target =
+      this.#target === null || kept === 0
+        ? fresh
+        : pool(weigh(this.#target, kept / this.#examples), fresh);
+    const y = this.#source.adapted(target, remembered).infer(x, options);
+    this.#target = target;
+    this.#examples = remembered;
+    return y;
+  }
+
+  /** The layer as adapted so far, by itself. */
+  freeze(): FrozenBatchNorm {
+    return this.#source.adapted(this.#target, this.#examples);
+  }
+
+  /** Forgets all targets. */
+  reset(): void {
+    this.#target = null;
+    this.#examples = 0;
+  }
+}
+
+/** Moments that weigh less. */
+const weigh = ({ count, mean, m2, meanLow }: Moments, share: number): Moments =>
+  new Moments(
+    count * share,
+    mean,
+    m2.map((sum) => sum * share),
+    meanLow,
+  );

@@ -1,0 +1,156 @@
+// Exact statistics for test time: the whole training set through the final network. All layers
+// gather in one pass, each normalizing by its mini-batch, as PreciseBN does (Wu & Johnson 2021,
+// "Rethinking 'Batch' in BatchNorm", section 3).
+
+import type { BatchNorm } from "./batch-norm.js";
+import { type Drift, driftOf } from "./diagnose.js";
+import { checkKeys, describe, OptionError, StateError } from "./errors.js";
+import { type Moments, pool } from "./moments.js";
+import { NO_OPTIONS } from "./options.js";
+import type { Statistics } from "./run.js";
+
+/** Takes what a layer's `train` met: its moments, and how many examples. */
+export type Gathered = (moments: Moments, examples: number) => void;
+
+/** Has a layer give its moments away instead of moving; returns who took them before. */
+export const GATHER = Symbol("gather");
+
+/** How far a `calibrate` has come. */
+export interface CalibrationProgress {
+  /** Batches that went through the network. */
+  readonly batches: number;
+  /** Examples in them, as the layer reached first saw them. */
+  readonly examples: number;
+  /** How many batches there are, where `batches` is an array. */
+  readonly total: number | undefined;
+}
+
+/** Options of `calibrate`. */
+export interface CalibrationOptions {
+  /** Called after each batch. */
+  onProgress?: (progress: CalibrationProgress) => void;
+}
+
+/** What `calibrate` did to a layer; drift as of the averages before from those after. */
+export interface LayerCalibration extends Drift {
+  /** Running mean and variance before, [channels] each. */
+  readonly before: Statistics;
+  /** Running mean and variance now, [channels] each. */
+  readonly after: Statistics;
+  /** What was gathered, to pool with other machines' or to keep. */
+  readonly moments: Moments;
+}
+
+/** What `calibrate` returns. */
+export interface CalibrationReport {
+  readonly batches: number;
+  readonly examples: number;
+  /** One per layer, in the order given. */
+  readonly layers: readonly LayerCalibration[];
+}
+
+interface Gathering {
+  readonly layer: BatchNorm;
+  moments: Moments | null;
+  /** Mini-batches gathered. */
+  seen: number;
+}
+
+/**
+ * Sets the running averages of layers to the exact statistics of a whole training set, batches of
+ * unequal size weighing by their counts. Meanwhile `train` of these layers normalizes by its
+ * mini-batch and leaves averages, `batchesSeen` and `lastBatch` alone; `infer` works as before. For
+ * later layers these are the statistics that PreciseBN defines (Wu & Johnson 2021, section 3).
+ *
+ * @param layers the network's batch-norm layers.
+ * @param forward runs the network on one batch and calls `train` on each layer; may be async.
+ * @param batches a sync or async iterable of whatever `forward` takes.
+ * @returns for each layer what moved and by how much.
+ * @throws OptionError for what is no layer, function, iterable or option; StateError without
+ * batches, for a layer that was never reached, or one that another `calibrate` works on; whatever
+ * `forward`, `batches` and `onProgress` throw. Nothing has changed then.
+ *
+ * @example
+ * await calibrate([bn1, bn2], (x) => network(x, { training: true }), batches, {
+ *   onProgress: ({ batches, total }) => console.log(`${batches} of ${total}`),
+ * });
+ */
+export async function calibrate<B>(
+  layers: Iterable<BatchNorm>,
+  forward: (batch: B) => unknown,
+  batches: Iterable<B | PromiseLike<B>> | AsyncIterable<B>,
+  options: CalibrationOptions = NO_OPTIONS,
+): Promise<CalibrationReport> {
+  checkKeys("options", options, ["onProgress"]);
+  const { onProgress } = options;
+  if (typeof forward !== "function") wrong("forward", "a function", forward);
+  if (onProgress !== undefined && typeof onProgress !== "function") {
+    wrong("onProgress", "a function", onProgress);
+  }
+  if (!isIterable(layers, Symbol.iterator)) wrong("layers", "an iterable of layers", layers);
+  if (!isIterable(batches, Symbol.iterator) && !isIterable(batches, Symbol.asyncIterator)) {
+    wrong("batches", "an iterable", batches);
+  }
+  const list = [...layers].map((layer): Gathering => {
+    if (!isIterable(layer, GATHER)) wrong("layers", "layers of this package", layer);
+    return { layer, moments: null, seen: 0 };
+  });
+  if (list.length === 0) wrong("layers", "at least one layer", list);
+
+  let done = 0;
+  let examples = 0;
+  let counting: Gathering | undefined;
+  const taken: Gathering[] = [];
+  try {
+    for (const each of list) {
+      const before = each.layer[GATHER]((moments, n) => {
+        each.moments = each.moments === null ? moments : pool(each.moments, moments);
+        each.seen++;
+        counting ??= each;
+        if (counting === each) examples += n;
+      });
+      if (before !== null) {
+        each.layer[GATHER](before);
+        throw new StateError("layers: expected layers that no calibrate works on, got one twice");
+      }
+      taken.push(each);
+    }
+    const total = Array.isArray(batches) ? batches.length : undefined;
+    for await (const batch of batches) {
+      await forward(batch);
+      done++;
+      onProgress?.({ batches: done, examples, total });
+    }
+    if (done === 0) throw new StateError("batches: expected at least one, got none");
+    list.forEach(({ seen }, i) => {
+      if (seen > 0) return;
+      throw new StateError(
+        `layers[${i}]: expected forward to call its train by mini-batch, got none in ${done} batches`,
+      );
+    });
+  } finally {
+    for (const { layer } of taken) layer[GATHER](null);
+  }
+  return { batches: done, examples, layers: list.map(settle) };
+}
+
+/** Sets a layer's averages to what was gathered. */
+function settle({ layer, moments, seen }: Gathering): LayerCalibration {
+  const gathered = moments as Moments;
+  const before = { mean: layer.runningMean.slice(), variance: layer.runningVariance.slice() };
+  const after = {
+    mean: gathered.mean.slice(),
+    variance: gathered.variance(layer.runningVarianceOf),
+  };
+  layer.runningMean.set(after.mean);
+  layer.runningVariance.set(after.variance);
+  layer.batchesSeen = seen;
+  return { before, after, moments: gathered, ...driftOf(before, after, layer.epsilon) };
+}
+
+const isIterable = (value: unknown, by: symbol): boolean =>
+  value !== null && value !== undefined && by in Object(value);
+
+function wrong(name: string, expected: string, value: unknown): never {
+  throw new OptionError(`${name}: expected ${expected}, got ${describe(value)}`);
+}

@@ -1,0 +1,281 @@
+// Statistics as values: what one batch, one worker or one machine knows of a channel, and how two
+// of them pool (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
+
+import { isFloat64Array } from "./arrays.js";
+import { describe, ShapeError, SingleValueError, StateError } from "./errors.js";
+import { fromNumbers, type JsonNumber, parse, toNumbers } from "./json.js";
+import type { VarianceKind } from "./options.js";
+
+/** What a `Moments` holds; its structured clone, as `postMessage` delivers it, is one. */
+export interface MomentsLike {
+  readonly count: number;
+  readonly mean: Float64Array;
+  readonly m2: Float64Array;
+  readonly meanLow?: Float64Array;
+}
+
+/** What `Moments.toJSON` gives; numbers are exact. */
+export interface MomentsJSON {
+  readonly format: "batchnorm-wasm/moments";
+  readonly version: 1;
+  readonly count: number;
+  readonly mean: readonly JsonNumber[];
+  readonly meanLow: readonly JsonNumber[];
+  readonly m2: readonly JsonNumber[];
+}
+
+/**
+ * Count, mean and sum of squared deviations of each channel, in float64: made by `bn.moments`,
+ * pooled with `merge` in any grouping and order. Immutable by convention: nothing here writes it.
+ *
+ * @example
+ * const whole = bn.moments(a).merge(bn.moments(b)); // as bn.moments of a and b together
+ * bn.setRunning(whole);
+ */
+export class Moments implements MomentsLike {
+  /** How many values of each channel; 0: moments of nothing, the identity of `merge`. */
+  readonly count: number;
+  /** Mean of each channel, [channels], in the unit of the values. */
+  readonly mean: Float64Array;
+  /** Σ(x - mean)² of each channel, [channels], in the unit of the values squared. */
+  readonly m2: Float64Array;
+  /**
+   * What float64 rounds off the mean, [channels]: mean + meanLow has twice the digits, so that
+   * pooling is exact to the last digits of σ where the mean is a million of them.
+   */
+  readonly meanLow: Float64Array;
+
+  /** @internal Use `bn.moments`, `merge` or `Moments.fromJSON`. */
+  constructor(count: number, mean: Float64Array, m2: Float64Array, meanLow: Float64Array) {
+    this.count = count;
+    this.mean = mean;
+    this.m2 = m2;
+    this.meanLow = meanLow;
+  }
+
+  /**
+   * The moments of both together (Chan et al. 1983, eq. 2.1), independent of grouping and order to
+   * 1e-12 relative.
+   *
+   * @param other moments of as many channels, or their structured clone.
+   * @throws ShapeError for what is none, or of other channels; StateError where its numbers are none
+   * that moments can have.
+   */
+  merge(other: MomentsLike): Moments {
+    return pool(this, asMoments("other", other, this.mean.length));
+  }
+
+  /**
+   * The variance of each channel, [channels]: m2 divided by count - 1 or by count.
+   *
+   * @throws SingleValueError where too few values went in: `"sample"` needs two, `"population"` one.
+   */
+  variance(kind: VarianceKind): Float64Array {
+    const least = kind === "sample" ? 2 : 1;
+    if (this.count < least) {
+      throw new SingleValueError(
+        `moments: expected at least ${least} values per channel for a ${kind} variance, got ${this.count}`,
+      );
+    }
+    return this.m2.map((m2) => m2 / (this.count - least + 1));
+  }
+
+  /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
+  toJSON(): MomentsJSON {
+    return {
+      format: "batchnorm-wasm/moments",
+      version: 1,
+      count: this.count,
+      mean: toNumbers(this.mean),
+      meanLow: toNumbers(this.meanLow),
+      m2: toNumbers(this.m2),
+    };
+  }
+
+  /**
+   * The moments that `toJSON` wrote.
+   *
+   * @param json the object, or its JSON text.
+   * @throws StateError where it is not what `toJSON` writes.
+   */
+  static fromJSON(json: MomentsJSON | string): Moments {
+    const s = parse<MomentsJSON>("json", json, "batchnorm-wasm/moments");
+    const length = Array.isArray(s.mean) ? s.mean.length : 0;
+    return asMoments("json", {
+      count: s.count,
+      mean: numbers("mean", s.mean, length),
+      m2: numbers("m2", s.m2, length),
+      meanLow: numbers("meanLow", s.meanLow, length),
+    });
+  }
+}
+
+/** What a `GradientSums` holds; its structured clone is one. */
+export interface GradientSumsLike {
+  readonly count: number;
+  readonly sumDy: Float64Array;
+  readonly sumDyXmu: Float64Array;
+}
+
+/** What `GradientSums.toJSON` gives; numbers are exact. */
+export interface GradientSumsJSON {
+  readonly format: "batchnorm-wasm/gradient-sums";
+  readonly version: 1;
+  readonly count: number;
+  readonly sumDy: readonly JsonNumber[];
+  readonly sumDyXmu: readonly JsonNumber[];
+}
+
+/**
+ * What the gradient of a batch needs of every part of it (Ioffe & Szegedy 2015, section 3): made by
+ * `bn.backwardSums`, pooled with `merge`, taken by `bn.backward(dy, { sums })`.
+ */
+export class GradientSums implements GradientSumsLike {
+  /** How many values of each channel. */
+  readonly count: number;
+  /** Σdy of each channel, [channels]. */
+  readonly sumDy: Float64Array;
+  /** Σdy·(x - μ) of each channel, [channels], with the μ that `train` normalized with. */
+  readonly sumDyXmu: Float64Array;
+
+  /** @internal Use `bn.backwardSums`, `merge` or `GradientSums.fromJSON`. */
+  constructor(count: number, sumDy: Float64Array, sumDyXmu: Float64Array) {
+    this.count = count;
+    this.sumDy = sumDy;
+    this.sumDyXmu = sumDyXmu;
+  }
+
+  /**
+   * The sums over both parts.
+   *
+   * @param other sums of as many channels, or their structured clone.
+   * @throws ShapeError for what is none, or of other channels; StateError for an invalid count.
+   */
+  merge(other: GradientSumsLike): GradientSums {
+    const { count, sumDy, sumDyXmu } = asSums("other", other, this.sumDy.length);
+    return new GradientSums(
+      this.count + count,
+      this.sumDy.map((sum, c) => sum + sumDy[c]!),
+      this.sumDyXmu.map((sum, c) => sum + sumDyXmu[c]!),
+    );
+  }
+
+  /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
+  toJSON(): GradientSumsJSON {
+    return {
+      format: "batchnorm-wasm/gradient-sums",
+      version: 1,
+      count: this.count,
+      sumDy: toNumbers(this.sumDy),
+      sumDyXmu: toNumbers(this.sumDyXmu),
+    };
+  }
+
+  /**
+   * The sums that `toJSON` wrote.
+   *
+   * @param json the object, or its JSON text.
+   * @throws StateError where it is not what `toJSON` writes.
+   */
+  static fromJSON(json: GradientSumsJSON | string): GradientSums {
+    const s = parse<GradientSumsJSON>("json", json, "batchnorm-wasm/gradient-sums");
+    const length = Array.isArray(s.sumDy) ? s.sumDy.length : 0;
+    return asSums("json", {
+      count: s.count,
+      sumDy: numbers("sumDy", s.sumDy, length),
+      sumDyXmu: numbers("sumDyXmu", s.sumDyXmu, length),
+    });
+  }
+}
+
+const numbers = (name: string, value: unknown, length: number): Float64Array =>
+  Float64Array.from(fromNumbers(name, value, length));
+
+// Classes that name themselves lose their names when bundled (batch-norm.ts).
+const momentsOf = (...of: ConstructorParameters<typeof Moments>): Moments => new Moments(...of);
+const sumsOf = (...of: ConstructorParameters<typeof GradientSums>): GradientSums =>
+  new GradientSums(...of);
+
+/** `value`, if it has a count and float64 arrays of these names, `channels` long if that is given. */
+function checkArrays(
+  name: string,
+  value: unknown,
+  keys: readonly string[],
+  channels: number | undefined,
+): void {
+  const held = (typeof value === "object" && value !== null ? value : {}) as Record<
+    string,
+    unknown
+  >;
+  const first = held[keys[0]!];
+  const length = channels ?? (isFloat64Array(first) ? first.length : 0);
+  for (const key of keys) {
+    const array = held[key];
+    if (!isFloat64Array(array) || array.length !== length) {
+      const got = held === value ? `${key} ${describe(array)}` : describe(value);
+      throw new ShapeError(
+        `${name}: expected ${keys.join(", ")} of ${length} channels, got ${got}`,
+      );
+    }
+  }
+  if (!Number.isSafeInteger(held.count) || (held.count as number) < 0) {
+    throw new StateError(
+      `${name}.count: expected a whole number >= 0, got ${describe(held.count)}`,
+    );
+  }
+}
+
+/** `value`, a `Moments` or its structured clone, of `channels` if that is given, checked. */
+export function asMoments(name: string, value: unknown, channels?: number): Moments {
+  checkArrays(name, value, ["mean", "m2"], channels);
+  const { count, mean, m2, meanLow = new Float64Array(mean.length) } = value as MomentsLike;
+  checkArrays(name, { count, meanLow }, ["meanLow"], mean.length);
+  for (let c = 0; c < mean.length; c++) {
+    if (!Number.isFinite(mean[c]! + meanLow[c]!) || !(m2[c]! >= 0 && m2[c]! < Infinity)) {
+      throw new StateError(
+        `${name}: expected finite means and m2 >= 0, got ${mean[c]} and ${m2[c]} in channel ${c}`,
+      );
+    }
+  }
+  return momentsOf(count, mean, m2, meanLow);
+}
+
+/** `value`, a `GradientSums` or its structured clone, of `channels` if that is given, checked. */
+export function asSums(name: string, value: unknown, channels?: number): GradientSums {
+  checkArrays(name, value, ["sumDy", "sumDyXmu"], channels);
+  const { count, sumDy, sumDyXmu } = value as GradientSumsLike;
+  return sumsOf(count, sumDy, sumDyXmu);
+}
+
+/** `merge` of what is checked; counts may be fractions, for parts that weigh less. */
+export function pool(a: Moments, b: Moments): Moments {
+  if (a.count === 0) return b;
+  if (b.count === 0) return a;
+  const count = a.count + b.count;
+  const share = b.count / count;
+  const mean = new Float64Array(a.mean.length);
+  const meanLow = new Float64Array(mean.length);
+  const m2 = new Float64Array(mean.length);
+  for (let c = 0; c < mean.length; c++) {
+    const apart = b.mean[c]! - a.mean[c]! + (b.meanLow[c]! - a.meanLow[c]!);
+    addTo(mean, meanLow, c, a.mean[c]!, apart * share, a.meanLow[c]!);
+    m2[c] = a.m2[c]! + b.m2[c]! + apart * apart * (a.count * share);
+  }
+  return momentsOf(count, mean, m2, meanLow);
+}
+
+/** high[c] + low[c] = a + b + rest, with no digit lost of a + b (Knuth's two-sum; Dekker 1971). */
+export function addTo(
+  high: Float64Array,
+  low: Float64Array,
+  c: number,
+  a: number,
+  b: number,
+  rest: number,
+): void {
+  const sum = a + b;
+  const part = sum - a;
+  const lost = a - (sum - part) + (b - part) + rest;
+  high[c] = sum + lost;
+  low[c] = lost - (high[c]! - sum);
+}

@@ -66,6 +66,17 @@ export class Moments implements MomentsLike {
   }
 
   /**
+   * All parts merged one after the other, so that whoever pools the same parts in the same order gets
+   * the same bits.
+   *
+   * @param parts moments of as many channels each, or their structured clones; at least one.
+   * @throws as `merge`.
+   */
+  static pool(parts: Iterable<MomentsLike>): Moments {
+    return reduce(parts, asMoments);
+  }
+
+  /**
    * The variance of each channel, [channels]: m2 divided by count - 1 or by count.
    *
    * @throws SingleValueError where too few values went in: `"sample"` needs two, `"population"` one.
@@ -160,6 +171,16 @@ export class GradientSums implements GradientSumsLike {
     );
   }
 
+  /**
+   * All parts merged one after the other, as `Moments.pool`.
+   *
+   * @param parts sums of as many channels each, or their structured clones; at least one.
+   * @throws as `merge`.
+   */
+  static pool(parts: Iterable<GradientSumsLike>): GradientSums {
+    return reduce(parts, asSums);
+  }
+
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
   toJSON(): GradientSumsJSON {
     return {
@@ -186,6 +207,16 @@ export class GradientSums implements GradientSumsLike {
       sumDyXmu: numbers("sumDyXmu", s.sumDyXmu, length),
     });
   }
+}
+
+function reduce<V, T extends { merge(other: V): T }>(
+  parts: Iterable<V>,
+  check: (name: string, value: V) => T,
+): T {
+  let all: T | undefined;
+  for (const part of parts) all = all === undefined ? check("parts[0]", part) : all.merge(part);
+  if (all === undefined) throw new ShapeError("parts: expected at least one, got none");
+  return all;
 }
 
 const numbers = (name: string, value: unknown, length: number): Float64Array =>

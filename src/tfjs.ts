@@ -11,6 +11,7 @@ import * as tf from "@tensorflow/tfjs-core";
 import type { Batch } from "./batch.js";
 import type { BatchNorm } from "./batch-norm.js";
 import { describe, OptionError, ShapeError, StateError, UnsupportedError } from "./errors.js";
+import type { GradientSums, GradientSumsLike, Moments, MomentsLike } from "./moments.js";
 
 /** Backends whose data `dataSync()` reads without waiting for a graphics processor. */
 const HOST_BACKENDS: readonly string[] = ["cpu", "wasm", "tensorflow"];
@@ -24,6 +25,20 @@ export interface ApplyOptions {
   training?: boolean;
   /** `false`: a training call that leaves the running averages alone. Default `true`. */
   updateRunning?: boolean;
+  /** Where `x` is one worker's part of a mini-batch: how the parts find together. */
+  pool?: Pool;
+}
+
+/**
+ * How a mini-batch that is split over workers is normalized as one, and differentiated as one. Every
+ * worker calls both, in the same order; both wait until all have given theirs. With `pool`, the
+ * gradients of gamma and beta are those of the whole mini-batch: do not add them over workers again.
+ */
+export interface Pool {
+  /** Gives this worker's moments, takes those of all, merged. */
+  moments(own: Moments): MomentsLike;
+  /** Gives this worker's sums, takes those of all, merged. */
+  sums(own: GradientSums): GradientSumsLike;
 }
 
 /** Options of {@link TfBatchNorm}. */
@@ -122,7 +137,7 @@ export class TfBatchNorm {
     if (this.#disposed) {
       throw new StateError("apply: expected a layer in use, got one that was disposed");
     }
-    requireOptions(options, { training: "boolean", updateRunning: "boolean" });
+    requireOptions(options, { training: "boolean", updateRunning: "boolean", pool: "object" });
     requireHostBackend("apply");
     requireFloatTensor(x);
     return normalize(this.layer, x, this.gamma, this.beta, options);
@@ -164,28 +179,30 @@ function normalize<T extends tf.Tensor>(
   x: T,
   gamma: tf.Tensor | null,
   beta: tf.Tensor | null,
-  { training = false, updateRunning = true }: ApplyOptions,
+  { training = false, updateRunning = true, pool }: ApplyOptions,
 ): T {
   const shape = x.shape;
   const values = read(x);
+  const trained = (): Float32Array => {
+    const statistics = pool ? pool.moments(layer.moments(values, { shape })) : "batch";
+    return layer.train(values, { shape, statistics, updateRunning });
+  };
   if (!tf.engine().isTapeOn()) {
-    const y = training
-      ? layer.train(values, { shape, updateRunning })
-      : layer.infer(values, { shape });
+    const y = training ? trained() : layer.infer(values, { shape });
     return tf.tensor(y, shape) as T;
   }
 
-  const y = training
-    ? layer.train(values, { shape, updateRunning })
-    : layer.train(values, { shape, statistics: "running" });
+  const y = training ? trained() : layer.train(values, { shape, statistics: "running" });
   const batch = layer.lastBatch as Batch;
   // Another use may follow before the gradient of this one is taken, with another gamma.
   const gammaThen = layer.gamma?.slice() ?? null;
   const inputs = [x, gamma, beta].filter((tensor) => tensor !== null);
 
   const gradient = (dy: tf.Tensor): tf.Tensor[] => {
+    const slopes = read(dy);
+    const sums = training && pool ? pool.sums(layer.backwardSums(slopes, { batch })) : undefined;
     const { dx, dgamma, dbeta } = withGamma(layer, gammaThen, () =>
-      layer.backward(read(dy), { batch }),
+      layer.backward(slopes, sums ? { batch, sums } : { batch }),
     );
     const gradients = [tf.tensor(dx, shape)];
     if (gamma !== null && dgamma !== null) gradients.push(tf.tensor1d(dgamma));
@@ -251,7 +268,10 @@ function requireLayer(layer: unknown): void {
   throw new OptionError(`layer: expected a BatchNorm, got ${describe(layer)}`);
 }
 
-function requireOptions(options: object, types: Record<string, "boolean" | "string">): void {
+function requireOptions(
+  options: object,
+  types: Record<string, "boolean" | "string" | "object">,
+): void {
   for (const [key, value] of Object.entries(options)) {
     const type = types[key];
     if (type === undefined) {
@@ -259,7 +279,9 @@ function requireOptions(options: object, types: Record<string, "boolean" | "stri
       throw new OptionError(`options: expected ${known}, got ${describe(key)}`);
     }
     if (value === undefined || typeof value === type) continue;
-    throw new OptionError(`${key}: expected a ${type}, got ${describe(value)}`);
+    throw new OptionError(
+      `${key}: expected ${type === "object" ? "an" : "a"} ${type}, got ${describe(value)}`,
+    );
   }
 }
 

@@ -12,14 +12,26 @@ import * as tf from "@tensorflow/tfjs";
 import Table from "cli-table3";
 import { type Arguments, HELP, parseArguments } from "./args.js";
 import { startBackend } from "./backend.js";
-import { loadMnist } from "./data.js";
+import { strip } from "./bitmap.js";
+import { type Digits, loadMnist, PIXELS } from "./data.js";
+import { shift } from "./estimates.js";
 import { type Evaluation, evaluate, type Way } from "./evaluate.js";
-import { startProgress } from "./progress.js";
+import { type Progress, startProgress } from "./progress.js";
 import { percent, type Results, renderReport } from "./report.js";
 import { type About, encodeNetwork } from "./saved.js";
+import {
+  type Estimate,
+  estimate,
+  type OnProgress,
+  sweep,
+  type TestTime,
+  trainBriefly,
+} from "./testtime.js";
 import { type Trained, train } from "./train.js";
 
 const BATCH_SIZE = 60;
+/** Mini-batches of each network of the sweep. */
+const SWEEP_STEPS = 1000;
 const OUT = fileURLToPath(new URL("./out/", import.meta.url));
 
 async function main(args: Arguments): Promise<void> {
@@ -39,15 +51,33 @@ async function main(args: Arguments): Promise<void> {
     batchSize: BATCH_SIZE,
     testAccuracy: evaluation.ways[0].accuracy,
   };
+  const testTime = await examineTestTime(trained, digits, args);
   const { milestones, unit, stepTime } = trained;
   const environment = describeEnvironment();
-  const results: Results = { about, milestones, unit, evaluation, stepTime, environment };
+  const pictures = picturesOf(digits.test, args.seed);
+  const results: Results = {
+    about,
+    milestones,
+    unit,
+    evaluation,
+    testTime,
+    pictures,
+    stepTime,
+    environment,
+  };
 
   mkdirSync(OUT, { recursive: true });
   write("network.json", JSON.stringify(encodeNetwork(trained.with.layers, about)));
   write("results.json", JSON.stringify(results));
   write("report.html", await renderReport(results));
   console.log(`\n${tableOf(evaluation.ways)}\n`);
+  console.log(`${estimatesTable(testTime.estimates)}\n`);
+  console.log(`The first layer on the shifted digits: ${testTime.shiftedDiagnosis.text}\n`);
+  const { steps: few, diagnosis, before, after } = testTime.brief;
+  console.log(
+    `After ${few} mini-batches: ${diagnosis.text}\n` +
+      `Accuracy ${percent(before)}; after calibrate ${percent(after)}.\n`,
+  );
   console.log(`report:  ${path.join(OUT, "report.html")}`);
   console.log(`network: ${path.join(OUT, "network.json")}`);
 }
@@ -84,6 +114,49 @@ async function evaluateWithProgress(
   } finally {
     progress.stop();
   }
+}
+
+async function examineTestTime(
+  trained: Trained,
+  digits: Parameters<typeof train>[0],
+  { steps, seed, learningRate }: Arguments,
+): Promise<TestTime> {
+  let bar: { title: string; progress: Progress } | undefined;
+  const onProgress: OnProgress = (title, done, total) => {
+    if (bar?.title !== title) {
+      bar?.progress.stop();
+      bar = { title, progress: startProgress(title, total) };
+    }
+    bar.progress.update(done, title === "calibrating" ? "digits, one pass" : "mini-batches");
+  };
+  try {
+    const estimated = await estimate(trained.with, trained.cumulative, digits, seed, onProgress);
+    const brief = await trainBriefly(digits, { seed, learningRate, batchSize: BATCH_SIZE });
+    const swept = { seed, learningRate, steps: Math.min(steps, SWEEP_STEPS) };
+    return { ...estimated, brief, sweep: await sweep(digits, swept, onProgress) };
+  } finally {
+    bar?.progress.stop();
+  }
+}
+
+/** A few test digits as they are and shifted. */
+function picturesOf(test: Digits, seed: number): Results["pictures"] {
+  const few = { ...test, count: 10, images: test.images.subarray(0, 10 * PIXELS) };
+  const split = ({ images }: Digits) =>
+    Array.from({ length: 10 }, (_, i) => images.subarray(i * PIXELS, (i + 1) * PIXELS));
+  return { plain: strip(split(few)), shifted: strip(split(shift(few, seed))) };
+}
+
+function estimatesTable(estimates: readonly Estimate[]): string {
+  const table = new Table({
+    head: ["statistics", "test digits", "shifted"],
+    colAligns: ["left", "right", "right"],
+    style: { head: [], border: [], compact: true },
+  });
+  table.push(
+    ...estimates.map(({ label, plain, shifted }) => [label, percent(plain), percent(shifted)]),
+  );
+  return table.toString();
 }
 
 function tableOf(ways: readonly Way[]): string {

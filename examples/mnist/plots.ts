@@ -7,6 +7,7 @@ import { parse, View } from "vega";
 import { type Config, compile, type TopLevelSpec } from "vega-lite";
 import type { LayerSpec, UnitSpec } from "vega-lite/types_unstable/spec/index.js";
 import type { Way } from "./evaluate.js";
+import type { SweepPoint } from "./testtime.js";
 import { type Milestone, SETTLING, type UnitStatistics } from "./train.js";
 
 /** One plot in both widths. */
@@ -255,6 +256,70 @@ export function inputPercentiles(milestones: readonly Milestone[]): Promise<Plot
   return draw((room) =>
     arrange(room, [
       [panel(room, "without", "without batch norm"), panel(room, "with", "with batch norm")],
+    ]),
+  );
+}
+
+/** Test accuracy, and the averages' distance from exact statistics, against decay and batch size. */
+export function sweepPlot(points: readonly SweepPoint[]): Promise<Plot> {
+  const sizes = [...new Set(points.map(({ batchSize }) => batchSize))];
+  const names = sizes.map((size) => `batches of ${size}`);
+  const values = points.map(({ batchSize, decay, accuracy, distance }) => ({
+    name: `batches of ${batchSize}`,
+    decay: decay === null ? null : String(decay),
+    accuracy: 100 * accuracy,
+    mean: distance.mean,
+  }));
+  const color = (room: Room) =>
+    ({
+      field: "name",
+      type: "nominal",
+      scale: { domain: names, range: ["var(--without)", "var(--batch)", "var(--with)"] },
+      legend: legend(room),
+    }) as const;
+  const x = {
+    field: "decay",
+    type: "ordinal",
+    title: "decay of the running averages",
+    axis: { labelAngle: 0, grid: false },
+    scale: { padding: 0.2 },
+  } as const;
+  const panel = (room: Room, field: "accuracy" | "mean", title: string): Panel => ({
+    title: { text: title },
+    width: panelWidth(room, 2),
+    height: 200,
+    layer: [
+      {
+        data: { values: values.filter(({ decay }) => decay !== null) },
+        mark: { type: "line", point: { size: 40, filled: true } },
+        encoding: {
+          x,
+          y: {
+            field,
+            type: "quantitative",
+            title: field === "accuracy" ? "%" : "standard deviations",
+            scale: field === "accuracy" ? { zero: false } : { type: "log" },
+          },
+          color: color(room),
+        },
+      },
+      ...(field === "accuracy"
+        ? [
+            {
+              data: { values: values.filter(({ decay }) => decay === null) },
+              mark: { type: "rule" as const, strokeDash: [5, 4] },
+              encoding: { y: { field, type: "quantitative" as const }, color: color(room) },
+            },
+          ]
+        : []),
+    ],
+  });
+  return draw((room) =>
+    arrange(room, [
+      [
+        panel(room, "accuracy", "test accuracy"),
+        panel(room, "mean", "running means: distance from exact"),
+      ],
     ]),
   );
 }

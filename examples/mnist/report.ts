@@ -1,14 +1,17 @@
 /** The report: one HTML file that needs no network, readable in light and dark and on a phone. */
 
+import { SHIFT } from "./estimates.js";
 import type { Evaluation, Way } from "./evaluate.js";
 import {
   accuracyBySteps,
   accuracyByTestBatch,
   inputPercentiles,
   type Plot,
+  sweepPlot,
   unitStatistics,
 } from "./plots.js";
 import type { About } from "./saved.js";
+import type { Estimate, TestTime } from "./testtime.js";
 import { type Milestone, type UnitStatistics, WATCHED } from "./train.js";
 
 export interface Results {
@@ -16,6 +19,9 @@ export interface Results {
   readonly milestones: readonly Milestone[];
   readonly unit: readonly UnitStatistics[];
   readonly evaluation: Evaluation;
+  readonly testTime: TestTime;
+  /** The first ten test digits, as they are and shifted, as data URIs. */
+  readonly pictures: { readonly plain: string; readonly shifted: string };
   /** Milliseconds per training step, both networks together. */
   readonly stepTime: number;
   /** Processor, runtime and versions it ran on. */
@@ -38,7 +44,8 @@ export function notAhead(milestones: readonly Milestone[], after: number): numbe
 }
 
 export async function renderReport(results: Results): Promise<string> {
-  const { about, milestones, unit, evaluation } = results;
+  const { about, milestones, unit, evaluation, testTime, pictures } = results;
+  const { brief } = testTime;
   const { ways } = evaluation;
   const final = (network: Milestone["network"]) =>
     milestones.findLast((milestone) => milestone.network === network)?.accuracy ?? 0;
@@ -79,6 +86,29 @@ ${plot(await unitStatistics(unit), "Sample variance (divided by m − 1), as the
 Compare the paper's Figures 1b and 1c.</p>
 ${plot(await inputPercentiles(milestones), "Without batch norm the input moves as the layers before it learn; with it, beta and gamma alone set its mean and variance over a mini-batch.")}
 
+<h2>Where the statistics for test time come from</h2>
+<p>The running average is one way to get them. Each of these serves the same trained network; the
+shifted digits have ${100 * SHIFT.contrast} % of the contrast, a grey ground, and noise.</p>
+<p class="digits"><img src="${pictures.plain}" alt="The first ten test digits"><img
+src="${pictures.shifted}" alt="The same ten, grey and noisy"></p>
+${estimatesTable(testTime.estimates)}
+<p>The exact statistics of the first layer were held against float64 sums over all its inputs: the
+means agree to ${testTime.exactness.mean.toExponential(1)} standard deviations, the variances to
+${testTime.exactness.variance.toExponential(1)} of themselves.</p>
+<p>What <code>diagnose</code> says of the first layer, on the test digits and on the shifted ones:</p>
+<pre>${escapeHtml(testTime.plainDiagnosis.text)}</pre>
+<pre>${escapeHtml(testTime.shiftedDiagnosis.text)}</pre>
+
+<h2>Too short a training, noticed and repaired</h2>
+<p>${brief.steps} mini-batches with decay ${brief.decay}: the averages still remember the 0 and 1 that
+they started with, and test accuracy is ${percent(brief.before)}. <code>diagnose</code> says so;
+after <code>calibrate</code> it is ${percent(brief.after)}.</p>
+<pre>${escapeHtml(brief.diagnosis.text)}</pre>
+<pre>${escapeHtml(brief.diagnosisAfter.text)}</pre>
+
+<h2>How robust it is</h2>
+${plot(await sweepPlot(testTime.sweep.points), `Networks trained for ${count(testTime.sweep.steps)} mini-batches of 16, 60 and 256, each with running averages of four decays. Left: test accuracy; the dashed lines are the exact statistics. Right: how far the averages are from the exact ones, root mean square over all channels. Short memories are noisy, the more so with small batches; long ones lag behind the network, or still hold their start.`)}
+
 <footer>
 <h2>How it was made</h2>
 <p>Seed ${about.seed}; weights from a Gaussian of deviation 0.1; pixels scaled to 0 … 1; plain
@@ -113,6 +143,16 @@ function table(ways: readonly Way[]): string {
   );
   return `<table>
 <thead><tr><th scope="col">normalized by</th><th scope="col">accuracy</th><th scope="col"></th></tr></thead>
+<tbody>${rows.join("\n")}</tbody></table>`;
+}
+
+function estimatesTable(estimates: readonly Estimate[]): string {
+  const rows = estimates.map(
+    ({ label, plain, shifted, remark }) =>
+      `<tr><th scope="row">${label}</th><td>${percent(plain)}</td><td>${percent(shifted)}</td><td>${remark}</td></tr>`,
+  );
+  return `<table class="estimates">
+<thead><tr><th scope="col">statistics</th><th scope="col">test digits</th><th scope="col">shifted</th><th scope="col"></th></tr></thead>
 <tbody>${rows.join("\n")}</tbody></table>`;
 }
 
@@ -167,8 +207,11 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; line-height: 1.
 th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid var(--line);
   vertical-align: baseline; }
 th[scope="row"] { font-weight: normal; white-space: nowrap; }
-td:nth-child(2) { font-variant-numeric: tabular-nums; white-space: nowrap; font-weight: 600; }
+td:nth-child(2), .estimates td:nth-child(3) { font-variant-numeric: tabular-nums; white-space: nowrap; font-weight: 600; }
 td:last-child { color: var(--soft); padding-right: 0; }
+pre { overflow-x: auto; font-size: 13px; line-height: 1.4; border-left: 3px solid var(--line);
+  padding-left: 12px; margin: 12px 0; white-space: pre-wrap; }
+.digits img { display: block; width: 100%; max-width: 420px; margin-bottom: 4px; }
 footer { margin-top: 40px; border-top: 1px solid var(--line); color: var(--soft); font-size: 14px; }
 footer h2 { font-size: 16px; margin-top: 16px; }
 @media (max-width: 719px) {
@@ -177,10 +220,11 @@ footer h2 { font-size: 16px; margin-top: 16px; }
   .wide { display: none; }
   .narrow { display: block; }
   thead { display: none; }
-  tr { display: grid; grid-template-columns: 1fr auto; border-bottom: 1px solid var(--line);
+  tr { display: grid; grid-template-columns: 1fr auto; column-gap: 12px; border-bottom: 1px solid var(--line);
     padding: 6px 0; }
   th, td { border: 0; padding: 0; }
   td:last-child { grid-column: 1 / -1; }
+  .estimates tr { grid-template-columns: 1fr auto auto; }
   .figures { grid-template-columns: 1fr; }
   .figures li { display: grid; grid-template-columns: 104px 1fr; align-items: center; gap: 8px; }
   .figures strong { font-size: 22px; }

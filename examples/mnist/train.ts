@@ -2,8 +2,9 @@
 
 import { setImmediate } from "node:timers/promises";
 import * as tf from "@tensorflow/tfjs";
-import type { BatchNormOptions } from "batchnorm-wasm";
+import type { BatchNormOptions, Statistics } from "batchnorm-wasm";
 import { CLASSES, type Digits, labelsOf, PIXELS, pixels } from "./data.js";
+import { Beside } from "./estimates.js";
 import { accuracy, predict } from "./evaluate.js";
 import { HIDDEN, initialWeights, untrained } from "./layers.js";
 import { Network, runningAverages } from "./network.js";
@@ -50,6 +51,8 @@ export interface Trained {
   readonly without: Network;
   readonly milestones: Milestone[];
   readonly unit: UnitStatistics[];
+  /** The plain average over all mini-batches, of each layer of `with`. */
+  readonly cumulative: Statistics[];
   /** Mean time of a training step, both networks together, in milliseconds. */
   readonly stepTime: number;
 }
@@ -73,6 +76,7 @@ export async function train(
     with: new Network(untrained(initial, batchNorm)),
     without: new Network(untrained(initial, null)),
   };
+  const cumulative = new Beside(networks.with, { decay: "cumulative" });
   const optimizer = tf.train.sgd(learningRate);
   const batches = miniBatches(digits.train, batchSize, random);
   const milestoneSteps = new Set(milestonesUpTo(steps));
@@ -95,6 +99,7 @@ export async function train(
       without: descend(networks.without, optimizer, digits.train, indices),
     };
     trainingTime += performance.now() - start;
+    cumulative.follow(networks.with);
     if (step < SETTLING || step % Math.ceil(steps / 200) === 0) {
       unit.push(statistics(networks.with, step + 1));
     }
@@ -102,7 +107,8 @@ export async function train(
     await setImmediate(); // the progress bar's timer may have something to do
   }
   optimizer.dispose();
-  return { ...networks, milestones, unit, stepTime: trainingTime / Math.max(1, steps) };
+  const stepTime = trainingTime / Math.max(1, steps);
+  return { ...networks, milestones, unit, cumulative: cumulative.averages, stepTime };
 }
 
 /** When the networks are examined: densely at first, then every 500 steps or 40 times in all. */
@@ -129,7 +135,7 @@ export function* miniBatches(
 }
 
 /** One step of gradient descent; the loss before it. */
-function descend(
+export function descend(
   network: Network,
   optimizer: tf.Optimizer,
   digits: Digits,

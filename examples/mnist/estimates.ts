@@ -1,0 +1,142 @@
+/**
+ * Other ways to the mean and variance of test time than the running averages of the layers: other
+ * decays beside them, the exact statistics of all training digits, and adaptation to the digits that
+ * are being answered.
+ */
+
+import { setImmediate } from "node:timers/promises";
+import * as tf from "@tensorflow/tfjs";
+import {
+  BatchNorm,
+  type BatchNormOptions,
+  type CalibrationReport,
+  calibrate,
+  type Statistics,
+} from "batchnorm-wasm";
+import { type Digits, inOrder, PIXELS, pixels } from "./data.js";
+import { type Network, type Normalization, training } from "./network.js";
+import { Random } from "./random.js";
+
+/** Digits in a mini-batch of the exact statistics. */
+export const CALIBRATION_BATCH = 600;
+/** As how many digits the running averages count, and how many targets are remembered. */
+export const ADAPTATION = { prior: 16, memory: 1000 } as const;
+/** Digits that are answered together while the layers adapt. */
+export const TARGETS = 100;
+
+/** Averages of another kind, of the same mini-batches, beside those of a network's own layers. */
+export class Beside {
+  readonly #layers: BatchNorm[];
+
+  constructor(network: Network, options: BatchNormOptions) {
+    this.#layers = network.norms.map(({ layer }) => new BatchNorm(layer.channels, options));
+  }
+
+  /** Takes in the mini-batch that the network was trained on last: its statistics, no values. */
+  follow(network: Network): void {
+    network.norms.forEach(({ layer }, i) => {
+      const batch = layer.lastBatch;
+      if (batch === null) throw new Error("expected a network that has been trained for a step.");
+      const { count, mean, variance } = batch;
+      const m2 = variance.map((v) => v * count);
+      this.#layers[i].train(new Float32Array(0), { statistics: { count, mean, m2 } });
+    });
+  }
+
+  get averages(): Statistics[] {
+    return this.#layers.map(copy);
+  }
+}
+
+const copy = ({ runningMean, runningVariance }: BatchNorm): Statistics => ({
+  mean: runningMean.slice(),
+  variance: runningVariance.slice(),
+});
+
+/** The running averages of a network's layers, first to last; a copy. */
+export function averagesOf(network: Network): Statistics[] {
+  return network.norms.map(({ layer }) => copy(layer));
+}
+
+/** Writes them. */
+export function setAverages(network: Network, averages: readonly Statistics[]): void {
+  network.norms.forEach(({ layer }, i) => {
+    layer.runningMean.set(averages[i].mean);
+    layer.runningVariance.set(averages[i].variance);
+  });
+}
+
+/**
+ * Sets the running averages to the exact statistics of all digits.
+ *
+ * @param watch is shown what goes into the first batch norm, [m, 100]
+ */
+export function calibrateOn(
+  network: Network,
+  digits: Digits,
+  onProgress: (digits: number) => void = () => {},
+  watch: (x: tf.Tensor2D) => void = () => {},
+): Promise<CalibrationReport> {
+  const forward = async (indices: Uint32Array) => {
+    tf.tidy(() => {
+      const x = tf.tensor2d(pixels(digits, indices), [indices.length, PIXELS]);
+      network.logits(x, (norm, input, index) => {
+        if (index === 0) watch(input);
+        return training(norm, input, index);
+      });
+    });
+    await setImmediate(); // the progress bar's timer may have something to do
+  };
+  const layers = network.norms.map(({ layer }) => layer);
+  return calibrate(layers, forward, inOrder(digits, CALIBRATION_BATCH), {
+    onProgress: ({ examples }) => onProgress(examples),
+  });
+}
+
+/** Each layer adapts to what it is given, in the order it comes. */
+export function adapting(network: Network): Normalization {
+  const adapters = network.norms.map(({ layer }) => layer.adapter(ADAPTATION));
+  return (_norm, x, index) => tf.tensor2d(adapters[index].infer(x.dataSync<"float32">()), x.shape);
+}
+
+/** How far averages are from exact statistics, over all channels of all layers. */
+export interface Distance {
+  /** Root mean square of the means' drift, in standard deviations. */
+  readonly mean: number;
+  /** Root mean square of the natural logarithm of the variances' ratio. */
+  readonly variance: number;
+}
+
+export function distance(
+  averages: readonly Statistics[],
+  exact: readonly Statistics[],
+  epsilon: number,
+): Distance {
+  const means: number[] = [];
+  const variances: number[] = [];
+  averages.forEach(({ mean, variance }, i) => {
+    mean.forEach((m, c) => {
+      const sigma2 = exact[i].variance[c] + epsilon;
+      means.push((m - exact[i].mean[c]) / Math.sqrt(sigma2));
+      variances.push(Math.log((variance[c] + epsilon) / sigma2));
+    });
+  });
+  return { mean: rootMeanSquare(means), variance: rootMeanSquare(variances) };
+}
+
+const rootMeanSquare = (values: readonly number[]): number =>
+  Math.sqrt(values.reduce((sum, v) => sum + v * v, 0) / values.length);
+
+/** Grey for black, a grey ground, and noise: what another camera in poor light would see. */
+export const SHIFT = { contrast: 0.4, ground: 60, noise: 25 } as const;
+
+/** The same digits, shifted. */
+export function shift(digits: Digits, seed: number): Digits {
+  const random = new Random(seed);
+  const { contrast, ground, noise } = SHIFT;
+  const images = digits.images.map((grey) => {
+    const value = contrast * grey + ground + noise * random.normal();
+    return Math.min(255, Math.max(0, Math.round(value)));
+  });
+  return { ...digits, images };
+}

@@ -8,6 +8,8 @@ import "@tensorflow/tfjs-backend-cpu";
 import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
 import {
   BatchNorm,
+  GradientSums,
+  Moments,
   NonFiniteError,
   OptionError,
   ShapeError,
@@ -15,7 +17,7 @@ import {
   StateError,
   UnsupportedError,
 } from "batchnorm-wasm";
-import { TfBatchNorm } from "batchnorm-wasm/tfjs";
+import { type Pool, TfBatchNorm } from "batchnorm-wasm/tfjs";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 
 const EPSILON = 1e-5;
@@ -337,6 +339,62 @@ describe("inside a network", () => {
   });
 });
 
+describe("a part of a mini-batch, pooled with the others", () => {
+  test("values and gradients of the whole", () => {
+    const x = random([8, 3], 11) as tf.Tensor2D;
+    const norm = new TfBatchNorm(trainedLayer(3));
+    const other = trainedLayer(3);
+    const whole = trainedLayer(3);
+    const { gamma, beta } = norm as { gamma: tf.Tensor; beta: tf.Tensor };
+
+    const weights = tf.reshape(tf.sin(tf.range(0, x.size)), x.shape) as tf.Tensor2D;
+    const y = reference(x, gamma, beta) as tf.Tensor2D;
+    const dy = tf.mul<tf.Tensor2D>(tf.mul(2, y), weights);
+    const [dx, dgamma, dbeta] = tf.grads((x, gamma, beta) => loss(reference(x, gamma, beta)))([
+      x,
+      gamma,
+      beta,
+    ]);
+    whole.train(x.dataSync<"float32">());
+
+    const first = (t: tf.Tensor) => tf.slice(t, [0, 0], [5, 3]) as tf.Tensor2D;
+    const last = (t: tf.Tensor) => tf.slice(t, [5, 0]).dataSync<"float32">();
+    const theirs = last(x);
+    const pool: Pool = {
+      moments(own) {
+        const pooled = Moments.pool([own, other.moments(theirs)]);
+        other.train(theirs, { statistics: pooled });
+        return pooled;
+      },
+      sums(own) {
+        const sums = other.backwardSums(last(dy));
+        return GradientSums.pool([own, sums]);
+      },
+    };
+    const apply = (part: tf.Tensor2D) => norm.apply(part, { training: true, pool });
+    const part = first(x);
+    const { value, grads } = tf.valueAndGrads((part) => {
+      const product = tf.mul(tf.square(apply(part as tf.Tensor2D)), first(weights));
+      return tf.sum(product) as tf.Scalar;
+    })([part]);
+    const expected = tf.sum(first(tf.mul(tf.square(y), weights)));
+    expectClose(value, expected);
+    expectClose(grads[0]!, first(dx!));
+    expect(norm.layer.batchesSeen).toBe(1);
+    norm.layer.runningMean.forEach((mean, c) => {
+      expect(mean).toBeCloseTo(whole.runningMean[c]!, 12);
+    });
+
+    // Of gamma and beta: of the whole mini-batch.
+    const { grads: named } = tf.variableGrads(() => {
+      const product = tf.mul(tf.square(apply(part)), first(weights));
+      return tf.sum(product) as tf.Scalar;
+    });
+    expectClose(named[norm.gamma!.name]!, dgamma!);
+    expectClose(named[norm.beta!.name]!, dbeta!);
+  });
+});
+
 describe("gamma and beta, on both sides", () => {
   test("freeze, infer and snapshot see what tfjs wrote", () => {
     const norm = new TfBatchNorm(new BatchNorm(2));
@@ -416,7 +474,9 @@ describe("errors", () => {
     const x = tf.zeros([3, 2]);
     const apply = (options: object) => () => norm.apply(x, options);
     expect(apply({ trainig: true })).toThrow(OptionError);
-    expect(apply({ trainig: true })).toThrow('expected training, updateRunning, got "trainig"');
+    expect(apply({ trainig: true })).toThrow(
+      'expected training, updateRunning, pool, got "trainig"',
+    );
     expect(apply({ training: 1 })).toThrow("training: expected a boolean, got 1");
     expect(apply({ training: undefined })().shape).toEqual([3, 2]);
     const create = (layer: unknown, options = {}) => {

@@ -2,7 +2,7 @@
 // of them pool (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
 
 import { isFloat64Array } from "./arrays.js";
-import { describe, ShapeError, SingleValueError, StateError } from "./errors.js";
+import { describe, OptionError, ShapeError, SingleValueError, StateError } from "./errors.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "./json.js";
 import type { VarianceKind } from "./options.js";
 
@@ -79,9 +79,13 @@ export class Moments implements MomentsLike {
   /**
    * The variance of each channel, [channels]: m2 divided by count - 1 or by count.
    *
-   * @throws SingleValueError where too few values went in: `"sample"` needs two, `"population"` one.
+   * @throws SingleValueError where too few values went in: `"sample"` needs two, `"population"` one;
+   * OptionError for any other kind.
    */
   variance(kind: VarianceKind): Float64Array {
+    if (kind !== "sample" && kind !== "population") {
+      throw new OptionError(`kind: expected "sample" or "population", got ${describe(kind)}`);
+    }
     const least = kind === "sample" ? 2 : 1;
     if (this.count < least) {
       throw new SingleValueError(

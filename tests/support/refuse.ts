@@ -1,0 +1,32 @@
+// Calls that throw: which error, what it says, and that nothing has changed.
+
+import { type BatchNorm, BatchNormError } from "batchnorm-wasm";
+import { expect } from "vitest";
+import { stateOf } from "./cases.js";
+
+/** A value of a type that the signature forbids. */
+// biome-ignore lint/suspicious/noExplicitAny: these tests pass what types forbid
+export const wrong = (value: unknown): any => value;
+
+/** Throws unless `call` throws this error, and `layer` is what it was. */
+export function assertRefuses(
+  errorClass: new (message: string) => BatchNormError,
+  message: RegExp,
+  call: () => unknown,
+  layer?: BatchNorm,
+): void {
+  const before = layer && [stateOf(layer), layer.lastBatch];
+  let thrown: unknown = "nothing";
+  try {
+    call();
+  } catch (error) {
+    thrown = error;
+  }
+  expect(thrown).toBeInstanceOf(BatchNormError);
+  expect([(thrown as Error).constructor, (thrown as Error).name]).toEqual([
+    errorClass,
+    errorClass.name,
+  ]);
+  expect((thrown as Error).message).toMatch(message);
+  if (layer) expect([stateOf(layer), layer.lastBatch]).toEqual(before);
+}

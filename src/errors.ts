@@ -56,7 +56,7 @@ export function describe(value: unknown): string {
   if (typeof value !== "object" || value === null)
     return Object.is(value, -0) ? "-0" : String(value);
   const kind = Object.prototype.toString.call(value).slice(8, -1);
-  const name = `${/^[AEIOU]/.test(kind) ? "an" : "a"} ${kind}`;
+  const name = `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}`;
   try {
     const { length } = value as { length?: unknown };
     return typeof length === "number" ? `${name} of length ${length}` : name;

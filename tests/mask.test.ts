@@ -13,9 +13,11 @@ import {
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
+  channelsOf,
   countOf,
   layerOf,
   nameOf,
+  placesOf,
   SHAPES,
   type Shaped,
   seeds,
@@ -68,8 +70,8 @@ class Padded {
   readonly x: Float32Array;
   readonly dy: Float32Array;
   /** Where the values of the rows lie in the tensor, and where padding does. */
-  readonly kept: number[] = [];
-  readonly padding: number[] = [];
+  readonly kept: number[];
+  readonly padding: number[];
 
   constructor(
     readonly shaped: Shaped,
@@ -77,12 +79,9 @@ class Padded {
     seed: number,
     mean = 1,
   ) {
-    const { channels, inner } = viewOf(shaped);
-    mask.forEach((data, p) => {
-      const at = data ? this.kept : this.padding;
-      const start = Math.floor(p / inner) * channels * inner + (p % inner);
-      for (let c = 0; c < channels; c++) at.push(start + c * inner);
-    });
+    const channels = channelsOf(shaped);
+    this.kept = placesOf(shaped, (p) => mask[p] !== 0);
+    this.padding = placesOf(shaped, (p) => mask[p] === 0);
     this.rows = { layout: "NC", shape: [this.kept.length / channels, channels] };
     this.x = this.#fill(normal(sizeOf(shaped), seed, mean), 0);
     this.dy = this.#fill(normal(sizeOf(shaped), seed + 1, 0.5), 1);
@@ -102,7 +101,7 @@ class Padded {
 
   /** Throws unless padding holds the value of its channel, to the bit. */
   assertPadding(name: string, array: Float32Array, values: Float32Array | null): void {
-    const { channels } = viewOf(this.shaped);
+    const channels = channelsOf(this.shaped);
     const expected = Float32Array.from(this.padding, (_, k) => values?.[k % channels] ?? 0);
     assertSameBits(
       `${name} at padding`,

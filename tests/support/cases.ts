@@ -29,6 +29,17 @@ export function viewOf({ layout, shape }: Shaped): View {
   };
 }
 
+/** Where the values of the positions that `holds` accepts lie: position by position, its channels. */
+export function placesOf(shaped: Shaped, holds: (position: number) => boolean): number[] {
+  const { channels, inner } = viewOf(shaped);
+  const places: number[] = [];
+  for (let p = 0; p < countOf(shaped); p++) {
+    const start = Math.floor(p / inner) * channels * inner + (p % inner);
+    for (let c = 0; holds(p) && c < channels; c++) places.push(start + c * inner);
+  }
+  return places;
+}
+
 export const countOf = (shaped: Shaped): number => sizeOf(shaped) / channelsOf(shaped);
 
 /**

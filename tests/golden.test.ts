@@ -23,6 +23,8 @@ import {
   type TorchCase,
   type TorchStep,
   torchCases,
+  type UpdateBnCase,
+  updateBnCases,
 } from "./support/golden.js";
 
 /**
@@ -47,6 +49,12 @@ const TORCH_VARIANCE_ERROR = 1.5e-6;
  * roundings of 6e-8 of numbers of the order of one.
  */
 const ONNX_ERROR = 1e-6;
+
+/**
+ * Data of the order of one, twice through a layer: 5e-7 for y, the second layer's input, and 1e-6
+ * for its variance. At most 1e-7 from float64 and 3e-7 from float32 in these files.
+ */
+const UPDATE_ERROR = 1e-6;
 
 type Layout = ChannelsFirst | "NLC" | "NHWC" | "NDHWC";
 
@@ -109,6 +117,49 @@ describe.each(torchCases())("PyTorch, $layout: $name", (golden) => {
 
     learn(layer, last);
     expect(layer.snapshot(), "a frozen pass and infer move nothing").toEqual(before);
+  });
+});
+
+describe.each(updateBnCases())("update_bn, $layout: $name", (golden) => {
+  const { layout, channels, momentum, parameters, before, batches, layers } = golden;
+
+  /** Batch norm, ReLU, batch norm. */
+  function pass(
+    network: readonly BatchNorm[],
+    { x, shape }: UpdateBnCase["batches"][number],
+  ): void {
+    const hidden = network[0].train(x, { shape }).map((value) => Math.max(0, value));
+    network[1].train(hidden, { shape });
+  }
+
+  test("cumulative averages from a reset on", () => {
+    const network = parameters.map((given) => {
+      const layer = BatchNorm.torch(channels, { momentum, layout });
+      layer.gamma?.set(given.gamma);
+      layer.beta?.set(given.beta);
+      return layer;
+    });
+    for (const batch of before) pass(network, batch);
+
+    const updated = network.map((layer) => {
+      const copy = BatchNorm.torch(channels, { momentum: null, layout });
+      copy.restore(layer.snapshot());
+      copy.reset();
+      return copy;
+    });
+    for (const batch of batches) pass(updated, batch);
+    network.forEach((layer, i) => {
+      layer.restore(updated[i].snapshot());
+      const { float32, float64 } = layers[i];
+      expect(layer.batchesSeen).toBe(golden.batchesTracked);
+      expect(layer.decay).toBe(momentum === null ? "cumulative" : 1 - momentum);
+      for (const torch of [float64, float32]) {
+        for (const name of ["runningMean", "runningVariance"] as const) {
+          const bounds = torch[name].map((value) => UPDATE_ERROR * Math.max(1, Math.abs(value)));
+          assertWithin(`layer ${i} ${name}`, layer[name], torch[name], bounds);
+        }
+      }
+    });
   });
 });
 

@@ -1,4 +1,5 @@
-"""Golden files: what PyTorch's BatchNorm modules and the ONNX package's own node tests give.
+"""Golden files: what PyTorch's BatchNorm modules, its update_bn and the ONNX package's own node
+tests give.
 
 Every PyTorch case is a training trajectory: forward, backward and one plain SGD step on gamma and
 beta, several times, then the eval output and the eval gradient (running statistics held fixed) on
@@ -217,6 +218,67 @@ def trajectory(case):
     }
 
 
+def update_bn_case(name, layout, shape, counts, momentum=0.1):
+    """update_bn of batch norm, ReLU, batch norm, both trained before, on batches of `counts`."""
+    random = np.random.RandomState(zlib.crc32(f"{layout} {name}".encode()))
+    channels = shape[0]
+    mean, sigma = ordinary(random, channels)
+    models = {}
+    for dtype in (torch.float32, torch.float64):
+        norms = [MODULES[layout](channels, momentum=momentum, dtype=dtype) for _ in range(2)]
+        models[dtype] = torch.nn.Sequential(norms[0], torch.nn.ReLU(), norms[1]).train()
+
+    def norms(model):
+        return [model[0], model[2]]
+
+    def batch(count):
+        return draw(random, [count, *shape], mean, sigma)
+
+    parameters = [
+        {"gamma": random.normal(1, 0.5, channels).astype(np.float32),
+         "beta": random.normal(0, 0.5, channels).astype(np.float32)}
+        for _ in range(2)
+    ]
+    # What update_bn must forget.
+    before = [batch(4), batch(7)]
+    batches = [batch(count) for count in counts]
+    results = {}
+    for dtype, model in models.items():
+        for module, given in zip(norms(model), parameters):
+            set_parameters(module, given["gamma"], given["beta"])
+        with torch.no_grad():
+            for x in before:
+                model(torch.from_numpy(x).to(dtype))
+        torch.optim.swa_utils.update_bn([torch.from_numpy(x).to(dtype) for x in batches], model)
+        assert all(module.momentum == momentum for module in norms(model))
+        results[dtype] = [encode_all(running(module)) for module in norms(model)]
+
+    return {
+        "name": name,
+        "layout": layout,
+        "channels": channels,
+        "momentum": momentum,
+        "parameters": [encode_all(given) for given in parameters],
+        "before": [{"shape": list(x.shape), "x": encode(x)} for x in before],
+        "batches": [{"shape": list(x.shape), "x": encode(x)} for x in batches],
+        "batchesTracked": norms(models[torch.float64])[1].num_batches_tracked.item(),
+        "layers": [
+            {"float32": float32, "float64": float64}
+            for float32, float64 in zip(results[torch.float32], results[torch.float64])
+        ],
+    }
+
+
+def update_bn_cases():
+    return [
+        update_bn_case("features, equal batches", "NC", [5], [8, 8, 8, 8]),
+        update_bn_case("17 features, unequal batches", "NC", [17], [2, 9, 3, 30, 5, 2]),
+        update_bn_case("sequences, one batch", "NCL", [3, 4], [6]),
+        update_bn_case("images, momentum 0.3", "NCHW", [4, 3, 2], [5, 1, 3], momentum=0.3),
+        update_bn_case("features, cumulative already", "NC", [3], [4, 12, 5], momentum=None),
+    ]
+
+
 def onnx_cases():
     """The node tests of the ONNX package itself; importing their module draws them, with seed 0."""
     from onnx.backend.test.case import node
@@ -257,6 +319,8 @@ def main():
     torch.use_deterministic_algorithms(True)
     for name, cases in CASES.items():
         write(name, f"PyTorch {torch.__version__}", [trajectory(case) for case in cases])
+
+    write("updatebn", f"PyTorch {torch.__version__}", update_bn_cases())
 
     import onnx
 

@@ -55,6 +55,26 @@ export interface OnnxCase {
   expected: { y: Float64Array; outputMean?: Float64Array; outputVariance?: Float64Array };
 }
 
+/** Batch norm, ReLU, batch norm, both trained on `before`, after `update_bn` on `batches`. */
+export interface UpdateBnCase {
+  name: string;
+  layout: ChannelsFirst;
+  channels: number;
+  momentum: number | null;
+  /** Of both layers. */
+  parameters: { gamma: Float32Array; beta: Float32Array }[];
+  before: { shape: number[]; x: Float32Array }[];
+  batches: { shape: number[]; x: Float32Array }[];
+  batchesTracked: number;
+  /** The running averages of both layers, by float32 and by float64 modules. */
+  layers: { float32: Running; float64: Running }[];
+}
+
+/** What PyTorch's `torch.optim.swa_utils.update_bn` makes of the running averages. */
+export function updateBnCases(): UpdateBnCase[] {
+  return read("updatebn") as UpdateBnCase[];
+}
+
 /** The trajectories of PyTorch's BatchNorm1d, BatchNorm2d and BatchNorm3d. */
 export function torchCases(): TorchCase[] {
   return ["batchnorm1d", "batchnorm2d", "batchnorm3d"].flatMap((name) => read(name) as TorchCase[]);

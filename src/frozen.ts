@@ -3,6 +3,7 @@
 
 import { float32, outputOf } from "./arrays.js";
 import { checkKeys, OptionError, StateError } from "./errors.js";
+import { type Folded, type FoldOptions, fold } from "./fold.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "./json.js";
 import { checkKernels, type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
 import { checkLayout, LAYOUTS, type Layout, viewOf } from "./layout.js";
@@ -86,6 +87,37 @@ export class FrozenBatchNorm {
       tinyAffine(out, x, view, this.#affine);
     else normalize(machineOf(this.kernels), out, x, view, this.#affine);
     return out;
+  }
+
+  /**
+   * Folds the layer into the linear or convolution layer beside it, which then does the work of
+   * both (Ioffe & Szegedy 2015, section 3.1: at test time the layer is an affine map; Jacob et al.
+   * 2018, section 3.2, eq. 14). Worked out in float64 and rounded to float32 once; `maxDifference`
+   * says what that changes. This layer and the arrays given are unchanged.
+   *
+   * Exact in theory or refused: where zeros stand around the input of a convolution or between its
+   * values, a layer before it would have to normalize them too, and no bias stands for that, unless
+   * the layer maps 0 to 0 in every channel. So with position `"after"`, `"conv"` asks for `padding`
+   * and `"convTranspose"` is refused, for any layer that moves 0.
+   *
+   * @param options see `FoldOptions`: weight in the shape and order of axes of its framework.
+   * @returns the weight in the same shape and order, the bias [out], and `maxDifference` in the
+   * units of the output.
+   * @throws OptionError for an unknown option, `groups` that do not divide the channels, and where
+   * folding would not be exact; ShapeError if weight, bias or shape do not fit each other or the
+   * layer; StateError for a tensor freed already.
+   *
+   * @example
+   * const { weight, bias } = bn.freeze().fold({
+   *   weight: conv, // [64, 3, 7, 7], followed by bn
+   *   shape: [64, 3, 7, 7],
+   *   kind: "conv",
+   *   order: "OIHW",
+   *   position: "before",
+   * });
+   */
+  fold(options: FoldOptions): Folded {
+    return fold(this.#affine, memoryOf(this.#kernels), options);
   }
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */

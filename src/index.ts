@@ -27,6 +27,7 @@ export {
   StateError,
   UnsupportedError,
 } from "./errors.js";
+export type { Folded, FoldOptions } from "./fold.js";
 export type { FlaxOptions, KerasOptions, OnnxOptions, TorchOptions } from "./frameworks.js";
 export { FrozenBatchNorm, type FrozenJSON, type InferOptions } from "./frozen.js";
 export type { JsonNumber } from "./json.js";

@@ -75,5 +75,6 @@ export const rowsShape = (layout: Layout, { outer, channels }: View): readonly n
   [...layout].map((_, axis) => (axis === 0 ? outer : axis === layout.length - 1 ? channels : 1));
 
 const isSize = (n: unknown): boolean => Number.isSafeInteger(n) && (n as number) >= 0;
-const show = (shape: unknown): string =>
+/** How a shape is named in a message. */
+export const show = (shape: unknown): string =>
   Array.isArray(shape) ? `[${shape.join(", ")}]` : describe(shape);

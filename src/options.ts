@@ -69,14 +69,14 @@ export function number(
   return value;
 }
 
-/** `value`, or `fallback` if it is undefined; one of `choices`. */
+/** `value`, or `fallback`, if there is one, for undefined; one of `choices`. */
 export function choice<T extends string>(
   name: string,
   value: unknown,
-  fallback: T,
+  fallback: T | undefined,
   choices: readonly T[],
 ): T {
-  if (value === undefined) return fallback;
+  if (value === undefined && fallback !== undefined) return fallback;
   if (!choices.includes(value as T)) {
     const names = choices.map((each) => JSON.stringify(each)).join(" or ");
     throw new OptionError(`${name}: expected ${names}, got ${describe(value)}`);

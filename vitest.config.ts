@@ -11,7 +11,7 @@ export default defineConfig({
     ],
   },
   test: {
-    include: ["tests/**/*.test.ts", "examples/mnist/**/*.test.ts"],
+    include: ["tests/**/*.test.ts", "examples/mnist/**/*.test.ts", "examples/beam/*.test.ts"],
     testTimeout: 60_000,
     maxWorkers: 2,
   },

@@ -27,7 +27,7 @@ export function driftOf(averages: Statistics, data: Statistics, epsilon: number)
 /**
  * What `diagnose` found, the first that holds:
  * - `"untrained"`: the averages are still 0 and 1;
- * - `"undertrained"`: they are off, and hold much of their start still;
+ * - `"undertrained"`: they are off, because they hold much of their start still;
  * - `"drifted"`: they are off;
  * - `"epsilon"`: some channels vary less than ε says;
  * - `"dead"`: some channels do not vary at all;
@@ -67,7 +67,7 @@ export interface Examined {
 /** Off: by half a standard deviation, or by a factor of two of the variance … */
 const MEAN = 0.5;
 const FACTOR = 2;
-/** … and by four times what the mean and variance of `count` values differ by chance. */
+/** … and by four standard errors of a mean, σ/√m, and of a logarithm of a variance, √(2/(m - 1)). */
 const CHANCE = 4;
 /** A share of the start that is worth a word. */
 const START = 0.05;
@@ -80,14 +80,24 @@ export function diagnosisOf(examined: Examined): Diagnosis {
   const dead = all.filter((c) => data.variance[c] === 0);
   const epsilonDominates = all.filter((c) => data.variance[c]! > 0 && data.variance[c]! < epsilon);
   const farthest = Math.max(MEAN, CHANCE / Math.sqrt(count));
-  const factor = Math.max(FACTOR, 1 + CHANCE * Math.sqrt(2 / count));
-  const spread = (c: number): number => Math.max(varianceRatio[c]!, 1 / varianceRatio[c]!);
-  const off = all.filter((c) => Math.abs(meanDrift[c]!) > farthest || spread(c) > factor);
+  const factor = Math.max(FACTOR, Math.exp(CHANCE * Math.sqrt(2 / (count - 1))));
+  const spread = (ratio: number): number => Math.max(ratio, 1 / ratio);
+  const offIn = (drift: Drift): number[] =>
+    all.filter(
+      (c) => Math.abs(drift.meanDrift[c]!) > farthest || spread(drift.varianceRatio[c]!) > factor,
+    );
+  const off = offIn({ meanDrift, varianceRatio });
+  // Freed of their start, averages that are only too young fit; such as were set by hand do not.
+  const freed = {
+    mean: averages.mean.map((m) => m / (1 - start)),
+    variance: averages.variance.map((v) => (v - start) / (1 - start)),
+  };
+  const young = start > START && 2 * offIn(driftOf(freed, data, epsilon)).length <= off.length;
 
   const worst = maximum(meanDrift.map(Math.abs));
   const measured =
     `${off.length} of ${all.length} channels are off, by up to ${show(worst)} standard deviations ` +
-    `and a factor of ${show(maximum(all.map(spread)))} in variance`;
+    `and a factor of ${show(maximum(Array.from(varianceRatio, spread)))} in variance`;
   const untouched = averages.mean.every((v) => v === 0) && averages.variance.every((v) => v === 1);
   const [verdict, advice]: [Verdict, string] =
     batchesSeen === 0 && untouched
@@ -95,7 +105,7 @@ export function diagnosisOf(examined: Examined): Diagnosis {
           "untrained",
           "The running averages are still at their start, mean 0 and variance 1: train, or calibrate, before infer.",
         ]
-      : off.length > 0 && start > START
+      : off.length > 0 && young
         ? [
             "undertrained",
             `After ${batchesSeen} mini-batches the running averages still hold ${show(100 * start)} % of ` +

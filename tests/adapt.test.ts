@@ -1,0 +1,185 @@
+// Schneider et al. 2020, eq. 2, and its limits.
+
+import {
+  type AdaptOptions,
+  BatchNorm,
+  NonFiniteError,
+  OptionError,
+  ShapeError,
+  SingleValueError,
+} from "batchnorm-wasm";
+import { describe, expect, it } from "vitest";
+import { normal } from "./support/data.js";
+
+const C = 3;
+
+function trained(options = {}): BatchNorm {
+  const bn = new BatchNorm(C, options);
+  bn.gamma?.set([1, 2, 0.5]);
+  bn.beta?.set([0, 1, -1]);
+  const x = normal(3000, 1, 4, 2);
+  bn.setRunning(bn.moments(x, bn.layout.endsWith("C") ? {} : { shape: [100, C, 10] }));
+  return bn;
+}
+
+/** What a layer with these averages puts out. */
+function expected(
+  bn: BatchNorm,
+  mean: ArrayLike<number>,
+  variance: ArrayLike<number>,
+  x: Float32Array,
+) {
+  return x.map((v, i) => {
+    const c = i % C;
+    const xhat = (v - mean[c]!) / Math.sqrt(variance[c]! + bn.epsilon);
+    return bn.gamma![c]! * xhat + bn.beta![c]!;
+  });
+}
+
+function expectClose(actual: Float32Array, wanted: Float32Array) {
+  actual.forEach((value, i) => {
+    expect(Math.abs(value - wanted[i]!)).toBeLessThan(2e-6 * Math.max(1, Math.abs(wanted[i]!)));
+  });
+}
+
+describe("adapt", () => {
+  it.each([0.5, 8, 64, 1000])("blends by the number of examples, prior %f", (prior) => {
+    const bn = trained();
+    const x = normal(16 * C, 2, 7, 1);
+    const w = prior / (prior + 16);
+    const own = bn.moments(x);
+    const variance = own.variance("population");
+    const mean = bn.runningMean.map((m, c) => w * m + (1 - w) * own.mean[c]!);
+    const blended = bn.runningVariance.map((v, c) => w * v + (1 - w) * variance[c]!);
+    const before = bn.snapshot();
+    expectClose(bn.adapt(x, { prior }).infer(x), expected(bn, mean, blended, x));
+    expect(bn.snapshot()).toEqual(before);
+    expect(bn.lastBatch).toBeNull();
+  });
+
+  it("prior 0 is train's normalization, Infinity is freeze's, bit for bit", () => {
+    const bn = trained();
+    const x = normal(16 * C, 2, 7, 1);
+    expect(bn.adapt(x, { prior: Infinity }).toJSON()).toEqual(bn.freeze().toJSON());
+    expect(bn.adapt(x, { prior: 0 }).infer(x)).toEqual(bn.clone().train(x));
+    expect(bn.adapt(new Float32Array(0), { prior: 0 }).toJSON()).toEqual(bn.freeze().toJSON());
+  });
+
+  it("counts examples, not positions, and of a mask those that hold data", () => {
+    const bn = trained({ layout: "NCL" });
+    const shape = [4, C, 10];
+    const x = normal(4 * C * 10, 3, 7, 1);
+    const mask = new Uint8Array(40).fill(1, 5, 20); // half of the first, all of the second
+    const half = bn.adapt(x, { prior: 2, shape, mask });
+    const own = bn.moments(x, { shape, mask });
+    expect(half.toJSON().center[0]).toBeCloseTo((bn.runningMean[0]! + own.mean[0]!) / 2, 5);
+    const third = bn.adapt(x, { prior: 2, shape });
+    const all = bn.moments(x, { shape });
+    expect(third.toJSON().center[0]).toBeCloseTo((bn.runningMean[0]! + 2 * all.mean[0]!) / 3, 5);
+  });
+
+  it.each([
+    [{}, OptionError, "prior: expected a number of examples >= 0, or Infinity, got undefined"],
+    [{ prior: -1 }, OptionError, "got -1"],
+    [{ prior: NaN }, OptionError, "got NaN"],
+    [{ prior: "1" }, OptionError, 'got "1"'],
+    [{ prior: 1, out: 1 }, OptionError, 'got "out"'],
+  ])("refuses %o", (options, kind, message) => {
+    const call = () => trained().adapt(normal(C, 1), options as AdaptOptions);
+    expect(call).toThrow(kind);
+    expect(call).toThrow(message);
+  });
+
+  it("refuses values that have no statistics, and shapes that do not follow", () => {
+    const bn = trained();
+    expect(() => bn.adapt(normal(C, 1), { prior: 0 })).toThrow(SingleValueError);
+    bn.adapt(normal(C, 1), { prior: 1 });
+    expect(() => bn.adapt(new Float32Array(C).fill(NaN), { prior: 1 })).toThrow(NonFiniteError);
+    const images = trained({ layout: "NHWC" });
+    expect(() => images.adapt(normal(30, 1), { prior: 1 })).toThrow(ShapeError);
+    images.adapt(normal(36, 1), { prior: 1, shape: [2, 2, 3, C] });
+  });
+});
+
+describe("adapter", () => {
+  it("one target after the other is adapt to all so far", () => {
+    const bn = trained();
+    const adapter = bn.adapter({ prior: 8, memory: Infinity });
+    const x = normal(40 * C, 4, 7, 1);
+    for (let n = 1; n <= 40; n++) {
+      const target = x.subarray((n - 1) * C, n * C);
+      const wanted = bn.adapt(x.subarray(0, n * C), { prior: 8 });
+      expectClose(adapter.infer(target), wanted.infer(target));
+      expect(adapter.examples).toBe(n);
+    }
+    const [a, b] = [adapter.freeze().toJSON(), bn.adapt(x, { prior: 8 }).toJSON()];
+    a.center.forEach((value, c) => {
+      expect(value).toBeCloseTo(b.center[c] as number, 6);
+    });
+  });
+
+  it("forgets beyond its memory, as a float64 simulation does", () => {
+    const bn = trained();
+    const [prior, memory] = [5, 20];
+    const adapter = bn.adapter({ prior, memory });
+    let held = 0;
+    let [mean, square] = [0, 0]; // of channel 0
+    [6, 1, 30, 1, 19, 20, 3, 3].forEach((n, step) => {
+      const x = normal(n * C, 60 + step, step, 2);
+      const values = Array.from({ length: n }, (_, i) => x[i * C]!);
+      const counted = Math.min(n, memory);
+      const kept = Math.min(held, memory - counted);
+      const average = (f: (v: number) => number) => values.reduce((s, v) => s + f(v), 0) / n;
+      mean = (kept * mean + counted * average((v) => v)) / (kept + counted);
+      square = (kept * square + counted * average((v) => v * v)) / (kept + counted);
+      held = kept + counted;
+      adapter.infer(x);
+      expect(adapter.examples).toBe(held);
+      const w = prior / (prior + held);
+      const { center, scale } = adapter.freeze().toJSON();
+      expect(center[0]).toBeCloseTo(w * bn.runningMean[0]! + (1 - w) * mean, 5);
+      const variance = w * bn.runningVariance[0]! + (1 - w) * (square - mean * mean);
+      expect(scale[0]).toBeCloseTo(1 / Math.sqrt(variance + bn.epsilon), 5);
+    });
+  });
+
+  it("a target that throws is not remembered; reset forgets; the source may train on", () => {
+    const bn = trained();
+    const adapter = bn.adapter({ prior: 5, memory: 20 });
+    const start = adapter.freeze().toJSON();
+    expect(start).toEqual(bn.freeze().toJSON());
+    const x = normal(4 * C, 5, 9, 1);
+    const y = adapter.infer(x);
+    const after = adapter.freeze().toJSON();
+    expect(() => adapter.infer(x.map(() => NaN))).toThrow(NonFiniteError);
+    expect(() => adapter.infer(x, { out: new Float32Array(1) })).toThrow(ShapeError);
+    expect([adapter.examples, adapter.freeze().toJSON()]).toEqual([4, after]);
+    bn.train(x);
+    bn.gamma!.fill(9);
+    expect(adapter.freeze().toJSON()).toEqual(after);
+    adapter.reset();
+    expect([adapter.examples, adapter.freeze().toJSON()]).toEqual([0, start]);
+    const out = x.slice();
+    expect(adapter.infer(out, { out })).toBe(out);
+    expect(out).toEqual(y);
+  });
+
+  it("helps where the targets have shifted", () => {
+    const bn = trained();
+    const adapter = bn.adapter({ prior: 16, memory: 200 });
+    const clean = normal(400 * C, 6, 4, 2);
+    const shifted = clean.map((v) => 0.3 * v + 9);
+    const wanted = bn.infer(clean);
+    const distance = (y: Float32Array) => y.reduce((s, v, i) => s + (v - wanted[i]!) ** 2, 0);
+    const frozen = distance(bn.infer(shifted));
+    const adapted = new Float32Array(clean.length);
+    for (let i = 0; i < clean.length; i += C)
+      adapted.set(adapter.infer(shifted.subarray(i, i + C)), i);
+    expect(distance(adapted) / frozen).toBeLessThan(0.1);
+  });
+
+  it.each([{ prior: 1 }, { memory: 1 }, { prior: 1, memory: 0 }, { prior: 1, memory: NaN }])(
+    "refuses %o",
+    (options) => expect(() => trained().adapter(options as never)).toThrow(OptionError),
+  );
+});

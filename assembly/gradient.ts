@@ -7,16 +7,8 @@
 // Sums are taken about hi = float32(mean), which channel.ts corrects, in blocks as in moments.ts.
 
 import {
-  BLOCK_PLANE, BLOCK_ROWS, firstLanes, high, low, SCRATCH, storeFirst, sum2,
+  accumulate, BLOCK_PLANE, BLOCK_ROWS, firstLanes, high, low, SCRATCH, storeFirst, sum2,
 } from "./lanes";
-
-// Adds four float32 to four float64 sums.
-// @ts-ignore: decorator
-@inline
-function accumulate(sum: usize, v: v128): void {
-  v128.store(sum, f64x2.add(v128.load(sum), low(v)));
-  v128.store(sum, f64x2.add(v128.load(sum, 16), high(v)), 16);
-}
 
 // One block, down one strip of 8 columns after the other: its rows are in cache. Strips of 16 need
 // more registers than there are: 0.54 nanoseconds a vector against 0.75, [64, 64].
@@ -27,7 +19,7 @@ function sumStrips(
   let column: usize = 0;
   for (let c: u32 = 0; c < width; c += 8) {
     const h0 = v128.load(hi + column), h1 = v128.load(hi + column, 16);
-    let S0 = zero, S1 = zero, P0 = zero, P1 = zero;
+    const to = column << 1;
     let g = dy + column, p = x + column;
     for (let left = n; left > 0; ) {
       const group = min<u32>(left, 8);
@@ -41,17 +33,12 @@ function sumStrips(
         g += stride;
         p += stride;
       }
-      S0 = f32x4.add(S0, s0);
-      S1 = f32x4.add(S1, s1);
-      P0 = f32x4.add(P0, p0);
-      P1 = f32x4.add(P1, p1);
+      accumulate(sumDy + to, s0);
+      accumulate(sumDy + to + 32, s1);
+      accumulate(sumDyX + to, p0);
+      accumulate(sumDyX + to + 32, p1);
       left -= group;
     }
-    const to = column << 1;
-    accumulate(sumDy + to, S0);
-    accumulate(sumDy + to + 32, S1);
-    accumulate(sumDyX + to, P0);
-    accumulate(sumDyX + to + 32, P1);
     column += 32;
   }
 }
@@ -62,9 +49,7 @@ function sumSweep(
   n: u32, width: u32, stride: usize,
 ): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
-  const s = scratch, p = s + SCRATCH, S = p + SCRATCH, P = S + SCRATCH;
-  memory.fill(S, 0, bytes);
-  memory.fill(P, 0, bytes);
+  const s = scratch, p = s + SCRATCH;
   for (let left = n; left > 0; ) {
     const group = min<u32>(left, 8);
     memory.fill(s, 0, bytes);
@@ -80,20 +65,16 @@ function sumSweep(
       x += stride;
     }
     for (let c: usize = 0; c < bytes; c += 16) {
-      v128.store(S + c, f32x4.add(v128.load(S + c), v128.load(s + c)));
-      v128.store(P + c, f32x4.add(v128.load(P + c), v128.load(p + c)));
+      accumulate(sumDy + (c << 1), v128.load(s + c));
+      accumulate(sumDyX + (c << 1), v128.load(p + c));
     }
     left -= group;
-  }
-  for (let c: usize = 0; c < bytes; c += 16) {
-    accumulate(sumDy + (c << 1), v128.load(S + c));
-    accumulate(sumDyX + (c << 1), v128.load(P + c));
   }
 }
 
 /**
  * Adds to the float64 sums of each column; count, blocks, padding and `cold` as in `momentsRows`.
- * `scratch` is written: room for four arrays SCRATCH apart.
+ * `scratch` is written: two arrays SCRATCH apart.
  */
 export function gradientSumsRows(
   sumDy: usize, sumDyX: usize, scratch: usize, dy: usize, x: usize, hi: usize, count: f64,

@@ -3,7 +3,7 @@
 // Kernels read whole vectors past the end of a row or plane and ignore the lanes that are not
 // theirs; the memory keeps SLACK bytes behind everything that a kernel may be given.
 
-/** Rows in a block: 8 sums of 8. */
+/** Rows in a block: 8 groups of 8, within which sums of squares and products are float32. */
 export const BLOCK_ROWS: u32 = 64;
 /** Values in a block of a plane: 16 KiB, so that the second reading finds it in L1. */
 export const BLOCK_PLANE: u32 = 4096;
@@ -27,6 +27,13 @@ export const SCRATCH: usize = 4096 + 320;
 // @ts-ignore: decorator
 @inline export function high(v: v128): v128 {
   return f64x2.promote_low_f32x4(v128.shuffle<i32>(v, v, 2, 3, 2, 3));
+}
+
+/** Adds four float32 to four float64 sums in memory. */
+// @ts-ignore: decorator
+@inline export function accumulate(sum: usize, v: v128): void {
+  v128.store(sum, f64x2.add(v128.load(sum), low(v)));
+  v128.store(sum, f64x2.add(v128.load(sum, 16), high(v)), 16);
 }
 
 /** Stores the first `lanes` (1 to 3) lanes of `v`. */

@@ -7,8 +7,8 @@
 // paper, eq. 2.1).
 //
 // The mean has to be that exact: with a large gamma, its error is seen in every y. The squares are
-// summed in float32 lanes over at most 8 values, then over at most 8 such sums, and go on in
-// float64: rounding stays below (8 + 8 + 3)·2^-24 of q in the worst case, near 1e-7 in practice.
+// summed in float32 lanes over at most 8 values, and go on in float64: rounding stays below
+// (7 + 3)·2^-24 of q, 6e-7, in the worst case (planes: one lane of 4, the same), near 1e-7 in practice.
 //
 // The state of a column is (base, offset, m2): mean = base + offset, where base is a float32 near
 // the data, so that the mean is known to an ulp of sigma and not of the mean itself.
@@ -16,7 +16,7 @@
 // Blocks depend on the dimensions alone, never on addresses: the same bits wherever data live.
 
 import {
-  BLOCK_PLANE, BLOCK_ROWS, firstLanes, high, low, SCRATCH, sum2, widen,
+  accumulate, BLOCK_PLANE, BLOCK_ROWS, firstLanes, high, low, SCRATCH, sum2, widen,
 } from "./lanes";
 
 /** Bytes of a row up to which two of them are read at once: of 1 KB they are two streams. */
@@ -86,11 +86,12 @@ function sumSweep(sum: usize, x: usize, n: u32, width: u32, stride: usize): void
   }
 }
 
-/** k = float32(sum·perValue), and q = Σ(x - k)² of `n` rows, strip after strip. */
+/** k = float32(sum·perValue), and q = Σ(x - k)² of `n` rows in float64, strip after strip. */
 function squares(
   q: usize, k: usize, sum: usize, x: usize, perValue: v128, n: u32, width: u32, stride: usize,
 ): void {
   const zero = f32x4.splat(0);
+  memory.fill(q, 0, <usize>((width + 15) & ~15) << 3);
   for (let c: u32 = 0; c < width; c += 16) {
     const k0 = shiftOf(sum, perValue), k1 = shiftOf(sum + 32, perValue);
     const k2 = shiftOf(sum + 64, perValue), k3 = shiftOf(sum + 96, perValue);
@@ -98,7 +99,6 @@ function squares(
     v128.store(k, k1, 16);
     v128.store(k, k2, 32);
     v128.store(k, k3, 48);
-    let Q0 = zero, Q1 = zero, Q2 = zero, Q3 = zero;
     let p = x;
     for (let left = n; left > 0; ) {
       const group = min<u32>(left, 8);
@@ -114,18 +114,14 @@ function squares(
         q3 = f32x4.add(q3, f32x4.mul(d3, d3));
         p += stride;
       }
-      Q0 = f32x4.add(Q0, q0);
-      Q1 = f32x4.add(Q1, q1);
-      Q2 = f32x4.add(Q2, q2);
-      Q3 = f32x4.add(Q3, q3);
+      accumulate(q, q0);
+      accumulate(q + 32, q1);
+      accumulate(q + 64, q2);
+      accumulate(q + 96, q3);
       left -= group;
     }
-    v128.store(q, Q0);
-    v128.store(q, Q1, 16);
-    v128.store(q, Q2, 32);
-    v128.store(q, Q3, 48);
     x += 64;
-    q += 64;
+    q += 128;
     k += 64;
     sum += 128;
   }
@@ -152,7 +148,7 @@ function pool2(
  * Adds `rows` rows of `width` columns, `stride` bytes apart, to the state of the columns, which
  * holds `count` rows already (0: it is overwritten). A call's rows start a new block: callers cut
  * at multiples of BLOCK_ROWS. The state is read and written, rows are read, up to the next multiple
- * of 16 columns. `scratch` is written: room for four arrays SCRATCH apart.
+ * of 16 columns. `scratch` is written: room for five arrays SCRATCH apart.
  *
  * `cold`: the rows are not in cache. Strips of columns jump from row to row, which no prefetcher
  * follows, so the first reading, which brings a block into cache, is in the order of memory then:
@@ -162,7 +158,8 @@ export function momentsRows(
   base: usize, offset: usize, m2: usize, scratch: usize, x: usize, count: f64,
   rows: u32, width: u32, stride: usize, cold: bool,
 ): void {
-  const sum = scratch + SCRATCH;
+  // q and sum are float64, twice as long.
+  const q = scratch, sum = scratch + 2 * SCRATCH;
   if (count == 0) {
     const padded = <usize>((width + 15) & ~15);
     memory.fill(offset, 0, padded << 3);
@@ -175,16 +172,17 @@ export function momentsRows(
     if (cold) sumSweep(sum, x, n, width, stride);
     else sumStrips(sum, x, n, width, stride);
     // The shifts of the first block are the base.
-    const shift = count == 0 ? base : scratch + 3 * SCRATCH;
-    squares(scratch, shift, sum, x, perValue, n, width, stride);
+    const shift = count == 0 ? base : scratch + 4 * SCRATCH;
+    squares(q, shift, sum, x, perValue, n, width, stride);
     const values = f64x2.splat(m);
     const weight = f64x2.splat(m / (count + m));
     const between = f64x2.splat((m * count) / (count + m));
     for (let c: usize = 0; c < width; c += 4) {
-      const b = base + (c << 2), o = offset + (c << 3), v = m2 + (c << 3), s = sum + (c << 3);
-      const k = v128.load(shift + (c << 2)), q = v128.load(scratch + (c << 2));
-      pool2(b, o, v, v128.load(s), low(k), low(q), values, perValue, weight, between);
-      pool2(b + 8, o + 16, v + 16, v128.load(s, 16), high(k), high(q), values, perValue, weight, between);
+      const b = base + (c << 2), o = offset + (c << 3), v = m2 + (c << 3);
+      const s = sum + (c << 3), t = q + (c << 3);
+      const k = v128.load(shift + (c << 2));
+      pool2(b, o, v, v128.load(s), low(k), v128.load(t), values, perValue, weight, between);
+      pool2(b + 8, o + 16, v + 16, v128.load(s, 16), high(k), v128.load(t, 16), values, perValue, weight, between);
     }
     count += m;
     rows -= n;

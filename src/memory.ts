@@ -86,7 +86,7 @@ export class Memory {
   readonly slots: Slots;
   /** Two buffers through which ordinary arrays are streamed. */
   readonly streams: readonly [Slot<Float32Array>, Slot<Float32Array>];
-  /** Room for what a reduction holds of one block: four arrays SCRATCH (assembly/lanes.ts) apart. */
+  /** Room for what a reduction holds of one block: five arrays SCRATCH (assembly/lanes.ts) apart. */
   readonly scratch: number;
   readonly #tensors: number;
   readonly #end: number;
@@ -126,7 +126,7 @@ export class Memory {
       slots[name] = slotOf(at, new Float64Array(buffer, at, MAX_COLUMNS));
     }
     this.slots = slots as unknown as Slots;
-    this.scratch = place(4 * (MAX_COLUMNS * 4 + STAGGER));
+    this.scratch = place(5 * (MAX_COLUMNS * 4 + STAGGER));
     this.streams = [float32(STREAM_FLOATS), float32(STREAM_FLOATS)];
     this.#tensors = alignUp(next, 64);
     this.#end = buffer.byteLength - SLACK;

@@ -82,13 +82,20 @@ export function spread(columns: usize, parameter: usize, channels: u32, inner: u
   }
 }
 
-/** Mean and population variance from the state that `momentsRows` and `momentsPlanes` leave. */
+/**
+ * Mean and population variance from the state that `momentsRows` and `momentsPlanes` leave, and what
+ * float64 rounds off the mean (two-sum, Knuth).
+ */
 export function finishMoments(
-  mean: usize, variance: usize, base: usize, offset: usize, m2: usize, count: f64, n: u32,
+  mean: usize, meanLow: usize, variance: usize, base: usize, offset: usize, m2: usize, count: f64, n: u32,
 ): void {
   const values = f64x2.splat(count);
   for (let c: usize = 0; c < n; c += 2) {
-    v128.store(mean + (c << 3), f64x2.add(widen(base + (c << 2)), v128.load(offset + (c << 3))));
+    const b = widen(base + (c << 2)), o = v128.load(offset + (c << 3));
+    const sum = f64x2.add(b, o);
+    const part = f64x2.sub(sum, b);
+    v128.store(mean + (c << 3), sum);
+    v128.store(meanLow + (c << 3), f64x2.add(f64x2.sub(b, f64x2.sub(sum, part)), f64x2.sub(o, part)));
     v128.store(variance + (c << 3), f64x2.div(v128.load(m2 + (c << 3)), values));
   }
 }
@@ -134,20 +141,22 @@ export function center(hi: usize, mean: usize, n: u32): void {
 
 /**
  * y = (x - hi)·scale + shift normalizes with mean and variance: scale = γ/√(σ²+ε) and
- * shift = β - (mean - hi)·scale. gamma or beta left out: 0.
+ * shift = β - (mean - hi + meanLow)·scale. gamma, beta or meanLow left out: 0.
  */
 export function scaleShift(
   hi: usize, scale: usize, shift: usize,
-  mean: usize, variance: usize, gamma: usize, beta: usize, epsilon: f64, n: u32,
+  mean: usize, meanLow: usize, variance: usize, gamma: usize, beta: usize, epsilon: f64, n: u32,
 ): void {
   const e = f64x2.splat(epsilon);
+  const zero = f64x2.splat(0);
   for (let c: usize = 0; c < n; c += 2) {
     const m = v128.load(mean + (c << 3));
+    const l = meanLow ? v128.load(meanLow + (c << 3)) : zero;
     const h = f32x4.demote_f64x2_zero(m);
     const inv = inverse(v128.load(variance + (c << 3)), e);
     const s = scaleOf(inv, gamma ? gamma + (c << 2) : 0);
-    const rest = f64x2.mul(f64x2.sub(m, f64x2.promote_low_f32x4(h)), s);
-    const b = beta ? widen(beta + (c << 2)) : f64x2.splat(0);
+    const rest = f64x2.mul(f64x2.add(f64x2.sub(m, f64x2.promote_low_f32x4(h)), l), s);
+    const b = beta ? widen(beta + (c << 2)) : zero;
     v128.store_lane<i64>(hi + (c << 2), h, 0);
     narrow(scale + (c << 2), s);
     narrow(shift + (c << 2), f64x2.sub(b, rest));

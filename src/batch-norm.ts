@@ -274,7 +274,7 @@ export class BatchNorm {
     const out = outputOf(options.out, x);
     const machine = machineOf(this.kernels);
     const next = this.#next;
-    const terms = this.#terms(next);
+    const terms = this.#terms(next, next.meanLow);
     const gathered = this.#gathered;
     let count = countOf(view);
     let seen = this.batchesSeen;
@@ -285,6 +285,7 @@ export class BatchNorm {
       if (update) seen++;
     } else if (statistics === "running") {
       next.mean.set(this.#running.mean);
+      next.meanLow.fill(0);
       next.variance.set(this.#running.variance);
       run.normalize(machine, out, x, view, terms, selection);
     } else {
@@ -293,6 +294,7 @@ export class BatchNorm {
       count = checkCount(moments.count, !own || selection !== null);
       const moved = this.#update(count);
       next.mean.set(moments.mean);
+      next.meanLow.set(moments.meanLow);
       next.variance.set(moments.variance("population"));
       run.normalize(machine, out, x, view, terms, selection);
       if (gathered !== null) gathered(moments, options.shape?.[0] ?? full.outer);
@@ -342,8 +344,9 @@ export class BatchNorm {
     return debias ? (1 - decay) / (1 - power(decay, t)) : 1 - decay;
   }
 
-  #terms({ mean, variance }: run.Statistics): run.Terms {
-    return { mean, variance, gamma: this.#gamma, beta: this.#beta, epsilon: this.epsilon };
+  #terms({ mean, variance }: run.Statistics, meanLow: Float64Array | null = null): run.Terms {
+    const { epsilon } = this.#settings;
+    return { mean, meanLow, variance, gamma: this.#gamma, beta: this.#beta, epsilon };
   }
 
   /**
@@ -416,7 +419,7 @@ export class BatchNorm {
   }
 
   /** What `batch` holds, if it is a lastBatch of this layer. */
-  #own(batch: Batch): Last {
+  #own(batch: Batch): Omit<Last, "meanLow"> {
     const inside = insideOf(batch);
     if (inside?.owner !== this) {
       throw new StateError(
@@ -725,11 +728,13 @@ const create = (channels: number, options: BatchNormOptions): BatchNorm =>
 /** The statistics that a train normalized with, and on what; `null` before any train. */
 interface Last extends run.Statistics {
   source: BatchSource | null;
+  readonly meanLow: Float64Array;
 }
 
 const lastOf = (channels: number): Last => ({
   source: null,
   mean: new Float64Array(channels),
+  meanLow: new Float64Array(channels),
   variance: new Float64Array(channels),
 });
 

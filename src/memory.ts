@@ -40,6 +40,7 @@ const F64 = [
   "offset",
   "m2",
   "mean",
+  "meanLow",
   "variance",
   "runningMean",
   "runningVariance",

@@ -19,7 +19,7 @@ import {
   type Slot,
   STREAM_FLOATS,
 } from "./memory.js";
-import { addTo, GradientSums, Moments } from "./moments.js";
+import { GradientSums, Moments } from "./moments.js";
 
 /** Mean and variance per channel. */
 export interface Statistics {
@@ -32,6 +32,8 @@ export interface Terms extends Statistics {
   readonly gamma: Float32Array | null;
   readonly beta: Float32Array | null;
   readonly epsilon: number;
+  /** What float64 rounds off the mean, where it is known. */
+  readonly meanLow: Float64Array | null;
 }
 
 /** Terms worked out per channel: y = (x - hi)·scale + shift. */
@@ -335,7 +337,7 @@ function moments(
   first: number,
   n: number,
 ): void {
-  const { base, offset, m2, mean, variance } = slots;
+  const { base, offset, m2, mean, meanLow, variance } = slots;
   const { outer, inner } = view;
   if (walk.rows) {
     const cold = Number(isCold(operands, view, 2));
@@ -355,7 +357,7 @@ function moments(
       run.momentsPlanes(base.at, offset.at, m2.at, a, count, at, planes, tile, length),
     );
   }
-  run.finishMoments(mean.at, variance.at, base.at, offset.at, m2.at, countOf(view), n);
+  run.finishMoments(mean.at, meanLow.at, variance.at, base.at, offset.at, m2.at, countOf(view), n);
 }
 
 /** The error about channels whose statistics are not finite; five are enough to name. */
@@ -369,7 +371,7 @@ function nonFinite(channels: readonly number[]): NonFiniteError {
 
 /**
  * Works out scale and shift of the channels first … first + n in kernel memory, from `terms` or,
- * if `fresh`, from mean and variance that lie there, checked.
+ * if `fresh`, from mean, meanLow and variance that lie there, checked.
  */
 function scaleShift(
   { run, memory: { slots } }: Machine,
@@ -379,15 +381,28 @@ function scaleShift(
   fresh: boolean,
 ): void {
   const { mean, variance, hi, scale, shift } = slots;
+  let meanLow = slots.meanLow.at;
   if (!fresh) {
     put(mean, terms.mean, first, n);
     put(variance, terms.variance, first, n);
+    meanLow = put(slots.meanLow, terms.meanLow, first, n);
   }
   const gamma = put(slots.gamma, terms.gamma, first, n);
   const beta = put(slots.beta, terms.beta, first, n);
   const bad = fresh ? n : run.firstInvalid(variance.at, 0, n);
   if (bad < n) checkVariance(terms.variance, first + bad);
-  run.scaleShift(hi.at, scale.at, shift.at, mean.at, variance.at, gamma, beta, terms.epsilon, n);
+  run.scaleShift(
+    hi.at,
+    scale.at,
+    shift.at,
+    mean.at,
+    meanLow,
+    variance.at,
+    gamma,
+    beta,
+    terms.epsilon,
+    n,
+  );
 }
 
 /** Throws StateError if a channel's variance is none that a variance can be. */
@@ -461,7 +476,7 @@ export function train(
   update: Update | null,
 ): void {
   const { memory } = machine;
-  const { mean, variance } = memory.slots;
+  const { mean, meanLow, variance } = memory.slots;
   const { channels } = view;
   const walk = walkOf(view);
   const a = operand(memory, "x", x, 0, selection);
@@ -470,6 +485,7 @@ export function train(
   enter(a);
   allMoments(machine, a, view, walk, (first, n) => {
     take(terms.mean, mean, first, n);
+    take(terms.meanLow, meanLow, first, n);
     take(terms.variance, variance, first, n);
   });
   const fresh = walk.tile === channels;
@@ -547,17 +563,16 @@ export function momentsOf(
   selection: Selection | null,
 ): Moments {
   const { memory } = machine;
-  const { base, offset, m2 } = memory.slots;
+  const { mean, meanLow, m2 } = memory.slots;
   const array = (): Float64Array => new Float64Array(view.channels);
   const result = new Moments(countOf(view), array(), array(), array());
   const a = operand(memory, "x", x, 0, selection);
   if (result.count === 0) return result;
   enter(a);
   allMoments(machine, a, view, walkOf(view), (first, n) => {
+    take(result.mean, mean, first, n);
+    take(result.meanLow, meanLow, first, n);
     take(result.m2, m2, first, n);
-    for (let c = 0; c < n; c++) {
-      addTo(result.mean, result.meanLow, first + c, base.array[c]!, offset.array[c]!, 0);
-    }
   });
   return result;
 }

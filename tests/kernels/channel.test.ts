@@ -152,23 +152,29 @@ test("spread lays parameters out per column", () => {
   );
 });
 
-test("finishMoments: mean = base + offset, variance = m2/count", () => {
+test("finishMoments: mean + meanLow = base + offset, variance = m2/count", () => {
   check(
     fc.property(sizes, fc.integer({ min: 1, max: 1e9 }), seeds, (n, count, seed) => {
       binary.reset();
-      const base = binary.f32(normal(n, seed, 1e4));
+      const base = binary.f32(normal(n, seed, 1e4).map((v, c) => (c % 3 ? v : v / 1e8)));
       const offset = binary.f64(doubles(n, seed + 1));
       const m2 = binary.f64(variances(n, seed + 2));
-      const [mean, variance] = [binary.f64(n), binary.f64(n)];
+      const [mean, low, variance] = [binary.f64(n), binary.f64(n), binary.f64(n)];
       binary.call(
         [
           [mean, n & 1],
+          [low, n & 1],
           [variance, n & 1],
         ],
-        (run) => run.finishMoments(mean.at, variance.at, base.at, offset.at, m2.at, count, n),
+        (run) =>
+          run.finishMoments(mean.at, low.at, variance.at, base.at, offset.at, m2.at, count, n),
       );
       for (let c = 0; c < n; c++) {
-        expect(mean.array[c]).toBe(base.array[c]! + offset.array[c]!);
+        const [b, o] = [base.array[c]!, offset.array[c]!];
+        expect(mean.array[c]).toBe(b + o);
+        // Exact from the larger one (Dekker 1971).
+        const lost = abs(b) > abs(o) ? o - (b + o - b) : b - (b + o - o);
+        expect(low.array[c]).toBe(lost);
         expect(variance.array[c]).toBe(m2.array[c]! / count);
       }
     }),
@@ -267,6 +273,7 @@ test("scaleShift: (x - hi)·scale + shift is γ·(x - mean)/√(σ²+ε) + β", 
         const variance = binary.f64(variances(n, seed + 1));
         const gamma = withGamma ? binary.f32(normal(n, seed + 2)) : null;
         const beta = withBeta ? binary.f32(normal(n, seed + 3)) : null;
+        const low = withBeta ? binary.f64(doubles(n, seed + 4)) : null;
         const [hi, scale, shift] = [binary.f32(n), binary.f32(n), binary.f32(n)];
         const pad = n & 1;
         binary.call(
@@ -281,6 +288,7 @@ test("scaleShift: (x - hi)·scale + shift is γ·(x - mean)/√(σ²+ε) + β", 
               scale.at,
               shift.at,
               mean.at,
+              low?.at ?? 0,
               variance.at,
               gamma?.at ?? 0,
               beta?.at ?? 0,
@@ -291,7 +299,7 @@ test("scaleShift: (x - hi)·scale + shift is γ·(x - mean)/√(σ²+ε) + β", 
         for (let c = 0; c < n; c++) {
           const m = mean.array[c]!;
           const s = (gamma?.array[c] ?? 1) / sqrt(variance.array[c]! + epsilon);
-          const rest = (m - fround(m)) * s;
+          const rest = (m - fround(m) + (low?.array[c] ?? 0)) * s;
           const b = beta?.array[c] ?? 0;
           expect(hi.array[c]).toBe(fround(m));
           expect(abs(scale.array[c]! - s)).toBeLessThanOrEqual(FLOAT32 * abs(s));
@@ -317,7 +325,7 @@ test("scaleShift without any spread: scale 0, shift β", () => {
       [shift, 1],
     ],
     (run) =>
-      run.scaleShift(hi.at, scale.at, shift.at, mean.at, variance.at, gamma.at, beta.at, 0, 3),
+      run.scaleShift(hi.at, scale.at, shift.at, mean.at, 0, variance.at, gamma.at, beta.at, 0, 3),
   );
   expect([...scale.array]).toEqual([0, 0, 0]);
   expect([...shift.array]).toEqual([5, 6, 7]);

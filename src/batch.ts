@@ -34,7 +34,7 @@ export class Batch {
   readonly x: Float32Array | null;
   /** Sizes of the axes of x. */
   readonly shape: readonly number[];
-  /** The mask, not a copy; `null`: no value was left out. */
+  /** The mask that was given, not a copy; `null` without one. */
   readonly mask: Uint8Array | null;
   /** What x was normalized by: its own statistics, the running averages, or these moments. */
   readonly statistics: StatisticsKind | Moments;

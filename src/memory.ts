@@ -1,7 +1,7 @@
 // The only file that touches memory.buffer: where everything lies in kernel memory, the tensors
 // that users allocate, and the copies in and out. The memory never grows, so views stay valid.
 //
-//   0 … parameter arrays of one tile of channels … two stream buffers … tensors … SLACK
+//   0 … parameter arrays of one tile of channels … scratch … two stream buffers … tensors … SLACK
 
 import { describe, MemoryError, OptionError, StateError } from "./errors.js";
 
@@ -23,6 +23,9 @@ const SLACK = 64;
 // Loads that follow stores to the same address modulo 4096 wait for them: [1024, 1024] took 265 µs
 // with x and y so placed, 165 otherwise. So neighbours start at different multiples of 64.
 const STAGGER = 320;
+
+// As in assembly/lanes.ts.
+export const SCRATCH = MAX_COLUMNS * 4 + STAGGER;
 
 const CHANNEL_F32 = [
   "base",
@@ -85,7 +88,7 @@ export class Memory {
   // The memory never grows, so this stays its buffer; asking the memory for it costs a call.
   readonly #buffer: ArrayBuffer;
   readonly slots: Slots;
-  /** Two buffers through which ordinary arrays are streamed. */
+  /** Two buffers through which ordinary arrays go: held there as a whole, or streamed. */
   readonly streams: readonly [Slot<Float32Array>, Slot<Float32Array>];
   /** Room for what a reduction holds of one block: five arrays SCRATCH (assembly/lanes.ts) apart. */
   readonly scratch: number;
@@ -127,7 +130,7 @@ export class Memory {
       slots[name] = slotOf(at, new Float64Array(buffer, at, MAX_COLUMNS));
     }
     this.slots = slots as unknown as Slots;
-    this.scratch = place(5 * (MAX_COLUMNS * 4 + STAGGER));
+    this.scratch = place(5 * SCRATCH);
     this.streams = [float32(STREAM_FLOATS), float32(STREAM_FLOATS)];
     this.#tensors = alignUp(next, 64);
     this.#end = buffer.byteLength - SLACK;

@@ -29,7 +29,7 @@ export interface MomentsJSON {
  * pooled with `merge` in any grouping and order. Immutable by convention: nothing here writes it.
  *
  * @example
- * const whole = bn.moments(a).merge(bn.moments(b)); // as bn.moments of a and b together
+ * const whole = bn.moments(a).merge(bn.moments(b)); // of a and b together
  * bn.setRunning(whole);
  */
 export class Moments implements MomentsLike {

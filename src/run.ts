@@ -1,5 +1,6 @@
-// The only caller of kernels. Works in place on tensors in kernel memory, and streams ordinary
-// arrays through fixed buffers of cache size, tile by tile, so that memory stays O(tile).
+// The only caller of kernels. Works in place on tensors in kernel memory, and copies
+// ordinary arrays through fixed buffers of cache size: at once where they fit, else part by part, so
+// that memory stays O(part).
 //
 // A view (outer, channels, inner) is walked in one of two ways, chosen by its dimensions alone:
 //   planes  SIMD along the `inner` values of a channel;
@@ -47,7 +48,7 @@ export interface Affine {
 const MIN_PLANE = 16;
 const MIN_ROWS = 8;
 /**
- * Values of planes or narrow rows that go through a stream buffer at a time, 128 KiB; wide rows go a
+ * Of arrays beyond a stream buffer: values of planes or narrow rows that go at a time, 128 KiB; wide rows go a
  * block at a time, up to 256 KiB. Copies are bound by memory: from 32 to 256 KiB all took the same
  * within a tenth. A multiple of BLOCK_PLANE (assembly/lanes.ts), so that reductions
  * are cut between blocks and give the same bits in one part or many.
@@ -61,6 +62,12 @@ const PART = 32768;
  * where others used the shared cache.
  */
 const HOT = 8 << 20;
+
+/**
+ * Loads wait for stores to the same address modulo this. In place, the rows of a strip are such where
+ * the stride is a multiple: [64, 1024] took 34 microseconds in strips, 20 in the order of memory.
+ */
+const ALIASED = 4096;
 
 interface Walk {
   readonly rows: boolean;
@@ -96,7 +103,10 @@ interface Operand {
   /** -1 for an ordinary array that goes through its stream buffer in parts. */
   readonly address: number;
   readonly stream: Slot<Float32Array>;
-  /** An ordinary array all of which fits its stream buffer: in by `enter`, out by `leave`. */
+  /**
+   * An ordinary array all of which fits its stream buffer: in by `enter`, out by `leave`. All operands
+   * of a call are of one length, so that none is held while another is streamed.
+   */
   readonly held: boolean;
   /** The positions that take part, copied together; `null`: all. */
   readonly selection: Selection | null;
@@ -324,9 +334,12 @@ function take<A extends Float32Array | Float64Array>(
   if (array !== null) array.set(firstOf(slot, n), first);
 }
 
-/** True if `tensors` of a view, used in one call, are more than the cache holds. */
-const isCold = (operands: Operands, view: View, tensors: number): boolean =>
-  !isStreamed(operands) && 4 * tensors * sizeOf(view) > HOT;
+/** True if the tensors of a call, those in one place counted once, are more than the cache holds. */
+function isCold(operands: Operands, view: View): boolean {
+  const { out, a, b } = operands;
+  const others = Number(out !== null && out.address !== a.address) + Number(b !== null);
+  return !isStreamed(operands) && 4 * (1 + others) * sizeOf(view) > HOT;
+}
 
 /** Leaves mean and variance of the channels first … first + n in kernel memory. */
 function moments(
@@ -334,13 +347,13 @@ function moments(
   operands: Operands,
   view: View,
   walk: Walk,
+  cold: boolean,
   first: number,
   n: number,
 ): void {
   const { base, offset, m2, mean, meanLow, variance } = slots;
   const { outer, inner } = view;
   if (walk.rows) {
-    const cold = Number(isCold(operands, view, 2));
     walkRows(
       operands,
       view,
@@ -348,7 +361,7 @@ function moments(
       first,
       n,
       (_out, a, _b, count, rows, width, stride) =>
-        run.momentsRows(base.at, offset.at, m2.at, scratch, a, count, rows, width, stride, cold),
+        run.momentsRows(base.at, offset.at, m2.at, scratch, a, count, rows, width, stride, +cold),
       (rows, width) => run.merge(base.at, offset.at, m2.at, rows, width, 1, walk.repeats, width),
     );
     if (inner > 1) run.merge(base.at, offset.at, m2.at, outer, n, inner, inner, 1);
@@ -434,10 +447,12 @@ function affine(
   const h = spread(run, columnHi, hi, n, view, walk);
   const a = spread(run, columnScale, scale, n, view, walk);
   const b = spread(run, columnShift, shift, n, view, walk);
-  const kernel = isCold(operands, view, 2) ? run.affineSweep : run.affineStrips;
-  walkRows(operands, view, walk, first, n, (y, x, _b, _count, rows, width, stride) =>
-    kernel(y, x, h, a, b, rows, width, stride),
-  );
+  const cold = isCold(operands, view);
+  walkRows(operands, view, walk, first, n, (y, x, _b, _count, rows, width, stride) => {
+    const sweep = cold || (y === x && stride % ALIASED === 0);
+    const kernel = sweep ? run.affineSweep : run.affineStrips;
+    kernel(y, x, h, a, b, rows, width, stride);
+  });
 }
 
 /** Where the columns of a row find a parameter: laid out for them, or as it is. */
@@ -483,7 +498,7 @@ export function train(
   const y = operand(memory, "out", out, 0, selection);
   const operands: Operands = { out: y, a, b: null };
   enter(a);
-  allMoments(machine, a, view, walk, (first, n) => {
+  allMoments(machine, a, view, walk, isCold(operands, view), (first, n) => {
     take(terms.mean, mean, first, n);
     take(terms.meanLow, meanLow, first, n);
     take(terms.variance, variance, first, n);
@@ -538,13 +553,14 @@ function allMoments(
   a: Operand,
   view: View,
   walk: Walk,
+  cold: boolean,
   each: (first: number, n: number) => void,
 ): void {
   const { variance } = machine.memory.slots;
   const bad: number[] = [];
   for (let first = 0; first < view.channels; first += walk.tile) {
     const n = Math.min(walk.tile, view.channels - first);
-    moments(machine, { out: null, a, b: null }, view, walk, first, n);
+    moments(machine, { out: null, a, b: null }, view, walk, cold, first, n);
     // A value that is not finite leaves no finite variance.
     let c = -1;
     while (bad.length <= 4 && (c = machine.run.firstInvalid(variance.at, c + 1, n)) < n) {
@@ -569,7 +585,8 @@ export function momentsOf(
   const a = operand(memory, "x", x, 0, selection);
   if (result.count === 0) return result;
   enter(a);
-  allMoments(machine, a, view, walkOf(view), (first, n) => {
+  const cold = isCold({ out: null, a, b: null }, view);
+  allMoments(machine, a, view, walkOf(view), cold, (first, n) => {
     take(result.mean, mean, first, n);
     take(result.meanLow, meanLow, first, n);
     take(result.m2, m2, first, n);
@@ -648,6 +665,7 @@ function gradientSums(
   operands: Operands,
   view: View,
   walk: Walk,
+  cold: boolean,
   first: number,
   n: number,
 ): void {
@@ -661,7 +679,6 @@ function gradientSums(
       run.gradientSumsPlanes(sumDy.at, sumDyX.at, dy, x, hi.at, count, at, planes, tile, length),
     );
   } else {
-    const cold = Number(isCold(operands, view, 3));
     const h = spread(run, columnHi, hi, n, view, walk);
     walkRows(
       operands,
@@ -681,7 +698,7 @@ function gradientSums(
           rows,
           width,
           stride,
-          cold,
+          +cold,
         ),
       (_rows, width) => {
         run.mergeSums(sumDy.at, width, 1, walk.repeats, width);
@@ -724,13 +741,14 @@ export function backward(
     const array = into[name];
     if (array !== null) memory.addressOf(`out.${name}`, array);
   }
+  const cold = isCold(operands, view);
   const sumsX = sums && aboutCenter(sums, terms.mean, 1);
   enter(a);
   enter(b);
   for (let first = 0; first < view.channels; first += walk.tile) {
     const n = Math.min(walk.tile, view.channels - first);
     run.center(hi.at, put(mean, terms.mean, first, n), n);
-    if (sums === null) gradientSums(machine, { out: null, a, b }, view, walk, first, n);
+    if (sums === null) gradientSums(machine, { out: null, a, b }, view, walk, cold, first, n);
     else {
       put(sumDy, sums.sumDy, first, n);
       put(sumDyX, sumsX, first, n);
@@ -777,7 +795,7 @@ export function backward(
     const s = spread(run, columnScale, scale, n, view, walk);
     const t = spread(run, columnShift, shift, n, view, walk);
     const u = spread(run, columnSlope, slope, n, view, walk);
-    const kernel = isCold(operands, view, 3) ? run.gradientSweep : run.gradientStrips;
+    const kernel = cold ? run.gradientSweep : run.gradientStrips;
     walkRows(operands, view, walk, first, n, (out, g, p, _count, rows, width, stride) =>
       kernel(out, g, p, h, s, t, u, rows, width, stride),
     );
@@ -801,13 +819,14 @@ export function gradientSumsOf(
   const a = operand(memory, "dy", dy, 1, selection);
   const b = operand(memory, "x", x, 0, selection);
   const array = (): Float64Array => new Float64Array(view.channels);
+  const cold = isCold({ out: null, a, b }, view);
   const result = new GradientSums(countOf(view), array(), array());
   enter(a);
   enter(b);
   for (let first = 0; first < view.channels; first += walk.tile) {
     const n = Math.min(walk.tile, view.channels - first);
     run.center(hi.at, put(memory.slots.mean, mean, first, n), n);
-    gradientSums(machine, { out: null, a, b }, view, walk, first, n);
+    gradientSums(machine, { out: null, a, b }, view, walk, cold, first, n);
     take(result.sumDy, sumDy, first, n);
     take(result.sumDyXmu, sumDyX, first, n);
   }

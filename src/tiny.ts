@@ -1,4 +1,4 @@
-// Test time for a few hundred values, where copies and calls into the kernels would cost more than
+// Test time for a hundred values or so, where copies and calls into the kernels would cost more than
 // the arithmetic. Math.fround after each operation gives the kernels' bits.
 
 import type { View } from "./layout.js";

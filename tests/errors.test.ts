@@ -629,7 +629,7 @@ describe("ShapeError", () => {
         layer.train(a, { out: b });
     const cases = MEMORIES.flatMap(([memory, make]): Case[] => {
       const own = "memory of its own";
-      const forward = parts(make(40), 5, 12, 12) as [Float32Array, Float32Array];
+      const forward = parts(make(40), 11, 12, 12) as [Float32Array, Float32Array];
       const next = parts(make(40), 1, 12, 12) as [Float32Array, Float32Array];
       const [dg, db] = parts(make(40), 2, 3, 3) as [Float32Array, Float32Array];
       const all = make(12);

@@ -1,6 +1,7 @@
 // How far from float64 results may be (API.md, "Results"; issue 2, item 4): for means far above the
 // deviations, deviations of any size, outliers, sorted and alternating data, large gamma and beta.
 
+import { BatchNorm } from "batchnorm-wasm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { layerOf, nameOf, type Shaped, seeds, sizeOf, viewOf } from "./support/cases.js";
@@ -154,4 +155,51 @@ test("statistics that overflow are refused, those just below are right", () => {
     expect(layer.batchesSeen).toBe(0);
     checkTrain(layer, shaped, large(1e17));
   }
+});
+
+describe("what an analyst found", () => {
+  test.each([1.0230655670166016, 1.0196881294250488, 1.4818016290664673])(
+    "one value of %f·1024 against zeros: y, variance, dx",
+    (factor) => {
+      const [m, channels, v] = [128, 64, factor * 1024];
+      const bn = new BatchNorm(channels);
+      const [gamma, beta] = [1.6797610521316528, 13.110173225402832];
+      bn.gamma!.fill(gamma);
+      bn.beta!.fill(beta);
+      const x = Float32Array.from({ length: m * channels }, (_, i) => (i < channels ? v : 0));
+      const y = bn.train(x);
+      const variance = (v * v * (m - 1)) / m / m;
+      const root = Math.sqrt(variance + bn.epsilon);
+      const scaled = (gamma * (v - v / m)) / root;
+      expect(Math.abs(y[0]! - scaled - beta)).toBeLessThan(5e-7 * Math.max(scaled, beta));
+      expect(Math.abs(bn.lastBatch!.variance[0]! / variance - 1)).toBeLessThan(6e-7);
+      // dy is linear in x: only epsilon keeps dx from being 0.
+      const { dx } = bn.backward(x.map((value) => (value > 0 ? 1 : -1)));
+      const mean = (2 - m) / m;
+      const slope = ((v - v / m + ((m - 1) * v) / m) / m / root) * ((v - v / m) / root);
+      const wanted = (gamma / root) * (1 - mean - slope);
+      expect(Math.abs(dx[0]! - wanted)).toBeLessThan((2e-6 * gamma) / root);
+    },
+  );
+
+  test("a mean of a million sigma and a large gamma", () => {
+    const [m, at, gamma] = [7001, 999999, 1e5];
+    const x = new Float32Array(m).fill(at);
+    for (let i = 0; i < 3498; i++) {
+      const apart = 1 + (i % 3) * 0.125;
+      x[2 * i + 1] = at + apart;
+      x[2 * i + 2] = at - apart;
+    }
+    x[m - 1]! += 3 / 16;
+    const bn = new BatchNorm(1, { epsilon: 0 });
+    bn.gamma![0] = gamma;
+    const off = 3 / 16 / m; // the mean, beyond `at`
+    const variance = x.reduce((sum, value) => sum + (value - at - off) ** 2, 0) / m;
+    const wanted = (-gamma * off) / Math.sqrt(variance);
+    const bound = 5e-7 * Math.max(1, Math.abs(wanted));
+    expect(Math.abs(bn.train(x)[0]! - wanted)).toBeLessThan(bound);
+    // A worker that is given the moments knows as much.
+    const statistics = structuredClone(bn.moments(x));
+    expect(Math.abs(bn.train(x, { statistics })[0]! - wanted)).toBeLessThan(bound);
+  });
 });

@@ -391,6 +391,8 @@ describe("ordinary arrays larger than the memory", () => {
   test.each<Shaped>([
     { layout: "NC", shape: [4001, 300] },
     { layout: "NC", shape: [600_001, 2] },
+    { layout: "NC", shape: [1100, 1025] },
+    { layout: "NCL", shape: [100, 700, 15] },
     { layout: "NCL", shape: [3, 4, 100_003] },
     { layout: "NHWC", shape: [40, 61, 61, 8] },
   ])("$layout $shape: the bits of a memory that holds them", (shaped) => {

@@ -20,7 +20,7 @@ export interface Slot<A extends Floats> {
 export type Writes = readonly [Slot<Floats>, padding?: number];
 
 /** Float32 values of the scratch that kernels of rows take: four arrays of assembly/lanes.ts. */
-export const SCRATCH = 5 * 1104;
+export const SCRATCH = 5 * (1024 + 80);
 
 const PAGES = 32;
 const MARGIN = 272; // Bytes between arrays: four strips of 16 columns, and a bit.

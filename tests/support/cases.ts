@@ -44,9 +44,10 @@ export const countOf = (shaped: Shaped): number => sizeOf(shaped) / channelsOf(s
 
 /**
  * A shape for each way that data are walked: rows one by one and several at once (few channels,
- * many examples), rows wider than the parameter arrays (1024), rows beyond the size from which they
- * are swept (65536) or first touched (262144), narrow planes taken as rows, planes of less and more
- * than a block (4096) and than a streamed part (16384), planes of more channels than 1024.
+ * many examples), rows wider than the parameter arrays (1024), arrays that fit a stream buffer (65536
+ * values) and beyond, narrow planes taken as rows, planes of less and more than a block (4096) and
+ * than a streamed part (32768), planes of more channels than 1024. Tensors that are swept (8 MiB a
+ * call) are in memory.test.ts.
  */
 export const SHAPES: readonly Shaped[] = (
   [
@@ -61,6 +62,7 @@ export const SHAPES: readonly Shaped[] = (
     ["NC", [65, 1023]],
     ["NC", [67, 1025]],
     ["NC", [9, 2500]],
+    ["NC", [70, 1024]],
     ["NC", [301, 257]],
     ["NC", [70, 4001]],
     ["NC", [4100, 65]],
@@ -78,6 +80,8 @@ export const SHAPES: readonly Shaped[] = (
     ["NCL", [2, 3, 16387]],
     ["NCL", [1, 2, 50001]],
     ["NCL", [3, 1030, 17]],
+    ["NCL", [4, 1030, 17]],
+    ["NCL", [700, 20, 5]],
     ["NCHW", [3, 5, 11, 13]],
     ["NCHW", [5, 67, 15, 15]],
     ["NCDHW", [2, 3, 3, 5, 7]],

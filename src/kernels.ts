@@ -2,7 +2,7 @@
 
 import { float32 } from "./arrays.js";
 import { checkKeys, describe, OptionError } from "./errors.js";
-import { instantiate, type Machine } from "./machine.js";
+import { type Machine, start } from "./machine.js";
 import { DEFAULT_BYTES, Memory } from "./memory.js";
 
 /** Options of `new Kernels`. */
@@ -31,8 +31,7 @@ export class Kernels {
   constructor(options: KernelsOptions = {}) {
     checkKeys("options", options, ["memory"]);
     const { memory: bytes = DEFAULT_BYTES } = options;
-    const memory = new Memory(bytes);
-    this.machine = { run: instantiate(memory), memory };
+    this.machine = start(() => new Memory(bytes));
   }
 
   /**
@@ -77,6 +76,6 @@ export function memoryOf(given: Kernels | undefined): Memory | undefined {
 
 /** `value`, if it is a Kernels of this package. */
 export function checkKernels(value: unknown): Kernels {
-  if (value instanceof Kernels) return value;
+  if (value instanceof Kernels && "machine" in value) return value;
   throw new OptionError(`kernels: expected a Kernels, got ${describe(value)}`);
 }

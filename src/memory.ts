@@ -159,9 +159,8 @@ export class Memory extends Buffers {
     const at = this.#place(lead, bytes) ?? this.#place(0, bytes);
     if (at === undefined) {
       throw new MemoryError(
-        `length: expected to fit into ${this.bytes} bytes of kernel memory, ` +
-          `of which ${this.freeBytes} are free, got ${length} values of 4 bytes; ` +
-          "give the layer a larger one: new Kernels({ memory: bytes })",
+        `length: expected to fit into ${this.bytes} bytes of kernel memory, of which ` +
+          `${this.freeBytes} are free, got ${length} values of 4 bytes; for more: new Kernels({ memory: bytes })`,
       );
     }
     return new Float32Array(this.#buffer, at, length).fill(0);
@@ -194,7 +193,7 @@ export class Memory extends Buffers {
     const block = this.#live[index];
     if (this.#isFreed(view) || block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
       throw new StateError(
-        "view: expected a tensor as alloc returned it, got one that is freed already or a part of one",
+        "view: expected a tensor as alloc returned it, got one that is freed already or a part",
       );
     }
     this.#live.splice(index, 1);

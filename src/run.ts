@@ -377,8 +377,7 @@ function moments(
 function nonFinite(channels: readonly number[]): NonFiniteError {
   const names = `${channels.slice(0, 4).join(", ")}${channels.length > 4 ? ", …" : ""}`;
   return new NonFiniteError(
-    "x: expected finite values whose variance does not overflow, " +
-      `got NaN, infinity or an overflow in channel ${names}`,
+    `x: expected finite values and variances, got NaN, infinity or an overflow in channel ${names}`,
   );
 }
 

@@ -17,9 +17,8 @@ function wanted(bytes: Uint8Array<ArrayBuffer>): string {
     // This compiles nothing, so that no policy forbids it.
     if (WebAssembly.validate(bytes)) {
       return (
-        "leave to compile it (under a Content-Security-Policy add the source 'wasm-unsafe-eval' to " +
-        'the directive script-src; in an edge runtime have the bundler use the package condition "workerd" ' +
-        'or "edge-light")'
+        "leave to compile it (Content-Security-Policy: add 'wasm-unsafe-eval' to script-src; edge " +
+        "runtime: bundle with the condition workerd or edge-light)"
       );
     }
   } catch {
@@ -34,8 +33,7 @@ export function checkModule(module: WebAssembly.Module): WebAssembly.Module {
   if (Object.prototype.toString.call(module) === "[object WebAssembly.Module]") return module;
   throw new UnsupportedError(
     "WebAssembly: expected the bundler to give an imported .wasm file as a WebAssembly.Module, got " +
-      `${describe(module)}; without the package condition that led here, "workerd" or "edge-light", ` +
-      "the package compiles bytes of its own",
+      `${describe(module)}; without the condition workerd or edge-light the package compiles bytes`,
   );
 }
 

@@ -180,9 +180,12 @@ function walkRun(
   step: (out: number, a: number, b: number, offset: number, length: number) => void,
 ): void {
   const { out, a, b } = operands;
-  const most = isStreamed(operands) ? part : to - from;
-  for (let offset = from; offset < to; offset += most) {
-    const length = Math.min(most, to - offset);
+  if (!isStreamed(operands)) {
+    if (from < to) step(pointer(out, from), pointer(a, from), pointer(b, from), from, to - from);
+    return;
+  }
+  for (let offset = from; offset < to; offset += part) {
+    const length = Math.min(part, to - offset);
     copyIn(a, offset, length);
     copyIn(b, offset, length);
     step(pointer(out, offset), pointer(a, offset), pointer(b, offset), offset, length);

@@ -18,7 +18,7 @@ function wanted(bytes: Uint8Array<ArrayBuffer>): string {
     if (WebAssembly.validate(bytes)) {
       return (
         "leave to compile it (Content-Security-Policy: add 'wasm-unsafe-eval' to script-src; edge " +
-        "runtime: bundle with the condition workerd or edge-light)"
+        "runtimes: the package condition workerd or edge-light)"
       );
     }
   } catch {

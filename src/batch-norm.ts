@@ -62,7 +62,7 @@ import {
 } from "./options.js";
 import * as run from "./run.js";
 import { type Restored, readSnapshot, type Snapshot } from "./snapshot.js";
-import { isTiny, TINY, tinyNormalize } from "./tiny.js";
+import { isTiny, TINY_TERMS, tinyNormalize } from "./tiny.js";
 
 /** Options of `train`. */
 export interface TrainOptions {
@@ -478,7 +478,7 @@ export class BatchNorm {
     const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
     const out = outputOf(options.out, x);
     const terms = this.#terms(this.#running);
-    if (isTiny(TINY.terms, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
+    if (isTiny(TINY_TERMS, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
     else run.normalize(this.kernels.machine, out, x, view, terms);
     return out;
   }

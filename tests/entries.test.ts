@@ -22,9 +22,6 @@ const manifest = JSON.parse(read("package.json"));
 const ENTRIES = Object.values<string | { types: string }>(manifest.exports).flatMap((target) =>
   typeof target === "string" ? [] : [target.types.replace(/^\.\/dist\/|\.d\.ts$/g, "")],
 );
-/** Names of properties that are shortened. */
-const INTERNAL = new Set<string>(JSON.parse(read("scripts/internal-names.json")));
-
 const CONDITIONS = ["workerd", "edge-light", "default"] as const;
 type Condition = (typeof CONDITIONS)[number];
 
@@ -335,53 +332,5 @@ describe("types", () => {
     expect(problems.map((each) => ts.flattenDiagnosticMessageText(each.messageText, "\n"))).toEqual(
       [],
     );
-  });
-});
-
-describe("names", () => {
-  /** Every name of a property that users write or read: what the types of the entries reach. */
-  function publicNames(): Set<string> {
-    const program = ts.createProgram(
-      ENTRIES.map((entry) => at(`dist/${entry}.d.ts`)),
-      { skipLibCheck: true, moduleResolution: ts.ModuleResolutionKind.Bundler, types: [] },
-    );
-    const checker = program.getTypeChecker();
-    const names = new Set<string>();
-    const seen = new Set<ts.Type>();
-    const own = (symbol: ts.Symbol): boolean =>
-      symbol.declarations?.some((d) => d.getSourceFile().fileName.startsWith(at("dist/"))) ?? false;
-    const visit = (type: ts.Type): void => {
-      if (seen.has(type)) return;
-      seen.add(type);
-      if (type.isUnionOrIntersection()) type.types.forEach(visit);
-      for (const argument of type.aliasTypeArguments ?? []) visit(argument);
-      for (const argument of checker.getTypeArguments(type as ts.TypeReference) ?? [])
-        visit(argument);
-      for (const signature of [...type.getCallSignatures(), ...type.getConstructSignatures()]) {
-        visit(signature.getReturnType());
-        for (const parameter of signature.parameters) visit(checker.getTypeOfSymbol(parameter));
-      }
-      for (const property of type.getProperties()) {
-        if (!own(property)) continue;
-        names.add(property.name);
-        visit(checker.getTypeOfSymbol(property));
-      }
-    };
-    for (const file of program.getRootFileNames()) {
-      const module = checker.getSymbolAtLocation(program.getSourceFile(file)!)!;
-      for (const symbol of checker.getExportsOfModule(module)) {
-        visit(checker.getTypeOfSymbol(symbol));
-        visit(checker.getDeclaredTypeOfSymbol(symbol));
-      }
-    }
-    return names;
-  }
-
-  test("what users write and read is not mangled", () => {
-    const names = publicNames();
-    for (const name of ["train", "runningMean", "dgamma", "maxDifference", "fromJSON", "shape"]) {
-      expect(names).toContain(name);
-    }
-    expect([...names].filter((name) => INTERNAL.has(name))).toEqual([]);
   });
 });

@@ -9,6 +9,7 @@ import {
   type AdapterOptions,
   type AdaptOptions,
   blend,
+  checkSpread,
   examplesOf,
   type Source,
 } from "./adapt.js";
@@ -556,7 +557,8 @@ export class BatchNorm {
    *
    * @param x values that the layer meets, float32 in its layout; at least two per channel, better
    * hundreds: what so many differ by chance is not held against the averages.
-   * @throws as `moments`, and SingleValueError for fewer than two values per channel.
+   * @throws as `moments`; SingleValueError for fewer than two values per channel; StateError for
+   * running averages that are not finite, a variance below 0, or an invalid `batchesSeen`.
    *
    * @example
    * console.log(String(bn.diagnose(x))); // drifted: 3 of 64 channels are off, by up to …
@@ -571,7 +573,10 @@ export class BatchNorm {
       data: { mean: moments.mean, variance: moments.variance(this.runningVarianceOf) },
       count: moments.count,
       epsilon: this.epsilon,
-      start: decay === "cumulative" || debias ? 0 : power(decay, this.batchesSeen),
+      start:
+        decay === "cumulative" || debias
+          ? 0
+          : power(decay, checkSeen("batchesSeen", this.batchesSeen)),
       batchesSeen: this.batchesSeen,
     });
   }
@@ -591,6 +596,7 @@ export class BatchNorm {
     checkKeys("options", options, ADAPT_KEYS);
     const prior = examplesOf("prior", options.prior, 0);
     const { moments, examples } = this.#gather(x, options);
+    checkSpread(prior, moments.count);
     return this.#frozen(blend(this.#running, moments, prior, examples));
   }
 
@@ -609,7 +615,7 @@ export class BatchNorm {
       gather: (x, { shape }) => copy.#gather(x, shape ? { shape } : NO_OPTIONS),
       adapted: (target, examples) => copy.#frozen(blend(copy.#running, target, prior, examples)),
     };
-    return new Adapter(source, memory);
+    return new Adapter(source, prior, memory);
   }
 
   /** The moments of x, and of how many examples. */

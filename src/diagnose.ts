@@ -1,6 +1,7 @@
 // How far a layer's running averages are from some data, and what to do about it.
 
-import type { Statistics } from "./run.js";
+import { StateError } from "./errors.js";
+import { checkVariance, type Statistics } from "./run.js";
 
 /** How far averages are from the statistics of data; arrays of [channels]. */
 export interface Drift {
@@ -75,6 +76,12 @@ const START = 0.05;
 /** The verdict on a layer. */
 export function diagnosisOf(examined: Examined): Diagnosis {
   const { averages, data, count, epsilon, start, batchesSeen } = examined;
+  // NaN would pass for fitting.
+  averages.mean.forEach((mean, c) => {
+    checkVariance(averages.variance, c);
+    if (Number.isFinite(mean)) return;
+    throw new StateError(`runningMean: expected finite numbers, got ${mean} for channel ${c}`);
+  });
   const { meanDrift, varianceRatio } = driftOf(averages, data, epsilon);
   const all = [...data.variance.keys()];
   const dead = all.filter((c) => data.variance[c] === 0);

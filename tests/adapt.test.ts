@@ -7,6 +7,7 @@ import {
   OptionError,
   ShapeError,
   SingleValueError,
+  StateError,
 } from "batchnorm-wasm";
 import { describe, expect, it } from "vitest";
 import { normal } from "./support/data.js";
@@ -162,6 +163,31 @@ describe("adapter", () => {
     const out = x.slice();
     expect(adapter.infer(out, { out })).toBe(out);
     expect(out).toEqual(y);
+  });
+
+  it("prior 0: by as many values as came, however few of them are remembered", () => {
+    const bn = trained();
+    const one = normal(C, 5, 9, 1);
+    for (const memory of [1, 2, Infinity]) {
+      const adapter = bn.adapter({ prior: 0, memory });
+      expect(() => adapter.infer(one)).toThrow(SingleValueError);
+      expect(adapter.examples).toBe(0);
+      const x = normal(49 * C, 4, 7, 1); // 49·(1/49) < 1 in float64
+      expectClose(adapter.infer(x), bn.clone().train(x));
+      if (memory > 1) adapter.infer(one);
+      else expect(() => adapter.infer(one)).toThrow(SingleValueError);
+    }
+  });
+
+  it("refuses a wrong running variance that the targets' would hide, and options that are none", () => {
+    const bn = trained();
+    bn.runningVariance[1] = -1;
+    const x = normal(16 * C, 2, 7, 5);
+    expect(() => bn.adapt(x, { prior: 1 })).toThrow(StateError);
+    const adapter = bn.adapter({ prior: 1, memory: 5 });
+    expect(() => adapter.infer(x)).toThrow(/^runningVariance: .*got -1 for channel 1$/);
+    expect(adapter.examples).toBe(0);
+    expect(() => adapter.infer(x, null as never)).toThrow(OptionError);
   });
 
   it("helps where the targets have shifted", () => {

@@ -110,6 +110,26 @@ describe("batches", () => {
     ]);
   });
 
+  it("wait for an onProgress that takes its time", async () => {
+    const layers = twoLayers();
+    const forward = network(layers);
+    let drawing = false;
+    const onProgress = async () => {
+      drawing = true;
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      drawing = false;
+    };
+    await calibrate(
+      layers,
+      (x: Float32Array) => {
+        expect(drawing).toBe(false);
+        forward(x);
+      },
+      BATCHES,
+      { onProgress },
+    );
+  });
+
   it("of images are counted by their first axis, masks and repeated use included", async () => {
     const bn = new BatchNorm(2, { layout: "NCL" });
     const x = normal(3 * 2 * 4, 9, 0, 1);
@@ -186,6 +206,13 @@ describe("nothing has changed, and the layers are free, when", () => {
     [
       "onProgress throws",
       (layers, forward) => calibrate(layers, forward, BATCHES, { onProgress: failing(3) }),
+      Error,
+      "boom",
+    ],
+    [
+      "onProgress rejects",
+      (layers, forward) =>
+        calibrate(layers, forward, BATCHES, { onProgress: () => Promise.reject(boom) }),
       Error,
       "boom",
     ],
@@ -267,6 +294,12 @@ describe("nothing has changed, and the layers are free, when", () => {
       (layers, forward) => calibrate(layers, forward, 5 as never),
       OptionError,
       "batches: expected an iterable, got 5",
+    ],
+    [
+      "batches are not iterable",
+      (layers, forward) => calibrate(layers, forward, { [Symbol.iterator]: 5 } as never),
+      OptionError,
+      "batches: expected an iterable, got an Object",
     ],
     [
       "onProgress is none",

@@ -587,6 +587,16 @@ describe("GradientSums", () => {
     expect([JSON.stringify(a), JSON.stringify(b)]).toEqual(texts);
   });
 
+  test("pool merges one after the other, and names the part that is none", () => {
+    const whole = a.merge(b).merge(a);
+    const pooled = GradientSums.pool(new Set([structuredClone(a), b, { ...a }]));
+    expect(pooled).toBeInstanceOf(GradientSums);
+    expect(JSON.stringify(pooled)).toBe(JSON.stringify(whole));
+    const short = { ...b, sumDyXmu: new Float64Array(2) };
+    const message = /^parts\[1\]: expected .* of 3 channels, got sumDyXmu .*length 2$/;
+    assertRefuses(ShapeError, message, () => GradientSums.pool([a, short]));
+  });
+
   test("merge refuses what are no sums", () => {
     for (const [errorClass, message, value] of [
       [ShapeError, /^other: expected sumDy, sumDyXmu of 3 channels, got null$/, null],

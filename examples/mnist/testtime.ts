@@ -124,7 +124,7 @@ export async function estimate(
   const exactness = apart(averagesOf(network)[0], inputs);
   const exact = await both(
     "exact statistics (calibrate)",
-    `of all ${train.count} training digits, through the final network, in one pass`,
+    `of all ${train.count.toLocaleString("en-US")} training digits, through the final network, in one pass`,
   );
   setAverages(network, own);
   return {

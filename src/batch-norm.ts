@@ -567,16 +567,14 @@ export class BatchNorm {
     checkKeys("options", options, MOMENTS_KEYS);
     const moments = this.#momentsOf(x, options);
     checkCount(moments.count, true);
+    checkSeen("batchesSeen", this.batchesSeen);
     const { decay, debias } = this.#settings;
     return diagnosisOf({
       averages: this.#running,
       data: { mean: moments.mean, variance: moments.variance(this.runningVarianceOf) },
       count: moments.count,
       epsilon: this.epsilon,
-      start:
-        decay === "cumulative" || debias
-          ? 0
-          : power(decay, checkSeen("batchesSeen", this.batchesSeen)),
+      start: decay === "cumulative" || debias ? 0 : power(decay, this.batchesSeen),
       batchesSeen: this.batchesSeen,
     });
   }

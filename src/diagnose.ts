@@ -76,15 +76,15 @@ const START = 0.05;
 /** The verdict on a layer. */
 export function diagnosisOf(examined: Examined): Diagnosis {
   const { averages, data, count, epsilon, start, batchesSeen } = examined;
+  const { meanDrift, varianceRatio } = driftOf(averages, data, epsilon);
+  const all = [...data.variance.keys()];
+  const dead = all.filter((c) => data.variance[c] === 0);
   // NaN would pass for fitting.
   averages.mean.forEach((mean, c) => {
     checkVariance(averages.variance, c);
     if (Number.isFinite(mean)) return;
     throw new StateError(`runningMean: expected finite numbers, got ${mean} for channel ${c}`);
   });
-  const { meanDrift, varianceRatio } = driftOf(averages, data, epsilon);
-  const all = [...data.variance.keys()];
-  const dead = all.filter((c) => data.variance[c] === 0);
   const epsilonDominates = all.filter((c) => data.variance[c]! > 0 && data.variance[c]! < epsilon);
   const farthest = Math.max(MEAN, CHANCE / Math.sqrt(count));
   const factor = Math.max(FACTOR, Math.exp(CHANCE * Math.sqrt(2 / (count - 1))));
@@ -115,7 +115,7 @@ export function diagnosisOf(examined: Examined): Diagnosis {
       : off.length > 0 && young
         ? [
             "undertrained",
-            `After ${batchesSeen} mini-batches the running averages still hold ${show(100 * start)} % of ` +
+            `After ${batchesSeen} mini-batch${batchesSeen === 1 ? "" : "es"} the running averages still hold ${show(100 * start)} % of ` +
               `their start, and ${measured}: calibrate, or train on.`,
           ]
         : off.length > 0
@@ -126,13 +126,13 @@ export function diagnosisOf(examined: Examined): Diagnosis {
           : epsilonDominates.length > 0
             ? [
                 "epsilon",
-                `The variance of ${epsilonDominates.length} channels is below epsilon, which then sets their ` +
-                  "scale: use a smaller epsilon, or scale these inputs up.",
+                `In ${epsilonDominates.length} of ${all.length} channels the variance is below epsilon, which ` +
+                  "then sets their scale: use a smaller epsilon, or scale these inputs up.",
               ]
             : dead.length > 0
               ? [
                   "dead",
-                  `${dead.length} channels do not vary, so their output is beta whatever comes: look at what feeds them.`,
+                  `${dead.length} of ${all.length} channels do not vary, so their output is beta whatever comes: look at what feeds them.`,
                 ]
               : ["fit", "The running averages fit these data."];
 

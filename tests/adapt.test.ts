@@ -9,8 +9,24 @@ import {
   SingleValueError,
   StateError,
 } from "batchnorm-wasm";
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { normal } from "./support/data.js";
+import {
+  countOf,
+  layerOf,
+  placesOf,
+  type Shaped,
+  seeds,
+  settle,
+  shapes,
+  sizeOf,
+  stateOf,
+  viewOf,
+} from "./support/cases.js";
+import { assertNormalized } from "./support/compare.js";
+import { normal, random } from "./support/data.js";
+import * as oracle from "./support/oracle.js";
+import { check } from "./support/property.js";
 
 const C = 3;
 
@@ -100,6 +116,57 @@ describe("adapt", () => {
     expect(() => images.adapt(normal(30, 1), { prior: 1 })).toThrow(ShapeError);
     images.adapt(normal(36, 1), { prior: 1, shape: [2, 2, 3, C] });
   });
+});
+
+/** The float64 mean and population variance of what a mask leaves of each channel. */
+function exactOf(x: Float32Array, shaped: Shaped, mask: Uint8Array) {
+  const { channels } = viewOf(shaped);
+  const kept = placesOf(shaped, (p) => mask[p] !== 0).map((i) => x[i]!);
+  return oracle.moments(kept, { outer: kept.length / channels, channels, inner: 1 });
+}
+
+it("any layout, mask, prior, |mean|/σ up to 1e6: as eq. 2 in float64", () => {
+  check(
+    fc.property(
+      shapes(1, 3000),
+      fc.constantFrom(0, 1, 1e6),
+      fc.constantFrom(0.25, 4, 1000),
+      fc.boolean(),
+      seeds,
+      (shaped, mean, prior, masked, seed) => {
+        const { shape } = shaped;
+        const [examples] = shape as [number];
+        const bn = settle(layerOf(shaped), seed, mean + 0.5);
+        const before = stateOf(bn);
+        const count = countOf(shaped);
+        const next = random(seed);
+        const mask = Uint8Array.from({ length: count }, () => Number(!masked || next() < 0.6));
+        const x = normal(sizeOf(shaped), seed, mean + 2, 0.7);
+        const data = [...mask.keys()].filter((p) => mask[p] !== 0);
+        const held = new Set(data.map((p) => Math.floor((p * examples) / count)));
+        for (const i of placesOf(shaped, (p) => mask[p] === 0)) x[i] = NaN;
+        const frozen = bn.adapt(x, { prior, shape, mask });
+
+        const w = prior / (prior + held.size);
+        const own = held.size > 0 ? exactOf(x, shaped, mask) : null;
+        const blended = (averages: Float64Array, of: "mean" | "variance") =>
+          averages.map((v, c) => (own === null ? v : w * v + (1 - w) * own[of][c]!));
+        const { gamma, beta, epsilon } = bn;
+        const terms = {
+          mean: blended(bn.runningMean, "mean"),
+          variance: blended(bn.runningVariance, "variance"),
+          gamma,
+          beta,
+          epsilon,
+        };
+        const targets = normal(sizeOf(shaped), seed + 1, mean, 1);
+        const y = frozen.infer(targets, { shape });
+        assertNormalized(y, targets, viewOf(shaped), terms);
+        expect(stateOf(bn)).toBe(before);
+      },
+    ),
+    60,
+  );
 });
 
 describe("adapter", () => {

@@ -28,7 +28,7 @@ import {
   viewOf,
 } from "./support/cases.js";
 import { assertMoments, assertSameBits, assertWithin } from "./support/compare.js";
-import { distributed, KINDS, normal } from "./support/data.js";
+import { distributed, KINDS, normal, shared } from "./support/data.js";
 import { guardedCopy } from "./support/guards.js";
 import * as oracle from "./support/oracle.js";
 import { PLACES, put } from "./support/places.js";
@@ -395,6 +395,12 @@ const CLONES: Readonly<Record<string, (moments: Moments) => MomentsLike>> = {
       "({ count, mean: Float64Array.from(mean), m2: Float64Array.from(m2), meanLow: Float64Array.from(meanLow) })",
       { ...moments },
     ) as MomentsLike,
+  "arrays over shared memory": ({ count, mean, m2, meanLow }) => ({
+    count,
+    mean: shared(mean),
+    m2: shared(m2),
+    meanLow: shared(meanLow),
+  }),
   "JSON and back": (moments) => Moments.fromJSON(JSON.stringify(moments)),
 };
 

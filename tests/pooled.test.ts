@@ -38,7 +38,7 @@ import {
   assertWithin,
   SUM_ERROR,
 } from "./support/compare.js";
-import { normal, random } from "./support/data.js";
+import { normal, random, shared } from "./support/data.js";
 import { fillGuards, isGuarded } from "./support/guards.js";
 import * as oracle from "./support/oracle.js";
 import { put, room } from "./support/places.js";
@@ -559,6 +559,11 @@ describe("GradientSums", () => {
         "({ count, sumDy: Float64Array.from(sumDy), sumDyXmu: Float64Array.from(sumDyXmu) })",
         { ...sums },
       ) as GradientSumsLike,
+    "arrays over shared memory": ({ count, sumDy, sumDyXmu }) => ({
+      count,
+      sumDy: shared(sumDy),
+      sumDyXmu: shared(sumDyXmu),
+    }),
     "JSON and back": (sums) => GradientSums.fromJSON(JSON.stringify(sums)),
   };
 

@@ -39,6 +39,7 @@ const state = (layers: readonly BatchNorm[]) =>
 describe.each(["sample", "population"] as const)("variances of the %s", (runningVarianceOf) => {
   it("are those of all data, each batch normalized by itself", async () => {
     const layers = twoLayers({ runningVarianceOf });
+    layers[1]!.batchesSeen = 1000; // more than will be gathered
     const before = layers.map((layer) => layer.snapshot());
     const report = await calibrate(layers, network(layers), BATCHES);
     const count = SIZES.reduce((a, b) => a + b);

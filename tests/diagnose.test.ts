@@ -22,6 +22,9 @@ describe("the verdict", () => {
     expect(bn.diagnose(normal(500 * C, 3)).verdict).toBe("untrained");
     bn.runningMean.fill(1); // written by hand
     expect(bn.diagnose(normal(500 * C, 3, 1)).verdict).toBe("fit");
+    const trainedToo = new BatchNorm(C);
+    trainedToo.batchesSeen = 500; // 0 and 1 are what came of it
+    expect(trainedToo.diagnose(normal(500 * C, 3)).verdict).toBe("fit");
   });
 
   it("undertrained, while they hold much of their start, until calibrate", async () => {

@@ -3,7 +3,8 @@
 // adaptation", section 3, eq. 2).
 
 import { checkKeys, describe, OptionError, SingleValueError } from "./errors.js";
-import type { FrozenBatchNorm, InferOptions } from "./frozen.js";
+import type { InferOptions } from "./frozen.js";
+import type { FrozenBatchNorm } from "./frozen-batch-norm.js";
 import { Moments, pool } from "./moments.js";
 import { INFER_KEYS, NO_OPTIONS } from "./options.js";
 import { checkVariance, type Statistics } from "./run.js";

@@ -557,7 +557,7 @@ export class BatchNorm {
    * How far the running averages are from some data, and what to do about it. Changes nothing.
    *
    * @param x values that the layer meets, float32 in its layout; at least two per channel, better
-   * hundreds: what so many differ by chance is not held against the averages.
+   * hundreds: what so many normal numbers differ by chance is not held against the averages.
    * @throws as `moments`; SingleValueError for fewer than two values per channel; StateError for
    * running averages that are not finite, a variance below 0, or an invalid `batchesSeen`.
    *
@@ -625,7 +625,8 @@ export class BatchNorm {
       );
     }
     const { full, selection, view } = this.#seen(x, options);
-    const all = options.shape?.[0] ?? full.outer;
+    // Examples without a position hold nothing.
+    const all = countOf(view) === 0 ? 0 : (options.shape?.[0] ?? full.outer);
     return {
       moments: run.momentsOf(this.kernels.machine, x, view, selection),
       examples: selection === null ? all : selection.examples(all),

@@ -95,6 +95,23 @@ describe("adapt", () => {
     expect(third.toJSON().center[0]).toBeCloseTo((bn.runningMean[0]! + 2 * all.mean[0]!) / 3, 5);
   });
 
+  it("examples without a position, or nothing but padding, adapt nothing", () => {
+    const bn = trained({ layout: "NCL" });
+    const [empty, x] = [new Float32Array(0), normal(4 * C * 10, 3)];
+    const padding = { shape: [4, C, 10], mask: new Uint8Array(40) };
+    for (const prior of [0, 1]) {
+      const frozen = bn.freeze().toJSON();
+      expect(bn.adapt(empty, { prior, shape: [5, C, 0] }).toJSON()).toEqual(frozen);
+      expect(bn.adapt(x, { prior, ...padding }).toJSON()).toEqual(frozen);
+      const adapter = bn.adapter({ prior, memory: 10 });
+      expect(adapter.infer(empty, { shape: [5, C, 0] }).length).toBe(0);
+      expect([adapter.examples, adapter.freeze().toJSON()]).toEqual([0, frozen]);
+      adapter.infer(x, { shape: [4, C, 10] });
+      adapter.infer(empty, { shape: [5, C, 0] });
+      expect(adapter.examples).toBe(4);
+    }
+  });
+
   it.each([
     [{}, OptionError, "prior: expected a number of examples >= 0, or Infinity, got undefined"],
     [{ prior: -1 }, OptionError, "got -1"],

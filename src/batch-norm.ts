@@ -9,6 +9,7 @@ import {
   type AdapterOptions,
   type AdaptOptions,
   blend,
+  checkSpread,
   examplesOf,
   type Source,
 } from "./adapt.js";
@@ -555,8 +556,9 @@ export class BatchNorm {
    * How far the running averages are from some data, and what to do about it. Changes nothing.
    *
    * @param x values that the layer meets, float32 in its layout; at least two per channel, better
-   * hundreds: what so many differ by chance is not held against the averages.
-   * @throws as `moments`, and SingleValueError for fewer than two values per channel.
+   * hundreds: what so many normal numbers differ by chance is not held against the averages.
+   * @throws as `moments`; SingleValueError for fewer than two values per channel; StateError for
+   * running averages that are not finite, a variance below 0, or an invalid `batchesSeen`.
    *
    * @example
    * console.log(String(bn.diagnose(x))); // drifted: 3 of 64 channels are off, by up to …
@@ -565,6 +567,7 @@ export class BatchNorm {
     checkKeys("options", options, MOMENTS_KEYS);
     const moments = this.#momentsOf(x, options);
     checkCount(moments.count, true);
+    checkSeen("batchesSeen", this.batchesSeen);
     const { decay, debias } = this.#settings;
     return diagnosisOf({
       averages: this.#running,
@@ -591,6 +594,7 @@ export class BatchNorm {
     checkKeys("options", options, ADAPT_KEYS);
     const prior = examplesOf("prior", options.prior, 0);
     const { moments, examples } = this.#gather(x, options);
+    checkSpread(prior, moments.count);
     return this.#frozen(blend(this.#running, moments, prior, examples));
   }
 
@@ -609,7 +613,7 @@ export class BatchNorm {
       gather: (x, { shape }) => copy.#gather(x, shape ? { shape } : NO_OPTIONS),
       adapted: (target, examples) => copy.#frozen(blend(copy.#running, target, prior, examples)),
     };
-    return new Adapter(source, memory);
+    return new Adapter(source, prior, memory);
   }
 
   /** The moments of x, and of how many examples. */
@@ -618,7 +622,8 @@ export class BatchNorm {
       throw noShape(this.layout);
     }
     const { full, selection, view } = this.#seen(x, options);
-    const all = options.shape?.[0] ?? full.outer;
+    // Examples without a position hold nothing.
+    const all = countOf(view) === 0 ? 0 : (options.shape?.[0] ?? full.outer);
     return {
       moments: run.momentsOf(this.kernels.machine, x, view, selection),
       examples: selection === null ? all : selection.examples(all),

@@ -1,6 +1,7 @@
 // How far a layer's running averages are from some data, and what to do about it.
 
-import type { Statistics } from "./run.js";
+import { StateError } from "./errors.js";
+import { checkVariance, type Statistics } from "./run.js";
 
 /** How far averages are from the statistics of data; arrays of [channels]. */
 export interface Drift {
@@ -78,6 +79,12 @@ export function diagnosisOf(examined: Examined): Diagnosis {
   const { meanDrift, varianceRatio } = driftOf(averages, data, epsilon);
   const all = [...data.variance.keys()];
   const dead = all.filter((c) => data.variance[c] === 0);
+  // NaN would pass for fitting.
+  averages.mean.forEach((mean, c) => {
+    checkVariance(averages.variance, c);
+    if (Number.isFinite(mean)) return;
+    throw new StateError(`runningMean: expected finite numbers, got ${mean} for channel ${c}`);
+  });
   const epsilonDominates = all.filter((c) => data.variance[c]! > 0 && data.variance[c]! < epsilon);
   const farthest = Math.max(MEAN, CHANCE / Math.sqrt(count));
   const factor = Math.max(FACTOR, Math.exp(CHANCE * Math.sqrt(2 / (count - 1))));
@@ -105,7 +112,7 @@ export function diagnosisOf(examined: Examined): Diagnosis {
       : off.length > 0 && young
         ? [
             "undertrained",
-            `After ${batchesSeen} mini-batches the running averages still hold ${show(100 * start)} % of ` +
+            `After ${batchesSeen} mini-batch${batchesSeen === 1 ? "" : "es"} the running averages still hold ${show(100 * start)} % of ` +
               `their start, and ${measured}: calibrate, or train on.`,
           ]
         : off.length > 0
@@ -116,11 +123,14 @@ export function diagnosisOf(examined: Examined): Diagnosis {
           : epsilonDominates.length > 0
             ? [
                 "epsilon",
-                `${epsilonDominates.length} channels vary less than epsilon says, which sets their scale: make ` +
-                  "it smaller, or scale these inputs up.",
+                `In ${epsilonDominates.length} of ${all.length} channels the variance is below epsilon, which ` +
+                  "sets their scale: make it smaller, or scale these inputs up.",
               ]
             : dead.length > 0
-              ? ["dead", `${dead.length} channels do not vary: look at what feeds them.`]
+              ? [
+                  "dead",
+                  `${dead.length} of ${all.length} channels do not vary: look at what feeds them.`,
+                ]
               : ["fit", "The running averages fit these data."];
 
   const list = (channels: readonly number[]): string =>

@@ -8,6 +8,7 @@ export default defineConfig({
     alias: [
       { find: /^batchnorm-wasm$/, replacement: source("index.ts") },
       { find: /^batchnorm-wasm\/tfjs$/, replacement: source("tfjs.ts") },
+      { find: /^batchnorm-wasm\/tfjs-layers$/, replacement: source("tfjs-layers.ts") },
     ],
   },
   test: {

@@ -11,7 +11,12 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
  * Budgets in bytes, minified and gzipped, the binary included; the loader is a dependency. All of an
  * entry: what a page takes of it is less.
  */
-const BUDGETS = { "dist/index.js": 20.5 * 1024, "dist/tfjs.js": 4 * 1024 };
+const BUDGETS = {
+  "dist/index.js": 20.5 * 1024,
+  // Both make layers themselves: the layer and the binary, which their users have but once.
+  "dist/tfjs.js": 22 * 1024,
+  "dist/tfjs-layers.js": 22.5 * 1024,
+};
 const PEERS = ["@tensorflow/*"];
 
 const kilobytes = (bytes) => `${(bytes / 1024).toFixed(2)} KB`;

@@ -588,6 +588,15 @@ describe("batchNorm by given statistics (see also tfjs-published.test.ts)", () =
     });
   });
 
+  test("variance and epsilon 0: beta, and gradients of 0", () => {
+    const of = (x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) =>
+      batchNorm(x, mean, variance, [5, 6, 7], null, 0);
+    const args = [random([4, 3], 95), mean(), tf.zeros([3])] as const;
+    expect([...of(...args).dataSync()]).toEqual([5, 6, 7, 5, 6, 7, 5, 6, 7, 5, 6, 7]);
+    const grads = tf.grads((...all) => of(...(all as unknown as typeof args)))([...args]);
+    for (const grad of grads) expect(tf.max(tf.abs(grad)).dataSync()[0]).toBe(0);
+  });
+
   test("epsilon is 1e-3 where left out, as in tfjs", () => {
     const x = random([4, 3], 91);
     expectClose(batchNorm(x, mean(), variance()), tf.batchNorm(x, mean(), variance()), 1e-6);

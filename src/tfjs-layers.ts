@@ -32,7 +32,8 @@ const Theirs = layers.batchNormalization({ name: "batch_normalization" })
 
 /** What tfjs' class keeps in itself. */
 interface Inside {
-  readonly axis: number;
+  /** Of a model converted from Keras: an array of one. */
+  readonly axis: number | [number];
   readonly momentum: number;
   readonly epsilon: number;
   readonly center: boolean;
@@ -112,7 +113,8 @@ export class BatchNormalization extends Theirs {
     super.build(inputShape);
     const inside = this as unknown as Inside;
     const rank = this.inputSpec[0]?.ndim as number;
-    const axis = inside.axis < 0 ? inside.axis + rank : inside.axis;
+    const given = Number(inside.axis);
+    const axis = given < 0 ? given + rank : given;
     const layout = axis === rank - 1 ? LAST[rank] : axis === 1 ? SECOND[rank] : undefined;
     if (layout === undefined) this.#view = (shape) => aroundAxis(shape, axis);
     const { scale, center, epsilon, momentum, gamma, beta, movingMean, movingVariance } = inside;

@@ -428,6 +428,48 @@ describe.each(BACKENDS)("%s", (backend) => {
       expectClose(b.predict(x) as tf.Tensor, a.predict(x) as tf.Tensor);
     });
 
+    test.each([1, 2])("converted from Keras, where the axis is a list: [%i]", async (axis) => {
+      const layer = (class_name: string, config: tfl.ModelAndWeightsConfig["modelTopology"]) => ({
+        class_name,
+        config,
+      });
+      const modelTopology = layer("Sequential", {
+        name: "sequential",
+        layers: [
+          layer("BatchNormalization", {
+            name: "batch_normalization",
+            trainable: true,
+            batch_input_shape: [null, 4, 3],
+            dtype: "float32",
+            axis: [axis],
+            momentum: 0.99,
+            epsilon: 0.001,
+            center: true,
+            scale: true,
+            beta_initializer: layer("Zeros", {}),
+            gamma_initializer: layer("Ones", {}),
+            moving_mean_initializer: layer("Zeros", {}),
+            moving_variance_initializer: layer("Ones", {}),
+            beta_regularizer: null,
+            gamma_regularizer: null,
+            beta_constraint: null,
+            gamma_constraint: null,
+          }),
+        ],
+      });
+      const undo = register();
+      const model = await tfl.models.modelFromJSON({ modelTopology }).finally(undo);
+      const loaded = model.layers[0] as BatchNormalization;
+      expect(loaded).toBeInstanceOf(BatchNormalization);
+      expect(loaded.batchNorm.layout).toBe(axis === 1 ? "NCL" : "NLC");
+      const same = batchNormalization({ axis, inputShape: [4, 3] });
+      tfl.sequential({ layers: [same] });
+      const x = random([5, 4, 3], 30);
+      const y = same.apply(x, { training: true }) as tf.Tensor;
+      expect((loaded.apply(x, { training: true }) as tf.Tensor).dataSync()).toEqual(y.dataSync());
+      expectSameWeights(loaded, same);
+    });
+
     test("what is written into the BatchNorm is in the weights, and saved", async () => {
       const { x } = task();
       const model = network(batchNormalization);

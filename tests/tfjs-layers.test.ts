@@ -23,23 +23,9 @@ import {
   register,
 } from "batchnorm-wasm/tfjs-layers";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { BACKENDS, useBackend } from "./support/tfjs-backend.js";
+import { BACKENDS, expectClose, random, useBackend } from "./support/tfjs.js";
 
 type AnyLayer = tfl.layers.Layer;
-
-function random(shape: number[], seed: number, mean = 0.5, deviation = 2): tf.Tensor {
-  return tf.randomNormal(shape, mean, deviation, "float32", seed);
-}
-
-/** tfjs works in float32, and its sums cancel: up to 4e-6 of difference were seen. */
-function expectClose(actual: tf.Tensor, expected: tf.Tensor, tolerance = 1e-5): void {
-  expect(actual.shape).toEqual(expected.shape);
-  const a = actual.dataSync<"float32">();
-  const b = expected.dataSync<"float32">();
-  const largest = b.reduce((max, value) => Math.max(max, Math.abs(value)), 1);
-  const difference = a.reduce((max, value, i) => Math.max(max, Math.abs(value - (b[i] ?? 0))), 0);
-  expect(difference / largest).toBeLessThan(tolerance);
-}
 
 function expectSameWeights(
   actual: AnyLayer | tfl.LayersModel,

@@ -13,7 +13,7 @@ import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
 import { batchNorm } from "batchnorm-wasm/tfjs";
 import { transformSync } from "esbuild";
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { BACKENDS, useBackend } from "./support/tfjs-backend.js";
+import { BACKENDS, useBackend } from "./support/tfjs.js";
 
 const core = createRequire(import.meta.url).resolve("@tensorflow/tfjs-core");
 const published = readFileSync(join(dirname(core), "ops/batchnorm_test.js"), "utf8");

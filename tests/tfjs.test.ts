@@ -18,7 +18,7 @@ import {
 } from "batchnorm-wasm";
 import { batchNorm, type Pool, TfBatchNorm } from "batchnorm-wasm/tfjs";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { chosen, useBackend } from "./support/tfjs-backend.js";
+import { chosen, expectClose, random, useBackend } from "./support/tfjs.js";
 
 const EPSILON = 1e-5;
 
@@ -55,20 +55,6 @@ function reference(
 function loss(y: tf.Tensor): tf.Scalar {
   const weights = tf.reshape(tf.sin(tf.range(0, y.size)), y.shape);
   return tf.sum(tf.mul(tf.square(y), weights)) as tf.Scalar;
-}
-
-function random(shape: number[], seed: number, mean = 0.5, deviation = 2): tf.Tensor {
-  return tf.randomNormal(shape, mean, deviation, "float32", seed);
-}
-
-/** tfjs works in float32, and its sums cancel: up to 4e-6 of difference were seen. */
-function expectClose(actual: tf.Tensor, expected: tf.Tensor, tolerance = 1e-5): void {
-  expect(actual.shape).toEqual(expected.shape);
-  const a = actual.dataSync<"float32">();
-  const b = expected.dataSync<"float32">();
-  const largest = b.reduce((max, value) => Math.max(max, Math.abs(value)), 1);
-  const difference = a.reduce((max, value, i) => Math.max(max, Math.abs(value - (b[i] ?? 0))), 0);
-  expect(difference / largest).toBeLessThan(tolerance);
 }
 
 function trainedLayer(channels: number, options: ConstructorParameters<typeof BatchNorm>[1] = {}) {

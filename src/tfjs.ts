@@ -311,8 +311,8 @@ function normalize<T extends tf.Tensor>(
       : layer.infer(valuesOf(x), { ...view, ...place }),
   );
   if (!training && !taped) return y;
-  const batch = layer.lastBatch as Batch;
-  if (batch !== null) forgetInput(batch);
+  const batch = layer.lastBatch as Batch; // null inside a calibrate, before any training
+  if (batch) forgetInput(batch);
   if (!taped) return y;
 
   // Another use may follow before the gradient of this one is taken, with another gamma.

@@ -462,6 +462,7 @@ describe.each(BACKENDS)("%s", (backend) => {
       const layer = model.layers[1] as BatchNormalization;
       layer.batchNorm.runningMean.fill(0.25);
       layer.batchNorm.gamma?.fill(2);
+      expect([...(layer.getWeights(true)[0] as tf.Tensor).dataSync()]).toEqual(Array(16).fill(2));
       expect([...(layer.getWeights()[2] as tf.Tensor).dataSync()]).toEqual(Array(16).fill(0.25));
       const loaded = await tfl.loadLayersModel(await saved(model));
       expectClose(loaded.predict(x) as tf.Tensor, model.predict(x) as tf.Tensor, 1e-6);

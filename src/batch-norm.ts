@@ -410,8 +410,7 @@ export class BatchNorm {
     const given = options.x === undefined ? source.x : options.x;
     if (given === null && options.x === undefined) {
       throw new StateError(
-        "x: expected the input of train, got none, since train overwrote it in place or " +
-          "only borrowed it from tfjs; give it again: backward(dy, { x })",
+        "x: expected the input of train, got none, as lastBatch.x is null: backward(dy, { x })",
       );
     }
     const x = float32Of("x", given, size);

@@ -412,7 +412,7 @@ export class BatchNorm {
     const given = options.x === undefined ? source.x : options.x;
     if (given === null && options.x === undefined) {
       throw new StateError(
-        "x: expected the input of train, got none, as train was in place: backward(dy, { x })",
+        "x: expected the input of train, got none, as lastBatch.x is null: backward(dy, { x })",
       );
     }
     const x = float32Of("x", given, size);

@@ -24,7 +24,7 @@ writeFileSync(
 
 rmSync("dist", { recursive: true, force: true });
 await build({
-  entryPoints: ["src/index.ts", "src/tfjs.ts"],
+  entryPoints: ["src/index.ts", "src/state.ts", "src/tfjs.ts"],
   outdir: "dist",
   bundle: true,
   splitting: true,

@@ -353,12 +353,14 @@ def check():
         model = onnx.load(BUILD / f"{name}.onnx")
         onnx.checker.check_model(model, full_check=True)
         tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        aliases = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "Identity"}
         nodes = {n.name: n for n in model.graph.node if n.op_type == "BatchNormalization"}
         for layer, values in layers.items():
             for key, tensor in zip(("gamma", "beta", "runningMean", "runningVariance"),
                                    nodes[layer].input[1:]):
                 wanted = np.array(values[key], np.float64).astype(np.float32)
-                np.testing.assert_array_equal(tensors[tensor], wanted, f"{name} {layer} {key}")
+                found = tensors[aliases.get(tensor, tensor)]
+                np.testing.assert_array_equal(found, wanted, f"{name} {layer} {key}")
             (epsilon,) = [a.f for a in nodes[layer].attribute if a.name == "epsilon"]
             assert math.isclose(epsilon, values["epsilon"], rel_tol=1e-7)
         print(f"{name}.onnx: onnx {onnx.__version__} checks and loads it, {len(layers)} nodes equal")

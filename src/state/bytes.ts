@@ -134,6 +134,14 @@ export function decode(format: FloatFormat, bytes: Uint8Array): Float64Array {
   return values;
 }
 
+/** True if a layer still has the values that it got from a file, gamma and beta rounded to float32. */
+export function holds(values: ArrayLike<number>, file: Float64Array): boolean {
+  const rounded = values instanceof Float32Array ? Math.fround : (value: number) => value;
+  return (
+    values.length === file.length && file.every((value, i) => Object.is(rounded(value), values[i]))
+  );
+}
+
 /**
  * Values as bytes.
  *

@@ -15,6 +15,7 @@ import {
   encode,
   FLOATS,
   type FloatFormat,
+  holds,
   isCount,
   isObject,
   jsonOf,
@@ -86,7 +87,8 @@ interface Group {
 
 interface Model {
   readonly json: Json;
-  readonly text: string;
+  /** The text of model.json, `null` where it came parsed. */
+  readonly text: string | null;
   readonly groups: readonly Group[];
   readonly weights: ReadonlyMap<string, Weight>;
   /** Weights by the last two parts of their names, layer and weight; `null` where several have the same. */
@@ -300,7 +302,7 @@ function parse(name: string, files: unknown): Model {
     byEnd.set(end, byEnd.has(end) ? null : key);
   }
   const layers = layersOf(json.modelTopology);
-  return { json, text: text ?? JSON.stringify(json), groups, weights: found, byEnd, layers };
+  return { json, text, groups, weights: found, byEnd, layers };
 }
 
 const isBytes = (value: object): boolean => ArrayBuffer.isView(value) || "byteLength" in value;
@@ -425,7 +427,7 @@ function layersOf(topology: Json): Model["layers"] {
  * place in Keras.
  *
  * Written `into` a model, weights keep their type, float32 or float16; those quantized to integers
- * become float32. A parameter that is left out is written as ones or zeros where the file has it.
+ * become float32, unless the layer has their values still. A parameter that is left out is written as ones or zeros where the file has it.
  *
  * @param layers by the names of the Keras layers, as `readKeras` lists them.
  * @returns `model.json` as text and the weight files, fit for {@link readKeras}.
@@ -468,9 +470,12 @@ function writeInto(
     }
     const put = (weight: string, values: ArrayLike<number>): void => {
       const { entry } = weightOf(model, name, weight);
-      const count = valuesOf(model, name, weight).length;
-      if (count !== values.length) {
-        throw new StateError(`${entry.name}: expected ${count} values, got ${values.length}`);
+      const before = valuesOf(model, name, weight);
+      if (holds(values, before)) return;
+      if (before.length !== values.length) {
+        throw new StateError(
+          `${entry.name}: expected ${before.length} values, got ${values.length}`,
+        );
       }
       const key = entry.name as string;
       const format = formatOf(entry);
@@ -507,12 +512,22 @@ function writeInto(
     for (const [i, path] of group.paths.entries()) written.push([path, files[i]!]);
   }
   const weights = Object.fromEntries(written);
-  if (changed.size === 0) return { model: model.text, weights };
+  if (changed.size === 0) return { model: model.text ?? textOfJson(model.json), weights };
   const weightsManifest = (model.json.weightsManifest as Json[]).map((group) => ({
     ...group,
     weights: (group.weights as unknown[]).map((entry) => changed.get(entry) ?? entry),
   }));
-  return { model: JSON.stringify({ ...model.json, weightsManifest }), weights };
+  return { model: textOfJson({ ...model.json, weightsManifest }), weights };
+}
+
+function textOfJson(json: Json): string {
+  try {
+    return JSON.stringify(json);
+  } catch (error) {
+    throw new StateError(
+      `model: expected what JSON can say, got an object of which: ${(error as Error).message}`,
+    );
+  }
 }
 
 /** A model of these layers, each between an input and an output of its own, all weights zero. */

@@ -8,7 +8,7 @@ import { onnxOptions } from "../frameworks.js";
 import type { Kernels } from "../kernels.js";
 import { CHANNELS_FIRST, type Layout } from "../layout.js";
 import { NO_OPTIONS } from "../options.js";
-import { type Bytes, bytesOf, decode, encode, FLOATS, type FloatFormat } from "./bytes.js";
+import { type Bytes, bytesOf, decode, encode, FLOATS, type FloatFormat, holds } from "./bytes.js";
 import {
   checkName,
   constant,
@@ -456,7 +456,8 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Uint8
       const source = sourceOf(model, name, slot);
       const { type, data: before } = contentOf(model, source);
       const { format } = TYPES[type]!;
-      const data = encode(source, format, values);
+      const same = holds(values, decode(format, before));
+      const data = same ? before : encode(source, format, values);
       if (data.length !== before.length) {
         throw new StateError(
           `tensor "${source}": expected its ${before.length / format.size} channels, got ${values.length}`,

@@ -9,7 +9,7 @@ import type { Kernels } from "../kernels.js";
 import type { Layout } from "../layout.js";
 import { checkSeen, NO_OPTIONS } from "../options.js";
 import type { State } from "../snapshot.js";
-import { type Bytes, bytesOf, decode, encode, FLOATS, viewOfBytes } from "./bytes.js";
+import { type Bytes, bytesOf, decode, encode, FLOATS, holds, viewOfBytes } from "./bytes.js";
 import { constant, entriesOf, fileOf, layerOf, NO_COUNTER, type StateFile } from "./layers.js";
 import { parse, type Safetensors, serialize, type Tensor } from "./safetensors.js";
 
@@ -207,14 +207,17 @@ export function put(
       tensors.delete(key);
       return;
     }
-    const { dtype, shape } = tensors.get(key) ?? { dtype: fresh, shape: [channels] };
+    const before = tensors.get(key);
+    const { dtype, shape } = before ?? { dtype: fresh, shape: [channels] };
     if (shape.length !== 1 || shape[0] !== channels || !Object.hasOwn(FLOATS, dtype)) {
       throw new StateError(
         `${key}: expected F16, BF16, F32 or F64 [${channels}], as the layer has, in the file to write ` +
           `into, got ${dtype} [${shape.join(", ")}]`,
       );
     }
-    tensors.set(key, { dtype, shape, data: encode(key, FLOATS[dtype]!, values) });
+    const format = FLOATS[dtype]!;
+    if (before !== undefined && holds(values, decode(format, before.data))) return;
+    tensors.set(key, { dtype, shape, data: encode(key, format, values) });
   };
   set("weight", state.gamma, "F32");
   set("bias", state.beta, "F32");

@@ -191,23 +191,32 @@ describe("models of the converter from Python", () => {
 describe("into a model", () => {
   test.each(["keras", "keras-quantized"])("%s: unchanged, the same files", (name) => {
     const files = kerasFiles(name);
+    expect(writeKeras(readKeras(files).loadAll(), { into: files })).toEqual(files);
+    const model = JSON.parse(files.model);
+    const written = writeKeras(readKeras(files).loadAll(), { into: { ...files, model } });
+    expect(JSON.parse(written.model)).toEqual(model);
+  });
+
+  test("integers do not hold other values: those weights become float32, the rest stays", () => {
+    const files = kerasFiles("keras-quantized");
     const layers = readKeras(files).loadAll();
-    const written = writeKeras(name === "keras" ? layers : { bn_last: layers.bn_last! }, {
-      into: files,
-    });
-    if (name === "keras") expect(written).toEqual(files);
-    else {
-      // Integers do not hold any value: these weights are float32 now, all others as they were.
-      expect(readKeras(written).loadAll().bn_conv!.snapshot()).toEqual(layers.bn_conv!.snapshot());
-      expect(readKeras(written).loadAll().bn_last!.snapshot()).toEqual(layers.bn_last!.snapshot());
-      const kinds = JSON.parse(written.model).weightsManifest[0].weights;
-      const before = JSON.parse(files.model).weightsManifest[0].weights;
-      for (const [i, entry] of kinds.entries()) {
-        const plain = /^bn_last\//.test(entry.name) && entry.quantization?.dtype !== "float16";
-        const { quantization: _left, ...rest } = before[i];
-        expect(entry).toEqual(plain ? rest : before[i]);
-      }
+    const layer = layers.bn_conv!;
+    for (const values of [layer.gamma!, layer.beta!, layer.runningMean, layer.runningVariance]) {
+      values.set([0.25, 1, 3]);
     }
+    const written = writeKeras({ bn_conv: layer }, { into: files });
+    const again = readKeras(written).loadAll();
+    for (const name of NAMES) expect(again[name]!.snapshot()).toEqual(layers[name]!.snapshot());
+    const [{ weights: before }] = JSON.parse(files.model).weightsManifest;
+    const [{ weights: after }] = JSON.parse(written.model).weightsManifest;
+    let plain = 0;
+    for (const [i, entry] of after.entries()) {
+      const { quantization, ...rest } = before[i];
+      const changed = /^bn_conv\//.test(entry.name) && /^uint/.test(quantization?.dtype);
+      expect(entry).toEqual(changed ? rest : before[i]);
+      if (changed) plain++;
+    }
+    expect(plain).toBeGreaterThan(0);
   });
 
   test("other values: only the shards that hold them change", () => {

@@ -43,8 +43,9 @@ export function fileOf<Options extends object>(
   layers: readonly string[],
   load: (name: string, options: Options) => BatchNorm,
 ): StateFile<Options> {
+  const known = new Set(layers);
   const one = (name: string, options: Options = NO_OPTIONS as Options): BatchNorm => {
-    checkName(layers, name);
+    if (!known.has(name)) checkName(layers, name);
     return load(name, options);
   };
   return {

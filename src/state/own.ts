@@ -5,13 +5,17 @@ import type { BatchNorm } from "../batch-norm.js";
 import { checkKeys, describe, StateError } from "../errors.js";
 import { checkKernels, type Kernels } from "../kernels.js";
 import { type BatchNormOptions, flag, NO_OPTIONS } from "../options.js";
-import { type Bytes, bytesOf, isObject, jsonOf } from "./bytes.js";
+import { type Bytes, bytesOf, jsonOf } from "./bytes.js";
 import { entriesOf, fromFile, layerOf } from "./layers.js";
 import { parse, serialize } from "./safetensors.js";
 import { keyOf, numbersOf, originalOf, put, stateOf, TENSORS, type WriteOptions } from "./torch.js";
 
-/** The name of our entry in the metadata: JSON of a version and of each layer's options. */
+/** In the metadata: the version of what is there, and before a layer's name its options as JSON. */
 const KEY = "batchnorm-wasm";
+const VERSION = "1";
+const LAYER = `${KEY}:`;
+/** More than any options take. */
+const LONGEST_RECORD = 1000;
 const RECORD = ["layout", "epsilon", "decay", "debias", "runningVarianceOf", "ageKnown"];
 
 /**
@@ -38,18 +42,15 @@ export function save(
   const entries = entriesOf(layers);
   const { tensors, metadata } = originalOf(options);
   const written = new Map(tensors);
-  const records = Object.hasOwn(metadata, KEY) ? recordsOf(metadata[KEY]!) : new Map();
+  const records = new Map(Object.entries(metadata)).set(KEY, VERSION);
   for (const [name, layer] of entries) {
     for (const tensor of TENSORS) written.delete(keyOf(name, tensor));
     put(written, name, stateOf(layer), "F64");
     const { layout, epsilon, decay, debias, runningVarianceOf, ageKnown } = layer;
-    records.set(name, { layout, epsilon, decay, debias, runningVarianceOf, ageKnown });
+    const record = { layout, epsilon, decay, debias, runningVarianceOf, ageKnown };
+    records.set(LAYER + name, JSON.stringify(record));
   }
-  const record = { version: 1, layers: Object.fromEntries(records) };
-  return serialize({
-    tensors: written,
-    metadata: { ...metadata, [KEY]: JSON.stringify(record) },
-  });
+  return serialize({ tensors: written, metadata: Object.fromEntries(records) });
 }
 
 /**
@@ -66,14 +67,18 @@ export function load(
 ): Record<string, BatchNorm> {
   checkKeys("options", options, ["kernels"]);
   const { tensors, metadata } = parse(bytesOf("bytes", bytes));
-  if (!Object.hasOwn(metadata, KEY)) {
+  if (metadata[KEY] !== VERSION) {
     throw new StateError(
-      `__metadata__: expected "${KEY}", as save writes it, got none; readTorch reads files of PyTorch`,
+      `__metadata__: expected "${KEY}" of version ${VERSION}, as save writes it, got ` +
+        `${describe(metadata[KEY])}; readTorch reads files of PyTorch`,
     );
   }
   const kernels = options.kernels === undefined ? {} : { kernels: checkKernels(options.kernels) };
   const layers: [string, BatchNorm][] = [];
-  for (const [name, record] of recordsOf(metadata[KEY]!)) {
+  for (const [key, text] of Object.entries(metadata)) {
+    if (!key.startsWith(LAYER)) continue;
+    const name = key.slice(LAYER.length);
+    const record = text.length > LONGEST_RECORD ? null : jsonOf(key, text);
     const state = numbersOf(tensors, name);
     if (!state.ageKnown) {
       throw new StateError(`${keyOf(name, "num_batches_tracked")}: expected a tensor, got none`);
@@ -89,16 +94,4 @@ export function load(
     ]);
   }
   return Object.fromEntries(layers);
-}
-
-/** The options of each layer, by name, that our entry in the metadata holds as JSON. */
-function recordsOf(text: string): Map<string, unknown> {
-  const record = jsonOf(KEY, text);
-  const { version, layers } = isObject(record) ? record : {};
-  if (version !== 1 || !isObject(layers)) {
-    throw new StateError(
-      `${KEY}: expected version 1 and layers by name, got ${describe(version)} and ${describe(layers)}`,
-    );
-  }
-  return new Map(Object.entries(layers));
 }

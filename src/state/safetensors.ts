@@ -20,6 +20,8 @@ export interface Safetensors {
 
 /** As the reference implementation. */
 const LONGEST_HEADER = 100_000_000;
+/** Bytes of the name, type, shape and place of one tensor. */
+const LONGEST_ENTRY = 1 << 14;
 
 /** Bytes a value of each type, in ascending order of the reference implementation's sorting. */
 const SIZES: Readonly<Record<string, number>> = {
@@ -58,15 +60,16 @@ export function parse(file: Uint8Array): Safetensors {
         `got one of ${length}: truncated, or another format`,
     );
   }
-  const header = jsonOf("header", textOf("header", file.subarray(8, 8 + length)));
-  if (!isObject(header)) {
-    throw new StateError(`header: expected a JSON object, got ${describe(header)}`);
-  }
   const data = file.subarray(8 + length);
   const found: [string, Tensor, begin: number, end: number][] = [];
-  let metadata: Record<string, string> = {};
-  for (const [name, entry] of Object.entries(header)) {
-    if (name === "__metadata__") metadata = metadataOf(entry);
+  const names = new Set<string>();
+  let metadata: Readonly<Record<string, string>> = {};
+  for (const member of membersOf("header", file.subarray(8, 8 + length))) {
+    const [name, entry] = entryOf(member);
+    if (names.has(name))
+      throw new StateError(`header: expected each name once, got "${name}" twice`);
+    names.add(name);
+    if (name === "__metadata__") metadata = entry as Record<string, string>;
     else found.push(tensorOf(name, entry, data));
   }
   found.sort((a, b) => a[2] - b[2] || a[3] - b[3]);
@@ -87,11 +90,67 @@ export function parse(file: Uint8Array): Safetensors {
   return { tensors: new Map(found.map(([name, tensor]) => [name, tensor])), metadata };
 }
 
-function metadataOf(value: unknown): Record<string, string> {
-  if (!isObject(value) || Object.values(value).some((each) => typeof each !== "string")) {
+/** A part of a JSON object: `"name": value`, and how deep its value nests. */
+interface Member {
+  readonly text: Uint8Array;
+  readonly depth: number;
+}
+
+/**
+ * The members of a JSON object, apart, so that no more than one of them is ever parsed: JSON that is no
+ * header can take forty times its size in memory (8 MB of brackets: 360 MB, in Node 20).
+ */
+function* membersOf(name: string, json: Uint8Array): Generator<Member> {
+  let end = json.length;
+  while (end > 0 && isSpace(json[end - 1]!)) end--;
+  let start = 0;
+  while (start < end && isSpace(json[start]!)) start++;
+  if (end - start < 2 || json[start] !== OPEN || json[end - 1] !== CLOSE) {
+    throw new StateError(`${name}: expected a JSON object, got other text`);
+  }
+  let [depth, deepest, quoted] = [0, 0, false];
+  let begin = start + 1;
+  while (isSpace(json[begin]!)) begin++;
+  if (begin === end - 1) return;
+  for (let i = begin; i < end; i++) {
+    const byte = json[i]!;
+    if (quoted) {
+      if (byte === ESCAPE) i++;
+      else if (byte === QUOTE) quoted = false;
+    } else if (byte === QUOTE) quoted = true;
+    else if (byte === OPEN || byte === OPEN_ARRAY) deepest = Math.max(deepest, ++depth);
+    else if (depth > 0) depth -= byte === CLOSE || byte === CLOSE_ARRAY ? 1 : 0;
+    else if (byte === COMMA || i === end - 1) {
+      yield { text: json.subarray(begin, i), depth: deepest };
+      [begin, deepest] = [i + 1, 0];
+    }
+  }
+  if (begin !== end)
+    throw new StateError(`${name}: expected a JSON object, got one that does not end`);
+}
+
+const [OPEN, CLOSE, OPEN_ARRAY, CLOSE_ARRAY, QUOTE, ESCAPE, COMMA] = [...'{}[]"\\,'].map((char) =>
+  char.charCodeAt(0),
+);
+const isSpace = (byte: number): boolean => byte === 32 || (byte >= 9 && byte <= 13);
+
+/** The name and value of a member of the header. */
+function entryOf({ text, depth }: Member): [string, unknown] {
+  const inside = textOf("header", text);
+  // An object, with arrays in it if it is a tensor's.
+  const isMetadata = /^\s*"__metadata__"\s*:/.test(inside);
+  if (depth > (isMetadata ? 1 : 2) || (!isMetadata && text.length > LONGEST_ENTRY)) {
+    throw new StateError(
+      `header: expected entries of dtype, shape and data_offsets, got ${JSON.stringify(inside.slice(0, 40))} …`,
+    );
+  }
+  const entries = Object.entries(jsonOf("header", `{${inside}}`) as object);
+  const [[name, value] = ["", null]] = entries;
+  if (entries.length !== 1) throw new StateError("header: expected a name and a value, got others");
+  if (isMetadata && (!isObject(value) || Object.values(value).some((v) => typeof v !== "string"))) {
     throw new StateError(`__metadata__: expected texts by name, got ${describe(value)}`);
   }
-  return value as Record<string, string>;
+  return [name, value];
 }
 
 function tensorOf(

@@ -217,12 +217,16 @@ const own: Format<Uint8Array> = {
   ],
   mutate(file, next) {
     const { tensors, metadata } = safetensors(file);
-    const text = metadata["batchnorm-wasm"]!;
+    const key = pick(
+      next,
+      Object.keys(metadata).filter((each) => each.startsWith("batchnorm-wasm:")),
+    );
+    const text = metadata[key]!;
     const what = next();
     if (what > 0.4) return mutateTensors(file, next);
     const record =
       what < 0.05 ? deepJson(text, next) : JSON.stringify(otherJson(JSON.parse(text), next));
-    return safetensors.write(tensors, { ...metadata, "batchnorm-wasm": record });
+    return safetensors.write(tensors, { ...metadata, [key]: record });
   },
   load(file) {
     const layers = load(file);

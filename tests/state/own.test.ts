@@ -139,9 +139,11 @@ describe("the file", () => {
       ["bn1.weight", "F32", [3]],
     ]);
     expect(metadata.format).toBe("pt");
-    expect(JSON.parse(metadata["batchnorm-wasm"]!)).toMatchObject({
-      version: 1,
-      layers: { bn1: { layout: "NCHW", decay: "cumulative", epsilon: 1e-5 } },
+    expect(metadata["batchnorm-wasm"]).toBe("1");
+    expect(JSON.parse(metadata["batchnorm-wasm:bn1"]!)).toMatchObject({
+      layout: "NCHW",
+      decay: "cumulative",
+      epsilon: 1e-5,
     });
   });
 
@@ -169,49 +171,44 @@ describe("the file", () => {
 
 describe("refusals", () => {
   const bytes = save({ a: new BatchNorm(2), b: new BatchNorm(3) });
-  const changed = (
-    change: (record: { version: number; layers: Record<string, object> }) => void,
-  ) => {
+  const changed = (key: string, record: object | string) => {
     const { tensors, metadata } = safetensors(bytes);
-    const record = JSON.parse(metadata["batchnorm-wasm"]!);
-    change(record);
-    return safetensors.write(tensors, { "batchnorm-wasm": JSON.stringify(record) });
+    const text = typeof record === "string" ? record : JSON.stringify(record);
+    return safetensors.write(tensors, { ...metadata, [key]: text });
   };
 
   test.each<[string, Uint8Array, RegExp]>([
     [
       "a file of PyTorch",
       writeTorch({ a: new BatchNorm(2) }),
-      /^__metadata__: expected "batchnorm-wasm", as save writes it, got none; readTorch reads/,
+      /^__metadata__: expected "batchnorm-wasm" of version 1, as save writes it, got undefined; readTorch/,
     ],
-    [
-      "another version",
-      changed((r) => {
-        r.version = 2;
-      }),
-      /^batchnorm-wasm: expected version 1/,
-    ],
+    ["another version", changed("batchnorm-wasm", "2"), /^__metadata__: .* got "2"; readTorch/],
     [
       "a layer without tensors",
-      changed((r) => {
-        r.layers.c = r.layers.a!;
-      }),
+      changed("batchnorm-wasm:c", {}),
       /^c\.running_mean: expected at least one channel, got none$/,
     ],
     [
       "a negative epsilon",
-      changed((r) => Object.assign(r.layers.b!, { epsilon: -1 })),
+      changed("batchnorm-wasm:b", { epsilon: -1 }),
       /^layer "b": epsilon: expected a finite number >= 0, got -1$/,
     ],
     [
       "an option unknown",
-      changed((r) => Object.assign(r.layers.b!, { kernels: {} })),
+      changed("batchnorm-wasm:b", { kernels: {} }),
       /^layer "b": kernels: expected an option among layout, /,
     ],
     [
       "an age that is no flag",
-      changed((r) => Object.assign(r.layers.a!, { ageKnown: 1 })),
+      changed("batchnorm-wasm:a", { ageKnown: 1 }),
       /^layer "a": ageKnown: expected true or false, got 1$/,
+    ],
+    ["no JSON", changed("batchnorm-wasm:a", "{"), /^batchnorm-wasm:a: expected JSON, got text/],
+    [
+      "options without end",
+      changed("batchnorm-wasm:a", " ".repeat(1001)),
+      /^layer "a": options: expected an object, got null$/,
     ],
   ])("%s", (_, file, message) => {
     assertRefuses(StateError, message, () => load(file));

@@ -62,7 +62,7 @@ import {
   type VarianceKind,
 } from "./options.js";
 import * as run from "./run.js";
-import { type Restored, readSnapshot, type Snapshot } from "./snapshot.js";
+import { readSnapshot, SET, type Snapshot, type State } from "./snapshot.js";
 import { isTiny, TINY, tinyNormalize } from "./tiny.js";
 
 /** Options of `train`. */
@@ -146,8 +146,8 @@ export class BatchNorm {
   /** Takes the moments of each batch while a `calibrate` runs. */
   #gathered: Gathered | null = null;
 
-  /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
-  batchesSeen = 0;
+  #batchesSeen = 0;
+  #ageKnown = true;
 
   /**
    * @param channels how many features are normalized, each with its own mean, variance, γ and β.
@@ -237,6 +237,24 @@ export class BatchNorm {
     return this.#running.variance;
   }
 
+  /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
+  get batchesSeen(): number {
+    return this.#batchesSeen;
+  }
+
+  set batchesSeen(count: number) {
+    this.#batchesSeen = count;
+    this.#ageKnown = true;
+  }
+
+  /**
+   * False for a layer from a file without a counter (`batchnorm-wasm/state`), until `batchesSeen` is
+   * set, by `calibrate`, `setRunning`, `reset` or by hand: more mini-batches than that may have entered.
+   */
+  get ageKnown(): boolean {
+    return this.#ageKnown;
+  }
+
   /** What `backward` needs of the latest `train`; `null` before it. */
   get lastBatch(): Batch | null {
     const { source, mean, variance } = this.#last;
@@ -306,7 +324,7 @@ export class BatchNorm {
       }
     }
     if (gathered !== null) return out;
-    this.batchesSeen = seen;
+    this.#batchesSeen = seen;
     next.source = {
       view,
       selection,
@@ -574,8 +592,10 @@ export class BatchNorm {
       data: { mean: moments.mean, variance: moments.variance(this.runningVarianceOf) },
       count: moments.count,
       epsilon: this.epsilon,
-      start: decay === "cumulative" || debias ? 0 : power(decay, this.batchesSeen),
+      start:
+        decay === "cumulative" || debias || !this.#ageKnown ? 0 : power(decay, this.batchesSeen),
       batchesSeen: this.batchesSeen,
+      ageKnown: this.#ageKnown,
     });
   }
 
@@ -643,6 +663,7 @@ export class BatchNorm {
       runningMean: toNumbers(this.#running.mean),
       runningVariance: toNumbers(this.#running.variance),
       batchesSeen: this.batchesSeen,
+      ...(this.#ageKnown ? {} : { ageKnown: false }),
     };
   }
 
@@ -689,12 +710,18 @@ export class BatchNorm {
     this.#set(restored);
   }
 
-  #set(state: Omit<Restored, "channels" | "settings">): void {
+  /** @internal For `batchnorm-wasm/state`, whose files are read and checked already. */
+  [SET](state: State): void {
+    this.#set(state);
+  }
+
+  #set(state: State): void {
     if (state.gamma) this.#gamma?.set(state.gamma);
     if (state.beta) this.#beta?.set(state.beta);
     this.#running.mean.set(state.runningMean);
     this.#running.variance.set(state.runningVariance);
-    this.batchesSeen = state.batchesSeen;
+    this.#batchesSeen = state.batchesSeen;
+    this.#ageKnown = state.ageKnown;
   }
 
   /** Back to averages of 0 and 1, no mini-batch seen, no `lastBatch`. γ and β stay. */
@@ -716,6 +743,7 @@ export class BatchNorm {
       runningMean: this.runningMean,
       runningVariance: this.runningVariance,
       batchesSeen: this.batchesSeen,
+      ageKnown: this.#ageKnown,
     });
     return copy;
   }

@@ -73,7 +73,7 @@ export class Moments implements MomentsLike {
    * @throws as `merge`.
    */
   static pool(parts: Iterable<MomentsLike>): Moments {
-    return reduce(parts, asMoments);
+    return reduce(parts, asMoments, (all) => all.mean.length);
   }
 
   /**
@@ -168,7 +168,7 @@ export class GradientSums implements GradientSumsLike {
    * @throws as `merge`.
    */
   static pool(parts: Iterable<GradientSumsLike>): GradientSums {
-    return reduce(parts, asSums);
+    return reduce(parts, asSums, (all) => all.sumDy.length);
   }
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
@@ -189,10 +189,18 @@ export class GradientSums implements GradientSumsLike {
 
 function reduce<V, T extends { merge(other: V): T }>(
   parts: Iterable<V>,
-  check: (name: string, value: V) => T,
+  check: (name: string, value: V, channels?: number) => T & V,
+  channelsOf: (all: T) => number,
 ): T {
+  if (typeof Object(parts)[Symbol.iterator] !== "function") {
+    throw new ShapeError(`parts: expected an iterable, got ${describe(parts)}`);
+  }
   let all: T | undefined;
-  for (const part of parts) all = all === undefined ? check("parts[0]", part) : all.merge(part);
+  let i = 0;
+  for (const part of parts) {
+    const checked = check(`parts[${i++}]`, part, all && channelsOf(all));
+    all = all === undefined ? checked : all.merge(checked);
+  }
   if (all === undefined) throw new ShapeError("parts: expected at least one, got none");
   return all;
 }

@@ -11,10 +11,11 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const KB = 1024;
 const entry = (name, budget) => [`dist/${name}.js`, `export * from "./dist/${name}.js"`, budget];
 const BUNDLES = [
-  entry("index", 20 * KB),
+  entry("index", 20.25 * KB),
   ['FrozenBatchNorm of "."', 'export { FrozenBatchNorm } from "./dist/index.js"', 11 * KB],
   entry("infer", 5 * KB),
-  // They make layers themselves: the layer and the binary, which their users have but once.
+  // These make layers themselves: the layer and the binary, which their users have but once.
+  entry("state", 34 * KB),
   entry("tfjs", 22 * KB),
   entry("tfjs-layers", 22.5 * KB),
 ];

@@ -13,9 +13,8 @@ import {
   calibrate,
   type Statistics,
 } from "batchnorm-wasm";
-import { type Digits, inOrder, PIXELS, pixels } from "./data.js";
+import { type Digits, inOrder, PIXELS, pixels } from "./digits.js";
 import { type Network, type Normalization, training } from "./network.js";
-import { Random } from "./random.js";
 
 /** Digits in a mini-batch of the exact statistics. */
 export const CALIBRATION_BATCH = 600;
@@ -126,17 +125,3 @@ export function distance(
 
 const rootMeanSquare = (values: readonly number[]): number =>
   Math.sqrt(values.reduce((sum, v) => sum + v * v, 0) / values.length);
-
-/** Grey for black, a grey ground, and noise: what another camera in poor light would see. */
-export const SHIFT = { contrast: 0.4, ground: 60, noise: 25 } as const;
-
-/** The same digits, shifted. */
-export function shift(digits: Digits, seed: number): Digits {
-  const random = new Random(seed);
-  const { contrast, ground, noise } = SHIFT;
-  const images = digits.images.map((grey) => {
-    const value = contrast * grey + ground + noise * random.normal();
-    return Math.min(255, Math.max(0, Math.round(value)));
-  });
-  return { ...digits, images };
-}

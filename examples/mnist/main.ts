@@ -13,12 +13,13 @@ import Table from "cli-table3";
 import { type Arguments, HELP, parseArguments } from "./args.js";
 import { startBackend } from "./backend.js";
 import { strip } from "./bitmap.js";
-import { type Digits, loadMnist, PIXELS } from "./data.js";
-import { shift } from "./estimates.js";
+import { loadMnist } from "./data.js";
+import { type Digits, PIXELS } from "./digits.js";
 import { type Evaluation, evaluate, type Way } from "./evaluate.js";
 import { type Progress, startProgress } from "./progress.js";
 import { percent, type Results, renderReport } from "./report.js";
 import { type About, encodeNetwork } from "./saved.js";
+import { shift } from "./shift.js";
 import {
   type Estimate,
   estimate,

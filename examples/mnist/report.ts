@@ -1,6 +1,5 @@
 /** The report: one HTML file that needs no network, readable in light and dark and on a phone. */
 
-import { SHIFT } from "./estimates.js";
 import type { Evaluation, Way } from "./evaluate.js";
 import {
   accuracyBySteps,
@@ -11,6 +10,7 @@ import {
   unitStatistics,
 } from "./plots.js";
 import type { About } from "./saved.js";
+import { SHIFT } from "./shift.js";
 import type { Estimate, TestTime } from "./testtime.js";
 import { type Milestone, type UnitStatistics, WATCHED } from "./train.js";
 

@@ -2,7 +2,7 @@
 
 import * as tf from "@tensorflow/tfjs";
 import type { Statistics } from "batchnorm-wasm";
-import { type Digits, inOrder, PIXELS, pixels } from "./data.js";
+import { accuracy, type Digits, inOrder, miniBatches, PIXELS, pixels } from "./digits.js";
 import {
   adapting,
   averagesOf,
@@ -11,14 +11,14 @@ import {
   type Distance,
   distance,
   setAverages,
-  shift,
   TARGETS,
 } from "./estimates.js";
-import { accuracy, predict } from "./evaluate.js";
+import { predict } from "./evaluate.js";
 import { initialWeights, untrained } from "./layers.js";
 import { Network, runningAverages } from "./network.js";
 import { Random } from "./random.js";
-import { descend, miniBatches } from "./train.js";
+import { shift } from "./shift.js";
+import { descend } from "./train.js";
 
 /** One estimate, on the test digits as they are and shifted. */
 export interface Estimate {

@@ -75,6 +75,9 @@ export interface History {
 /** How good the network is on the held-out digits, and how well its averages fit them. */
 export interface Examination {
   readonly step: number;
+  /** What was asked for. */
+  readonly strength: number;
+  readonly batchSize: number;
   /** Shares answered rightly, 0 … 1. */
   readonly running: number;
   readonly miniBatch: number;
@@ -236,6 +239,8 @@ export class Lab {
     }
     return {
       step: this.#step,
+      strength,
+      batchSize,
       running: share(running),
       miniBatch: share(this.#inMiniBatches(products, batchSize)),
       adapted,

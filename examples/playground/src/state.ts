@@ -20,7 +20,7 @@ export const DECAYS = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999] as cons
 export const SPEEDS = {
   slow: { label: "4 a second", interval: 250, steps: 1 },
   brisk: { label: "20 a second", interval: 50, steps: 1 },
-  full: { label: "as fast as it goes", interval: 0, steps: 50 },
+  full: { label: "full", interval: 0, steps: 50 },
 } as const;
 export type Speed = keyof typeof SPEEDS;
 
@@ -57,6 +57,12 @@ export const step = signal(0);
 export const loss = signal<number | null>(null);
 export const history = signal<History | null>(null);
 export const examination = signal<Examination | null>(null);
+/** Whether the examination is of another shift or batch size than the controls say. */
+export const stale = computed(
+  () =>
+    examination.value?.strength !== strength.value ||
+    examination.value.batchSize !== batchSize.value,
+);
 /** Examinations while it trained. */
 export const course = signal<readonly Examination[]>([]);
 export const finishedTraining = computed(() => step.value >= MOST_STEPS);
@@ -67,7 +73,7 @@ export const examples = computed(() => (heldOut.value ? examplesOf(heldOut.value
 
 // What is going on.
 export const playing = signal(false);
-export const busy = signal<string | null>(null);
+export const busy = signal(false);
 /** Accuracy before and after the last repair, under the shift it was made at. */
 export interface Effect {
   readonly action: "calibrate" | "adapt";
@@ -186,19 +192,23 @@ const reportFailure = (error: unknown): void => {
   failure.value = error instanceof Error ? error.message : String(error);
 };
 
-/** Something the worker does, unless it is at something else. */
-async function task(name: string, work: () => Promise<void>): Promise<void> {
-  if (busy.peek() !== null) return;
-  busy.value = name;
-  try {
-    await work();
-    await synchronize();
-    await examine();
-  } catch (error) {
-    reportFailure(error);
-  } finally {
-    busy.value = null;
-  }
+let last: Promise<void> = Promise.resolve();
+
+/** Something the worker does, after whatever was asked of it before. */
+function task(work: () => Promise<void>): Promise<void> {
+  last = last.then(async () => {
+    busy.value = true;
+    try {
+      await work();
+      await synchronize();
+      await examine();
+    } catch (error) {
+      reportFailure(error);
+    } finally {
+      busy.value = false;
+    }
+  });
+  return last;
 }
 
 /** Milliseconds between two examinations while the network trains. */
@@ -237,7 +247,7 @@ export function stop(): void {
 
 export function stepOnce(): Promise<void> {
   repaired.value = null;
-  return task("step", async () => {
+  return task(async () => {
     loss.value = await remote.advance(1);
   });
 }
@@ -254,18 +264,18 @@ function forget(): void {
 /** A new network with random weights. */
 export function restart(): Promise<void> {
   forget();
-  return task("restart", () => remote.restart(Math.floor(Math.random() * 2 ** 32)));
+  return task(() => remote.restart(Math.floor(Math.random() * 2 ** 32)));
 }
 
 /** Back to the network the demo trained. */
 export function restore(): Promise<void> {
   forget();
-  return task("restore", () => remote.restore());
+  return task(() => remote.restore());
 }
 
 async function repair(action: Effect["action"], work: () => Promise<void>): Promise<void> {
   playing.value = false;
-  await task(action, async () => {
+  await task(async () => {
     await examine();
     const before = examination.peek();
     await work();
@@ -301,7 +311,7 @@ export function adapt(): Promise<void> {
 
 export function undo(): Promise<void> {
   repaired.value = null;
-  return task("undo", () => remote.undo());
+  return task(() => remote.undo());
 }
 
 async function load(file: string): Promise<Uint8Array<ArrayBuffer>> {

@@ -1,5 +1,6 @@
 /** The digit and what the network says of it, both ways. */
 
+import type { ComponentChildren } from "preact";
 import type { Answer } from "../answer.js";
 import {
   answers,
@@ -10,6 +11,7 @@ import {
   finished,
   heldOut,
   model,
+  stale,
 } from "../state.js";
 import { percent, Slider } from "./controls.js";
 import { Drawing } from "./drawing.js";
@@ -48,7 +50,11 @@ function Cards() {
         />
         <Card
           kind="mini-batch"
-          title="Mini-batch statistics"
+          title={
+            <>
+              Mini-batch<span> statistics</span>
+            </>
+          }
           subtitle={
             n === 1 ? "of your digit alone" : `of yours and ${n - 1} other${n > 2 ? "s" : ""}`
           }
@@ -120,7 +126,7 @@ function spoken(running: Answer, miniBatch: Answer, n: number): string {
 
 interface CardProps {
   readonly kind: "running" | "adapted" | "mini-batch";
-  readonly title: string;
+  readonly title: ComponentChildren;
   readonly subtitle: string;
   readonly answer: Answer | null;
   readonly share: string;
@@ -146,7 +152,9 @@ function Card({ kind, title, subtitle, answer, share }: CardProps) {
           );
         })}
       </ol>
-      <p class="share">{share}</p>
+      <p class="share" aria-busy={stale.value}>
+        {share}
+      </p>
     </article>
   );
 }

@@ -53,7 +53,7 @@ export function Picture({ values, most }: { values: ArrayLike<number>; most: num
 }
 
 export function Drawing() {
-  const area = useRef<SVGSVGElement>(null);
+  const area = useRef<HTMLDivElement>(null);
   /** The pointer that draws. */
   const pointer = useRef<number | null>(null);
   const pen = useSignal<Point>({ x: 0.5, y: 0.3 });
@@ -62,7 +62,7 @@ export function Drawing() {
   const held = useRef(new Set<string>());
 
   const at = (event: PointerEvent): Point => {
-    const box = (area.current as SVGSVGElement).getBoundingClientRect();
+    const box = (area.current as HTMLDivElement).getBoundingClientRect();
     return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
   };
   const begin = (point: Point) => draw([...strokes.value, [point]]);
@@ -127,10 +127,9 @@ export function Drawing() {
 
   return (
     <div class="drawing">
-      <svg
+      <div
         ref={area}
-        class="paper"
-        viewBox="0 0 1 1"
+        class={keyboard.value ? "paper keyboard" : "paper"}
         role="application"
         aria-label="Drawing area"
         aria-describedby="drawing-help"
@@ -142,8 +141,8 @@ export function Drawing() {
         onPointerCancel={onPointerEnd}
         onKeyDown={onKeyDown}
         onKeyUp={(event) => held.current.delete(event.key)}
-        onFocus={(event) => {
-          keyboard.value = event.currentTarget.matches(":focus-visible");
+        onFocus={() => {
+          keyboard.value = pointer.current === null;
         }}
         onBlur={() => {
           held.current.clear();
@@ -151,30 +150,34 @@ export function Drawing() {
           liftPen();
         }}
       >
-        {example.value && (
-          <foreignObject x="0" y="0" width="1" height="1">
-            <Picture values={example.value.image} most={255} />
-          </foreignObject>
-        )}
-        {strokes.value.map((stroke, index) => (
-          <polyline
-            key={index}
-            points={[...stroke, stroke[stroke.length - 1]].map(({ x, y }) => `${x},${y}`).join(" ")}
-            stroke-width={LINE}
-          />
-        ))}
-        {keyboard.value && (
-          <path
-            class={penDown.value ? "pen down" : "pen"}
-            d={`M${pen.value.x - 0.05},${pen.value.y}h0.1m-0.05,-0.05v0.1`}
-          />
-        )}
-        {blank.value && (
-          <text x="0.5" y="0.52">
-            Draw a digit here
-          </text>
-        )}
-      </svg>
+        <svg viewBox="0 0 1 1" aria-hidden="true">
+          {example.value && (
+            <foreignObject x="0" y="0" width="1" height="1">
+              <Picture values={example.value.image} most={255} />
+            </foreignObject>
+          )}
+          {strokes.value.map((stroke, index) => (
+            <polyline
+              key={index}
+              points={[...stroke, stroke[stroke.length - 1]]
+                .map(({ x, y }) => `${x},${y}`)
+                .join(" ")}
+              stroke-width={LINE}
+            />
+          ))}
+          {keyboard.value && (
+            <path
+              class={penDown.value ? "pen down" : "pen"}
+              d={`M${pen.value.x - 0.05},${pen.value.y}h0.1m-0.05,-0.05v0.1`}
+            />
+          )}
+          {blank.value && (
+            <text x="0.5" y="0.52">
+              Draw a digit here
+            </text>
+          )}
+        </svg>
+      </div>
       <div class="below">
         <figure class="seen">
           <Picture values={input.value} most={1} />

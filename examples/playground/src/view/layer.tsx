@@ -4,7 +4,7 @@ import { useMemo } from "preact/hooks";
 import type uPlot from "uplot";
 import { answers, batchSize, layer } from "../state.js";
 import { Choice } from "./controls.js";
-import { atLeast, axis, BASE, dots, Plot, type PlotOptions, type Theme } from "./plot.js";
+import { atLeast, axes, BASE, dots, Plot, type PlotOptions, type Theme } from "./plot.js";
 
 export const LAYERS = [0, 1, 2].map((value) => ({ value, label: `layer ${value + 1}` }));
 
@@ -13,7 +13,7 @@ const UNITS = { x: { time: false, range: [-1, 100] as [number, number] } };
 const before = (theme: Theme, small: boolean): PlotOptions => ({
   ...BASE,
   scales: { ...UNITS, y: atLeast(0, 0) },
-  axes: [axis(theme, "x", "unit, by running mean"), axis(theme, "y", "x")],
+  axes: axes(theme, "unit, by running mean"),
   series: [
     {},
     { stroke: "transparent", points: { show: false } },
@@ -28,7 +28,7 @@ const before = (theme: Theme, small: boolean): PlotOptions => ({
 const after = (theme: Theme, small: boolean): PlotOptions => ({
   ...BASE,
   scales: { ...UNITS, y: atLeast(-5, 5) },
-  axes: [axis(theme, "x", "unit, in the same order"), axis(theme, "y", "y = γ · x̂ + β")],
+  axes: axes(theme, "unit, in the same order"),
   series: [{}, dots(theme.running, small ? 3.5 : 5), dots(theme.batch, small ? 6 : 9, true)],
 });
 
@@ -93,7 +93,7 @@ function Plots() {
         />
       </figure>
       <figure>
-        <figcaption>After normalization</figcaption>
+        <figcaption>After normalization: γ · x̂ + β</figcaption>
         <Plot
           label={`What layer ${index + 1} makes of it, by running averages and by mini-batch statistics.`}
           height={280}

@@ -82,25 +82,18 @@ export function Plot({ label, height, empty = false, options, data }: PlotProps)
 
 const FONT = '12px "Inter Variable", system-ui, sans-serif';
 
-/** An axis with a quiet grid. */
-export function axis(
-  { soft, line }: Theme,
-  side: "x" | "y",
-  label: string,
-  more: uPlot.Axis = {},
-): uPlot.Axis {
-  return {
-    size: side === "x" ? 26 : 44,
-    label,
-    labelFont: FONT,
-    labelSize: 16,
-    labelGap: 0,
+/** Both axes, with a quiet grid. `y`: what is special about the upright one. */
+export function axes({ soft, line }: Theme, label: string, y: uPlot.Axis = {}): uPlot.Axis[] {
+  const common: uPlot.Axis = {
     font: FONT,
     stroke: soft,
     grid: { stroke: line, width: 1 },
     ticks: { show: false },
-    ...more,
   };
+  return [
+    { ...common, label, labelFont: FONT, labelSize: 16, labelGap: 0, size: 26 },
+    { ...common, size: 40, ...y },
+  ];
 }
 
 /** What all plots here have in common. */

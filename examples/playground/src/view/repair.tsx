@@ -17,7 +17,7 @@ import {
 import { CONTRASTS } from "./answers.js";
 import { Choice, percent, Slider } from "./controls.js";
 import { LAYERS } from "./layer.js";
-import { atLeast, axis, BASE, dots, Plot, type PlotOptions, type Theme } from "./plot.js";
+import { atLeast, axes, BASE, dots, Plot, type PlotOptions, type Theme } from "./plot.js";
 
 const UNITS = { x: { time: false, range: [-1, 100] as [number, number] } };
 const bound = (stroke: string): uPlot.Series => ({
@@ -32,7 +32,7 @@ const driftOptions =
   (theme: Theme, small: boolean): PlotOptions => ({
     ...BASE,
     scales: { ...UNITS, y: atLeast(-2, 2) },
-    axes: [axis(theme, "x", "unit"), axis(theme, "y", "σ")],
+    axes: axes(theme, "unit"),
     series: [
       {},
       bound(theme.soft),
@@ -45,13 +45,10 @@ const ratioOptions =
   (theme: Theme, small: boolean): PlotOptions => ({
     ...BASE,
     scales: { ...UNITS, y: { distr: 3, log: 2, ...atLeast(1 / 8, 8, 0) } },
-    axes: [
-      axis(theme, "x", "unit"),
-      axis(theme, "y", "×", {
-        values: (_plot, splits) =>
-          splits.map((v) => (v === null ? "" : v < 1 ? `1/${Math.round(1 / v)}` : String(v))),
-      }),
-    ],
+    axes: axes(theme, "unit", {
+      values: (_plot, splits) =>
+        splits.map((v) => (v === null ? "" : v < 1 ? `1/${Math.round(1 / v)}` : String(v))),
+    }),
     series: [
       {},
       bound(theme.soft),
@@ -73,11 +70,7 @@ export function ShiftSection() {
       <p class="prose">
         Running averages are a memory of the training data. Lower the contrast, as another camera in
         poor light would, and they no longer fit: the answers get worse. <code>diagnose</code> says
-        so; each dot is a unit, and within the dashed lines its average is near enough.{" "}
-        <code>adapt</code> blends the averages with the statistics of {ADAPTATION.targets}{" "}
-        unlabelled digits in the new light. <code>calibrate</code> puts the exact statistics of the
-        training digits in the averages’ place: the cure for averages that are too young or too
-        noisy (train a new network for 50 mini-batches with decay 0.99), not for a changed world.
+        so. Below, each dot is a unit; within the dashed lines its averages are near enough.
       </p>
       <div class="controls">
         <Slider
@@ -88,20 +81,27 @@ export function ShiftSection() {
           show={(value) => `${value} %`}
         />
         <Choice name="drift-layer" legend="Layer" value={layer} options={LAYERS} />
-        <div class="buttons">
-          <button type="button" class="primary" onClick={adapt}>
+      </div>
+      <div class="repairs">
+        <div class="repair">
+          <button type="button" class="primary" onClick={adapt} aria-describedby="adapt-help">
             Adapt
           </button>
-          <button type="button" onClick={calibrate}>
+          <p id="adapt-help">
+            when the world has changed: blends the averages with the statistics of{" "}
+            {ADAPTATION.targets} unlabelled digits at this contrast
+          </p>
+        </div>
+        <div class="repair">
+          <button type="button" onClick={calibrate} aria-describedby="calibrate-help">
             {calibrating.value === null
               ? "Calibrate"
               : `Calibrating, ${Math.round(100 * calibrating.value)} %`}
           </button>
-          {repaired.value !== null && (
-            <button type="button" onClick={undo}>
-              Undo
-            </button>
-          )}
+          <p id="calibrate-help">
+            when the averages are too young or too noisy: the exact statistics of all training
+            digits take their place. Try it after 50 mini-batches of a new network with decay 0.99
+          </p>
         </div>
       </div>
       <Outcome />
@@ -131,7 +131,10 @@ function Outcome() {
       Right answers at {effect.contrast} % contrast, before and after <code>{effect.action}</code>:{" "}
       <strong>{percent(effect.before)}</strong> <span aria-hidden="true">→</span>
       <span class="hidden">then</span>{" "}
-      <strong class={effect.action}>{percent(effect.after)}</strong>
+      <strong class={effect.action}>{percent(effect.after)}</strong>{" "}
+      <button type="button" onClick={undo}>
+        Undo {effect.action}
+      </button>
     </p>
   );
 }

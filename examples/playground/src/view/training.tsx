@@ -25,14 +25,14 @@ import {
 } from "../state.js";
 import { Choice, Slider } from "./controls.js";
 import { LAYERS } from "./layer.js";
-import { atLeast, axis, BASE, dots, Plot, type PlotOptions, type Theme } from "./plot.js";
+import { atLeast, axes, BASE, dots, Plot, type PlotOptions, type Theme } from "./plot.js";
 
 const UNITS = Array.from({ length: 100 }, (_, i) => i);
 
 const settling = (theme: Theme): PlotOptions => ({
   ...BASE,
   scales: { x: { time: false, ...atLeast(0, 50, 0) } },
-  axes: [axis(theme, "x", "mini-batches"), axis(theme, "y", "")],
+  axes: axes(theme, "mini-batches"),
   series: [
     {},
     { ...dots(theme.batch, 4), alpha: 0.55 },
@@ -43,7 +43,7 @@ const settling = (theme: Theme): PlotOptions => ({
 const courseOptions = (theme: Theme): PlotOptions => ({
   ...BASE,
   scales: { x: { time: false, ...atLeast(0, 50, 0) }, y: { range: [0, 100] } },
-  axes: [axis(theme, "x", "mini-batches"), axis(theme, "y", "%")],
+  axes: axes(theme, "mini-batches"),
   series: [
     {},
     { stroke: theme.batch, width: 1.5, points: { show: true, size: 4, fill: theme.batch } },
@@ -68,7 +68,7 @@ export function TrainingSection() {
         <Buttons />
         <Choice
           name="speed"
-          legend="Mini-batches"
+          legend="Speed"
           value={speed}
           options={Object.entries(SPEEDS).map(([value, { label }]) => ({
             value: value as Speed,
@@ -135,7 +135,7 @@ function Status() {
     finishedTraining.value ? "that is as far as this page trains" : null,
   ];
   return (
-    <p class="status" aria-busy={busy.value !== null}>
+    <p class="status" aria-busy={busy.value}>
       {parts.filter((part) => part !== null).join(" · ")}
     </p>
   );
@@ -181,7 +181,7 @@ function Plots() {
         />
       </figure>
       <figure>
-        <figcaption>Right answers, held-out digits</figcaption>
+        <figcaption>Right answers, % of held-out digits</figcaption>
         <Plot
           label="Right answers on the held-out digits while the network trains."
           height={230}

@@ -129,7 +129,7 @@ export function Drawing() {
     <div class="drawing">
       <div
         ref={area}
-        class={keyboard.value ? "paper keyboard" : "paper"}
+        class="paper"
         role="application"
         aria-label="Drawing area"
         aria-describedby="drawing-help"

@@ -52,26 +52,47 @@ interface PlotProps {
 export function Plot({ label, height, empty = false, options, data }: PlotProps) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
+  const latest = useRef(data);
+  const visible = useRef(true);
+  const pending = useRef(false);
   const colours = theme.value;
+  latest.current = data;
   useEffect(() => {
     const element = place.current as HTMLDivElement;
     const width = () => Math.max(200, element.clientWidth);
     const drawn = new uPlot(
       { ...options(colours, width() < SMALL), width: width(), height },
-      data,
+      latest.current,
       element,
     );
     plot.current = drawn;
-    const observer = new ResizeObserver(() => {
+    const resized = new ResizeObserver(() => {
       if (width() !== drawn.width) drawn.setSize({ width: width(), height });
     });
-    observer.observe(element);
+    const seen = new IntersectionObserver(([{ isIntersecting }]) => {
+      visible.current = isIntersecting;
+      if (isIntersecting) drawn.setData(latest.current);
+    });
+    resized.observe(element);
+    seen.observe(element);
     return () => {
-      observer.disconnect();
+      resized.disconnect();
+      seen.disconnect();
       drawn.destroy();
+      plot.current = null;
     };
   }, [colours, height, options]);
-  useEffect(() => plot.current?.setData(data), [data]);
+  // After the next frame, so that an answer is on the screen before the plots behind it are drawn.
+  useEffect(() => {
+    if (pending.current) return;
+    pending.current = true;
+    requestAnimationFrame(() =>
+      setTimeout(() => {
+        pending.current = false;
+        if (visible.current) plot.current?.setData(latest.current);
+      }),
+    );
+  }, [data]);
   return (
     <div class="plot">
       <div role="img" aria-label={label} ref={place} />

@@ -34,11 +34,12 @@ import {
   type TorchOptions,
   torchOptions,
 } from "./frameworks.js";
-import { FrozenBatchNorm, type InferOptions } from "./frozen.js";
+import type { InferOptions } from "./frozen.js";
+import { FrozenBatchNorm } from "./frozen-batch-norm.js";
 import { toNumbers } from "./json.js";
 import { type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
 import { countOf, type Layout, sizeOf, type View, viewOf } from "./layout.js";
-import { examplesIn, rowsOf, type Selection, selectionOf } from "./mask.js";
+import { type Selection, selectionOf } from "./mask.js";
 import {
   asMoments,
   asSums,
@@ -510,7 +511,7 @@ export class BatchNorm {
   ): { full: View; selection: Selection | null; view: View } {
     const full = viewOf(this.layout, this.#channels, float32("x", x).length, shape);
     const selection = selectionOf(mask, full);
-    return { full, selection, view: selection === null ? full : rowsOf(selection) };
+    return { full, selection, view: selection === null ? full : selection.view };
   }
 
   /** @internal For `calibrate`. */
@@ -623,7 +624,7 @@ export class BatchNorm {
     const all = options.shape?.[0] ?? full.outer;
     return {
       moments: run.momentsOf(machineOf(this.kernels), x, view, selection),
-      examples: selection === null ? all : examplesIn(selection, all),
+      examples: selection === null ? all : selection.examples(all),
     };
   }
 

@@ -1,42 +1,9 @@
-// An instance of the binary with a memory of its own. The one file that uses the loader.
+// What users see of kernel memory, and the instance that layers share.
 
-import { instantiateSync } from "@assemblyscript/loader";
 import { float32 } from "./arrays.js";
 import { checkKeys, describe, OptionError } from "./errors.js";
+import { instantiate, type Machine } from "./machine.js";
 import { DEFAULT_BYTES, Memory } from "./memory.js";
-import { kernelsModule } from "./wasm/embedded.js";
-
-/** A kernel: addresses, numbers and dimensions in, as assembly/ documents them. */
-type Kernel<Result = void> = (...args: number[]) => Result;
-
-/** The surface of the binary, in the order of assembly/index.ts. */
-export interface Exports extends Record<string, unknown> {
-  momentsRows: Kernel;
-  momentsPlanes: Kernel;
-  affineStrips: Kernel;
-  affineSweep: Kernel;
-  affinePlanes: Kernel;
-  gradientSumsRows: Kernel;
-  gradientSumsPlanes: Kernel;
-  gradientStrips: Kernel;
-  gradientSweep: Kernel;
-  gradientPlanes: Kernel;
-  merge: Kernel;
-  mergeSums: Kernel;
-  spread: Kernel;
-  finishMoments: Kernel;
-  firstInvalid: Kernel<number>;
-  updateRunning: Kernel;
-  center: Kernel;
-  scaleShift: Kernel;
-  gradientTerms: Kernel;
-}
-
-/** What run.ts works with. */
-export interface Machine {
-  readonly run: Exports;
-  readonly memory: Memory;
-}
 
 // The inside of a `Kernels` is for this package only; a static block would need Firefox 93.
 const MACHINE = Symbol("machine");
@@ -70,10 +37,8 @@ export class Kernels {
   constructor(options: KernelsOptions = {}) {
     checkKeys("options", options, ["memory"]);
     const { memory: bytes = DEFAULT_BYTES } = options;
-    const module = kernelsModule();
     const memory = new Memory(bytes);
-    const { exports } = instantiateSync<Exports>(module, { env: { memory: memory.wasm } });
-    this[MACHINE] = { run: exports, memory };
+    this[MACHINE] = { run: instantiate(memory), memory };
   }
 
   /**

@@ -13,7 +13,8 @@ export const BLOCK_ROWS = 64;
 export const STREAM_FLOATS = BLOCK_ROWS * MAX_COLUMNS;
 
 const PAGE = 65536;
-const MIN_BYTES = 1 << 20;
+/** The least that a memory has. */
+export const MIN_BYTES = 1 << 20;
 const MAX_BYTES = 65536 * PAGE;
 /** 16 MiB: tensors for a layer of a usual size, and little beside the 128 MB of an edge worker. */
 export const DEFAULT_BYTES = 16 << 20;
@@ -81,29 +82,20 @@ interface Block {
   readonly bytes: number;
 }
 
-/** A WebAssembly memory of fixed size. */
-export class Memory {
+/** A WebAssembly memory of fixed size, without room for tensors of users. */
+export class Buffers {
   /** @internal Not in the types, which need no WebAssembly then. */
   readonly wasm: WebAssembly.Memory;
-  // The memory never grows, so this stays its buffer; asking the memory for it costs a call.
-  readonly #buffer: ArrayBuffer;
   readonly slots: Slots;
   /** Two buffers through which ordinary arrays go: held there as a whole, or streamed. */
   readonly streams: readonly [Slot<Float32Array>, Slot<Float32Array>];
   /** Room for what a reduction holds of one block: five arrays SCRATCH (assembly/lanes.ts) apart. */
   readonly scratch: number;
-  readonly #tensors: number;
-  readonly #end: number;
-  /** Live tensors in ascending order. */
-  readonly #live: Block[] = [];
-  /** Views that were given back: another tensor may lie where they point. */
-  readonly #freed = new WeakSet<Float32Array>();
-  // Asking the set costs as much as normalizing 16 values.
-  #anyFreed = false;
-  #turn = 0;
+  /** Where all that ends. */
+  protected readonly used: number;
 
   constructor(bytes: number) {
-    const pages = checkBytes(bytes) / PAGE;
+    const pages = bytes / PAGE;
     try {
       this.wasm = new WebAssembly.Memory({ initial: pages, maximum: pages });
     } catch {
@@ -112,7 +104,6 @@ export class Memory {
       );
     }
     const { buffer } = this.wasm;
-    this.#buffer = buffer;
     let next = STAGGER;
     const place = (size: number): number => {
       const at = next;
@@ -132,8 +123,31 @@ export class Memory {
     this.slots = slots as unknown as Slots;
     this.scratch = place(5 * SCRATCH);
     this.streams = [float32(STREAM_FLOATS), float32(STREAM_FLOATS)];
-    this.#tensors = alignUp(next, 64);
-    this.#end = buffer.byteLength - SLACK;
+    this.used = next;
+  }
+
+  /** The address of `array` if it lies in a tensor of this memory, -1 if it is an ordinary array. */
+  addressOf(_name: string, _array: Float32Array): number {
+    return -1;
+  }
+}
+
+/** A memory with tensors that users allocate behind what all need. */
+export class Memory extends Buffers {
+  // The memory never grows, so this stays its buffer; asking the memory for it costs a call.
+  readonly #buffer = this.wasm.buffer;
+  readonly #tensors = alignUp(this.used, 64);
+  readonly #end = this.#buffer.byteLength - SLACK;
+  /** Live tensors in ascending order. */
+  readonly #live: Block[] = [];
+  /** Views that were given back: another tensor may lie where they point. */
+  readonly #freed = new WeakSet<Float32Array>();
+  // Asking the set costs as much as normalizing 16 values.
+  #anyFreed = false;
+  #turn = 0;
+
+  constructor(bytes: number) {
+    super(checkBytes(bytes));
   }
 
   /** A tensor of `length` values, zeroed. First fit. */
@@ -221,8 +235,7 @@ export class Memory {
     return low - 1;
   }
 
-  /** The address of `array` if it lies in a tensor of this memory, -1 if it is an ordinary array. */
-  addressOf(name: string, array: Float32Array): number {
+  override addressOf(name: string, array: Float32Array): number {
     if (array.buffer !== this.#buffer) return -1;
     const from = array.byteOffset;
     const block = this.#live[this.#before(from)];

@@ -1,0 +1,7 @@
+// Vercel's edge functions and Next.js' middleware compile no bytes; an import with this query arrives
+// compiled.
+
+import module from "./kernels.wasm?module";
+
+/** The compiled binary. */
+export const kernelsModule = (): WebAssembly.Module => module;

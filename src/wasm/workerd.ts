@@ -1,0 +1,6 @@
+// Cloudflare's workerd compiles no bytes; a .wasm that is imported arrives compiled.
+
+import module from "./kernels.wasm";
+
+/** The compiled binary. */
+export const kernelsModule = (): WebAssembly.Module => module;

@@ -6,10 +6,16 @@ import { build } from "esbuild";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 
-/** The entries that work with all kernels, and share what they have in common. */
-const ENTRIES = ["index", "tfjs"];
-/** The entries with the small binary. */
-const SMALL_ENTRIES = ["infer"];
+const readJson = (path) => JSON.parse(readFileSync(path, "utf8"));
+
+/** The entries of package.json: src/{entry}.ts. */
+const ENTRIES = Object.values(readJson("package.json").exports).flatMap(({ types }) =>
+  types ? [types.replace(/^\.\/dist\/|\.d\.ts$/g, "")] : [],
+);
+/** Those with the small binary. The others have all kernels, and share what they have in common. */
+const SMALL = ["infer"];
+/** Properties that no user writes or reads (tests/entries.test.ts): their names are shortened. */
+const INTERNAL = readJson("scripts/internal-names.json");
 
 /** The conditions of package.json that get a build of their own, and their src/wasm/ file. */
 const CONDITIONS = ["embedded", "workerd", "edge-light"];
@@ -56,6 +62,7 @@ const bundle = (entries, suffix, plugins) =>
     platform: "neutral",
     external: ["@tensorflow/*"],
     plugins,
+    mangleProps: new RegExp(`^(${INTERNAL.join("|")})$`),
     sourcemap: true,
     sourcesContent: false,
     chunkNames: "shared-[hash]",
@@ -73,8 +80,9 @@ for (const binary of ["kernels", "infer"]) {
 await bundle(["errors"], "", []);
 for (const condition of CONDITIONS) {
   const suffix = condition === "embedded" ? "" : `.${condition}`;
-  await bundle(ENTRIES, suffix, [wasm(condition, "kernels")]);
-  await bundle(SMALL_ENTRIES, suffix, [wasm(condition, "infer")]);
+  const large = ENTRIES.filter((entry) => !SMALL.includes(entry));
+  await bundle(large, suffix, [wasm(condition, "kernels")]);
+  await bundle(SMALL, suffix, [wasm(condition, "infer")]);
 }
 for (const binary of ["kernels", "infer"])
   copyFileSync(`build/${binary}.wasm`, `dist/${binary}.wasm`);

@@ -14,7 +14,7 @@ import {
 } from "./adapt.js";
 import { arrayOf, float32, float32Of, isSame, outputOf, refuseShared } from "./arrays.js";
 import { Batch, type BatchSource, insideOf, type StatisticsKind } from "./batch.js";
-import { GATHER, type Gathered } from "./calibrate.js";
+import type { Gathered } from "./calibrate.js";
 import { type Diagnosis, diagnosisOf } from "./diagnose.js";
 import {
   checkKeys,
@@ -37,7 +37,7 @@ import {
 import type { InferOptions } from "./frozen.js";
 import { FrozenBatchNorm } from "./frozen-batch-norm.js";
 import { toNumbers } from "./json.js";
-import { type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
+import { type Kernels, memoryOf, sharedKernels } from "./kernels.js";
 import { countOf, type Layout, sizeOf, type View, viewOf } from "./layout.js";
 import { type Selection, selectionOf } from "./mask.js";
 import {
@@ -273,7 +273,7 @@ export class BatchNorm {
     const update = flag("updateRunning", options.updateRunning, true);
     const { full, selection, view } = this.#seen(x, options);
     const out = outputOf(options.out, x);
-    const machine = machineOf(this.kernels);
+    const machine = this.kernels.machine;
     const next = this.#next;
     const terms = this.#terms(next, next.meanLow);
     const gathered = this.#gathered;
@@ -379,7 +379,7 @@ export class BatchNorm {
     }
     const into = this.#outputs(options.out === undefined ? NO_OPTIONS : options.out, dy, x);
     const perValue = frozen ? 0 : 1 / count;
-    run.backward(machineOf(this.kernels), into, dy, x, view, terms, selection, perValue, sums);
+    run.backward(this.kernels.machine, into, dy, x, view, terms, selection, perValue, sums);
     return into;
   }
 
@@ -394,7 +394,7 @@ export class BatchNorm {
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
     checkKeys("options", options, SUMS_KEYS);
     const { source, x, terms } = this.#differentiated(dy, options);
-    const machine = machineOf(this.kernels);
+    const machine = this.kernels.machine;
     return run.gradientSumsOf(machine, dy, x, source.view, terms.mean, source.selection);
   }
 
@@ -480,7 +480,7 @@ export class BatchNorm {
     const out = outputOf(options.out, x);
     const terms = this.#terms(this.#running);
     if (isTiny(TINY.terms, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
-    else run.normalize(machineOf(this.kernels), out, x, view, terms);
+    else run.normalize(this.kernels.machine, out, x, view, terms);
     return out;
   }
 
@@ -501,7 +501,7 @@ export class BatchNorm {
 
   #momentsOf(x: Float32Array, options: MomentsOptions): Moments {
     const { view, selection } = this.#seen(x, options);
-    return run.momentsOf(machineOf(this.kernels), x, view, selection);
+    return run.momentsOf(this.kernels.machine, x, view, selection);
   }
 
   /** How the kernels see x: whole, or what a mask selects of it. */
@@ -514,8 +514,8 @@ export class BatchNorm {
     return { full, selection, view: selection === null ? full : selection.view };
   }
 
-  /** @internal For `calibrate`. */
-  [GATHER](gathered: Gathered | null): Gathered | null {
+  /** @internal For `calibrate`: gives moments away instead of moving; returns who took them before. */
+  gatherInto(gathered: Gathered | null): Gathered | null {
     const before = this.#gathered;
     this.#gathered = gathered;
     return before;
@@ -548,7 +548,7 @@ export class BatchNorm {
   }
 
   #frozen(statistics: run.Statistics): FrozenBatchNorm {
-    const affine = run.affineOf(machineOf(this.kernels), this.#terms(statistics));
+    const affine = run.affineOf(this.kernels.machine, this.#terms(statistics));
     return new FrozenBatchNorm(this.#channels, this.layout, affine, this.#kernels);
   }
 
@@ -623,7 +623,7 @@ export class BatchNorm {
     const { full, selection, view } = this.#seen(x, options);
     const all = options.shape?.[0] ?? full.outer;
     return {
-      moments: run.momentsOf(machineOf(this.kernels), x, view, selection),
+      moments: run.momentsOf(this.kernels.machine, x, view, selection),
       examples: selection === null ? all : selection.examples(all),
     };
   }

@@ -3,7 +3,7 @@
 import { checkKeys } from "./errors.js";
 import { type Folded, type FoldOptions, fold } from "./fold.js";
 import { Frozen, type FrozenJSON, type Place, readFrozen } from "./frozen.js";
-import { checkKernels, type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
+import { checkKernels, type Kernels, memoryOf, sharedKernels } from "./kernels.js";
 import type { Layout } from "./layout.js";
 import { NO_OPTIONS } from "./options.js";
 import type { Affine } from "./run.js";
@@ -82,7 +82,7 @@ export class FrozenBatchNorm extends Frozen {
 
 const placeOf = (kernels: Kernels | undefined): Place => ({
   memory: () => memoryOf(kernels),
-  machine: () => machineOf(kernels ?? sharedKernels()),
+  machine: () => (kernels ?? sharedKernels()).machine,
 });
 
 // As in batch-norm.ts: a class that names itself loses its name.

@@ -2,7 +2,7 @@
 // 1 MiB of memory. No tensors in kernel memory, and no folding: those are in `batchnorm-wasm`.
 
 import { Frozen, type FrozenJSON, type Place, readFrozen } from "./frozen.js";
-import { type AffineMachine, instantiate } from "./machine.js";
+import { type AffineMachine, start } from "./machine.js";
 import { Buffers, MIN_BYTES } from "./memory.js";
 
 export {
@@ -41,12 +41,10 @@ export class FrozenBatchNorm extends Frozen {
 
 let machine: AffineMachine | undefined;
 
-function start(): AffineMachine {
-  const memory = new Buffers(MIN_BYTES);
-  return { run: instantiate(memory), memory };
-}
-
-const PLACE: Place = { memory: () => undefined, machine: () => (machine ??= start()) };
+const PLACE: Place = {
+  memory: () => undefined,
+  machine: () => (machine ??= start(() => new Buffers(MIN_BYTES))),
+};
 
 // As in batch-norm.ts: a class that names itself loses its name.
 const create = (json: unknown): FrozenBatchNorm => new FrozenBatchNorm(...readFrozen(json), PLACE);

@@ -45,7 +45,10 @@ export interface Machine {
   readonly memory: Memory;
 }
 
-/** The kernels on a memory. */
-export const instantiate = (memory: Buffers): Exports =>
-  new WebAssembly.Instance(kernelsModule(), { env: { memory: memory.wasm } })
-    .exports as unknown as Exports;
+/** The kernels on a memory, which is asked for once there are any. */
+export function start<M extends Buffers>(place: () => M): { run: Exports; memory: M } {
+  const module = kernelsModule();
+  const memory = place();
+  const { exports } = new WebAssembly.Instance(module, { env: { memory: memory.wasm } });
+  return { run: exports as unknown as Exports, memory };
+}

@@ -28,33 +28,6 @@ const STAGGER = 320;
 // As in assembly/lanes.ts.
 export const SCRATCH = MAX_COLUMNS * 4 + STAGGER;
 
-const CHANNEL_F32 = [
-  "base",
-  "gamma",
-  "beta",
-  "hi",
-  "scale",
-  "shift",
-  "slope",
-  "dgamma",
-  "dbeta",
-] as const;
-const COLUMN_F32 = ["columnHi", "columnScale", "columnShift", "columnSlope"] as const;
-const F64 = [
-  "offset",
-  "m2",
-  "mean",
-  "meanLow",
-  "variance",
-  "runningMean",
-  "runningVariance",
-  "sumDy",
-  "sumDyX",
-] as const;
-
-type Float32Name = (typeof CHANNEL_F32)[number] | (typeof COLUMN_F32)[number];
-type Float64Name = (typeof F64)[number];
-
 /** A float32 or float64 array at a fixed place of kernel memory. */
 export interface Slot<A> {
   readonly at: number;
@@ -71,8 +44,31 @@ export function firstOf<A extends Float32Array | Float64Array>(slot: Slot<A>, n:
 
 const slotOf = <A>(at: number, array: A): Slot<A> => ({ at, array, part: array });
 
-export type Slots = Readonly<Record<Float32Name, Slot<Float32Array>>> &
-  Readonly<Record<Float64Name, Slot<Float64Array>>>;
+/** The parameter arrays, in the order in which they lie in memory. */
+const slotsOf = (f32: () => Slot<Float32Array>, f64: () => Slot<Float64Array>) => ({
+  base: f32(),
+  gamma: f32(),
+  beta: f32(),
+  hi: f32(),
+  scale: f32(),
+  shift: f32(),
+  slope: f32(),
+  dgamma: f32(),
+  dbeta: f32(),
+  columnHi: f32(),
+  columnScale: f32(),
+  columnShift: f32(),
+  columnSlope: f32(),
+  offset: f64(),
+  m2: f64(),
+  mean: f64(),
+  meanLow: f64(),
+  variance: f64(),
+  runningMean: f64(),
+  runningVariance: f64(),
+  sumDy: f64(),
+  sumDyX: f64(),
+});
 
 interface Block {
   readonly start: number;
@@ -86,7 +82,7 @@ interface Block {
 export class Buffers {
   /** @internal Not in the types, which need no WebAssembly then. */
   readonly wasm: WebAssembly.Memory;
-  readonly slots: Slots;
+  readonly slots: ReturnType<typeof slotsOf>;
   /** Two buffers through which ordinary arrays go: held there as a whole, or streamed. */
   readonly streams: readonly [Slot<Float32Array>, Slot<Float32Array>];
   /** Room for what a reduction holds of one block: five arrays SCRATCH (assembly/lanes.ts) apart. */
@@ -114,13 +110,13 @@ export class Buffers {
       const at = place(length * 4);
       return slotOf(at, new Float32Array(buffer, at, length));
     };
-    const slots: Record<string, Slot<Float32Array> | Slot<Float64Array>> = {};
-    for (const name of [...CHANNEL_F32, ...COLUMN_F32]) slots[name] = float32(MAX_COLUMNS);
-    for (const name of F64) {
-      const at = place(MAX_COLUMNS * 8 + SLACK);
-      slots[name] = slotOf(at, new Float64Array(buffer, at, MAX_COLUMNS));
-    }
-    this.slots = slots as unknown as Slots;
+    this.slots = slotsOf(
+      () => float32(MAX_COLUMNS),
+      () => {
+        const at = place(MAX_COLUMNS * 8 + SLACK);
+        return slotOf(at, new Float64Array(buffer, at, MAX_COLUMNS));
+      },
+    );
     this.scratch = place(5 * SCRATCH);
     this.streams = [float32(STREAM_FLOATS), float32(STREAM_FLOATS)];
     this.used = next;

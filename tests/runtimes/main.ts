@@ -9,12 +9,14 @@
 import { parseArgs } from "node:util";
 import type { Browser, BrowserKind } from "./browsers.js";
 import { BUNDLES } from "./bundlers.js";
+import { NEXT_BUILDS } from "./next.js";
 import { pack, suite } from "./project.js";
+import { REFUSALS } from "./refusals.js";
 import { RUNTIMES } from "./runtimes.js";
 import { Site } from "./site.js";
 import type { Result, Run, Trial } from "./trial.js";
 
-const TRIALS: readonly Trial[] = [...RUNTIMES, ...BUNDLES];
+const TRIALS: readonly Trial[] = [...RUNTIMES, ...BUNDLES, ...NEXT_BUILDS, ...REFUSALS];
 
 const { values } = parseArgs({
   options: { only: { type: "string" }, list: { type: "boolean" }, record: { type: "boolean" } },
@@ -70,7 +72,7 @@ for (const [i, trial] of trials.entries()) {
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   const said = one.error
     ? `FAILED: ${one.error.message}`
-    : (one.skipped ?? one.result?.outcome?.hash ?? "ok");
+    : (one.skipped ?? one.result?.outcome?.hash ?? one.result?.found ?? "ok");
   console.error(`${place}: ${said} (${seconds} s)`);
 }
 for (const browser of browsers.values()) await (await browser).close();

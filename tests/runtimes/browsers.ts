@@ -19,6 +19,10 @@ export interface Browser {
 export interface Page {
   /** Never resolves; rejects with what went wrong on the page, where the driver tells. */
   readonly problem: Promise<never>;
+  /** The value of an expression of JavaScript on the page. */
+  read(expression: string): Promise<unknown>;
+  /** A PNG of the page. */
+  picture(): Promise<Uint8Array>;
   close(): Promise<void>;
 }
 
@@ -26,7 +30,7 @@ export interface BrowserKind {
   readonly name: string;
   /** The Debian packages it takes, if a program of theirs is missing. */
   missing(): string | undefined;
-  /** `plain`: without WebAssembly SIMD, by a switch that the engine has for it. */
+  /** `withoutSimd`: by a switch that the engine has for it. */
   launch(options?: { withoutSimd?: boolean }): Promise<Browser>;
 }
 
@@ -67,7 +71,7 @@ function trouble(): { problem: Promise<never>; report: (message: string) => void
   return { problem, report };
 }
 
-export const CHROMIUM_ARGS = [
+const CHROMIUM_ARGS = [
   "--no-sandbox",
   "--disable-gpu",
   "--disable-quic",
@@ -77,14 +81,15 @@ export const CHROMIUM_ARGS = [
   "--disable-sync",
 ];
 
+/** Chromium as playwright-core has it. */
+export const launchChromium = (args: readonly string[] = []) =>
+  playwright.launch({ executablePath: chromiumPath()!, args: [...CHROMIUM_ARGS, ...args] });
+
 export const chromium: BrowserKind = {
   name: "Chromium",
   missing: () => (chromiumPath() ? undefined : install("chromium")),
   async launch({ withoutSimd = false } = {}) {
-    const browser = await playwright.launch({
-      executablePath: chromiumPath()!,
-      args: [...CHROMIUM_ARGS, ...(withoutSimd ? ["--js-flags=--no-enable-sse4-1"] : [])],
-    });
+    const browser = await launchChromium(withoutSimd ? ["--js-flags=--no-enable-sse4-1"] : []);
     return {
       version: browser.version(),
       async open(address) {
@@ -96,7 +101,12 @@ export const chromium: BrowserKind = {
           if (!request.url().includes("/report/")) report(`${request.url()} failed`);
         });
         await page.goto(address);
-        return { problem, close: () => page.close() };
+        return {
+          problem,
+          read: (expression) => page.evaluate(expression),
+          picture: () => page.screenshot(),
+          close: () => page.close(),
+        };
       },
       close: () => browser.close(),
     };
@@ -119,7 +129,12 @@ export const firefox: BrowserKind = {
         const { problem, report } = trouble();
         page.on("pageerror", (error) => report(String(error)));
         await page.goto(address);
-        return { problem, close: () => page.close() };
+        return {
+          problem,
+          read: (expression) => page.evaluate(expression),
+          picture: () => page.screenshot(),
+          close: () => page.close(),
+        };
       },
       close: () => browser.close(),
     };
@@ -174,6 +189,16 @@ export const webkit: BrowserKind = {
           await call("POST", `/session/${sessionId}/url`, { url: address });
           return {
             problem,
+            read: (expression) =>
+              call("POST", `/session/${sessionId}/execute/sync`, {
+                script: `return ${expression}`,
+                args: [],
+              }),
+            picture: async () =>
+              Buffer.from(
+                (await call("GET", `/session/${sessionId}/screenshot`)) as string,
+                "base64",
+              ),
             close: async () => {
               await call("POST", `/session/${sessionId}/url`, { url: "about:blank" });
             },

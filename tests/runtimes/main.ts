@@ -6,17 +6,28 @@
 //
 // One that is missing here is skipped, with the command that installs it; under CI=true it has failed.
 
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Browser, BrowserKind } from "./browsers.js";
 import { BUNDLES } from "./bundlers.js";
+import { EXAMPLE_TRIALS } from "./examples.js";
+import { MEMORY } from "./memory.js";
 import { NEXT_BUILDS } from "./next.js";
-import { pack, suite } from "./project.js";
+import { pack, ROOT, suite } from "./project.js";
 import { REFUSALS } from "./refusals.js";
 import { RUNTIMES } from "./runtimes.js";
 import { Site } from "./site.js";
 import type { Result, Run, Trial } from "./trial.js";
 
-const TRIALS: readonly Trial[] = [...RUNTIMES, ...BUNDLES, ...NEXT_BUILDS, ...REFUSALS];
+const TRIALS: readonly Trial[] = [
+  ...RUNTIMES,
+  ...BUNDLES,
+  ...NEXT_BUILDS,
+  ...REFUSALS,
+  ...MEMORY,
+  ...EXAMPLE_TRIALS,
+];
 
 const { values } = parseArgs({
   options: { only: { type: "string" }, list: { type: "boolean" }, record: { type: "boolean" } },
@@ -40,6 +51,11 @@ const browsers = new Map<BrowserKind, Promise<Browser>>();
 const run: Run = {
   site,
   suite: await suite(),
+  async keep(name, content) {
+    const folder = join(ROOT, "build/runtimes");
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, name), content);
+  },
   browser(kind) {
     if (!browsers.has(kind)) browsers.set(kind, kind.launch());
     return browsers.get(kind)!;

@@ -99,7 +99,8 @@ export async function project(
   await cp(await (installed ??= firstProject()), folder, { recursive: true });
   if (from !== undefined) {
     // The example's own package.json asks for a released version: the tarball stands in for it.
-    const filter = (path: string): boolean => !/node_modules|package(-lock)?\.json$/.test(path);
+    const filter = (path: string): boolean =>
+      !/[\\/](node_modules|package(-lock)?\.json)$/.test(path);
     await cp(from, folder, { recursive: true, filter });
   }
   await write(folder, files);

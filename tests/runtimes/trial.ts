@@ -29,6 +29,8 @@ export interface Run {
   readonly site: Site;
   /** A running browser of this kind. */
   browser(kind: BrowserKind): Promise<Browser>;
+  /** Writes a file that people may look at, into build/runtimes. */
+  keep(name: string, content: Uint8Array | string): Promise<void>;
   /** The suite as a module. */
   readonly suite: string;
 }

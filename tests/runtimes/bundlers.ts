@@ -127,11 +127,19 @@ export async function wrangle(folder: string, entry: string, minify = false): Pr
 }
 
 /** Runs what `wrangle` made. */
-export async function startWrangled(folder: string, entry: string): Promise<Worker> {
+export async function startWrangled(
+  folder: string,
+  entry: string,
+  options: { measured?: boolean } = {},
+): Promise<Worker> {
   const out = join(folder, "out");
   const main = entry.replace(/\.ts$/, ".js");
   const others = (await filesIn(out)).filter((file) => file !== main && /\.(js|wasm)$/.test(file));
-  return startWorker(out, Object.fromEntries([main, ...others].map((file) => [file, file])));
+  return startWorker(
+    out,
+    Object.fromEntries([main, ...others].map((file) => [file, file])),
+    options,
+  );
 }
 
 const bundles = BUNDLERS.map((bundler): Trial => {

@@ -1,9 +1,12 @@
 // Cloudflare's workerd: a worker's files as they are, served over HTTP.
 
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { extname, join } from "node:path";
+import { WebSocket } from "ws";
+import { freePort } from "./browsers.js";
 import { write } from "./project.js";
 
 /** The binary for this platform; the package has no types. */
@@ -15,16 +18,22 @@ export interface Worker {
   json(path: string): Promise<unknown>;
   /** Resident memory of the process in bytes. */
   resident(): Promise<number>;
+  /** Used heap and array buffers of the worker in bytes; `measured` workers only. */
+  heap(): Promise<number>;
   close(): void;
 }
 
 /** What a .js or .wasm file is to workerd. */
 const KINDS: Record<string, string> = { ".js": "esModule", ".wasm": "wasm", ".json": "json" };
 
-/** Names of modules, and their files, relative to `folder`; the first is the worker. */
+/**
+ * Names of modules, and their files, relative to `folder`; the first is the worker. A `measured`
+ * worker has a global gc(), and its heap can be asked for.
+ */
 export async function startWorker(
   folder: string,
   modules: Record<string, string>,
+  { measured = false } = {},
 ): Promise<Worker> {
   const list = Object.entries(modules)
     .map(([name, file]) => `(name = "${name}", ${KINDS[extname(file)]} = embed "${file}")`)
@@ -32,6 +41,7 @@ export async function startWorker(
   await write(folder, {
     "worker.capnp": `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
+  v8Flags = [${measured ? '"--expose-gc"' : ""}],
   services = [(name = "main", worker = .worker)],
   sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")],
 );
@@ -43,9 +53,15 @@ const worker :Workerd.Worker = (
 );
 `,
   });
-  const child = spawn(PROGRAM, ["serve", join(folder, "worker.capnp"), "--control-fd=3"], {
-    stdio: ["ignore", "pipe", "pipe", "pipe"],
-  });
+  const inspector = measured ? `127.0.0.1:${await freePort()}` : null;
+  const flags = inspector === null ? [] : [`--inspector-addr=${inspector}`];
+  const child = spawn(
+    PROGRAM,
+    ["serve", join(folder, "worker.capnp"), "--control-fd=3", ...flags],
+    {
+      stdio: ["ignore", "ignore", "pipe", "pipe"],
+    },
+  );
   let said = "";
   child.stderr!.on("data", (data) => {
     said += data;
@@ -62,6 +78,7 @@ const worker :Workerd.Worker = (
       return response.json();
     },
     resident: () => residentOf(pid!),
+    heap: () => heapOf(`ws://${inspector}/main`),
     close: () => void child.kill(),
   };
 }
@@ -78,6 +95,20 @@ function portOf(child: ChildProcess, said: () => string): Promise<number> {
       }
     });
   });
+}
+
+/** Used heap and array buffers, by the inspector at this address. */
+async function heapOf(address: string): Promise<number> {
+  const socket = new WebSocket(address);
+  try {
+    await once(socket, "open");
+    socket.send(JSON.stringify({ id: 1, method: "Runtime.getHeapUsage" }));
+    const [answer] = await once(socket, "message");
+    const { usedSize, backingStorageSize } = JSON.parse(String(answer)).result;
+    return usedSize + backingStorageSize;
+  } finally {
+    socket.close();
+  }
 }
 
 /** Resident memory of a process in bytes, from /proc. */

@@ -101,10 +101,7 @@ export function diagnosisOf(examined: Examined): Diagnosis {
   const untouched = averages.mean.every((v) => v === 0) && averages.variance.every((v) => v === 1);
   const [verdict, advice]: [Verdict, string] =
     batchesSeen === 0 && untouched
-      ? [
-          "untrained",
-          "The running averages are still at their start, mean 0 and variance 1: train, or calibrate, before infer.",
-        ]
+      ? ["untrained", "The running averages are still 0 and 1: train, or calibrate, before infer."]
       : off.length > 0 && young
         ? [
             "undertrained",
@@ -119,14 +116,11 @@ export function diagnosisOf(examined: Examined): Diagnosis {
           : epsilonDominates.length > 0
             ? [
                 "epsilon",
-                `The variance of ${epsilonDominates.length} channels is below epsilon, which then sets their ` +
-                  "scale: use a smaller epsilon, or scale these inputs up.",
+                `${epsilonDominates.length} channels vary less than epsilon says, which sets their scale: make ` +
+                  "it smaller, or scale these inputs up.",
               ]
             : dead.length > 0
-              ? [
-                  "dead",
-                  `${dead.length} channels do not vary, so their output is beta whatever comes: look at what feeds them.`,
-                ]
+              ? ["dead", `${dead.length} channels do not vary: look at what feeds them.`]
               : ["fit", "The running averages fit these data."];
 
   const list = (channels: readonly number[]): string =>

@@ -16,15 +16,18 @@ import { MEMORY } from "./memory.js";
 import { NEXT_BUILDS } from "./next.js";
 import { pack, ROOT, suite } from "./project.js";
 import { REFUSALS } from "./refusals.js";
+import { record, type Tried, table } from "./report.js";
 import { RUNTIMES } from "./runtimes.js";
 import { Site } from "./site.js";
-import type { Result, Run, Trial } from "./trial.js";
+import { SIZE_TRIALS } from "./sizes.js";
+import type { Run, Trial } from "./trial.js";
 
 const TRIALS: readonly Trial[] = [
   ...RUNTIMES,
   ...BUNDLES,
   ...NEXT_BUILDS,
   ...REFUSALS,
+  ...SIZE_TRIALS,
   ...MEMORY,
   ...EXAMPLE_TRIALS,
 ];
@@ -62,35 +65,43 @@ const run: Run = {
   },
 };
 
-interface Tried {
-  readonly trial: Trial;
-  readonly result?: Result;
-  readonly skipped?: string;
-  readonly error?: Error;
-}
-
 const tried: Tried[] = [];
 for (const [i, trial] of trials.entries()) {
-  const place = `[${i + 1}/${trials.length}] ${trial.name}`;
   const start = performance.now();
-  let one: Tried;
-  const skipped = trial.missing?.();
-  if (skipped !== undefined) {
-    one = { trial, skipped };
-  } else {
-    try {
-      one = { trial, result: await trial.run(run) };
-    } catch (error) {
-      one = { trial, error: error as Error };
-    }
-  }
-  tried.push(one);
-  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  const one = await attempt(trial);
+  const seconds = (performance.now() - start) / 1000;
+  tried.push({ trial, seconds, ...one });
   const said = one.error
     ? `FAILED: ${one.error.message}`
-    : (one.skipped ?? one.result?.outcome?.hash ?? one.result?.found ?? "ok");
-  console.error(`${place}: ${said} (${seconds} s)`);
+    : one.skipped
+      ? `skipped: ${one.skipped}`
+      : (one.result?.outcome?.hash ?? one.result?.found);
+  console.error(`[${i + 1}/${trials.length}] ${trial.name}: ${said} (${seconds.toFixed(1)} s)`);
 }
-for (const browser of browsers.values()) await (await browser).close();
+for (const browser of browsers.values()) await browser.then((one) => one.close()).catch(() => {});
 site.close();
-process.exit(0);
+
+async function attempt(trial: Trial): Promise<Omit<Tried, "trial" | "seconds">> {
+  const skipped = trial.missing?.();
+  if (skipped !== undefined) return { skipped };
+  try {
+    return { result: await trial.run(run) };
+  } catch (error) {
+    return { error: error as Error };
+  }
+}
+
+const hashes = new Set(tried.flatMap(({ result }) => result?.outcome?.hash ?? []));
+const failed = tried.filter(({ error }) => error).length;
+const skipped = tried.filter((one) => one.skipped).length;
+if (hashes.size > 0 || failed + skipped > 0) console.log(`\n${table(tried)}\n`);
+if (hashes.size > 1) console.log(`FAILED: ${hashes.size} hashes, expected one`);
+if (values.record) {
+  if (only || failed + skipped > 0 || hashes.size !== 1) {
+    console.log("--record: expected a whole run that passed; nothing was written");
+  } else await record(tried);
+}
+const missing = process.env.CI === "true" ? skipped : 0;
+if (missing > 0) console.log("FAILED: under CI=true nothing may be missing");
+console.log(`${tried.length - failed - skipped} passed, ${failed} failed, ${skipped} skipped`);
+process.exit(failed + missing > 0 || hashes.size > 1 ? 1 : 0);

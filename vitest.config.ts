@@ -9,6 +9,7 @@ export default defineConfig({
       { find: /^batchnorm-wasm$/, replacement: source("index.ts") },
       { find: /^batchnorm-wasm\/infer$/, replacement: source("infer.ts") },
       { find: /^batchnorm-wasm\/tfjs$/, replacement: source("tfjs.ts") },
+      { find: /^batchnorm-wasm\/tfjs-layers$/, replacement: source("tfjs-layers.ts") },
     ],
   },
   test: {

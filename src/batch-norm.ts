@@ -39,7 +39,7 @@ import type { InferOptions } from "./frozen.js";
 import { FrozenBatchNorm } from "./frozen-batch-norm.js";
 import { toNumbers } from "./json.js";
 import { type Kernels, memoryOf, sharedKernels } from "./kernels.js";
-import { countOf, type Layout, sizeOf, type View, viewOf } from "./layout.js";
+import { countOf, type Layout, noShape, sizeOf, type View, viewOf } from "./layout.js";
 import { type Selection, selectionOf } from "./mask.js";
 import {
   asMoments,
@@ -412,8 +412,7 @@ export class BatchNorm {
     const given = options.x === undefined ? source.x : options.x;
     if (given === null && options.x === undefined) {
       throw new StateError(
-        "x: expected the input of train, got none, since train overwrote it in place; " +
-          "give it again: backward(dy, { x })",
+        "x: expected the input of train, got none, as lastBatch.x is null: backward(dy, { x })",
       );
     }
     const x = float32Of("x", given, size);
@@ -620,9 +619,7 @@ export class BatchNorm {
   /** The moments of x, and of how many examples. */
   #gather(x: Float32Array, options: MomentsOptions): { moments: Moments; examples: number } {
     if (this.layout !== "NC" && options.shape === undefined) {
-      throw new ShapeError(
-        `shape: expected for layout "${this.layout}", whose examples do not follow from a length, got none`,
-      );
+      throw noShape(this.layout);
     }
     const { full, selection, view } = this.#seen(x, options);
     // Examples without a position hold nothing.
@@ -635,16 +632,12 @@ export class BatchNorm {
 
   /** Options and state as a JSON-able object, exact. Not in it: `lastBatch`, `kernels`. */
   snapshot(): Snapshot {
-    const { layout, epsilon, decay, debias, runningVarianceOf } = this.#settings;
+    const { kernels: _own, ...settings } = this.#settings;
     return {
       format: "batchnorm-wasm/layer",
       version: 1,
       channels: this.#channels,
-      layout,
-      epsilon,
-      decay,
-      debias,
-      runningVarianceOf,
+      ...settings,
       gamma: this.#gamma && toNumbers(this.#gamma),
       beta: this.#beta && toNumbers(this.#beta),
       runningMean: toNumbers(this.#running.mean),
@@ -755,8 +748,7 @@ function checkCount(count: number, chosen: boolean): number {
   if (count < 2) {
     throw new SingleValueError(
       `x: expected at least two values per channel, got ${count === 0 ? "none" : "one"}, whose ` +
-        "variance says nothing; at test time use infer, and to train on one example, " +
-        '{ statistics: "running" }',
+        'variance says nothing; use infer, or train with { statistics: "running" }',
     );
   }
   return count;

@@ -108,10 +108,7 @@ export function diagnosisOf(examined: Examined): Diagnosis {
   const untouched = averages.mean.every((v) => v === 0) && averages.variance.every((v) => v === 1);
   const [verdict, advice]: [Verdict, string] =
     batchesSeen === 0 && untouched
-      ? [
-          "untrained",
-          "The running averages are still at their start, mean 0 and variance 1: train, or calibrate, before infer.",
-        ]
+      ? ["untrained", "The running averages are still 0 and 1: train, or calibrate, before infer."]
       : off.length > 0 && young
         ? [
             "undertrained",
@@ -127,12 +124,12 @@ export function diagnosisOf(examined: Examined): Diagnosis {
             ? [
                 "epsilon",
                 `In ${epsilonDominates.length} of ${all.length} channels the variance is below epsilon, which ` +
-                  "then sets their scale: use a smaller epsilon, or scale these inputs up.",
+                  "sets their scale: make it smaller, or scale these inputs up.",
               ]
             : dead.length > 0
               ? [
                   "dead",
-                  `${dead.length} of ${all.length} channels do not vary, so their output is beta whatever comes: look at what feeds them.`,
+                  `${dead.length} of ${all.length} channels do not vary: look at what feeds them.`,
                 ]
               : ["fit", "The running averages fit these data."];
 

@@ -97,14 +97,7 @@ export class Moments implements MomentsLike {
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
   toJSON(): MomentsJSON {
-    return {
-      format: "batchnorm-wasm/moments",
-      version: 1,
-      count: this.count,
-      mean: toNumbers(this.mean),
-      meanLow: toNumbers(this.meanLow),
-      m2: toNumbers(this.m2),
-    };
+    return write("batchnorm-wasm/moments", this, MOMENTS);
   }
 
   /**
@@ -114,14 +107,7 @@ export class Moments implements MomentsLike {
    * @throws StateError where it is not what `toJSON` writes.
    */
   static fromJSON(json: MomentsJSON | string): Moments {
-    const s = parse<MomentsJSON>("json", json, "batchnorm-wasm/moments");
-    const length = Array.isArray(s.mean) ? s.mean.length : 0;
-    return asMoments("json", {
-      count: s.count,
-      mean: numbers("mean", s.mean, length),
-      m2: numbers("m2", s.m2, length),
-      meanLow: numbers("meanLow", s.meanLow, length),
-    });
+    return asMoments("json", read(json, "batchnorm-wasm/moments", MOMENTS));
   }
 }
 
@@ -168,7 +154,7 @@ export class GradientSums implements GradientSumsLike {
    */
   merge(other: GradientSumsLike): GradientSums {
     const { count, sumDy, sumDyXmu } = asSums("other", other, this.sumDy.length);
-    return new GradientSums(
+    return sumsOf(
       this.count + count,
       this.sumDy.map((sum, c) => sum + sumDy[c]!),
       this.sumDyXmu.map((sum, c) => sum + sumDyXmu[c]!),
@@ -187,13 +173,7 @@ export class GradientSums implements GradientSumsLike {
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
   toJSON(): GradientSumsJSON {
-    return {
-      format: "batchnorm-wasm/gradient-sums",
-      version: 1,
-      count: this.count,
-      sumDy: toNumbers(this.sumDy),
-      sumDyXmu: toNumbers(this.sumDyXmu),
-    };
+    return write("batchnorm-wasm/gradient-sums", this, SUMS);
   }
 
   /**
@@ -203,13 +183,7 @@ export class GradientSums implements GradientSumsLike {
    * @throws StateError where it is not what `toJSON` writes.
    */
   static fromJSON(json: GradientSumsJSON | string): GradientSums {
-    const s = parse<GradientSumsJSON>("json", json, "batchnorm-wasm/gradient-sums");
-    const length = Array.isArray(s.sumDy) ? s.sumDy.length : 0;
-    return asSums("json", {
-      count: s.count,
-      sumDy: numbers("sumDy", s.sumDy, length),
-      sumDyXmu: numbers("sumDyXmu", s.sumDyXmu, length),
-    });
+    return asSums("json", read(json, "batchnorm-wasm/gradient-sums", SUMS));
   }
 }
 
@@ -231,8 +205,30 @@ function reduce<V, T extends { merge(other: V): T }>(
   return all;
 }
 
-const numbers = (name: string, value: unknown, length: number): Float64Array =>
-  Float64Array.from(fromNumbers(name, value, length));
+/** The arrays of each; the first says for how many channels. */
+const MOMENTS = ["mean", "m2", "meanLow"] as const;
+const SUMS = ["sumDy", "sumDyXmu"] as const;
+
+/** A value of some `keys` as JSON. */
+function write<F extends string, K extends string>(
+  format: F,
+  value: { readonly count: number } & Readonly<Record<K, Float64Array>>,
+  keys: readonly K[],
+) {
+  const arrays = keys.map((key) => [key, toNumbers(value[key])]);
+  const written: Record<K, JsonNumber[]> = Object.fromEntries(arrays);
+  return { format, version: 1 as const, count: value.count, ...written };
+}
+
+/** What `write` wrote; the count is still to be checked. */
+function read<K extends string>(json: unknown, format: string, keys: readonly K[]) {
+  type Written = { format: string; version: number; count: number } & Record<K, unknown>;
+  const s = parse<Written>("json", json, format);
+  const first = s[keys[0]!];
+  const length = Array.isArray(first) ? first.length : 0;
+  const arrays = keys.map((key) => [key, Float64Array.from(fromNumbers(key, s[key], length))]);
+  return { ...(Object.fromEntries(arrays) as Record<K, Float64Array>), count: s.count };
+}
 
 // Classes that name themselves lose their names when bundled (batch-norm.ts).
 const momentsOf = (...of: ConstructorParameters<typeof Moments>): Moments => new Moments(...of);

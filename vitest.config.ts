@@ -14,7 +14,12 @@ export default defineConfig({
     ],
   },
   test: {
-    include: ["tests/**/*.test.ts", "examples/mnist/**/*.test.ts", "examples/beam/*.test.ts"],
+    include: [
+      "tests/**/*.test.ts",
+      "examples/mnist/**/*.test.ts",
+      "examples/beam/*.test.ts",
+      "examples/playground/tests/*.test.ts",
+    ],
     testTimeout: 60_000,
     maxWorkers: 2,
   },

@@ -264,7 +264,10 @@ function checkArrays(
   }
 }
 
-/** `value`, a `Moments` or its structured clone, of `channels` if that is given, checked. */
+/**
+ * `value`, a `Moments` or its structured clone, of `channels` if that is given, checked. A copy: a
+ * clone's arrays may lie in memory that other threads write next.
+ */
 export function asMoments(name: string, value: unknown, channels?: number): Moments {
   checkArrays(name, value, ["mean", "m2"], channels);
   const { count, mean, m2, meanLow = new Float64Array(mean.length) } = value as MomentsLike;
@@ -276,14 +279,14 @@ export function asMoments(name: string, value: unknown, channels?: number): Mome
       );
     }
   }
-  return momentsOf(count, mean, m2, meanLow);
+  return momentsOf(count, mean.slice(), m2.slice(), meanLow.slice());
 }
 
-/** `value`, a `GradientSums` or its structured clone, of `channels` if that is given, checked. */
+/** `value`, a `GradientSums` or its structured clone, of `channels` if that is given, checked; a copy. */
 export function asSums(name: string, value: unknown, channels?: number): GradientSums {
   checkArrays(name, value, ["sumDy", "sumDyXmu"], channels);
   const { count, sumDy, sumDyXmu } = value as GradientSumsLike;
-  return sumsOf(count, sumDy, sumDyXmu);
+  return sumsOf(count, sumDy.slice(), sumDyXmu.slice());
 }
 
 /** `merge` of what is checked; counts may be fractions, for parts that weigh less. */

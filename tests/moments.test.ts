@@ -415,6 +415,21 @@ describe.each(Object.entries(CLONES))("%s stands for moments", (_, clone) => {
     assertSameMoments(moments.merge(clone(none)), moments);
   });
 
+  test("and what is made of it stays when it is written", () => {
+    const given = clone(moments);
+    const layer = new BatchNorm(3);
+    layer.train(x, { statistics: given });
+    const made = [
+      none.merge(given),
+      moments.merge(clone(none)),
+      Moments.pool([given]),
+      layer.lastBatch!.statistics as Moments,
+    ];
+    const untouched = JSON.stringify(moments);
+    for (const name of ["mean", "m2", "meanLow"] as const) given[name]!.fill(7);
+    expect(made.map((each) => JSON.stringify(each))).toEqual(Array(4).fill(untouched));
+  });
+
   test("in train and setRunning", () => {
     const results = [moments, clone(moments)].map((statistics) => {
       const layer = settle(new BatchNorm(3));

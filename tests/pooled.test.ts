@@ -572,6 +572,10 @@ describe("GradientSums", () => {
     const other = a.merge(clone(b));
     expect(other).toBeInstanceOf(GradientSums);
     expect({ ...other }).toEqual({ ...whole });
+    const given = clone(b);
+    const pooled = GradientSums.pool([given]);
+    given.sumDy.fill(7);
+    expect(JSON.stringify(pooled)).toBe(JSON.stringify(b));
     const { dy } = parts[0]!;
     const expected = workers[0]!.backward(dy, { sums: whole });
     expect(workers[0]!.backward(dy, { sums: clone(whole) })).toEqual(expected);

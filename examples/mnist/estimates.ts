@@ -13,7 +13,7 @@ import {
   calibrate,
   type Statistics,
 } from "batchnorm-wasm";
-import { type Digits, inOrder, PIXELS, pixels } from "./data.js";
+import { type Digits, inOrder, PIXELS, pixels } from "./digits.js";
 import { type Network, type Normalization, training } from "./network.js";
 
 /** Digits in a mini-batch of the exact statistics. */

@@ -2,15 +2,15 @@
 
 import * as tf from "@tensorflow/tfjs";
 import type { Statistics } from "batchnorm-wasm";
-import { type Digits, inOrder, PIXELS, pixels } from "./data.js";
+import { accuracy, type Digits, inOrder, miniBatches, PIXELS, pixels } from "./digits.js";
 import { type Distance, distance } from "./distance.js";
 import { adapting, averagesOf, Beside, calibrateOn, setAverages, TARGETS } from "./estimates.js";
-import { accuracy, predict } from "./evaluate.js";
+import { predict } from "./evaluate.js";
 import { initialWeights, untrained } from "./layers.js";
 import { Network, runningAverages } from "./network.js";
 import { Random } from "./random.js";
 import { shift } from "./shift.js";
-import { descend, miniBatches } from "./train.js";
+import { descend } from "./train.js";
 
 /** One estimate, on the test digits as they are and shifted. */
 export interface Estimate {

@@ -1,4 +1,5 @@
-// From what a build has to a WebAssembly.Module, and what to do where that is not possible.
+// From what a build has to a WebAssembly.Module and its instance, and what to do where that is not
+// possible.
 
 import { describe, UnsupportedError } from "../errors.js";
 
@@ -11,16 +12,16 @@ export function compile(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
   }
 }
 
+/** What a Content-Security-Policy or an edge runtime has to give. */
+const LEAVE =
+  "leave to compile it (Content-Security-Policy: add 'wasm-unsafe-eval' to script-src; edge " +
+  "runtimes: the package condition workerd or edge-light)";
+
 /** Why bytes that are known to be good did not compile. */
 function wanted(bytes: Uint8Array<ArrayBuffer>): string {
   try {
     // This compiles nothing, so that no policy forbids it.
-    if (WebAssembly.validate(bytes)) {
-      return (
-        "leave to compile it (Content-Security-Policy: add 'wasm-unsafe-eval' to script-src; edge " +
-        "runtimes: the package condition workerd or edge-light)"
-      );
-    }
+    if (WebAssembly.validate(bytes)) return LEAVE;
   } catch {
     // No WebAssembly at all.
   }
@@ -56,4 +57,19 @@ export function decode(text: string): Uint8Array<ArrayBuffer> {
     bytes.push(code - 5);
   }
   return new Uint8Array(bytes);
+}
+
+/**
+ * The exports of an instance. WebKit compiles modules under any Content-Security-Policy, and refuses
+ * only here. Throws `UnsupportedError`, too.
+ */
+export function instantiate(
+  module: WebAssembly.Module,
+  imports: WebAssembly.Imports,
+): WebAssembly.Exports {
+  try {
+    return new WebAssembly.Instance(module, imports).exports;
+  } catch (cause) {
+    throw new UnsupportedError(`WebAssembly: expected ${LEAVE}, got ${cause}`, { cause });
+  }
 }

@@ -46,7 +46,7 @@ export function filled<T extends tf.Tensor>(
   try {
     const out = backend.typedArrayFromHeap(tensor);
     if (out.byteOffset === 0 && out.length > 0) {
-      throw new MemoryError(`x: expected room for its result in the memory of tfjs, got none`);
+      throw new MemoryError(`x: expected room for ${out.length} more values in tfjs, got none`);
     }
     fill({ out });
   } catch (error) {

@@ -9,14 +9,14 @@
 // Channels that do not fit the parameter arrays go in tiles.
 
 import { NonFiniteError, StateError } from "./errors.js";
-import type { Exports, Machine } from "./kernels.js";
 import { countOf, sizeOf, type View } from "./layout.js";
-import { gather, pad, type Selection, scatter } from "./mask.js";
+import type { AffineExports, AffineMachine, Machine } from "./machine.js";
+import type { Selection } from "./mask.js";
 import {
   BLOCK_ROWS,
+  type Buffers,
   firstOf,
   MAX_COLUMNS,
-  type Memory,
   type Slot,
   STREAM_FLOATS,
 } from "./memory.js";
@@ -114,7 +114,7 @@ interface Operand {
 
 /** Throws StateError for a tensor that is freed. */
 function operand(
-  memory: Memory,
+  memory: Buffers,
   name: string,
   array: Float32Array,
   index: number,
@@ -151,23 +151,45 @@ const isStreamed = ({ out, a, b }: Operands): boolean =>
 const pointer = (o: Operand | null, offset: number): number =>
   o === null ? 0 : o.address < 0 ? o.stream.at : o.address + offset * 4;
 
-function copyIn(o: Operand | null, offset: number, length: number): void {
-  if (o === null || o.address >= 0) return;
-  const { array, stream, selection } = o;
-  if (selection === null) stream.array.set(array.subarray(offset, offset + length));
+/**
+ * Copies `width` values from `column` on of each of the rows row … row + rows, of `pitch` values, one
+ * after the other into the stream buffer.
+ */
+function load(
+  { array, stream, selection }: Operand,
+  pitch: number,
+  row: number,
+  rows: number,
+  column: number,
+  width: number,
+): void {
+  const packed = stream.array;
+  let from = row * pitch + column;
+  if (selection !== null) selection.gather(packed, array, row, rows, column, width);
+  else if (width === pitch) packed.set(array.subarray(from, from + rows * pitch));
   else {
-    const { channels } = selection.full;
-    gather(stream.array, array, selection, offset / channels, length / channels, 0, channels);
+    for (let i = 0; i < rows; i++, from += pitch) {
+      packed.set(array.subarray(from, from + width), i * width);
+    }
   }
 }
 
-function copyOut(o: Operand | null, offset: number, length: number): void {
-  if (o === null || o.address >= 0) return;
-  const { array, stream, selection } = o;
-  if (selection === null) array.set(firstOf(stream, length), offset);
+/** The way back of `load`. */
+function store(
+  { array, stream, selection }: Operand,
+  pitch: number,
+  row: number,
+  rows: number,
+  column: number,
+  width: number,
+): void {
+  let to = row * pitch + column;
+  if (selection !== null) selection.scatter(array, stream.array, row, rows, column, width);
+  else if (width === pitch) array.set(firstOf(stream, rows * pitch), to);
   else {
-    const { channels } = selection.full;
-    scatter(array, stream.array, selection, offset / channels, length / channels, 0, channels);
+    for (let i = 0; i < rows; i++, to += pitch) {
+      array.set(stream.array.subarray(i * width, (i + 1) * width), to);
+    }
   }
 }
 
@@ -180,13 +202,20 @@ function walkRun(
   step: (out: number, a: number, b: number, offset: number, length: number) => void,
 ): void {
   const { out, a, b } = operands;
-  const most = isStreamed(operands) ? part : to - from;
-  for (let offset = from; offset < to; offset += most) {
-    const length = Math.min(most, to - offset);
-    copyIn(a, offset, length);
-    copyIn(b, offset, length);
+  if (!isStreamed(operands)) {
+    if (from < to) step(pointer(out, from), pointer(a, from), pointer(b, from), from, to - from);
+    return;
+  }
+  // A selection is of whole rows; other values may be cut anywhere.
+  const pitch = a.selection === null ? 1 : a.selection.full.channels;
+  for (let offset = from; offset < to; offset += part) {
+    const length = Math.min(part, to - offset);
+    const row = offset / pitch;
+    const rows = length / pitch;
+    if (a.address < 0) load(a, pitch, row, rows, 0, pitch);
+    if (b !== null && b.address < 0) load(b, pitch, row, rows, 0, pitch);
     step(pointer(out, offset), pointer(a, offset), pointer(b, offset), offset, length);
-    copyOut(out, offset, length);
+    if (out !== null && out.address < 0) store(out, pitch, row, rows, 0, pitch);
   }
 }
 
@@ -209,25 +238,10 @@ function walkColumns(
   }
   for (let row = 0; row < outer; row += BLOCK_ROWS) {
     const rows = Math.min(BLOCK_ROWS, outer - row);
-    for (const o of [a, b]) {
-      if (o === null) continue;
-      const { array, stream, selection } = o;
-      if (selection !== null) gather(stream.array, array, selection, row, rows, column, width);
-      else {
-        for (let i = 0, from = row * pitch + column; i < rows; i++, from += pitch) {
-          stream.array.set(array.subarray(from, from + width), i * width);
-        }
-      }
-    }
+    load(a, pitch, row, rows, column, width);
+    if (b !== null) load(b, pitch, row, rows, column, width);
     step(out?.stream.at ?? 0, a.stream.at, b?.stream.at ?? 0, row, rows, width, width * 4);
-    if (out === null) continue;
-    const { array, stream, selection } = out;
-    if (selection !== null) scatter(array, stream.array, selection, row, rows, column, width);
-    else {
-      for (let i = 0, to = row * pitch + column; i < rows; i++, to += pitch) {
-        array.set(stream.array.subarray(i * width, (i + 1) * width), to);
-      }
-    }
+    if (out !== null) store(out, pitch, row, rows, column, width);
   }
 }
 
@@ -377,8 +391,7 @@ function moments(
 function nonFinite(channels: readonly number[]): NonFiniteError {
   const names = `${channels.slice(0, 4).join(", ")}${channels.length > 4 ? ", …" : ""}`;
   return new NonFiniteError(
-    "x: expected finite values whose variance does not overflow, " +
-      `got NaN, infinity or an overflow in channel ${names}`,
+    `x: expected finite values and variances, got NaN, infinity or an overflow in channel ${names}`,
   );
 }
 
@@ -430,7 +443,7 @@ export function checkVariance(variance: Float64Array, channel: number): void {
 
 /** out = (x - hi)·scale + shift of a tile whose scale and shift lie in kernel memory. */
 function affine(
-  { run, memory: { slots } }: Machine,
+  { run, memory: { slots } }: AffineMachine,
   operands: Operands,
   view: View,
   walk: Walk,
@@ -457,7 +470,7 @@ function affine(
 
 /** Where the columns of a row find a parameter: laid out for them, or as it is. */
 function spread(
-  run: Exports,
+  run: AffineExports,
   columns: Slot<Float32Array>,
   parameter: Slot<Float32Array>,
   n: number,
@@ -511,7 +524,7 @@ export function train(
     affine(machine, operands, view, walk, first, n);
   }
   leave(y);
-  if (selection !== null) pad(out, selection, terms.beta);
+  selection?.pad(out, terms.beta);
 }
 
 /** Moves running averages towards the mean and variance of the channels in kernel memory. */
@@ -613,40 +626,67 @@ export function affineOf(machine: Machine, terms: Terms): Affine {
 }
 
 /**
- * out = (x - hi)·scale + shift; out may be x. Throws StateError before anything is written for a
- * variance that none can be.
+ * Normalizes x by terms; out may be x. Throws StateError before anything is written for a variance
+ * that none can be.
  */
 export function normalize(
   machine: Machine,
   out: Float32Array,
   x: Float32Array,
   view: View,
-  terms: Terms | Affine,
+  terms: Terms,
   selection: Selection | null = null,
 ): void {
+  // All channels are looked at before the first value is written: one tile looks as it goes.
+  if (walkOf(view).tile < view.channels) {
+    apply(machine, out, x, view, affineOf(machine, terms), selection);
+  } else {
+    applyTiles(machine, out, x, view, selection, (first, n) =>
+      scaleShift(machine, terms, first, n, false),
+    );
+  }
+  selection?.pad(out, terms.beta);
+}
+
+/** out = (x - hi)·scale + shift; out may be x. */
+export function apply(
+  machine: AffineMachine,
+  out: Float32Array,
+  x: Float32Array,
+  view: View,
+  affine: Affine,
+  selection: Selection | null = null,
+): void {
+  const { hi, scale, shift } = machine.memory.slots;
+  applyTiles(machine, out, x, view, selection, (first, n) => {
+    put(hi, affine.hi, first, n);
+    put(scale, affine.scale, first, n);
+    put(shift, affine.shift, first, n);
+  });
+}
+
+/** The same; `enterTile` has hi, scale and shift of the channels first … first + n in kernel memory. */
+function applyTiles(
+  machine: AffineMachine,
+  out: Float32Array,
+  x: Float32Array,
+  view: View,
+  selection: Selection | null,
+  enterTile: (first: number, n: number) => void,
+): void {
   const { memory } = machine;
-  const { hi, scale, shift } = memory.slots;
   const { channels } = view;
   const walk = walkOf(view);
   const a = operand(memory, "x", x, 0, selection);
   const y = operand(memory, "out", out, 0, selection);
   const operands: Operands = { out: y, a, b: null };
-  // All channels are looked at before the first value is written: one tile looks as it goes.
-  const worked = "hi" in terms ? terms : walk.tile < channels ? affineOf(machine, terms) : null;
   enter(a);
   for (let first = 0; first < channels; first += walk.tile) {
     const n = Math.min(walk.tile, channels - first);
-    if (worked === null) {
-      scaleShift(machine, terms as Terms, first, n, false);
-    } else {
-      put(hi, worked.hi, first, n);
-      put(scale, worked.scale, first, n);
-      put(shift, worked.shift, first, n);
-    }
+    enterTile(first, n);
     affine(machine, operands, view, walk, first, n);
   }
   leave(y);
-  if (selection !== null) pad(out, selection, "beta" in terms ? terms.beta : null);
 }
 
 /** What `backward` returns. */
@@ -801,7 +841,7 @@ export function backward(
     );
   }
   leave(dx);
-  if (selection !== null) pad(into.dx, selection, null);
+  selection?.pad(into.dx, null);
 }
 
 /** Σdy and Σdy·(x - mean) of x, a batch or a part of it, normalized with `mean`. */

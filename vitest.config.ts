@@ -7,6 +7,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^batchnorm-wasm$/, replacement: source("index.ts") },
+      { find: /^batchnorm-wasm\/infer$/, replacement: source("infer.ts") },
       { find: /^batchnorm-wasm\/state$/, replacement: source("state.ts") },
       { find: /^batchnorm-wasm\/tfjs$/, replacement: source("tfjs.ts") },
     ],

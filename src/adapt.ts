@@ -3,7 +3,8 @@
 // adaptation", section 3, eq. 2).
 
 import { describe, OptionError, SingleValueError } from "./errors.js";
-import type { FrozenBatchNorm, InferOptions } from "./frozen.js";
+import type { InferOptions } from "./frozen.js";
+import type { FrozenBatchNorm } from "./frozen-batch-norm.js";
 import { Moments, pool } from "./moments.js";
 import { NO_OPTIONS } from "./options.js";
 import type { Statistics } from "./run.js";

@@ -14,7 +14,7 @@ import {
 } from "./adapt.js";
 import { arrayOf, float32, float32Of, isSame, outputOf, refuseShared } from "./arrays.js";
 import { Batch, type BatchSource, insideOf, type StatisticsKind } from "./batch.js";
-import { GATHER, type Gathered } from "./calibrate.js";
+import type { Gathered } from "./calibrate.js";
 import { type Diagnosis, diagnosisOf } from "./diagnose.js";
 import {
   checkKeys,
@@ -34,11 +34,12 @@ import {
   type TorchOptions,
   torchOptions,
 } from "./frameworks.js";
-import { FrozenBatchNorm, type InferOptions } from "./frozen.js";
+import type { InferOptions } from "./frozen.js";
+import { FrozenBatchNorm } from "./frozen-batch-norm.js";
 import { toNumbers } from "./json.js";
-import { type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
+import { type Kernels, memoryOf, sharedKernels } from "./kernels.js";
 import { countOf, type Layout, sizeOf, type View, viewOf } from "./layout.js";
-import { examplesIn, rowsOf, type Selection, selectionOf } from "./mask.js";
+import { type Selection, selectionOf } from "./mask.js";
 import {
   asMoments,
   asSums,
@@ -60,7 +61,7 @@ import {
   type VarianceKind,
 } from "./options.js";
 import * as run from "./run.js";
-import { readSnapshot, SET, type Snapshot, type State } from "./snapshot.js";
+import { readSnapshot, type Snapshot, type State } from "./snapshot.js";
 import { isTiny, TINY, tinyNormalize } from "./tiny.js";
 
 /** Options of `train`. */
@@ -290,7 +291,7 @@ export class BatchNorm {
     const update = flag("updateRunning", options.updateRunning, true);
     const { full, selection, view } = this.#seen(x, options);
     const out = outputOf(options.out, x);
-    const machine = machineOf(this.kernels);
+    const machine = this.kernels.machine;
     const next = this.#next;
     const terms = this.#terms(next, next.meanLow);
     const gathered = this.#gathered;
@@ -396,7 +397,7 @@ export class BatchNorm {
     }
     const into = this.#outputs(options.out === undefined ? NO_OPTIONS : options.out, dy, x);
     const perValue = frozen ? 0 : 1 / count;
-    run.backward(machineOf(this.kernels), into, dy, x, view, terms, selection, perValue, sums);
+    run.backward(this.kernels.machine, into, dy, x, view, terms, selection, perValue, sums);
     return into;
   }
 
@@ -411,7 +412,7 @@ export class BatchNorm {
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
     checkKeys("options", options, SUMS_KEYS);
     const { source, x, terms } = this.#differentiated(dy, options);
-    const machine = machineOf(this.kernels);
+    const machine = this.kernels.machine;
     return run.gradientSumsOf(machine, dy, x, source.view, terms.mean, source.selection);
   }
 
@@ -497,7 +498,7 @@ export class BatchNorm {
     const out = outputOf(options.out, x);
     const terms = this.#terms(this.#running);
     if (isTiny(TINY.terms, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
-    else run.normalize(machineOf(this.kernels), out, x, view, terms);
+    else run.normalize(this.kernels.machine, out, x, view, terms);
     return out;
   }
 
@@ -518,7 +519,7 @@ export class BatchNorm {
 
   #momentsOf(x: Float32Array, options: MomentsOptions): Moments {
     const { view, selection } = this.#seen(x, options);
-    return run.momentsOf(machineOf(this.kernels), x, view, selection);
+    return run.momentsOf(this.kernels.machine, x, view, selection);
   }
 
   /** How the kernels see x: whole, or what a mask selects of it. */
@@ -528,11 +529,11 @@ export class BatchNorm {
   ): { full: View; selection: Selection | null; view: View } {
     const full = viewOf(this.layout, this.#channels, float32("x", x).length, shape);
     const selection = selectionOf(mask, full);
-    return { full, selection, view: selection === null ? full : rowsOf(selection) };
+    return { full, selection, view: selection === null ? full : selection.view };
   }
 
-  /** @internal For `calibrate`. */
-  [GATHER](gathered: Gathered | null): Gathered | null {
+  /** @internal For `calibrate`: gives moments away instead of moving; returns who took them before. */
+  gatherInto(gathered: Gathered | null): Gathered | null {
     const before = this.#gathered;
     this.#gathered = gathered;
     return before;
@@ -565,7 +566,7 @@ export class BatchNorm {
   }
 
   #frozen(statistics: run.Statistics): FrozenBatchNorm {
-    const affine = run.affineOf(machineOf(this.kernels), this.#terms(statistics));
+    const affine = run.affineOf(this.kernels.machine, this.#terms(statistics));
     return new FrozenBatchNorm(this.#channels, this.layout, affine, this.#kernels);
   }
 
@@ -642,8 +643,8 @@ export class BatchNorm {
     const { full, selection, view } = this.#seen(x, options);
     const all = options.shape?.[0] ?? full.outer;
     return {
-      moments: run.momentsOf(machineOf(this.kernels), x, view, selection),
-      examples: selection === null ? all : examplesIn(selection, all),
+      moments: run.momentsOf(this.kernels.machine, x, view, selection),
+      examples: selection === null ? all : selection.examples(all),
     };
   }
 
@@ -683,7 +684,7 @@ export class BatchNorm {
     const restored = readSnapshot(snapshot);
     const { kernels: _none, ...settings } = restored.settings;
     const layer = create(restored.channels, { ...settings, ...options });
-    layer.#set(restored);
+    layer.setState(restored);
     return layer;
   }
 
@@ -708,15 +709,11 @@ export class BatchNorm {
         );
       }
     }
-    this.#set(restored);
+    this.setState(restored);
   }
 
   /** @internal For `batchnorm-wasm/state`, whose files are read and checked already. */
-  [SET](state: State): void {
-    this.#set(state);
-  }
-
-  #set(state: State): void {
+  setState(state: State): void {
     if (state.gamma) this.#gamma?.set(state.gamma);
     if (state.beta) this.#beta?.set(state.beta);
     this.#running.mean.set(state.runningMean);
@@ -738,7 +735,7 @@ export class BatchNorm {
   clone(): BatchNorm {
     const { kernels, ...settings } = this.#settings;
     const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);
-    copy.#set({
+    copy.setState({
       gamma: this.#gamma,
       beta: this.#beta,
       runningMean: this.runningMean,

@@ -13,7 +13,8 @@ export const BLOCK_ROWS = 64;
 export const STREAM_FLOATS = BLOCK_ROWS * MAX_COLUMNS;
 
 const PAGE = 65536;
-const MIN_BYTES = 1 << 20;
+/** The least that a memory has. */
+export const MIN_BYTES = 1 << 20;
 const MAX_BYTES = 65536 * PAGE;
 /** 16 MiB: tensors for a layer of a usual size, and little beside the 128 MB of an edge worker. */
 export const DEFAULT_BYTES = 16 << 20;
@@ -26,33 +27,6 @@ const STAGGER = 320;
 
 // As in assembly/lanes.ts.
 export const SCRATCH = MAX_COLUMNS * 4 + STAGGER;
-
-const CHANNEL_F32 = [
-  "base",
-  "gamma",
-  "beta",
-  "hi",
-  "scale",
-  "shift",
-  "slope",
-  "dgamma",
-  "dbeta",
-] as const;
-const COLUMN_F32 = ["columnHi", "columnScale", "columnShift", "columnSlope"] as const;
-const F64 = [
-  "offset",
-  "m2",
-  "mean",
-  "meanLow",
-  "variance",
-  "runningMean",
-  "runningVariance",
-  "sumDy",
-  "sumDyX",
-] as const;
-
-type Float32Name = (typeof CHANNEL_F32)[number] | (typeof COLUMN_F32)[number];
-type Float64Name = (typeof F64)[number];
 
 /** A float32 or float64 array at a fixed place of kernel memory. */
 export interface Slot<A> {
@@ -70,8 +44,31 @@ export function firstOf<A extends Float32Array | Float64Array>(slot: Slot<A>, n:
 
 const slotOf = <A>(at: number, array: A): Slot<A> => ({ at, array, part: array });
 
-export type Slots = Readonly<Record<Float32Name, Slot<Float32Array>>> &
-  Readonly<Record<Float64Name, Slot<Float64Array>>>;
+/** The parameter arrays, in the order in which they lie in memory. */
+const slotsOf = (f32: () => Slot<Float32Array>, f64: () => Slot<Float64Array>) => ({
+  base: f32(),
+  gamma: f32(),
+  beta: f32(),
+  hi: f32(),
+  scale: f32(),
+  shift: f32(),
+  slope: f32(),
+  dgamma: f32(),
+  dbeta: f32(),
+  columnHi: f32(),
+  columnScale: f32(),
+  columnShift: f32(),
+  columnSlope: f32(),
+  offset: f64(),
+  m2: f64(),
+  mean: f64(),
+  meanLow: f64(),
+  variance: f64(),
+  runningMean: f64(),
+  runningVariance: f64(),
+  sumDy: f64(),
+  sumDyX: f64(),
+});
 
 interface Block {
   readonly start: number;
@@ -81,29 +78,20 @@ interface Block {
   readonly bytes: number;
 }
 
-/** A WebAssembly memory of fixed size. */
-export class Memory {
+/** A WebAssembly memory of fixed size, without room for tensors of users. */
+export class Buffers {
   /** @internal Not in the types, which need no WebAssembly then. */
   readonly wasm: WebAssembly.Memory;
-  // The memory never grows, so this stays its buffer; asking the memory for it costs a call.
-  readonly #buffer: ArrayBuffer;
-  readonly slots: Slots;
+  readonly slots: ReturnType<typeof slotsOf>;
   /** Two buffers through which ordinary arrays go: held there as a whole, or streamed. */
   readonly streams: readonly [Slot<Float32Array>, Slot<Float32Array>];
   /** Room for what a reduction holds of one block: five arrays SCRATCH (assembly/lanes.ts) apart. */
   readonly scratch: number;
-  readonly #tensors: number;
-  readonly #end: number;
-  /** Live tensors in ascending order. */
-  readonly #live: Block[] = [];
-  /** Views that were given back: another tensor may lie where they point. */
-  readonly #freed = new WeakSet<Float32Array>();
-  // Asking the set costs as much as normalizing 16 values.
-  #anyFreed = false;
-  #turn = 0;
+  /** Where all that ends. */
+  protected readonly used: number;
 
   constructor(bytes: number) {
-    const pages = checkBytes(bytes) / PAGE;
+    const pages = bytes / PAGE;
     try {
       this.wasm = new WebAssembly.Memory({ initial: pages, maximum: pages });
     } catch {
@@ -112,7 +100,6 @@ export class Memory {
       );
     }
     const { buffer } = this.wasm;
-    this.#buffer = buffer;
     let next = STAGGER;
     const place = (size: number): number => {
       const at = next;
@@ -123,17 +110,40 @@ export class Memory {
       const at = place(length * 4);
       return slotOf(at, new Float32Array(buffer, at, length));
     };
-    const slots: Record<string, Slot<Float32Array> | Slot<Float64Array>> = {};
-    for (const name of [...CHANNEL_F32, ...COLUMN_F32]) slots[name] = float32(MAX_COLUMNS);
-    for (const name of F64) {
-      const at = place(MAX_COLUMNS * 8 + SLACK);
-      slots[name] = slotOf(at, new Float64Array(buffer, at, MAX_COLUMNS));
-    }
-    this.slots = slots as unknown as Slots;
+    this.slots = slotsOf(
+      () => float32(MAX_COLUMNS),
+      () => {
+        const at = place(MAX_COLUMNS * 8 + SLACK);
+        return slotOf(at, new Float64Array(buffer, at, MAX_COLUMNS));
+      },
+    );
     this.scratch = place(5 * SCRATCH);
     this.streams = [float32(STREAM_FLOATS), float32(STREAM_FLOATS)];
-    this.#tensors = alignUp(next, 64);
-    this.#end = buffer.byteLength - SLACK;
+    this.used = next;
+  }
+
+  /** The address of `array` if it lies in a tensor of this memory, -1 if it is an ordinary array. */
+  addressOf(_name: string, _array: Float32Array): number {
+    return -1;
+  }
+}
+
+/** A memory with tensors that users allocate behind what all need. */
+export class Memory extends Buffers {
+  // The memory never grows, so this stays its buffer; asking the memory for it costs a call.
+  readonly #buffer = this.wasm.buffer;
+  readonly #tensors = alignUp(this.used, 64);
+  readonly #end = this.#buffer.byteLength - SLACK;
+  /** Live tensors in ascending order. */
+  readonly #live: Block[] = [];
+  /** Views that were given back: another tensor may lie where they point. */
+  readonly #freed = new WeakSet<Float32Array>();
+  // Asking the set costs as much as normalizing 16 values.
+  #anyFreed = false;
+  #turn = 0;
+
+  constructor(bytes: number) {
+    super(checkBytes(bytes));
   }
 
   /** A tensor of `length` values, zeroed. First fit. */
@@ -221,8 +231,7 @@ export class Memory {
     return low - 1;
   }
 
-  /** The address of `array` if it lies in a tensor of this memory, -1 if it is an ordinary array. */
-  addressOf(name: string, array: Float32Array): number {
+  override addressOf(name: string, array: Float32Array): number {
     if (array.buffer !== this.#buffer) return -1;
     const from = array.byteOffset;
     const block = this.#live[this.#before(from)];

@@ -9,14 +9,14 @@
 // Channels that do not fit the parameter arrays go in tiles.
 
 import { NonFiniteError, StateError } from "./errors.js";
-import type { Exports, Machine } from "./kernels.js";
 import { countOf, sizeOf, type View } from "./layout.js";
-import { gather, pad, type Selection, scatter } from "./mask.js";
+import type { AffineExports, AffineMachine, Machine } from "./machine.js";
+import type { Selection } from "./mask.js";
 import {
   BLOCK_ROWS,
+  type Buffers,
   firstOf,
   MAX_COLUMNS,
-  type Memory,
   type Slot,
   STREAM_FLOATS,
 } from "./memory.js";
@@ -114,7 +114,7 @@ interface Operand {
 
 /** Throws StateError for a tensor that is freed. */
 function operand(
-  memory: Memory,
+  memory: Buffers,
   name: string,
   array: Float32Array,
   index: number,
@@ -157,7 +157,7 @@ function copyIn(o: Operand | null, offset: number, length: number): void {
   if (selection === null) stream.array.set(array.subarray(offset, offset + length));
   else {
     const { channels } = selection.full;
-    gather(stream.array, array, selection, offset / channels, length / channels, 0, channels);
+    selection.gather(stream.array, array, offset / channels, length / channels, 0, channels);
   }
 }
 
@@ -167,7 +167,7 @@ function copyOut(o: Operand | null, offset: number, length: number): void {
   if (selection === null) array.set(firstOf(stream, length), offset);
   else {
     const { channels } = selection.full;
-    scatter(array, stream.array, selection, offset / channels, length / channels, 0, channels);
+    selection.scatter(array, stream.array, offset / channels, length / channels, 0, channels);
   }
 }
 
@@ -180,9 +180,12 @@ function walkRun(
   step: (out: number, a: number, b: number, offset: number, length: number) => void,
 ): void {
   const { out, a, b } = operands;
-  const most = isStreamed(operands) ? part : to - from;
-  for (let offset = from; offset < to; offset += most) {
-    const length = Math.min(most, to - offset);
+  if (!isStreamed(operands)) {
+    if (from < to) step(pointer(out, from), pointer(a, from), pointer(b, from), from, to - from);
+    return;
+  }
+  for (let offset = from; offset < to; offset += part) {
+    const length = Math.min(part, to - offset);
     copyIn(a, offset, length);
     copyIn(b, offset, length);
     step(pointer(out, offset), pointer(a, offset), pointer(b, offset), offset, length);
@@ -212,7 +215,7 @@ function walkColumns(
     for (const o of [a, b]) {
       if (o === null) continue;
       const { array, stream, selection } = o;
-      if (selection !== null) gather(stream.array, array, selection, row, rows, column, width);
+      if (selection !== null) selection.gather(stream.array, array, row, rows, column, width);
       else {
         for (let i = 0, from = row * pitch + column; i < rows; i++, from += pitch) {
           stream.array.set(array.subarray(from, from + width), i * width);
@@ -222,7 +225,7 @@ function walkColumns(
     step(out?.stream.at ?? 0, a.stream.at, b?.stream.at ?? 0, row, rows, width, width * 4);
     if (out === null) continue;
     const { array, stream, selection } = out;
-    if (selection !== null) scatter(array, stream.array, selection, row, rows, column, width);
+    if (selection !== null) selection.scatter(array, stream.array, row, rows, column, width);
     else {
       for (let i = 0, to = row * pitch + column; i < rows; i++, to += pitch) {
         array.set(stream.array.subarray(i * width, (i + 1) * width), to);
@@ -430,7 +433,7 @@ export function checkVariance(variance: Float64Array, channel: number): void {
 
 /** out = (x - hi)·scale + shift of a tile whose scale and shift lie in kernel memory. */
 function affine(
-  { run, memory: { slots } }: Machine,
+  { run, memory: { slots } }: AffineMachine,
   operands: Operands,
   view: View,
   walk: Walk,
@@ -457,7 +460,7 @@ function affine(
 
 /** Where the columns of a row find a parameter: laid out for them, or as it is. */
 function spread(
-  run: Exports,
+  run: AffineExports,
   columns: Slot<Float32Array>,
   parameter: Slot<Float32Array>,
   n: number,
@@ -511,7 +514,7 @@ export function train(
     affine(machine, operands, view, walk, first, n);
   }
   leave(y);
-  if (selection !== null) pad(out, selection, terms.beta);
+  selection?.pad(out, terms.beta);
 }
 
 /** Moves running averages towards the mean and variance of the channels in kernel memory. */
@@ -613,40 +616,67 @@ export function affineOf(machine: Machine, terms: Terms): Affine {
 }
 
 /**
- * out = (x - hi)·scale + shift; out may be x. Throws StateError before anything is written for a
- * variance that none can be.
+ * Normalizes x by terms; out may be x. Throws StateError before anything is written for a variance
+ * that none can be.
  */
 export function normalize(
   machine: Machine,
   out: Float32Array,
   x: Float32Array,
   view: View,
-  terms: Terms | Affine,
+  terms: Terms,
   selection: Selection | null = null,
 ): void {
+  // All channels are looked at before the first value is written: one tile looks as it goes.
+  if (walkOf(view).tile < view.channels) {
+    apply(machine, out, x, view, affineOf(machine, terms), selection);
+  } else {
+    applyTiles(machine, out, x, view, selection, (first, n) =>
+      scaleShift(machine, terms, first, n, false),
+    );
+  }
+  selection?.pad(out, terms.beta);
+}
+
+/** out = (x - hi)·scale + shift; out may be x. */
+export function apply(
+  machine: AffineMachine,
+  out: Float32Array,
+  x: Float32Array,
+  view: View,
+  affine: Affine,
+  selection: Selection | null = null,
+): void {
+  const { hi, scale, shift } = machine.memory.slots;
+  applyTiles(machine, out, x, view, selection, (first, n) => {
+    put(hi, affine.hi, first, n);
+    put(scale, affine.scale, first, n);
+    put(shift, affine.shift, first, n);
+  });
+}
+
+/** The same; `enterTile` has hi, scale and shift of the channels first … first + n in kernel memory. */
+function applyTiles(
+  machine: AffineMachine,
+  out: Float32Array,
+  x: Float32Array,
+  view: View,
+  selection: Selection | null,
+  enterTile: (first: number, n: number) => void,
+): void {
   const { memory } = machine;
-  const { hi, scale, shift } = memory.slots;
   const { channels } = view;
   const walk = walkOf(view);
   const a = operand(memory, "x", x, 0, selection);
   const y = operand(memory, "out", out, 0, selection);
   const operands: Operands = { out: y, a, b: null };
-  // All channels are looked at before the first value is written: one tile looks as it goes.
-  const worked = "hi" in terms ? terms : walk.tile < channels ? affineOf(machine, terms) : null;
   enter(a);
   for (let first = 0; first < channels; first += walk.tile) {
     const n = Math.min(walk.tile, channels - first);
-    if (worked === null) {
-      scaleShift(machine, terms as Terms, first, n, false);
-    } else {
-      put(hi, worked.hi, first, n);
-      put(scale, worked.scale, first, n);
-      put(shift, worked.shift, first, n);
-    }
+    enterTile(first, n);
     affine(machine, operands, view, walk, first, n);
   }
   leave(y);
-  if (selection !== null) pad(out, selection, "beta" in terms ? terms.beta : null);
 }
 
 /** What `backward` returns. */
@@ -801,7 +831,7 @@ export function backward(
     );
   }
   leave(dx);
-  if (selection !== null) pad(into.dx, selection, null);
+  selection?.pad(into.dx, null);
 }
 
 /** Σdy and Σdy·(x - mean) of x, a batch or a part of it, normalized with `mean`. */

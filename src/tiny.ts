@@ -2,7 +2,7 @@
 // the arithmetic. Math.fround after each operation gives the kernels' bits.
 
 import type { View } from "./layout.js";
-import type { Memory } from "./memory.js";
+import type { Buffers } from "./memory.js";
 import { type Affine, checkVariance, type Terms } from "./run.js";
 
 /**
@@ -15,7 +15,7 @@ export const TINY = { terms: 96, affine: 128 };
 /** Whether to take this way. Throws StateError for a tensor of `memory` that is freed. */
 export function isTiny(
   most: number,
-  memory: Memory | undefined,
+  memory: Buffers | undefined,
   x: Float32Array,
   out: Float32Array,
 ): boolean {

@@ -399,7 +399,7 @@ function layersOf(topology: Json): Model["layers"] {
         below = false;
       }
     }
-    const values = Object.values(value);
+    const values = Object.values(value).filter((each) => typeof each === "object");
     for (let i = values.length - 1; i >= 0; i--) {
       left.push({ value: values[i], path: inside, top: below });
     }

@@ -252,9 +252,11 @@ describe("refusals", () => {
     assertRefuses(
       OptionError,
       /^eps: expected the eps of module "bn1", since a state_dict holds tensors and eps is none of them \(.*1e-5.*\), got none$/,
-      () => file().load("bn1"),
+      () => (file().load as (name: string) => unknown)("bn1"),
     );
-    assertRefuses(OptionError, /^eps: expected the eps of module/, () => file().loadAll());
+    assertRefuses(OptionError, /^eps: expected the eps of module/, () =>
+      (file().loadAll as () => unknown)(),
+    );
   });
 
   test.each<[string, string, unknown, RegExp]>([

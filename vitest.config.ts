@@ -10,10 +10,16 @@ export default defineConfig({
       { find: /^batchnorm-wasm\/infer$/, replacement: source("infer.ts") },
       { find: /^batchnorm-wasm\/state$/, replacement: source("state.ts") },
       { find: /^batchnorm-wasm\/tfjs$/, replacement: source("tfjs.ts") },
+      { find: /^batchnorm-wasm\/tfjs-layers$/, replacement: source("tfjs-layers.ts") },
     ],
   },
   test: {
-    include: ["tests/**/*.test.ts", "examples/mnist/**/*.test.ts", "examples/beam/*.test.ts"],
+    include: [
+      "tests/**/*.test.ts",
+      "examples/mnist/**/*.test.ts",
+      "examples/beam/*.test.ts",
+      "examples/playground/tests/*.test.ts",
+    ],
     testTimeout: 60_000,
     maxWorkers: 2,
   },

@@ -1,6 +1,7 @@
 // How far a layer's running averages are from some data, and what to do about it.
 
-import type { Statistics } from "./run.js";
+import { StateError } from "./errors.js";
+import { checkVariance, type Statistics } from "./run.js";
 
 /** How far averages are from the statistics of data; arrays of [channels]. */
 export interface Drift {
@@ -84,6 +85,12 @@ export function diagnosisOf(examined: Examined): Diagnosis {
   const { meanDrift, varianceRatio } = driftOf(averages, data, epsilon);
   const all = [...data.variance.keys()];
   const dead = all.filter((c) => data.variance[c] === 0);
+  // NaN would pass for fitting.
+  averages.mean.forEach((mean, c) => {
+    checkVariance(averages.variance, c);
+    if (Number.isFinite(mean)) return;
+    throw new StateError(`runningMean: expected finite numbers, got ${mean} for channel ${c}`);
+  });
   const epsilonDominates = all.filter((c) => data.variance[c]! > 0 && data.variance[c]! < epsilon);
   const farthest = Math.max(MEAN, CHANCE / Math.sqrt(count));
   const factor = Math.max(FACTOR, Math.exp(CHANCE * Math.sqrt(2 / (count - 1))));
@@ -107,14 +114,11 @@ export function diagnosisOf(examined: Examined): Diagnosis {
   const untouched = averages.mean.every((v) => v === 0) && averages.variance.every((v) => v === 1);
   const [verdict, finding]: [Verdict, string] =
     untouched && (batchesSeen === 0 || !ageKnown)
-      ? [
-          "untrained",
-          "The running averages are still at their start, mean 0 and variance 1: train, or calibrate, before infer.",
-        ]
+      ? ["untrained", "The running averages are still 0 and 1: train, or calibrate, before infer."]
       : off.length > 0 && young
         ? [
             "undertrained",
-            `After ${batchesSeen} mini-batches the running averages still hold ${show(100 * start)} % of ` +
+            `After ${batchesSeen} mini-batch${batchesSeen === 1 ? "" : "es"} the running averages still hold ${show(100 * start)} % of ` +
               `their start, and ${measured}: calibrate, or train on.`,
           ]
         : off.length > 0
@@ -125,13 +129,13 @@ export function diagnosisOf(examined: Examined): Diagnosis {
           : epsilonDominates.length > 0
             ? [
                 "epsilon",
-                `The variance of ${epsilonDominates.length} channels is below epsilon, which then sets their ` +
-                  "scale: use a smaller epsilon, or scale these inputs up.",
+                `In ${epsilonDominates.length} of ${all.length} channels the variance is below epsilon, which ` +
+                  "sets their scale: make it smaller, or scale these inputs up.",
               ]
             : dead.length > 0
               ? [
                   "dead",
-                  `${dead.length} channels do not vary, so their output is beta whatever comes: look at what feeds them.`,
+                  `${dead.length} of ${all.length} channels do not vary: look at what feeds them.`,
                 ]
               : ["fit", "The running averages fit these data."];
 

@@ -2,7 +2,7 @@
 //
 //   npm run golden:check
 //
-// Needs Debian's python3-torch and python3-onnx, and `npm ci` in tests/golden/tfjs, which it runs.
+// Needs Debian's python3-torch and python3-onnx.
 
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -142,5 +142,4 @@ writeFileSync(new URL("expected.json", build), JSON.stringify(expected));
 const run = (program, ...parameters) =>
   execFileSync(program, parameters, { stdio: "inherit", cwd: fileURLToPath(here) });
 run("/usr/bin/python3", "state/make.py", "--check");
-run("npm", "ci", "--prefix", "tfjs", "--ignore-scripts", "--no-audit", "--no-fund", "--silent");
-run("npm", "run", "check", "--prefix", "tfjs", "--silent");
+run(process.execPath, "state/make.mjs", "--check");

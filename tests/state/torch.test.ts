@@ -236,6 +236,17 @@ describe("writing", () => {
     assertRefuses(OptionError, message, () => writeTorch(wrong(layers), wrong(options)));
   });
 
+  test("changes neither layers nor the file written into", () => {
+    const into = goldenBytes("network.safetensors");
+    const { bn1 } = readTorch(into).loadAll({ eps: 1e-5 });
+    bn1!.train(normal(400, 3));
+    const state = JSON.stringify(bn1);
+    const written = writeTorch({ bn1: bn1! }, { into });
+    written.fill(0);
+    expect(JSON.stringify(bn1)).toBe(state);
+    expect(into).toEqual(goldenBytes("network.safetensors"));
+  });
+
   test("other channels", () => {
     assertRefuses(
       StateError,

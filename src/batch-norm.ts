@@ -63,7 +63,7 @@ import {
 } from "./options.js";
 import * as run from "./run.js";
 import { readSnapshot, type Snapshot, type State } from "./snapshot.js";
-import { isTiny, TINY, tinyNormalize } from "./tiny.js";
+import { isTiny, TINY_TERMS, tinyNormalize } from "./tiny.js";
 
 /** Options of `train`. */
 export interface TrainOptions {
@@ -497,7 +497,7 @@ export class BatchNorm {
     const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
     const out = outputOf(options.out, x);
     const terms = this.#terms(this.#running);
-    if (isTiny(TINY.terms, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
+    if (isTiny(TINY_TERMS, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
     else run.normalize(this.kernels.machine, out, x, view, terms);
     return out;
   }
@@ -710,7 +710,10 @@ export class BatchNorm {
     this.setState(restored);
   }
 
-  /** @internal For `batchnorm-wasm/state`, whose files are read and checked already. */
+  /**
+   * @internal Takes over a state that is checked, in `batchnorm-wasm/state` as well. Not a symbol:
+   * bundlers keep a class with a computed name, whether it is used or not.
+   */
   setState(state: State): void {
     if (state.gamma) this.#gamma?.set(state.gamma);
     if (state.beta) this.#beta?.set(state.beta);

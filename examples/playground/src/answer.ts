@@ -24,7 +24,7 @@ export interface Adapted {
 export interface Passage {
   readonly before: Float32Array;
   readonly after: Float32Array;
-  /** What it was normalized by; of the mini-batch, the population's. */
+  /** What it was normalized by: mean, and √(variance + ε). */
   readonly mean: ArrayLike<number>;
   readonly deviation: ArrayLike<number>;
 }
@@ -81,7 +81,7 @@ export function answer(model: Model, input: Float32Array, companions: Float32Arr
     running,
     miniBatch: pass(model, batch, byMiniBatch, (norm, x) => {
       const { mean, m2, count } = norm.moments(x);
-      return { mean, deviation: m2.map((sum) => Math.sqrt(sum / count)) };
+      return { mean, deviation: m2.map((sum) => Math.sqrt(sum / count + norm.epsilon)) };
     }),
     refusal: companions.length === 0 ? refusalOf(model.layers[0].norm as BatchNorm) : null,
   };

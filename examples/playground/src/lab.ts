@@ -146,7 +146,12 @@ export class Lab {
 
   state(): NetworkState {
     return {
-      layers: this.#layers.map((layer) => ({ ...layer, norm: layer.norm?.snapshot() ?? null })),
+      layers: this.#layers.map(({ weight, bias, norm, ...sizes }) => ({
+        ...sizes,
+        weight: weight.slice(),
+        bias: bias?.slice() ?? null,
+        norm: norm?.snapshot() ?? null,
+      })),
       adapted:
         this.#adapted?.map(({ frozen, standard }) => ({
           frozen: frozen.toJSON(),

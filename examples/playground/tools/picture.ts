@@ -14,7 +14,7 @@ import { Playground, start } from "../tests/page.js";
 const PICTURE = fileURLToPath(new URL("../playground.png", import.meta.url));
 /** Narrow enough that the text can be read at the width the README has for it. */
 const WIDTH = 1000;
-const DIGIT = 5;
+const DIGIT = 8;
 
 const browser = await start("chromium");
 if (typeof browser === "string") throw new Error(browser);
@@ -23,7 +23,7 @@ try {
   const page = await browser.newPage();
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "light" }]);
   const playground = new Playground(page);
-  await playground.open(site.url, { width: WIDTH, height: 1300 });
+  await playground.open(site.url, { width: WIDTH, height: 1700 });
   await playground.ready();
   await playground.draw(DRAWN[DIGIT]);
   await playground.settled();

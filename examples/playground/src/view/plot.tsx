@@ -69,10 +69,13 @@ export function Plot({ label, height, empty = false, options, data }: PlotProps)
     const resized = new ResizeObserver(() => {
       if (width() !== drawn.width) drawn.setSize({ width: width(), height });
     });
-    const seen = new IntersectionObserver(([{ isIntersecting }]) => {
-      visible.current = isIntersecting;
-      if (isIntersecting) drawn.setData(latest.current);
-    });
+    const seen = new IntersectionObserver(
+      ([{ isIntersecting }]) => {
+        visible.current = isIntersecting;
+        if (isIntersecting) drawn.setData(latest.current);
+      },
+      { rootMargin: "400px" },
+    );
     resized.observe(element);
     seen.observe(element);
     return () => {

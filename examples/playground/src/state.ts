@@ -217,6 +217,7 @@ const EXAMINE_EVERY = 400;
 export async function play(): Promise<void> {
   if (playing.peek()) return;
   playing.value = true;
+  repaired.value = null;
   let examined = 0;
   try {
     while (playing.peek() && !finishedTraining.peek()) {
@@ -347,6 +348,7 @@ export async function open(): Promise<void> {
     });
     effect(() => {
       const chosen = decay.value;
+      repaired.value = null;
       remote.setDecay(chosen).then(synchronize).then(examine).catch(reportFailure);
     });
   } catch (error) {

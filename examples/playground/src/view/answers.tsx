@@ -36,6 +36,8 @@ function Cards() {
   const count = heldOut.value?.count ?? 0;
   const adapted = model.value?.adapted != null;
   const n = batchSize.value;
+  const better =
+    found !== null && !stale.value && found.miniBatch > (found.adapted ?? found.running);
   const share = (value: number | null | undefined) =>
     value == null ? "…" : `${percent(value)} of ${count.toLocaleString("en")} held-out digits`;
   return (
@@ -62,7 +64,7 @@ function Cards() {
           share={share(found?.miniBatch)}
         />
       </div>
-      <p class="why">{why(n, both?.refusal ?? null)}</p>
+      <p class="why">{why(n, both?.refusal ?? null, better)}</p>
       <div class="sliders">
         <Slider
           id="batch-size"
@@ -88,7 +90,8 @@ function Cards() {
   );
 }
 
-function why(n: number, refusal: string | null) {
+/** @param better whether the mini-batch does better on the held-out digits */
+function why(n: number, refusal: string | null, better: boolean) {
   if (n === 1) {
     return (
       <>
@@ -96,6 +99,15 @@ function why(n: number, refusal: string | null) {
         the variance is zero. Each value minus itself is 0, so every unit gives its β, whatever you
         draw: always the same answer. The package refuses to do this with a{" "}
         <code title={refusal ?? ""}>SingleValueError</code>; shown is what it would come to.
+      </>
+    );
+  }
+  if (better) {
+    return (
+      <>
+        <strong>Now the second does better:</strong> the averages do not fit these digits, and the
+        mini-batch is made of them. But it takes {n - 1} other digit{n > 2 ? "s" : ""} to answer
+        one, and the answer depends on them. How to repair the averages is shown at the end.
       </>
     );
   }

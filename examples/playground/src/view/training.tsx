@@ -181,7 +181,10 @@ function Plots() {
         />
       </figure>
       <figure>
-        <figcaption>Right answers, % of held-out digits</figcaption>
+        <figcaption>
+          Right answers, %, by <span class="mark running">averages</span> and by{" "}
+          <span class="mark batch">mini-batch</span>
+        </figcaption>
         <Plot
           label="Right answers on the held-out digits while the network trains."
           height={230}

@@ -37,12 +37,15 @@ test.each([
   expect(() => unpackDigits(bytes)).toThrow(message);
 });
 
+const rounded = (values: Float32Array): Float32Array => {
+  const { high, low } = toBfloat16(values);
+  return fromBfloat16(high, low);
+};
+
 test("bfloat16: rounded to nearest, ties to even", () => {
   const step = 2 ** -7; // between the numbers from 1 to 2
-  const round = (value: number) => fromBfloat16(toBfloat16(value));
-  for (const exact of [0, -0, 1, -1, 0.5, 1 + step, 3e38, -1e-30 * 0]) {
-    expect(round(exact)).toBe(exact === 3e38 ? round(3e38) : exact);
-  }
+  const round = (value: number) => rounded(Float32Array.of(value))[0];
+  for (const exact of [0, -0, 1, -1, 0.5, 1 + step]) expect(round(exact)).toBe(exact);
   expect(round(1 + 0.4 * step)).toBe(1);
   expect(round(1 + 0.6 * step)).toBe(1 + step);
   expect(round(1 + 0.5 * step)).toBe(1);
@@ -65,7 +68,7 @@ test("a network comes back: norms exactly, weights to bfloat16", () => {
     layers.map(({ norm }) => norm?.snapshot()),
   );
   expect(back.layers.map(({ weight }) => weight)).toEqual(
-    layers.map(({ weight }) => weight.map((value) => fromBfloat16(toBfloat16(value)))),
+    layers.map(({ weight }) => rounded(weight)),
   );
   expect(back.layers[3].bias).toEqual(layers[3].bias);
 });

@@ -1,5 +1,6 @@
 /** The page as its tests use it: by mouse, by keyboard, and by reading it. */
 
+import axe from "axe-core";
 import { type Browser, type ElementHandle, launch, type Page } from "puppeteer-core";
 import { findProgram, PROGRAMS } from "../../mnist/programs.js";
 import type { Stroke } from "../src/strokes.js";
@@ -144,6 +145,15 @@ export class Playground {
     const numbers = (await this.text(".outcome")).match(/\d+\.\d/g) ?? [];
     const [before, after] = numbers.map(Number);
     return { before, after };
+  }
+
+  /** What axe-core objects to, rule and place. */
+  async objections(): Promise<string[]> {
+    await this.page.addScriptTag({ content: axe.source });
+    return this.page.evaluate(async () => {
+      const { violations } = await (window as unknown as { axe: typeof axe }).axe.run();
+      return violations.flatMap(({ id, nodes }) => nodes.map(({ target }) => `${id}: ${target}`));
+    });
   }
 
   text(selector: string): Promise<string> {

@@ -1,15 +1,14 @@
 /** What the page shows, as signals, and what its controls do. */
 
 import { batch, computed, effect, signal } from "@preact/signals";
-import { BatchNorm, FrozenBatchNorm } from "batchnorm-wasm";
 import { proxy, wrap } from "comlink";
 import { type Digits, PIXELS } from "../../mnist/digits.js";
 import { SHIFT } from "../../mnist/shift.js";
 import heldOutFile from "../data/held-out.bin?url";
 import networkFile from "../data/network.bin?url";
 import trainingFile from "../data/training.bin?url";
-import { type Answers, answer, inputOf, inputsOf, type Model } from "./answer.js";
-import { type Examination, type History, MOST_STEPS, type NetworkState } from "./lab.js";
+import { type Answers, answer, inputOf, inputsOf, type Model, modelOf } from "./answer.js";
+import { type Examination, type History, MOST_STEPS } from "./lab.js";
 import { gunzip, unpackDigits, unpackNetwork } from "./packed.js";
 import { type Stroke, toPixels } from "./strokes.js";
 import type { Remote } from "./worker.js";
@@ -162,17 +161,6 @@ async function synchronize(): Promise<void> {
     step.value = state.step;
     history.value = past;
   });
-}
-
-function modelOf({ layers, adapted }: NetworkState): Model {
-  return {
-    layers: layers.map((one) => ({ ...one, norm: one.norm && BatchNorm.fromSnapshot(one.norm) })),
-    adapted:
-      adapted?.map(({ frozen, standard }) => ({
-        frozen: FrozenBatchNorm.fromJSON(frozen),
-        standard: FrozenBatchNorm.fromJSON(standard),
-      })) ?? null,
-  };
 }
 
 const examine = latest(async () => {

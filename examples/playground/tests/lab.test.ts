@@ -1,7 +1,7 @@
-import { BatchNorm, FrozenBatchNorm } from "batchnorm-wasm";
+import type { BatchNorm } from "batchnorm-wasm";
 import { beforeEach, expect, test } from "vitest";
-import { answer, inputOf, inputsOf, type Model } from "../src/answer.js";
-import { Lab, type NetworkState } from "../src/lab.js";
+import { answer, inputOf, inputsOf, modelOf, type NetworkState } from "../src/answer.js";
+import { Lab } from "../src/lab.js";
 import { unpackDigits } from "../src/packed.js";
 import { file } from "./files.js";
 
@@ -17,16 +17,6 @@ beforeEach(() => {
 
 const norms = ({ layers }: NetworkState) => layers.flatMap(({ norm }) => norm ?? []);
 
-/** The same as the page makes of it. */
-const model = ({ layers, adapted }: NetworkState): Model => ({
-  layers: layers.map((one) => ({ ...one, norm: one.norm && BatchNorm.fromSnapshot(one.norm) })),
-  adapted:
-    adapted?.map(({ frozen, standard }) => ({
-      frozen: FrozenBatchNorm.fromJSON(frozen),
-      standard: FrozenBatchNorm.fromJSON(standard),
-    })) ?? null,
-});
-
 test("running averages answer well, small mini-batches badly, large ones well again", () => {
   const shares = [1, 2, 16, 256].map((size) => lab.examine(0, size));
   for (const { running } of shares) expect(running).toBe(shares[0].running);
@@ -40,7 +30,7 @@ test("running averages answer well, small mini-batches badly, large ones well ag
 
 test("the page's answer to a held-out digit is the one counted", () => {
   const digits = unpackDigits(heldOut);
-  const opened = model(lab.state());
+  const opened = modelOf(lab.state());
   const right = Array.from({ length: 200 }, (_, i) => {
     const image = digits.images.subarray(784 * i, 784 * (i + 1));
     const { running, miniBatch, refusal } = answer(opened, inputOf(image, 0), new Float32Array(0));
@@ -55,8 +45,8 @@ test("a passage names what its values were normalized by", () => {
   const digits = unpackDigits(heldOut);
   lab.adapt(1);
   for (const opened of [
-    model(new Lab({ network, heldOut, training }).state()),
-    model(lab.state()),
+    modelOf(new Lab({ network, heldOut, training }).state()),
+    modelOf(lab.state()),
   ]) {
     const image = digits.images.subarray(0, 784);
     const { running, miniBatch } = answer(opened, inputOf(image, 1), inputsOf(digits, 1, 15));

@@ -166,6 +166,7 @@ export class Playground {
     await element.evaluate((one) => (one as HTMLElement).focus());
   }
 
+  /** Presses a button by keyboard, which must not lose its place. */
   async press(label: string): Promise<void> {
     const buttons = await this.page.$$("button");
     for (const button of buttons) {
@@ -173,6 +174,9 @@ export class Playground {
       if (name === label) {
         await this.focus(button);
         await this.page.keyboard.press("Enter");
+        await this.settled();
+        const lost = await this.page.evaluate(() => document.activeElement === document.body);
+        if (lost) throw new Error(`expected the focus to stay in the page after "${label}".`);
         return;
       }
     }

@@ -6,17 +6,14 @@ import {
   answers,
   BATCH_SIZES,
   batchSize,
-  contrast,
   examination,
   finished,
   heldOut,
   model,
   stale,
 } from "../state.js";
-import { percent, Slider } from "./controls.js";
+import { ContrastSlider, percent, Slider } from "./controls.js";
 import { Drawing } from "./drawing.js";
-
-export const CONTRASTS = Array.from({ length: 15 }, (_, i) => 30 + 5 * i);
 
 export function AnswerSection() {
   return (
@@ -74,14 +71,7 @@ function Cards() {
           show={String}
           hint="how many digits share one mini-batch at test time"
         />
-        <Slider
-          id="contrast"
-          label="Contrast of the input"
-          value={contrast}
-          values={CONTRASTS}
-          show={(value) => `${value} %`}
-          hint="less is greyer and noisier than anything in training"
-        />
+        <ContrastSlider id="contrast" hint="less is greyer and noisier than anything in training" />
       </div>
       <output class="hidden" aria-live="polite" data-finished={finished.value}>
         {both === null || finished.value === 0 ? "" : spoken(both.running, both.miniBatch, n)}

@@ -82,26 +82,22 @@ function Plots() {
   }, [both, index]);
   return (
     <div class="pair">
-      <figure>
-        <figcaption>Before normalization</figcaption>
-        <Plot
-          label={`What layer ${index + 1} is given for the digit, unit by unit, with the running mean and standard deviation of each unit.`}
-          height={280}
-          empty={both === null && "Draw a digit first."}
-          options={before}
-          data={data.before}
-        />
-      </figure>
-      <figure>
-        <figcaption>After normalization: γ · x̂ + β</figcaption>
-        <Plot
-          label={`What layer ${index + 1} makes of it, by running averages and by mini-batch statistics.`}
-          height={280}
-          empty={both === null && "Draw a digit first."}
-          options={after}
-          data={data.after}
-        />
-      </figure>
+      <Plot
+        caption="Before normalization"
+        label={`What layer ${index + 1} is given for the digit, unit by unit, with the running mean and standard deviation of each unit.`}
+        height={280}
+        empty={both === null && "Draw a digit first."}
+        options={before}
+        data={data.before}
+      />
+      <Plot
+        caption="After normalization: γ · x̂ + β"
+        label={`What layer ${index + 1} makes of it, by running averages and by mini-batch statistics.`}
+        height={280}
+        empty={both === null && "Draw a digit first."}
+        options={after}
+        data={data.after}
+      />
     </div>
   );
 }

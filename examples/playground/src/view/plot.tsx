@@ -1,6 +1,7 @@
 /** uPlot in the page's colours and at the page's width. */
 
 import { signal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 
@@ -40,6 +41,7 @@ export type PlotOptions = Omit<uPlot.Options, "width" | "height">;
 const SMALL = 400;
 
 interface PlotProps {
+  readonly caption: ComponentChildren;
   /** For those who do not see it: what is drawn, and what it shows now. */
   readonly label: string;
   readonly height: number;
@@ -49,7 +51,7 @@ interface PlotProps {
   readonly data: uPlot.AlignedData;
 }
 
-export function Plot({ label, height, empty = false, options, data }: PlotProps) {
+export function Plot({ caption, label, height, empty = false, options, data }: PlotProps) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const latest = useRef(data);
@@ -97,10 +99,13 @@ export function Plot({ label, height, empty = false, options, data }: PlotProps)
     );
   }, [data]);
   return (
-    <div class="plot">
-      <div role="img" aria-label={label} ref={place} />
-      {empty && <p class="empty">{empty}</p>}
-    </div>
+    <figure>
+      <figcaption>{caption}</figcaption>
+      <div class="plot">
+        <div role="img" aria-label={label} ref={place} />
+        {empty && <p class="empty">{empty}</p>}
+      </div>
+    </figure>
   );
 }
 

@@ -177,7 +177,7 @@ function Plots() {
       <Plot
         caption={
           <>
-            Right answers, %, by <span class="mark running">averages</span> and by{" "}
+            % right by <span class="mark running">averages</span> and by{" "}
             <span class="mark batch">mini-batch</span>
           </>
         }

@@ -39,7 +39,7 @@ export const strength = computed(() => (100 - contrast.value) / (100 - 100 * SHI
 // The digit: strokes, or one of the examples.
 export const strokes = signal<readonly Stroke[]>([]);
 export const example = signal<{ readonly image: Uint8Array; readonly label: number } | null>(null);
-/** Strokes that were finished since the page was opened. */
+/** How many strokes were finished, examples taken and strokes undone so far. */
 export const finished = signal(0);
 export const image = computed(() =>
   strokes.value.length > 0
@@ -74,13 +74,13 @@ export const examples = computed(() => (heldOut.value ? examplesOf(heldOut.value
 export const playing = signal(false);
 export const busy = signal(false);
 /** Accuracy before and after the last repair, under the shift it was made at. */
-export interface Effect {
+export interface Repair {
   readonly action: "calibrate" | "adapt";
   readonly before: number;
   readonly after: number;
   readonly contrast: number;
 }
-export const repaired = signal<Effect | null>(null);
+export const repaired = signal<Repair | null>(null);
 
 const companions = computed(() =>
   heldOut.value
@@ -92,6 +92,13 @@ const companions = computed(() =>
 export const answers = computed<Answers | null>(() =>
   model.value === null || blank.value ? null : answer(model.value, input.value, companions.value),
 );
+
+const loaded = computed(() => model.value !== null);
+/** The answers when the last stroke was finished, to be read aloud; none before the first. */
+export const announced = signal<Answers | null>(null);
+effect(() => {
+  if (finished.value > 0 && loaded.value) announced.value = answers.peek();
+});
 
 function examplesOf({ images, labels }: Digits): { image: Uint8Array; label: number }[] {
   return Array.from({ length: 10 }, (_, label) => {
@@ -124,9 +131,11 @@ export function clear(): void {
   });
 }
 
-const remote = wrap<Remote>(
-  new Worker(new URL("./worker.ts", import.meta.url), { type: "module" }),
-);
+const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
+worker.addEventListener("error", ({ message }) => {
+  failure.value = message || "The web worker did not start.";
+});
+const remote = wrap<Remote>(worker);
 
 /** Runs `work`, and once more if it was asked for meanwhile. */
 function latest(work: () => Promise<void>): () => Promise<void> {
@@ -262,7 +271,7 @@ export function restore(): Promise<void> {
   return task(() => remote.restore());
 }
 
-async function repair(action: Effect["action"], work: () => Promise<void>): Promise<void> {
+async function repair(action: Repair["action"], work: () => Promise<void>): Promise<void> {
   playing.value = false;
   await task(async () => {
     await examine();

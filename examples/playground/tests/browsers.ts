@@ -152,6 +152,13 @@ for (const name of BROWSERS) {
         () => getComputedStyle(document.body).backgroundColor,
       );
       assert.equal(paper, "rgb(20, 22, 26)");
+      // Ink that was painted in the light is repainted: light on dark.
+      const ink = await playground.page.$eval(".seen canvas", (canvas) => {
+        const pixels = (canvas as HTMLCanvasElement).getContext("2d")?.getImageData(0, 0, 28, 28);
+        const darkest = pixels?.data.findIndex((value, i) => i % 4 === 3 && value > 250) ?? 3;
+        return pixels?.data[darkest - 1];
+      });
+      assert.ok((ink ?? 0) > 200, `${ink}`);
       assert.deepEqual(await playground.objections(), []);
       await scheme("light");
     });

@@ -1,8 +1,9 @@
 /** The digit and what the network says of it, both ways. */
 
 import type { ComponentChildren } from "preact";
-import type { Answer } from "../answer.js";
+import type { Answer, Answers } from "../answer.js";
 import {
+  announced,
   answers,
   BATCH_SIZES,
   batchSize,
@@ -74,7 +75,7 @@ function Cards() {
         <ContrastSlider id="contrast" hint="less is greyer and noisier than anything in training" />
       </div>
       <output class="hidden" aria-live="polite" data-finished={finished.value}>
-        {both === null || finished.value === 0 ? "" : spoken(both.running, both.miniBatch, n)}
+        {announced.value === null ? "" : spoken(announced.value, n)}
       </output>
     </div>
   );
@@ -122,7 +123,7 @@ function why(n: number, refusal: string | null, better: boolean) {
 const sure = ({ digit, probabilities }: Answer): string =>
   `${digit}, ${Math.round(100 * probabilities[digit])} percent sure`;
 
-function spoken(running: Answer, miniBatch: Answer, n: number): string {
+function spoken({ running, miniBatch }: Answers, n: number): string {
   return `By running averages: ${sure(running)}. By the mini-batch of ${n}: ${sure(miniBatch)}.`;
 }
 

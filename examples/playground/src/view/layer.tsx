@@ -4,7 +4,8 @@ import { useMemo } from "preact/hooks";
 import type uPlot from "uplot";
 import { answers, batchSize, layer, model } from "../state.js";
 import { Choice } from "./controls.js";
-import { atLeast, axes, BASE, dots, Plot, type PlotOptions, type Theme } from "./plot.js";
+import { atLeast, axes, BASE, dots, Plot, type PlotOptions } from "./plot.js";
+import type { Theme } from "./theme.js";
 
 export const LAYERS = [0, 1, 2].map((value) => ({ value, label: `layer ${value + 1}` }));
 

@@ -1,39 +1,9 @@
 /** uPlot in the page's colours and at the page's width. */
 
-import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
-
-/** The colours of style.css, by name. */
-export interface Theme {
-  readonly ink: string;
-  readonly soft: string;
-  readonly line: string;
-  readonly running: string;
-  readonly adapted: string;
-  readonly batch: string;
-  readonly band: string;
-}
-
-function themeNow(): Theme {
-  const style = getComputedStyle(document.documentElement);
-  const of = (name: string) => style.getPropertyValue(`--${name}`).trim();
-  return {
-    ink: of("ink"),
-    soft: of("soft"),
-    line: of("line"),
-    running: of("running"),
-    adapted: of("adapted"),
-    batch: of("batch"),
-    band: of("band"),
-  };
-}
-
-const theme = signal(themeNow());
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  theme.value = themeNow();
-});
+import { type Theme, theme } from "./theme.js";
 
 export type PlotOptions = Omit<uPlot.Options, "width" | "height">;
 

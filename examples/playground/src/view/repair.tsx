@@ -15,7 +15,8 @@ import {
 } from "../state.js";
 import { Choice, ContrastSlider, percent } from "./controls.js";
 import { LAYERS } from "./layer.js";
-import { atLeast, axes, BASE, dots, Plot, type PlotOptions, type Theme } from "./plot.js";
+import { atLeast, axes, BASE, dots, Plot, type PlotOptions } from "./plot.js";
+import type { Theme } from "./theme.js";
 
 const UNITS = { x: { time: false, range: [-1, 100] as [number, number] } };
 const bound = (stroke: string): uPlot.Series => ({

@@ -25,7 +25,8 @@ import {
 } from "../state.js";
 import { Choice, Slider } from "./controls.js";
 import { LAYERS } from "./layer.js";
-import { atLeast, axes, BASE, dots, Plot, type PlotOptions, type Theme } from "./plot.js";
+import { atLeast, axes, BASE, dots, Plot, type PlotOptions } from "./plot.js";
+import type { Theme } from "./theme.js";
 
 const UNITS = Array.from({ length: 100 }, (_, i) => i);
 

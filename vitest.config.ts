@@ -7,7 +7,10 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^batchnorm-wasm$/, replacement: source("index.ts") },
+      { find: /^batchnorm-wasm\/infer$/, replacement: source("infer.ts") },
+      { find: /^batchnorm-wasm\/state$/, replacement: source("state.ts") },
       { find: /^batchnorm-wasm\/tfjs$/, replacement: source("tfjs.ts") },
+      { find: /^batchnorm-wasm\/tfjs-layers$/, replacement: source("tfjs-layers.ts") },
     ],
   },
   test: {

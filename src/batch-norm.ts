@@ -9,12 +9,13 @@ import {
   type AdapterOptions,
   type AdaptOptions,
   blend,
+  checkSpread,
   examplesOf,
   type Source,
 } from "./adapt.js";
 import { arrayOf, float32, float32Of, isSame, outputOf, refuseShared } from "./arrays.js";
 import { Batch, type BatchSource, insideOf, type StatisticsKind } from "./batch.js";
-import { GATHER, type Gathered } from "./calibrate.js";
+import type { Gathered } from "./calibrate.js";
 import { type Diagnosis, diagnosisOf } from "./diagnose.js";
 import {
   checkKeys,
@@ -34,11 +35,12 @@ import {
   type TorchOptions,
   torchOptions,
 } from "./frameworks.js";
-import { FrozenBatchNorm, type InferOptions } from "./frozen.js";
+import type { InferOptions } from "./frozen.js";
+import { FrozenBatchNorm } from "./frozen-batch-norm.js";
 import { toNumbers } from "./json.js";
-import { type Kernels, machineOf, memoryOf, sharedKernels } from "./kernels.js";
-import { countOf, type Layout, sizeOf, type View, viewOf } from "./layout.js";
-import { examplesIn, rowsOf, type Selection, selectionOf } from "./mask.js";
+import { type Kernels, memoryOf, sharedKernels } from "./kernels.js";
+import { countOf, type Layout, noShape, sizeOf, type View, viewOf } from "./layout.js";
+import { type Selection, selectionOf } from "./mask.js";
 import {
   asMoments,
   asSums,
@@ -60,8 +62,8 @@ import {
   type VarianceKind,
 } from "./options.js";
 import * as run from "./run.js";
-import { type Restored, readSnapshot, type Snapshot } from "./snapshot.js";
-import { isTiny, TINY, tinyNormalize } from "./tiny.js";
+import { readSnapshot, type Snapshot, type State } from "./snapshot.js";
+import { isTiny, TINY_TERMS, tinyNormalize } from "./tiny.js";
 
 /** Options of `train`. */
 export interface TrainOptions {
@@ -144,8 +146,8 @@ export class BatchNorm {
   /** Takes the moments of each batch while a `calibrate` runs. */
   #gathered: Gathered | null = null;
 
-  /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
-  batchesSeen = 0;
+  #batchesSeen = 0;
+  #ageKnown = true;
 
   /**
    * @param channels how many features are normalized, each with its own mean, variance, γ and β.
@@ -235,6 +237,24 @@ export class BatchNorm {
     return this.#running.variance;
   }
 
+  /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
+  get batchesSeen(): number {
+    return this.#batchesSeen;
+  }
+
+  set batchesSeen(count: number) {
+    this.#batchesSeen = count;
+    this.#ageKnown = true;
+  }
+
+  /**
+   * False for a layer from a file without a counter (`batchnorm-wasm/state`), until `batchesSeen` is
+   * set, by `calibrate`, `setRunning`, `reset` or by hand: more mini-batches than that may have entered.
+   */
+  get ageKnown(): boolean {
+    return this.#ageKnown;
+  }
+
   /** What `backward` needs of the latest `train`; `null` before it. */
   get lastBatch(): Batch | null {
     const { source, mean, variance } = this.#last;
@@ -272,7 +292,7 @@ export class BatchNorm {
     const update = flag("updateRunning", options.updateRunning, true);
     const { full, selection, view } = this.#seen(x, options);
     const out = outputOf(options.out, x);
-    const machine = machineOf(this.kernels);
+    const machine = this.kernels.machine;
     const next = this.#next;
     const terms = this.#terms(next, next.meanLow);
     const gathered = this.#gathered;
@@ -304,7 +324,7 @@ export class BatchNorm {
       }
     }
     if (gathered !== null) return out;
-    this.batchesSeen = seen;
+    this.#batchesSeen = seen;
     next.source = {
       view,
       selection,
@@ -378,7 +398,7 @@ export class BatchNorm {
     }
     const into = this.#outputs(options.out === undefined ? NO_OPTIONS : options.out, dy, x);
     const perValue = frozen ? 0 : 1 / count;
-    run.backward(machineOf(this.kernels), into, dy, x, view, terms, selection, perValue, sums);
+    run.backward(this.kernels.machine, into, dy, x, view, terms, selection, perValue, sums);
     return into;
   }
 
@@ -393,7 +413,7 @@ export class BatchNorm {
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
     checkKeys("options", options, SUMS_KEYS);
     const { source, x, terms } = this.#differentiated(dy, options);
-    const machine = machineOf(this.kernels);
+    const machine = this.kernels.machine;
     return run.gradientSumsOf(machine, dy, x, source.view, terms.mean, source.selection);
   }
 
@@ -410,8 +430,7 @@ export class BatchNorm {
     const given = options.x === undefined ? source.x : options.x;
     if (given === null && options.x === undefined) {
       throw new StateError(
-        "x: expected the input of train, got none, since train overwrote it in place; " +
-          "give it again: backward(dy, { x })",
+        "x: expected the input of train, got none, as lastBatch.x is null: backward(dy, { x })",
       );
     }
     const x = float32Of("x", given, size);
@@ -478,8 +497,8 @@ export class BatchNorm {
     const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
     const out = outputOf(options.out, x);
     const terms = this.#terms(this.#running);
-    if (isTiny(TINY.terms, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
-    else run.normalize(machineOf(this.kernels), out, x, view, terms);
+    if (isTiny(TINY_TERMS, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
+    else run.normalize(this.kernels.machine, out, x, view, terms);
     return out;
   }
 
@@ -500,7 +519,7 @@ export class BatchNorm {
 
   #momentsOf(x: Float32Array, options: MomentsOptions): Moments {
     const { view, selection } = this.#seen(x, options);
-    return run.momentsOf(machineOf(this.kernels), x, view, selection);
+    return run.momentsOf(this.kernels.machine, x, view, selection);
   }
 
   /** How the kernels see x: whole, or what a mask selects of it. */
@@ -510,11 +529,11 @@ export class BatchNorm {
   ): { full: View; selection: Selection | null; view: View } {
     const full = viewOf(this.layout, this.#channels, float32("x", x).length, shape);
     const selection = selectionOf(mask, full);
-    return { full, selection, view: selection === null ? full : rowsOf(selection) };
+    return { full, selection, view: selection === null ? full : selection.view };
   }
 
-  /** @internal For `calibrate`. */
-  [GATHER](gathered: Gathered | null): Gathered | null {
+  /** @internal For `calibrate`: gives moments away instead of moving; returns who took them before. */
+  gatherInto(gathered: Gathered | null): Gathered | null {
     const before = this.#gathered;
     this.#gathered = gathered;
     return before;
@@ -547,7 +566,7 @@ export class BatchNorm {
   }
 
   #frozen(statistics: run.Statistics): FrozenBatchNorm {
-    const affine = run.affineOf(machineOf(this.kernels), this.#terms(statistics));
+    const affine = run.affineOf(this.kernels.machine, this.#terms(statistics));
     return new FrozenBatchNorm(this.#channels, this.layout, affine, this.#kernels);
   }
 
@@ -555,8 +574,9 @@ export class BatchNorm {
    * How far the running averages are from some data, and what to do about it. Changes nothing.
    *
    * @param x values that the layer meets, float32 in its layout; at least two per channel, better
-   * hundreds: what so many differ by chance is not held against the averages.
-   * @throws as `moments`, and SingleValueError for fewer than two values per channel.
+   * hundreds: what so many normal numbers differ by chance is not held against the averages.
+   * @throws as `moments`; SingleValueError for fewer than two values per channel; StateError for
+   * running averages that are not finite, a variance below 0, or an invalid `batchesSeen`.
    *
    * @example
    * console.log(String(bn.diagnose(x))); // drifted: 3 of 64 channels are off, by up to …
@@ -565,14 +585,17 @@ export class BatchNorm {
     checkKeys("options", options, MOMENTS_KEYS);
     const moments = this.#momentsOf(x, options);
     checkCount(moments.count, true);
+    checkSeen("batchesSeen", this.batchesSeen);
     const { decay, debias } = this.#settings;
     return diagnosisOf({
       averages: this.#running,
       data: { mean: moments.mean, variance: moments.variance(this.runningVarianceOf) },
       count: moments.count,
       epsilon: this.epsilon,
-      start: decay === "cumulative" || debias ? 0 : power(decay, this.batchesSeen),
+      start:
+        decay === "cumulative" || debias || !this.#ageKnown ? 0 : power(decay, this.batchesSeen),
       batchesSeen: this.batchesSeen,
+      ageKnown: this.#ageKnown,
     });
   }
 
@@ -591,6 +614,7 @@ export class BatchNorm {
     checkKeys("options", options, ADAPT_KEYS);
     const prior = examplesOf("prior", options.prior, 0);
     const { moments, examples } = this.#gather(x, options);
+    checkSpread(prior, moments.count);
     return this.#frozen(blend(this.#running, moments, prior, examples));
   }
 
@@ -609,41 +633,37 @@ export class BatchNorm {
       gather: (x, { shape }) => copy.#gather(x, shape ? { shape } : NO_OPTIONS),
       adapted: (target, examples) => copy.#frozen(blend(copy.#running, target, prior, examples)),
     };
-    return new Adapter(source, memory);
+    return new Adapter(source, prior, memory);
   }
 
   /** The moments of x, and of how many examples. */
   #gather(x: Float32Array, options: MomentsOptions): { moments: Moments; examples: number } {
     if (this.layout !== "NC" && options.shape === undefined) {
-      throw new ShapeError(
-        `shape: expected for layout "${this.layout}", whose examples do not follow from a length, got none`,
-      );
+      throw noShape(this.layout);
     }
     const { full, selection, view } = this.#seen(x, options);
-    const all = options.shape?.[0] ?? full.outer;
+    // Examples without a position hold nothing.
+    const all = countOf(view) === 0 ? 0 : (options.shape?.[0] ?? full.outer);
     return {
-      moments: run.momentsOf(machineOf(this.kernels), x, view, selection),
-      examples: selection === null ? all : examplesIn(selection, all),
+      moments: run.momentsOf(this.kernels.machine, x, view, selection),
+      examples: selection === null ? all : selection.examples(all),
     };
   }
 
   /** Options and state as a JSON-able object, exact. Not in it: `lastBatch`, `kernels`. */
   snapshot(): Snapshot {
-    const { layout, epsilon, decay, debias, runningVarianceOf } = this.#settings;
+    const { kernels: _own, ...settings } = this.#settings;
     return {
       format: "batchnorm-wasm/layer",
       version: 1,
       channels: this.#channels,
-      layout,
-      epsilon,
-      decay,
-      debias,
-      runningVarianceOf,
+      ...settings,
       gamma: this.#gamma && toNumbers(this.#gamma),
       beta: this.#beta && toNumbers(this.#beta),
       runningMean: toNumbers(this.#running.mean),
       runningVariance: toNumbers(this.#running.variance),
       batchesSeen: this.batchesSeen,
+      ...(this.#ageKnown ? {} : { ageKnown: false }),
     };
   }
 
@@ -662,7 +682,7 @@ export class BatchNorm {
     const restored = readSnapshot(snapshot);
     const { kernels: _none, ...settings } = restored.settings;
     const layer = create(restored.channels, { ...settings, ...options });
-    layer.#set(restored);
+    layer.setState(restored);
     return layer;
   }
 
@@ -687,15 +707,20 @@ export class BatchNorm {
         );
       }
     }
-    this.#set(restored);
+    this.setState(restored);
   }
 
-  #set(state: Omit<Restored, "channels" | "settings">): void {
+  /**
+   * @internal Takes over a state that is checked, in `batchnorm-wasm/state` as well. Not a symbol:
+   * bundlers keep a class with a computed name, whether it is used or not.
+   */
+  setState(state: State): void {
     if (state.gamma) this.#gamma?.set(state.gamma);
     if (state.beta) this.#beta?.set(state.beta);
     this.#running.mean.set(state.runningMean);
     this.#running.variance.set(state.runningVariance);
-    this.batchesSeen = state.batchesSeen;
+    this.#batchesSeen = state.batchesSeen;
+    this.#ageKnown = state.ageKnown;
   }
 
   /** Back to averages of 0 and 1, no mini-batch seen, no `lastBatch`. γ and β stay. */
@@ -711,12 +736,13 @@ export class BatchNorm {
   clone(): BatchNorm {
     const { kernels, ...settings } = this.#settings;
     const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);
-    copy.#set({
+    copy.setState({
       gamma: this.#gamma,
       beta: this.#beta,
       runningMean: this.runningMean,
       runningVariance: this.runningVariance,
       batchesSeen: this.batchesSeen,
+      ageKnown: this.#ageKnown,
     });
     return copy;
   }
@@ -749,8 +775,7 @@ function checkCount(count: number, chosen: boolean): number {
   if (count < 2) {
     throw new SingleValueError(
       `x: expected at least two values per channel, got ${count === 0 ? "none" : "one"}, whose ` +
-        "variance says nothing; at test time use infer, and to train on one example, " +
-        '{ statistics: "running" }',
+        'variance says nothing; use infer, or train with { statistics: "running" }',
     );
   }
   return count;

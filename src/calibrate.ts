@@ -12,9 +12,6 @@ import type { Statistics } from "./run.js";
 /** Takes what a layer's `train` met: its moments, and how many examples. */
 export type Gathered = (moments: Moments, examples: number) => void;
 
-/** Has a layer give its moments away instead of moving; returns who took them before. */
-export const GATHER = Symbol("gather");
-
 /** How far a `calibrate` has come. */
 export interface CalibrationProgress {
   /** Batches that went through the network. */
@@ -27,8 +24,8 @@ export interface CalibrationProgress {
 
 /** Options of `calibrate`. */
 export interface CalibrationOptions {
-  /** Called after each batch. */
-  onProgress?: (progress: CalibrationProgress) => void;
+  /** Called after each batch; a promise is waited for, so that a page can draw meanwhile. */
+  onProgress?: (progress: CalibrationProgress) => unknown;
 }
 
 /** What `calibrate` did to a layer; drift as of the averages before from those after. */
@@ -87,12 +84,12 @@ export async function calibrate<B>(
   if (onProgress !== undefined && typeof onProgress !== "function") {
     wrong("onProgress", "a function", onProgress);
   }
-  if (!isIterable(layers, Symbol.iterator)) wrong("layers", "an iterable of layers", layers);
-  if (!isIterable(batches, Symbol.iterator) && !isIterable(batches, Symbol.asyncIterator)) {
+  if (!has(layers, Symbol.iterator)) wrong("layers", "an iterable of layers", layers);
+  if (!has(batches, Symbol.iterator) && !has(batches, Symbol.asyncIterator)) {
     wrong("batches", "an iterable", batches);
   }
   const list = [...layers].map((layer): Gathering => {
-    if (!isIterable(layer, GATHER)) wrong("layers", "layers of this package", layer);
+    if (!has(layer, "gatherInto")) wrong("layers", "layers of this package", layer);
     return { layer, moments: null, seen: 0 };
   });
   if (list.length === 0) wrong("layers", "at least one layer", list);
@@ -103,14 +100,14 @@ export async function calibrate<B>(
   const taken: Gathering[] = [];
   try {
     for (const each of list) {
-      const before = each.layer[GATHER]((moments, n) => {
+      const before = each.layer.gatherInto((moments, n) => {
         each.moments = each.moments === null ? moments : pool(each.moments, moments);
         each.seen++;
         counting ??= each;
         if (counting === each) examples += n;
       });
       if (before !== null) {
-        each.layer[GATHER](before);
+        each.layer.gatherInto(before);
         throw new StateError("layers: expected layers that no calibrate works on, got one twice");
       }
       taken.push(each);
@@ -119,7 +116,7 @@ export async function calibrate<B>(
     for await (const batch of batches) {
       await forward(batch);
       done++;
-      onProgress?.({ batches: done, examples, total });
+      await onProgress?.({ batches: done, examples, total });
     }
     if (done === 0) throw new StateError("batches: expected at least one, got none");
     list.forEach(({ seen }, i) => {
@@ -129,7 +126,7 @@ export async function calibrate<B>(
       );
     });
   } finally {
-    for (const { layer } of taken) layer[GATHER](null);
+    for (const { layer } of taken) layer.gatherInto(null);
   }
   return { batches: done, examples, layers: list.map(settle) };
 }
@@ -148,8 +145,8 @@ function settle({ layer, moments, seen }: Gathering): LayerCalibration {
   return { before, after, moments: gathered, ...driftOf(before, after, layer.epsilon) };
 }
 
-const isIterable = (value: unknown, by: symbol): boolean =>
-  value !== null && value !== undefined && by in Object(value);
+const has = (value: unknown, method: PropertyKey): boolean =>
+  typeof Object(value)[method] === "function";
 
 function wrong(name: string, expected: string, value: unknown): never {
   throw new OptionError(`${name}: expected ${expected}, got ${describe(value)}`);

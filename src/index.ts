@@ -29,7 +29,8 @@ export {
 } from "./errors.js";
 export type { Folded, FoldOptions } from "./fold.js";
 export type { FlaxOptions, KerasOptions, OnnxOptions, TorchOptions } from "./frameworks.js";
-export { FrozenBatchNorm, type FrozenJSON, type InferOptions } from "./frozen.js";
+export type { FrozenJSON, InferOptions } from "./frozen.js";
+export { FrozenBatchNorm } from "./frozen-batch-norm.js";
 export type { JsonNumber } from "./json.js";
 export { Kernels, type KernelsOptions } from "./kernels.js";
 export type { Layout } from "./layout.js";

@@ -1,48 +1,9 @@
-// An instance of the binary with a memory of its own. The one file that uses the loader.
+// What users see of kernel memory, and the instance that layers share.
 
-import { instantiateSync } from "@assemblyscript/loader";
 import { float32 } from "./arrays.js";
 import { checkKeys, describe, OptionError } from "./errors.js";
+import { type Machine, start } from "./machine.js";
 import { DEFAULT_BYTES, Memory } from "./memory.js";
-import { kernelsModule } from "./wasm/embedded.js";
-
-/** A kernel: addresses, numbers and dimensions in, as assembly/ documents them. */
-type Kernel<Result = void> = (...args: number[]) => Result;
-
-/** The surface of the binary, in the order of assembly/index.ts. */
-export interface Exports extends Record<string, unknown> {
-  momentsRows: Kernel;
-  momentsPlanes: Kernel;
-  affineStrips: Kernel;
-  affineSweep: Kernel;
-  affinePlanes: Kernel;
-  gradientSumsRows: Kernel;
-  gradientSumsPlanes: Kernel;
-  gradientStrips: Kernel;
-  gradientSweep: Kernel;
-  gradientPlanes: Kernel;
-  merge: Kernel;
-  mergeSums: Kernel;
-  spread: Kernel;
-  finishMoments: Kernel;
-  firstInvalid: Kernel<number>;
-  updateRunning: Kernel;
-  center: Kernel;
-  scaleShift: Kernel;
-  gradientTerms: Kernel;
-}
-
-/** What run.ts works with. */
-export interface Machine {
-  readonly run: Exports;
-  readonly memory: Memory;
-}
-
-// The inside of a `Kernels` is for this package only; a static block would need Firefox 93.
-const MACHINE = Symbol("machine");
-
-/** The inside of a `Kernels`. */
-export const machineOf = (kernels: Kernels): Machine => kernels[MACHINE];
 
 /** Options of `new Kernels`. */
 export interface KernelsOptions {
@@ -60,8 +21,8 @@ export interface KernelsOptions {
  * const x = kernels.alloc(256 * 64); // lives in kernel memory: no copies
  */
 export class Kernels {
-  /** @internal */
-  readonly [MACHINE]: Machine;
+  /** @internal Not a symbol: bundlers keep a class with a computed name, whether it is used or not. */
+  readonly machine: Machine;
 
   /**
    * @throws OptionError for a memory below 1 MiB or above 4 GiB; MemoryError where the runtime does
@@ -70,10 +31,7 @@ export class Kernels {
   constructor(options: KernelsOptions = {}) {
     checkKeys("options", options, ["memory"]);
     const { memory: bytes = DEFAULT_BYTES } = options;
-    const module = kernelsModule();
-    const memory = new Memory(bytes);
-    const { exports } = instantiateSync<Exports>(module, { env: { memory: memory.wasm } });
-    this[MACHINE] = { run: exports, memory };
+    this.machine = start(() => new Memory(bytes));
   }
 
   /**
@@ -83,7 +41,7 @@ export class Kernels {
    * @throws OptionError unless `length` is a whole number >= 0; MemoryError when there is no room.
    */
   alloc(length: number): Float32Array {
-    return this[MACHINE].memory.allocate(length);
+    return this.machine.memory.allocate(length);
   }
 
   /**
@@ -93,12 +51,12 @@ export class Kernels {
    * a tensor, or a tensor freed already.
    */
   free(view: Float32Array): void {
-    this[MACHINE].memory.release(float32("view", view));
+    this.machine.memory.release(float32("view", view));
   }
 
   /** Size of the memory in bytes. */
   get memory(): number {
-    return this[MACHINE].memory.bytes;
+    return this.machine.memory.bytes;
   }
 }
 
@@ -113,13 +71,11 @@ export const sharedKernels = (): Kernels => (shared ??= new Kernels());
  */
 export function memoryOf(given: Kernels | undefined): Memory | undefined {
   const kernels = given ?? shared;
-  return kernels && machineOf(kernels).memory;
+  return kernels?.machine.memory;
 }
 
 /** `value`, if it is a Kernels of this package. */
 export function checkKernels(value: unknown): Kernels {
-  if (typeof value !== "object" || value === null || !(MACHINE in value)) {
-    throw new OptionError(`kernels: expected a Kernels, got ${describe(value)}`);
-  }
-  return value as Kernels;
+  if (value instanceof Kernels && "machine" in value) return value;
+  throw new OptionError(`kernels: expected a Kernels, got ${describe(value)}`);
 }

@@ -26,11 +26,17 @@ export const sizeOf = (view: View): number => view.outer * view.channels * view.
 export function checkLayout(layout: unknown, allowed: readonly Layout[]): Layout {
   if (!allowed.includes(layout as Layout)) {
     throw new OptionError(
-      `layout: expected one of ${allowed.map((name) => `"${name}"`).join(", ")}, got ${describe(layout)}`,
+      `layout: expected one of "${allowed.join('", "')}", got ${describe(layout)}`,
     );
   }
   return layout as Layout;
 }
+
+/** The error about a shape that was left out. */
+export const noShape = (layout: Layout): ShapeError =>
+  new ShapeError(
+    `shape: expected for layout "${layout}", as a length does not tell the axes, got none`,
+  );
 
 /**
  * The canonical view of `length` values of a shape, or, without one, of rows of channels: then all
@@ -40,9 +46,7 @@ export function viewOf(layout: Layout, channels: number, length: number, shape: 
   const axis = layout.indexOf("C");
   if (shape === undefined) {
     if (axis !== layout.length - 1) {
-      throw new ShapeError(
-        `shape: expected for layout "${layout}", whose axes do not follow from a length, got none`,
-      );
+      throw noShape(layout);
     }
     if (length % channels !== 0) {
       throw new ShapeError(`x: expected rows of ${channels} channels, got ${length} values`);

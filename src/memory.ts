@@ -13,7 +13,8 @@ export const BLOCK_ROWS = 64;
 export const STREAM_FLOATS = BLOCK_ROWS * MAX_COLUMNS;
 
 const PAGE = 65536;
-const MIN_BYTES = 1 << 20;
+/** The least that a memory has. */
+export const MIN_BYTES = 1 << 20;
 const MAX_BYTES = 65536 * PAGE;
 /** 16 MiB: tensors for a layer of a usual size, and little beside the 128 MB of an edge worker. */
 export const DEFAULT_BYTES = 16 << 20;
@@ -26,33 +27,6 @@ const STAGGER = 320;
 
 // As in assembly/lanes.ts.
 export const SCRATCH = MAX_COLUMNS * 4 + STAGGER;
-
-const CHANNEL_F32 = [
-  "base",
-  "gamma",
-  "beta",
-  "hi",
-  "scale",
-  "shift",
-  "slope",
-  "dgamma",
-  "dbeta",
-] as const;
-const COLUMN_F32 = ["columnHi", "columnScale", "columnShift", "columnSlope"] as const;
-const F64 = [
-  "offset",
-  "m2",
-  "mean",
-  "meanLow",
-  "variance",
-  "runningMean",
-  "runningVariance",
-  "sumDy",
-  "sumDyX",
-] as const;
-
-type Float32Name = (typeof CHANNEL_F32)[number] | (typeof COLUMN_F32)[number];
-type Float64Name = (typeof F64)[number];
 
 /** A float32 or float64 array at a fixed place of kernel memory. */
 export interface Slot<A> {
@@ -70,8 +44,38 @@ export function firstOf<A extends Float32Array | Float64Array>(slot: Slot<A>, n:
 
 const slotOf = <A>(at: number, array: A): Slot<A> => ({ at, array, part: array });
 
-export type Slots = Readonly<Record<Float32Name, Slot<Float32Array>>> &
-  Readonly<Record<Float64Name, Slot<Float64Array>>>;
+/** Has a place for an array of MAX_COLUMNS parameters. */
+type Place<A> = () => Slot<A>;
+
+/** The parameter arrays of test time, in the order in which they lie in memory. */
+const affineSlots = (f32: Place<Float32Array>) => ({
+  hi: f32(),
+  scale: f32(),
+  shift: f32(),
+  columnHi: f32(),
+  columnScale: f32(),
+  columnShift: f32(),
+});
+
+/** The other ones. */
+const trainingSlots = (f32: Place<Float32Array>, f64: Place<Float64Array>) => ({
+  base: f32(),
+  gamma: f32(),
+  beta: f32(),
+  slope: f32(),
+  dgamma: f32(),
+  dbeta: f32(),
+  columnSlope: f32(),
+  offset: f64(),
+  m2: f64(),
+  mean: f64(),
+  meanLow: f64(),
+  variance: f64(),
+  runningMean: f64(),
+  runningVariance: f64(),
+  sumDy: f64(),
+  sumDyX: f64(),
+});
 
 interface Block {
   readonly start: number;
@@ -81,19 +85,55 @@ interface Block {
   readonly bytes: number;
 }
 
-/** A WebAssembly memory of fixed size. */
-export class Memory {
+/** A WebAssembly memory of fixed size with what test time needs, and no room for tensors of users. */
+export class Buffers {
   /** @internal Not in the types, which need no WebAssembly then. */
   readonly wasm: WebAssembly.Memory;
-  // The memory never grows, so this stays its buffer; asking the memory for it costs a call.
-  readonly #buffer: ArrayBuffer;
-  readonly slots: Slots;
+  readonly slots: ReturnType<typeof affineSlots>;
   /** Two buffers through which ordinary arrays go: held there as a whole, or streamed. */
   readonly streams: readonly [Slot<Float32Array>, Slot<Float32Array>];
+  #next = STAGGER;
+
+  constructor(bytes: number) {
+    const pages = bytes / PAGE;
+    try {
+      this.wasm = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    } catch {
+      throw new MemoryError(
+        `memory: expected a size that this runtime can give, got ${bytes} bytes`,
+      );
+    }
+    this.slots = affineSlots(() => this.float32(MAX_COLUMNS));
+    this.streams = [this.float32(STREAM_FLOATS), this.float32(STREAM_FLOATS)];
+  }
+
+  /** The next free place, for `bytes`. */
+  protected place(bytes: number): number {
+    const at = this.#next;
+    this.#next = alignUp(at + bytes + SLACK, 64) + STAGGER;
+    return at;
+  }
+
+  protected float32(length: number): Slot<Float32Array> {
+    const at = this.place(length * 4);
+    return slotOf(at, new Float32Array(this.wasm.buffer, at, length));
+  }
+
+  /** The address of `array` if it lies in a tensor of this memory, -1 if it is an ordinary array. */
+  addressOf(_name: string, _array: Float32Array): number {
+    return -1;
+  }
+}
+
+/** A memory with what training needs, and with tensors that users allocate behind that. */
+export class Memory extends Buffers {
+  declare readonly slots: ReturnType<typeof affineSlots> & ReturnType<typeof trainingSlots>;
   /** Room for what a reduction holds of one block: five arrays SCRATCH (assembly/lanes.ts) apart. */
   readonly scratch: number;
+  // The memory never grows, so this stays its buffer; asking the memory for it costs a call.
+  readonly #buffer = this.wasm.buffer;
   readonly #tensors: number;
-  readonly #end: number;
+  readonly #end = this.#buffer.byteLength - SLACK;
   /** Live tensors in ascending order. */
   readonly #live: Block[] = [];
   /** Views that were given back: another tensor may lie where they point. */
@@ -103,37 +143,17 @@ export class Memory {
   #turn = 0;
 
   constructor(bytes: number) {
-    const pages = checkBytes(bytes) / PAGE;
-    try {
-      this.wasm = new WebAssembly.Memory({ initial: pages, maximum: pages });
-    } catch {
-      throw new MemoryError(
-        `memory: expected a size that this runtime can give, got ${bytes} bytes`,
-      );
-    }
-    const { buffer } = this.wasm;
-    this.#buffer = buffer;
-    let next = STAGGER;
-    const place = (size: number): number => {
-      const at = next;
-      next = alignUp(at + size + SLACK, 64) + STAGGER;
-      return at;
-    };
-    const float32 = (length: number): Slot<Float32Array> => {
-      const at = place(length * 4);
-      return slotOf(at, new Float32Array(buffer, at, length));
-    };
-    const slots: Record<string, Slot<Float32Array> | Slot<Float64Array>> = {};
-    for (const name of [...CHANNEL_F32, ...COLUMN_F32]) slots[name] = float32(MAX_COLUMNS);
-    for (const name of F64) {
-      const at = place(MAX_COLUMNS * 8 + SLACK);
-      slots[name] = slotOf(at, new Float64Array(buffer, at, MAX_COLUMNS));
-    }
-    this.slots = slots as unknown as Slots;
-    this.scratch = place(5 * SCRATCH);
-    this.streams = [float32(STREAM_FLOATS), float32(STREAM_FLOATS)];
-    this.#tensors = alignUp(next, 64);
-    this.#end = buffer.byteLength - SLACK;
+    super(checkBytes(bytes));
+    const more = trainingSlots(
+      () => this.float32(MAX_COLUMNS),
+      () => {
+        const at = this.place(MAX_COLUMNS * 8 + SLACK);
+        return slotOf(at, new Float64Array(this.#buffer, at, MAX_COLUMNS));
+      },
+    );
+    this.slots = { ...this.slots, ...more };
+    this.scratch = this.place(5 * SCRATCH);
+    this.#tensors = alignUp(this.place(0), 64);
   }
 
   /** A tensor of `length` values, zeroed. First fit. */
@@ -149,9 +169,8 @@ export class Memory {
     const at = this.#place(lead, bytes) ?? this.#place(0, bytes);
     if (at === undefined) {
       throw new MemoryError(
-        `length: expected to fit into ${this.bytes} bytes of kernel memory, ` +
-          `of which ${this.freeBytes} are free, got ${length} values of 4 bytes; ` +
-          "give the layer a larger one: new Kernels({ memory: bytes })",
+        `length: expected to fit into ${this.bytes} bytes of kernel memory, of which ` +
+          `${this.freeBytes} are free, got ${length} values of 4 bytes; for more: new Kernels({ memory: bytes })`,
       );
     }
     return new Float32Array(this.#buffer, at, length).fill(0);
@@ -184,7 +203,7 @@ export class Memory {
     const block = this.#live[index];
     if (this.#isFreed(view) || block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
       throw new StateError(
-        "view: expected a tensor as alloc returned it, got one that is freed already or a part of one",
+        "view: expected a tensor as alloc returned it, got one that is freed already or a part",
       );
     }
     this.#live.splice(index, 1);
@@ -221,8 +240,7 @@ export class Memory {
     return low - 1;
   }
 
-  /** The address of `array` if it lies in a tensor of this memory, -1 if it is an ordinary array. */
-  addressOf(name: string, array: Float32Array): number {
+  override addressOf(name: string, array: Float32Array): number {
     if (array.buffer !== this.#buffer) return -1;
     const from = array.byteOffset;
     const block = this.#live[this.#before(from)];

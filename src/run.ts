@@ -9,14 +9,14 @@
 // Channels that do not fit the parameter arrays go in tiles.
 
 import { NonFiniteError, StateError } from "./errors.js";
-import type { Exports, Machine } from "./kernels.js";
 import { countOf, sizeOf, type View } from "./layout.js";
-import { gather, pad, type Selection, scatter } from "./mask.js";
+import type { AffineExports, AffineMachine, Machine } from "./machine.js";
+import type { Copies, Selection } from "./mask.js";
 import {
   BLOCK_ROWS,
+  type Buffers,
   firstOf,
   MAX_COLUMNS,
-  type Memory,
   type Slot,
   STREAM_FLOATS,
 } from "./memory.js";
@@ -108,13 +108,13 @@ interface Operand {
    * of a call are of one length, so that none is held while another is streamed.
    */
   readonly held: boolean;
-  /** The positions that take part, copied together; `null`: all. */
-  readonly selection: Selection | null;
+  /** The rows that take part, copied together. */
+  readonly copies: Copies;
 }
 
 /** Throws StateError for a tensor that is freed. */
 function operand(
-  memory: Memory,
+  memory: Buffers,
   name: string,
   array: Float32Array,
   index: number,
@@ -122,9 +122,10 @@ function operand(
 ): Operand {
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
-  if (selection !== null) return { array, address: -1, stream, held: false, selection };
-  const held = own < 0 && array.length <= STREAM_FLOATS;
-  return { array, address: held ? stream.at : own, stream, held, selection };
+  const copies = selection ?? ALL;
+  const held = copies === ALL && own < 0 && array.length <= STREAM_FLOATS;
+  const address = copies !== ALL ? -1 : held ? stream.at : own;
+  return { array, address, stream, held, copies };
 }
 
 /** Copies an input that is held. Two readings of it then need one copy. */
@@ -151,25 +152,29 @@ const isStreamed = ({ out, a, b }: Operands): boolean =>
 const pointer = (o: Operand | null, offset: number): number =>
   o === null ? 0 : o.address < 0 ? o.stream.at : o.address + offset * 4;
 
-function copyIn(o: Operand | null, offset: number, length: number): void {
-  if (o === null || o.address >= 0) return;
-  const { array, stream, selection } = o;
-  if (selection === null) stream.array.set(array.subarray(offset, offset + length));
-  else {
-    const { channels } = selection.full;
-    gather(stream.array, array, selection, offset / channels, length / channels, 0, channels);
-  }
-}
-
-function copyOut(o: Operand | null, offset: number, length: number): void {
-  if (o === null || o.address >= 0) return;
-  const { array, stream, selection } = o;
-  if (selection === null) array.set(firstOf(stream, length), offset);
-  else {
-    const { channels } = selection.full;
-    scatter(array, stream.array, selection, offset / channels, length / channels, 0, channels);
-  }
-}
+/** All rows of an array. */
+const ALL: Copies = {
+  // What is not cut into columns may be cut anywhere.
+  pitch: 1,
+  gather({ array: packed }, array, pitch, row, rows, column, width) {
+    let from = row * pitch + column;
+    if (width === pitch) packed.set(array.subarray(from, from + rows * pitch));
+    else {
+      for (let i = 0; i < rows; i++, from += pitch) {
+        packed.set(array.subarray(from, from + width), i * width);
+      }
+    }
+  },
+  scatter(stream, array, pitch, row, rows, column, width) {
+    let to = row * pitch + column;
+    if (width === pitch) array.set(firstOf(stream, rows * pitch), to);
+    else {
+      for (let i = 0; i < rows; i++, to += pitch) {
+        array.set(stream.array.subarray(i * width, (i + 1) * width), to);
+      }
+    }
+  },
+};
 
 /** Walks the contiguous values from..to: at once where they lie, or in parts of `part` values. */
 function walkRun(
@@ -180,13 +185,24 @@ function walkRun(
   step: (out: number, a: number, b: number, offset: number, length: number) => void,
 ): void {
   const { out, a, b } = operands;
-  const most = isStreamed(operands) ? part : to - from;
-  for (let offset = from; offset < to; offset += most) {
-    const length = Math.min(most, to - offset);
-    copyIn(a, offset, length);
-    copyIn(b, offset, length);
+  if (!isStreamed(operands)) {
+    if (from < to) step(pointer(out, from), pointer(a, from), pointer(b, from), from, to - from);
+    return;
+  }
+  const { pitch } = a.copies;
+  for (let offset = from; offset < to; offset += part) {
+    const length = Math.min(part, to - offset);
+    const row = offset / pitch;
+    const rows = length / pitch;
+    for (const o of [a, b]) {
+      if (o !== null && o.address < 0) {
+        o.copies.gather(o.stream, o.array, pitch, row, rows, 0, pitch);
+      }
+    }
     step(pointer(out, offset), pointer(a, offset), pointer(b, offset), offset, length);
-    copyOut(out, offset, length);
+    if (out !== null && out.address < 0) {
+      out.copies.scatter(out.stream, out.array, pitch, row, rows, 0, pitch);
+    }
   }
 }
 
@@ -210,24 +226,10 @@ function walkColumns(
   for (let row = 0; row < outer; row += BLOCK_ROWS) {
     const rows = Math.min(BLOCK_ROWS, outer - row);
     for (const o of [a, b]) {
-      if (o === null) continue;
-      const { array, stream, selection } = o;
-      if (selection !== null) gather(stream.array, array, selection, row, rows, column, width);
-      else {
-        for (let i = 0, from = row * pitch + column; i < rows; i++, from += pitch) {
-          stream.array.set(array.subarray(from, from + width), i * width);
-        }
-      }
+      o?.copies.gather(o.stream, o.array, pitch, row, rows, column, width);
     }
     step(out?.stream.at ?? 0, a.stream.at, b?.stream.at ?? 0, row, rows, width, width * 4);
-    if (out === null) continue;
-    const { array, stream, selection } = out;
-    if (selection !== null) scatter(array, stream.array, selection, row, rows, column, width);
-    else {
-      for (let i = 0, to = row * pitch + column; i < rows; i++, to += pitch) {
-        array.set(stream.array.subarray(i * width, (i + 1) * width), to);
-      }
-    }
+    out?.copies.scatter(out.stream, out.array, pitch, row, rows, column, width);
   }
 }
 
@@ -377,8 +379,7 @@ function moments(
 function nonFinite(channels: readonly number[]): NonFiniteError {
   const names = `${channels.slice(0, 4).join(", ")}${channels.length > 4 ? ", …" : ""}`;
   return new NonFiniteError(
-    "x: expected finite values whose variance does not overflow, " +
-      `got NaN, infinity or an overflow in channel ${names}`,
+    `x: expected finite values and variances, got NaN, infinity or an overflow in channel ${names}`,
   );
 }
 
@@ -430,7 +431,7 @@ export function checkVariance(variance: Float64Array, channel: number): void {
 
 /** out = (x - hi)·scale + shift of a tile whose scale and shift lie in kernel memory. */
 function affine(
-  { run, memory: { slots } }: Machine,
+  { run, memory: { slots } }: AffineMachine,
   operands: Operands,
   view: View,
   walk: Walk,
@@ -457,7 +458,7 @@ function affine(
 
 /** Where the columns of a row find a parameter: laid out for them, or as it is. */
 function spread(
-  run: Exports,
+  run: AffineExports,
   columns: Slot<Float32Array>,
   parameter: Slot<Float32Array>,
   n: number,
@@ -511,7 +512,7 @@ export function train(
     affine(machine, operands, view, walk, first, n);
   }
   leave(y);
-  if (selection !== null) pad(out, selection, terms.beta);
+  selection?.pad(out, terms.beta);
 }
 
 /** Moves running averages towards the mean and variance of the channels in kernel memory. */
@@ -613,40 +614,67 @@ export function affineOf(machine: Machine, terms: Terms): Affine {
 }
 
 /**
- * out = (x - hi)·scale + shift; out may be x. Throws StateError before anything is written for a
- * variance that none can be.
+ * Normalizes x by terms; out may be x. Throws StateError before anything is written for a variance
+ * that none can be.
  */
 export function normalize(
   machine: Machine,
   out: Float32Array,
   x: Float32Array,
   view: View,
-  terms: Terms | Affine,
+  terms: Terms,
   selection: Selection | null = null,
 ): void {
+  // All channels are looked at before the first value is written: one tile looks as it goes.
+  if (walkOf(view).tile < view.channels) {
+    apply(machine, out, x, view, affineOf(machine, terms), selection);
+  } else {
+    applyTiles(machine, out, x, view, selection, (first, n) =>
+      scaleShift(machine, terms, first, n, false),
+    );
+  }
+  selection?.pad(out, terms.beta);
+}
+
+/** out = (x - hi)·scale + shift; out may be x. */
+export function apply(
+  machine: AffineMachine,
+  out: Float32Array,
+  x: Float32Array,
+  view: View,
+  affine: Affine,
+  selection: Selection | null = null,
+): void {
+  const { hi, scale, shift } = machine.memory.slots;
+  applyTiles(machine, out, x, view, selection, (first, n) => {
+    put(hi, affine.hi, first, n);
+    put(scale, affine.scale, first, n);
+    put(shift, affine.shift, first, n);
+  });
+}
+
+/** The same; `enterTile` has hi, scale and shift of the channels first … first + n in kernel memory. */
+function applyTiles(
+  machine: AffineMachine,
+  out: Float32Array,
+  x: Float32Array,
+  view: View,
+  selection: Selection | null,
+  enterTile: (first: number, n: number) => void,
+): void {
   const { memory } = machine;
-  const { hi, scale, shift } = memory.slots;
   const { channels } = view;
   const walk = walkOf(view);
   const a = operand(memory, "x", x, 0, selection);
   const y = operand(memory, "out", out, 0, selection);
   const operands: Operands = { out: y, a, b: null };
-  // All channels are looked at before the first value is written: one tile looks as it goes.
-  const worked = "hi" in terms ? terms : walk.tile < channels ? affineOf(machine, terms) : null;
   enter(a);
   for (let first = 0; first < channels; first += walk.tile) {
     const n = Math.min(walk.tile, channels - first);
-    if (worked === null) {
-      scaleShift(machine, terms as Terms, first, n, false);
-    } else {
-      put(hi, worked.hi, first, n);
-      put(scale, worked.scale, first, n);
-      put(shift, worked.shift, first, n);
-    }
+    enterTile(first, n);
     affine(machine, operands, view, walk, first, n);
   }
   leave(y);
-  if (selection !== null) pad(out, selection, "beta" in terms ? terms.beta : null);
 }
 
 /** What `backward` returns. */
@@ -801,7 +829,7 @@ export function backward(
     );
   }
   leave(dx);
-  if (selection !== null) pad(into.dx, selection, null);
+  selection?.pad(into.dx, null);
 }
 
 /** Σdy and Σdy·(x - mean) of x, a batch or a part of it, normalized with `mean`. */

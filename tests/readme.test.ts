@@ -8,7 +8,7 @@ import { describe, expect, it, vi } from "vitest";
 const root = new URL("..", import.meta.url);
 /** The built package under its own names. */
 const resolved = (script: string): string =>
-  script.replace(/"batchnorm-wasm(\/\w+)?"/g, (_, entry?: string) =>
+  script.replace(/(?<=from )"batchnorm-wasm(\/[\w-]+)?"/g, (_, entry?: string) =>
     JSON.stringify(new URL(`dist${entry ?? "/index"}.js`, root).href),
   );
 const folder = fileURLToPath(new URL("build/readme/", root));

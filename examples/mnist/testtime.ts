@@ -3,16 +3,8 @@
 import * as tf from "@tensorflow/tfjs";
 import type { Statistics } from "batchnorm-wasm";
 import { accuracy, type Digits, inOrder, miniBatches, PIXELS, pixels } from "./digits.js";
-import {
-  adapting,
-  averagesOf,
-  Beside,
-  calibrateOn,
-  type Distance,
-  distance,
-  setAverages,
-  TARGETS,
-} from "./estimates.js";
+import { type Distance, distance } from "./distance.js";
+import { adapting, averagesOf, Beside, calibrateOn, setAverages, TARGETS } from "./estimates.js";
 import { predict } from "./evaluate.js";
 import { initialWeights, untrained } from "./layers.js";
 import { Network, runningAverages } from "./network.js";
@@ -124,7 +116,7 @@ export async function estimate(
   const exactness = apart(averagesOf(network)[0], inputs);
   const exact = await both(
     "exact statistics (calibrate)",
-    `of all ${train.count} training digits, through the final network, in one pass`,
+    `of all ${train.count.toLocaleString("en-US")} training digits, through the final network, in one pass`,
   );
   setAverages(network, own);
   return {

@@ -1,7 +1,7 @@
 // The binary out of the bundle, compiled at first use.
 
 import { compile, decode } from "./compile.js";
-import { TEXT } from "./kernels.js";
+import { TEXT } from "./kernels-text.js";
 
 let compiled: WebAssembly.Module | undefined;
 

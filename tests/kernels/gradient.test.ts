@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Exports } from "../../src/kernels.js";
+import type { Exports } from "../../src/machine.js";
 import { Binary, SCRATCH, type Slot } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertSameBits, assertWithin, SUM_ERROR } from "../support/compare.js";

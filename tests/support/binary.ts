@@ -1,7 +1,8 @@
 // The binary by itself, in a memory of its own whose every byte is watched.
 
 import { readFileSync } from "node:fs";
-import type { Exports } from "../../src/kernels.js";
+import { instantiateSync } from "@assemblyscript/loader";
+import type { Exports } from "../../src/machine.js";
 import { GUARD } from "./guards.js";
 
 const module = new WebAssembly.Module(
@@ -36,7 +37,9 @@ export class Binary {
 
   constructor() {
     const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES });
-    this.run = new WebAssembly.Instance(module, { env: { memory } }).exports as Exports;
+    this.run = instantiateSync<Exports & Record<string, unknown>>(module, {
+      env: { memory },
+    }).exports;
     this.#buffer = memory.buffer;
     this.#words = new Uint32Array(memory.buffer);
     this.#words.fill(GUARD);

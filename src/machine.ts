@@ -1,0 +1,55 @@
+// An instance of the binary with a memory: what run.ts works with.
+
+import type { Buffers, Memory } from "./memory.js";
+import { instantiate } from "./wasm/compile.js";
+import { kernelsModule } from "./wasm/embedded.js";
+
+/** A kernel: addresses, numbers and dimensions in, as assembly/ documents them. */
+type Kernel<Result = void> = (...args: number[]) => Result;
+
+/** The surface of the small binary, in the order of assembly/infer.ts. */
+export interface AffineExports {
+  affineStrips: Kernel;
+  affineSweep: Kernel;
+  affinePlanes: Kernel;
+  spread: Kernel;
+}
+
+/** The surface of the binary, in the order of assembly/index.ts. */
+export interface Exports extends AffineExports {
+  momentsRows: Kernel;
+  momentsPlanes: Kernel;
+  gradientSumsRows: Kernel;
+  gradientSumsPlanes: Kernel;
+  gradientStrips: Kernel;
+  gradientSweep: Kernel;
+  gradientPlanes: Kernel;
+  merge: Kernel;
+  mergeSums: Kernel;
+  finishMoments: Kernel;
+  firstInvalid: Kernel<number>;
+  updateRunning: Kernel;
+  center: Kernel;
+  scaleShift: Kernel;
+  gradientTerms: Kernel;
+}
+
+/** What a frozen layer needs. */
+export interface AffineMachine {
+  readonly run: AffineExports;
+  readonly memory: Buffers;
+}
+
+/** What a layer needs. */
+export interface Machine {
+  readonly run: Exports;
+  readonly memory: Memory;
+}
+
+/** The kernels on a memory, which is asked for once there are any. */
+export function start<M extends Buffers>(place: () => M): { run: Exports; memory: M } {
+  const module = kernelsModule();
+  const memory = place();
+  const exports = instantiate(module, { env: { memory: memory.wasm } });
+  return { run: exports as unknown as Exports, memory };
+}

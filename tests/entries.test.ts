@@ -1,0 +1,397 @@
+// The package as built: what its entries import, export and carry, under every condition.
+
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import * as api from "batchnorm-wasm";
+import * as small from "batchnorm-wasm/infer";
+import { build, type Plugin } from "esbuild";
+import fc from "fast-check";
+import ts from "typescript";
+import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { LAYOUTS, layerOf, seeds, settle, shapes, sizeOf } from "./support/cases.js";
+import { assertSameBits } from "./support/compare.js";
+import { normal } from "./support/data.js";
+import { check } from "./support/property.js";
+
+const root = new URL("..", import.meta.url);
+const at = (path: string): string => fileURLToPath(new URL(path, root));
+const read = (path: string): string => readFileSync(at(path), "utf8");
+const manifest = JSON.parse(read("package.json"));
+
+/** The entries: what package.json gives types for. */
+const ENTRIES = Object.values<string | { types: string }>(manifest.exports).flatMap((target) =>
+  typeof target === "string" ? [] : [target.types.replace(/^\.\/dist\/|\.d\.ts$/g, "")],
+);
+const CONDITIONS = ["workerd", "edge-light", "default"] as const;
+type Condition = (typeof CONDITIONS)[number];
+
+const fileOf = (entry: string, condition: Condition): string =>
+  `dist/${entry}${condition === "default" ? "" : `.${condition}`}.js`;
+
+/** The specifiers that a module imports. */
+function importsOf(path: string): string[] {
+  const source = ts.createSourceFile(path, read(path), ts.ScriptTarget.Latest);
+  const found: string[] = [];
+  const visit = (node: ts.Node): void => {
+    if (
+      (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) &&
+      node.moduleSpecifier !== undefined
+    ) {
+      found.push((node.moduleSpecifier as ts.StringLiteral).text);
+    }
+    if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
+      found.push(node.getText(source));
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(source);
+  return found;
+}
+
+/** All files that an entry loads, itself included. */
+function filesOf(path: string, seen = new Set<string>()): Set<string> {
+  if (seen.has(path)) return seen;
+  seen.add(path);
+  for (const each of importsOf(path)) {
+    if (each.startsWith("./") && each.endsWith(".js")) filesOf(`dist/${each.slice(2)}`, seen);
+  }
+  return seen;
+}
+
+describe("package.json", () => {
+  test("every entry: its types first, then conditions, the one without last", () => {
+    for (const entry of ENTRIES) {
+      const key = entry === "index" ? "." : `./${entry}`;
+      expect(Object.entries(manifest.exports[key])).toEqual([
+        ["types", `./dist/${entry}.d.ts`],
+        ...CONDITIONS.map((condition) => [condition, `./${fileOf(entry, condition)}`]),
+      ]);
+    }
+  });
+
+  test("exports nothing else but the binary and itself, and every file is there", () => {
+    expect(Object.keys(manifest.exports).sort()).toEqual(
+      [
+        ...ENTRIES.map((entry) => (entry === "index" ? "." : `./${entry}`)),
+        "./kernels.wasm",
+        "./package.json",
+      ].sort(),
+    );
+    for (const targets of Object.values<string | Record<string, string>>(manifest.exports)) {
+      for (const file of typeof targets === "string" ? [targets] : Object.values(targets)) {
+        expect(existsSync(at(file)), file).toBe(true);
+      }
+    }
+  });
+
+  test("needs nothing at run time but what a user of tfjs has", () => {
+    expect(manifest.dependencies).toBeUndefined();
+    expect(manifest.sideEffects).toBe(false);
+  });
+});
+
+describe("dist", () => {
+  test.each(ENTRIES)(
+    "%s imports its neighbours, and nothing else unless it is for tfjs",
+    (entry) => {
+      for (const file of CONDITIONS.flatMap((condition) => [
+        ...filesOf(fileOf(entry, condition)),
+      ])) {
+        for (const each of importsOf(file)) {
+          if (entry.startsWith("tfjs") && each.startsWith("@tensorflow/")) continue;
+          expect(each).toMatch(/^\.\//);
+          expect(existsSync(at(`dist/${each.replace(/\?module$/, "")}`)), each).toBe(true);
+        }
+      }
+    },
+  );
+
+  test("every file belongs to an entry", () => {
+    const files = ENTRIES.flatMap((entry) =>
+      CONDITIONS.flatMap((condition) => [...filesOf(fileOf(entry, condition))]),
+    );
+    const built = readdirSync(at("dist")).filter((file) => file.endsWith(".js"));
+    expect([...new Set(files)].sort()).toEqual(built.map((file) => `dist/${file}`).sort());
+  });
+
+  test.each(ENTRIES)("%s: a binary of its own, or imported as the condition has it", (entry) => {
+    const wasm = (condition: Condition): string[] =>
+      [...filesOf(fileOf(entry, condition))]
+        .flatMap(importsOf)
+        .filter((each) => each.includes(".wasm"));
+    const binary = `./${entry === "infer" ? "infer" : "kernels"}.wasm`;
+    expect(wasm("default")).toEqual([]);
+    expect(wasm("workerd")).toEqual([binary]);
+    expect(wasm("edge-light")).toEqual([`${binary}?module`]);
+  });
+
+  test("the entries share their errors", async () => {
+    for (const condition of CONDITIONS) {
+      for (const entry of ENTRIES) {
+        expect([...filesOf(fileOf(entry, condition))]).toContain("dist/errors.js");
+      }
+    }
+  });
+});
+
+/** What an entry exports. */
+type Entry = Record<string, unknown>;
+
+const imported = (path: string): Promise<Entry> =>
+  import(/* @vite-ignore */ pathToFileURL(at(path)).href);
+
+/** A .wasm file as the runtimes of the conditions import it. */
+const compiled: Plugin = {
+  name: "compiled",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /\.wasm(\?module)?$/ }, ({ path }) => ({ path, namespace: "compiled" }));
+    onLoad({ filter: /.*/, namespace: "compiled" }, ({ path }) => {
+      const bytes = readFileSync(at(`dist/${path.replace(/\?module$/, "")}`)).toJSON().data;
+      return { contents: `export default new WebAssembly.Module(Uint8Array.of(${bytes}));` };
+    });
+  },
+};
+
+/** An entry bundled for a condition by its name, as a user's bundler does, then imported. */
+async function bundled(
+  entry: "index" | "infer",
+  condition: Condition,
+  plugin: Plugin,
+): Promise<Entry> {
+  mkdirSync(at("build/entries"), { recursive: true });
+  const outfile = at(`build/entries/${entry}.${condition}.${plugin.name}.mjs`);
+  const specifier = entry === "index" ? "batchnorm-wasm" : `batchnorm-wasm/${entry}`;
+  // A package may import itself by its name.
+  await build({
+    stdin: { contents: `export * from "${specifier}";`, resolveDir: at("dist") },
+    conditions: condition === "default" ? [] : [condition],
+    bundle: true,
+    format: "esm",
+    plugins: [plugin],
+    outfile,
+    logLevel: "silent",
+    tsconfigRaw: {},
+  });
+  return import(/* @vite-ignore */ pathToFileURL(outfile).href);
+}
+
+describe.each(CONDITIONS)("under the condition %s", (condition) => {
+  let main: typeof api;
+  let infer: typeof small;
+  beforeAll(async () => {
+    main = (await bundled("index", condition, compiled)) as typeof api;
+    infer = (await bundled("infer", condition, compiled)) as typeof small;
+  });
+
+  test("the names of the source", () => {
+    expect(Object.keys(main).sort()).toEqual(Object.keys(api).sort());
+    expect(Object.keys(infer).sort()).toEqual(Object.keys(small).sort());
+  });
+
+  test("classes and functions have their names", () => {
+    for (const [name, value] of [...Object.entries(main), ...Object.entries(infer)]) {
+      expect((value as { name: string }).name).toBe(name);
+    }
+  });
+
+  test("the same bits: training, gradients, test time", () => {
+    const x = normal(40 * 300, 1, 3, 2);
+    const dy = normal(40 * 300, 2);
+    const [expected, actual] = [new api.BatchNorm(300), new main.BatchNorm(300)];
+    assertSameBits("y", actual.train(x), expected.train(x));
+    assertSameBits("dx", actual.backward(dy).dx, expected.backward(dy).dx);
+    const z = expected.infer(x);
+    assertSameBits("infer", actual.infer(x), z);
+    assertSameBits("frozen", actual.freeze().infer(x), z);
+    const text = JSON.stringify(expected.freeze());
+    assertSameBits("from JSON", main.FrozenBatchNorm.fromJSON(text).infer(x), z);
+    assertSameBits("small", infer.FrozenBatchNorm.fromJSON(text).infer(x), z);
+  });
+});
+
+describe("a bundler that gives a .wasm file as something else", () => {
+  const asUrl: Plugin = {
+    name: "url",
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /\.wasm(\?module)?$/ }, ({ path }) => ({ path, namespace: "url" }));
+      onLoad({ filter: /.*/, namespace: "url" }, () => ({
+        contents: 'export default "/assets/kernels.wasm";',
+      }));
+    },
+  };
+
+  test.each(["workerd", "edge-light"] as const)("%s: an error that says so", async (condition) => {
+    const main = (await bundled("index", condition, asUrl)) as typeof api;
+    const layer = new main.BatchNorm(3);
+    const use = () => layer.train(normal(12, 1));
+    expect(use).toThrow(main.UnsupportedError);
+    expect(use).toThrow(
+      /expected the bundler to .*WebAssembly\.Module, got "\/assets\/kernels.wasm"/,
+    );
+    expect(layer.lastBatch).toBeNull();
+  });
+});
+
+describe("infer", () => {
+  test("the bits of the main entry, for any layout and shape", () => {
+    check(
+      fc.property(shapes(1), seeds, (shaped, seed) => {
+        const layer = settle(layerOf(shaped, {}, seed), seed);
+        const x = normal(sizeOf(shaped), seed);
+        const { shape } = shaped;
+        const text = JSON.stringify(layer.freeze());
+        const frozen = small.FrozenBatchNorm.fromJSON(text);
+        const y = layer.infer(x, { shape });
+        assertSameBits("y", frozen.infer(x, { shape }), y);
+        expect(frozen.infer(x, { shape, out: x })).toBe(x);
+        assertSameBits("in place", x, y);
+        expect(JSON.stringify(frozen)).toBe(text);
+      }),
+      200,
+    );
+  });
+
+  test.each([
+    ["NC", [700, 300]],
+    ["NC", [3, 5000]],
+    ["NCHW", [3, 7, 150, 151]],
+    ["NCL", [40, 3000, 3]],
+    ["NHWC", [2, 90, 90, 17]],
+  ] as const)("ordinary arrays beyond its buffers: %s %j", (layout, shape) => {
+    const channels = shape[layout.indexOf("C")]!;
+    const x = normal(
+      shape.reduce<number>((a, b) => a * b, 1),
+      1,
+      5,
+    );
+    const layer = settle(new api.BatchNorm(channels, { layout }), 3);
+    const frozen = small.FrozenBatchNorm.fromJSON(layer.freeze().toJSON());
+    assertSameBits("y", frozen.infer(x, { shape }), layer.infer(x, { shape }));
+  });
+
+  test("has the layout and the channels", () => {
+    for (const layout of LAYOUTS) {
+      const frozen = small.FrozenBatchNorm.fromJSON(
+        new api.BatchNorm(5, { layout }).freeze().toJSON(),
+      );
+      expect([frozen.channels, frozen.layout]).toEqual([5, layout]);
+    }
+  });
+
+  describe("where it cannot start", () => {
+    afterEach(() => {
+      vi.unstubAllGlobals();
+      vi.resetModules();
+    });
+
+    /** A WebAssembly that refuses to compile what is, or is not, valid there. */
+    const { CompileError } = WebAssembly;
+    const refusing = (valid: boolean, reason: string): object => ({
+      validate: () => valid,
+      Module: class {
+        constructor() {
+          throw new CompileError(reason);
+        }
+      },
+    });
+
+    test.each([
+      [
+        "a Content-Security-Policy",
+        refusing(true, "violates the policy"),
+        /^WebAssembly: .*Content-Security-Policy: add 'wasm-unsafe-eval' to script-src.*got CompileError: violates the policy$/,
+      ],
+      [
+        "no SIMD",
+        refusing(false, "Wasm SIMD unsupported"),
+        /^WebAssembly: expected a runtime with SIMD \(update to .*got CompileError: Wasm SIMD unsupported$/,
+      ],
+      ["no WebAssembly", undefined, /^WebAssembly: expected a runtime with SIMD.*got \w+Error: /],
+    ])("%s: what to do; few values need no kernels", async (_name, replacement, message) => {
+      const layer = settle(new api.BatchNorm(3), 1);
+      const text = JSON.stringify(layer.freeze());
+      const x = normal(3000, 1);
+      const expected = layer.infer(x);
+      vi.resetModules();
+      vi.stubGlobal("WebAssembly", replacement);
+      const fresh = await import("batchnorm-wasm/infer");
+      const frozen = fresh.FrozenBatchNorm.fromJSON(text);
+      const out = new Float32Array(3000);
+      const use = () => frozen.infer(x, { out });
+      expect(use).toThrow(fresh.UnsupportedError);
+      expect(use).toThrow(message);
+      expect(out.every((value) => value === 0)).toBe(true);
+      assertSameBits("y", frozen.infer(x.subarray(0, 3)), expected.subarray(0, 3));
+      vi.unstubAllGlobals();
+      assertSameBits("y", use(), expected);
+    });
+  });
+
+  test("errors of the classes of the main entry, with its messages", async () => {
+    const main = (await imported("dist/index.js")) as typeof api;
+    const infer = (await imported("dist/infer.js")) as typeof small;
+    const text = JSON.stringify(new main.BatchNorm(3).freeze());
+    type Both = Pick<typeof api | typeof small, "FrozenBatchNorm">;
+    const calls: ((entry: Both) => unknown)[] = [
+      (entry) => entry.FrozenBatchNorm.fromJSON("{"),
+      (entry) => entry.FrozenBatchNorm.fromJSON(text.replace("frozen", "layer")),
+      (entry) => entry.FrozenBatchNorm.fromJSON(text.replace('"channels":3', '"channels":4')),
+      (entry) => entry.FrozenBatchNorm.fromJSON(text).infer(new Float32Array(4)),
+      (entry) => entry.FrozenBatchNorm.fromJSON(text).infer([1, 2, 3] as never),
+      (entry) => entry.FrozenBatchNorm.fromJSON(text).infer(normal(3, 1), { to: 1 } as never),
+    ];
+    for (const call of calls) {
+      const of = (entry: Both): Error => {
+        try {
+          call(entry);
+        } catch (error) {
+          return error as Error;
+        }
+        throw new Error("Nothing was thrown");
+      };
+      const [expected, actual] = [of(main), of(infer)];
+      expect(expected).toBeInstanceOf(infer.BatchNormError);
+      expect(actual.constructor).toBe(expected.constructor);
+      expect(actual.message).toBe(expected.message);
+    }
+  });
+});
+
+describe("a page that only uses FrozenBatchNorm", () => {
+  test("carries nothing of training", async () => {
+    const { outputFiles } = await build({
+      stdin: {
+        contents: 'export { FrozenBatchNorm } from "batchnorm-wasm";',
+        resolveDir: at("dist"),
+      },
+      bundle: true,
+      format: "esm",
+      write: false,
+      tsconfigRaw: {},
+    });
+    const { text } = outputFiles[0]!;
+    expect(text).toContain("affineStrips");
+    for (const name of ["var BatchNorm = ", "var Moments = ", "momentsRows", "gradientStrips"]) {
+      expect(text).not.toContain(name);
+      const whole = [...filesOf("dist/index.js")].map(read).join();
+      expect(whole, name).toContain(name);
+    }
+  });
+});
+
+describe("types", () => {
+  test.each(["index", "infer"])("%s: complete without DOM, Node or skipLibCheck", (entry) => {
+    const program = ts.createProgram([at(`dist/${entry}.d.ts`)], {
+      strict: true,
+      lib: ["lib.es2022.d.ts"],
+      types: [],
+      module: ts.ModuleKind.ESNext,
+      moduleResolution: ts.ModuleResolutionKind.Bundler,
+      target: ts.ScriptTarget.ES2022,
+    });
+    const problems = ts.getPreEmitDiagnostics(program);
+    expect(problems.map((each) => ts.flattenDiagnosticMessageText(each.messageText, "\n"))).toEqual(
+      [],
+    );
+  });
+});

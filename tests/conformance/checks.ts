@@ -10,7 +10,7 @@ export interface Outcome {
   readonly failures: readonly string[];
   /** Of the bits of all results. */
   readonly hash: string;
-  /** Of the texts of errors and diagnoses. */
+  /** Of the texts: errors, diagnoses, JSON. */
   readonly texts: string;
 }
 
@@ -21,11 +21,11 @@ export class Checks {
   #count = 0;
 
   /** Results, into the digest. */
-  record(...results: readonly (Float32Array | Float64Array | string | number | null)[]): void {
-    for (const result of results) this.#digest.add(result ?? "null");
+  record(...results: readonly (Float32Array | Float64Array | number | null)[]): void {
+    for (const result of results) if (result !== null) this.#digest.add(result);
   }
 
-  /** A text for people, into a digest of its own: it may change where no result does. */
+  /** A text, into a digest of its own: it may change where no result does. */
   say(text: string): void {
     this.#texts.add(text);
   }

@@ -158,7 +158,7 @@ function shapes({ checks, library, testTime, layerOf }: Suite): void {
       assertSameBits("batchnorm-wasm/infer", small.infer(x, { shape }), z);
       const out = x.slice();
       assertSameBits("in place", small.infer(out, { shape, out }), z);
-      checks.record(text);
+      checks.say(text);
     });
     checks.check(`${name}: statistics "running" and their gradient`, () => {
       const before = layer.runningMean.slice();
@@ -371,7 +371,7 @@ function options({ checks, library, layerOf }: Suite): void {
       const layer = make();
       for (let step = 0; step < 4; step++) layer.train(bell(x.length, 30 + step, step));
       checks.record(layer.infer(x), layer.runningMean, layer.runningVariance);
-      checks.record(JSON.stringify(layer));
+      checks.say(JSON.stringify(layer));
     });
   }
 }
@@ -460,7 +460,8 @@ function statistics({ checks, library, layerOf }: Suite): void {
     assertSameBits("m2", read.m2, moments.m2);
     const clone = { count: moments.count, mean: moments.mean.slice(), m2: moments.m2.slice() };
     assertSameBits("m2", moments.merge(clone).m2, moments.merge(moments).m2);
-    checks.record(JSON.stringify(moments));
+    checks.record(moments.mean, moments.meanLow, moments.m2);
+    checks.say(JSON.stringify(moments));
   });
   for (const kind of ["sample", "population"] as const) {
     checks.check(`setRunning by the ${kind} variance`, () => {
@@ -512,7 +513,8 @@ function parts({ checks, library, layerOf }: Suite): void {
         assertWithin("running mean", layer.runningMean, one.runningMean, () => 1e-6);
       }
       checks.record(joined, dx, gradients[0]!.dgamma, gradients[0]!.dbeta);
-      checks.record(JSON.stringify(sums));
+      checks.record(sums.sumDy, sums.sumDyXmu);
+      checks.say(JSON.stringify(sums));
     });
   }
 }
@@ -641,7 +643,7 @@ function frozen({ checks, library, testTime, layerOf }: Suite): void {
         assertSameBits("main", library.FrozenBatchNorm.fromJSON(json).infer(x, { shape }), y);
         assertSameBits("infer", testTime.FrozenBatchNorm.fromJSON(json).infer(x, { shape }), y);
       }
-      checks.record(JSON.stringify(made));
+      checks.say(JSON.stringify(made));
     });
   }
   checks.check("numbers that JSON lacks", () => {
@@ -653,7 +655,8 @@ function frozen({ checks, library, testTime, layerOf }: Suite): void {
     const text = JSON.stringify(layer.freeze());
     assertSameBits("main", library.FrozenBatchNorm.fromJSON(text).infer(x), y);
     assertSameBits("infer", testTime.FrozenBatchNorm.fromJSON(text).infer(x), y);
-    checks.record(text, y);
+    checks.say(text);
+    checks.record(y);
   });
   checks.check("no examples: an empty array", () => {
     const made = new library.BatchNorm(4).freeze();
@@ -692,7 +695,7 @@ function snapshots({ checks, library, layerOf }: Suite): void {
       expect(JSON.stringify(other) === text, text, JSON.stringify(other));
       assertSameBits("y", other.train(x), layer.train(x));
       assertSameBits("running variance", other.runningVariance, layer.runningVariance);
-      checks.record(JSON.stringify(other));
+      checks.say(JSON.stringify(other));
     });
   }
   checks.check("reset", () => {

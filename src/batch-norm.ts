@@ -9,6 +9,7 @@ import {
   type AdapterOptions,
   type AdaptOptions,
   blend,
+  checkSpread,
   examplesOf,
   type Source,
 } from "./adapt.js";
@@ -61,8 +62,8 @@ import {
   type VarianceKind,
 } from "./options.js";
 import * as run from "./run.js";
-import { type Restored, readSnapshot, type Snapshot } from "./snapshot.js";
-import { isTiny, TINY, tinyNormalize } from "./tiny.js";
+import { readSnapshot, type Snapshot, type State } from "./snapshot.js";
+import { isTiny, TINY_TERMS, tinyNormalize } from "./tiny.js";
 
 /** Options of `train`. */
 export interface TrainOptions {
@@ -145,8 +146,8 @@ export class BatchNorm {
   /** Takes the moments of each batch while a `calibrate` runs. */
   #gathered: Gathered | null = null;
 
-  /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
-  batchesSeen = 0;
+  #batchesSeen = 0;
+  #ageKnown = true;
 
   /**
    * @param channels how many features are normalized, each with its own mean, variance, γ and β.
@@ -236,6 +237,24 @@ export class BatchNorm {
     return this.#running.variance;
   }
 
+  /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
+  get batchesSeen(): number {
+    return this.#batchesSeen;
+  }
+
+  set batchesSeen(count: number) {
+    this.#batchesSeen = count;
+    this.#ageKnown = true;
+  }
+
+  /**
+   * False for a layer from a file without a counter (`batchnorm-wasm/state`), until `batchesSeen` is
+   * set, by `calibrate`, `setRunning`, `reset` or by hand: more mini-batches than that may have entered.
+   */
+  get ageKnown(): boolean {
+    return this.#ageKnown;
+  }
+
   /** What `backward` needs of the latest `train`; `null` before it. */
   get lastBatch(): Batch | null {
     const { source, mean, variance } = this.#last;
@@ -305,7 +324,7 @@ export class BatchNorm {
       }
     }
     if (gathered !== null) return out;
-    this.batchesSeen = seen;
+    this.#batchesSeen = seen;
     next.source = {
       view,
       selection,
@@ -411,7 +430,7 @@ export class BatchNorm {
     const given = options.x === undefined ? source.x : options.x;
     if (given === null && options.x === undefined) {
       throw new StateError(
-        "x: expected the input of train, got none, as train was in place: backward(dy, { x })",
+        "x: expected the input of train, got none, as lastBatch.x is null: backward(dy, { x })",
       );
     }
     const x = float32Of("x", given, size);
@@ -478,7 +497,7 @@ export class BatchNorm {
     const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
     const out = outputOf(options.out, x);
     const terms = this.#terms(this.#running);
-    if (isTiny(TINY.terms, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
+    if (isTiny(TINY_TERMS, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
     else run.normalize(this.kernels.machine, out, x, view, terms);
     return out;
   }
@@ -555,8 +574,9 @@ export class BatchNorm {
    * How far the running averages are from some data, and what to do about it. Changes nothing.
    *
    * @param x values that the layer meets, float32 in its layout; at least two per channel, better
-   * hundreds: what so many differ by chance is not held against the averages.
-   * @throws as `moments`, and SingleValueError for fewer than two values per channel.
+   * hundreds: what so many normal numbers differ by chance is not held against the averages.
+   * @throws as `moments`; SingleValueError for fewer than two values per channel; StateError for
+   * running averages that are not finite, a variance below 0, or an invalid `batchesSeen`.
    *
    * @example
    * console.log(String(bn.diagnose(x))); // drifted: 3 of 64 channels are off, by up to …
@@ -565,14 +585,17 @@ export class BatchNorm {
     checkKeys("options", options, MOMENTS_KEYS);
     const moments = this.#momentsOf(x, options);
     checkCount(moments.count, true);
+    checkSeen("batchesSeen", this.batchesSeen);
     const { decay, debias } = this.#settings;
     return diagnosisOf({
       averages: this.#running,
       data: { mean: moments.mean, variance: moments.variance(this.runningVarianceOf) },
       count: moments.count,
       epsilon: this.epsilon,
-      start: decay === "cumulative" || debias ? 0 : power(decay, this.batchesSeen),
+      start:
+        decay === "cumulative" || debias || !this.#ageKnown ? 0 : power(decay, this.batchesSeen),
       batchesSeen: this.batchesSeen,
+      ageKnown: this.#ageKnown,
     });
   }
 
@@ -591,6 +614,7 @@ export class BatchNorm {
     checkKeys("options", options, ADAPT_KEYS);
     const prior = examplesOf("prior", options.prior, 0);
     const { moments, examples } = this.#gather(x, options);
+    checkSpread(prior, moments.count);
     return this.#frozen(blend(this.#running, moments, prior, examples));
   }
 
@@ -609,7 +633,7 @@ export class BatchNorm {
       gather: (x, { shape }) => copy.#gather(x, shape ? { shape } : NO_OPTIONS),
       adapted: (target, examples) => copy.#frozen(blend(copy.#running, target, prior, examples)),
     };
-    return new Adapter(source, memory);
+    return new Adapter(source, prior, memory);
   }
 
   /** The moments of x, and of how many examples. */
@@ -618,7 +642,8 @@ export class BatchNorm {
       throw noShape(this.layout);
     }
     const { full, selection, view } = this.#seen(x, options);
-    const all = options.shape?.[0] ?? full.outer;
+    // Examples without a position hold nothing.
+    const all = countOf(view) === 0 ? 0 : (options.shape?.[0] ?? full.outer);
     return {
       moments: run.momentsOf(this.kernels.machine, x, view, selection),
       examples: selection === null ? all : selection.examples(all),
@@ -638,6 +663,7 @@ export class BatchNorm {
       runningMean: toNumbers(this.#running.mean),
       runningVariance: toNumbers(this.#running.variance),
       batchesSeen: this.batchesSeen,
+      ...(this.#ageKnown ? {} : { ageKnown: false }),
     };
   }
 
@@ -656,7 +682,7 @@ export class BatchNorm {
     const restored = readSnapshot(snapshot);
     const { kernels: _none, ...settings } = restored.settings;
     const layer = create(restored.channels, { ...settings, ...options });
-    layer.#set(restored);
+    layer.setState(restored);
     return layer;
   }
 
@@ -681,15 +707,20 @@ export class BatchNorm {
         );
       }
     }
-    this.#set(restored);
+    this.setState(restored);
   }
 
-  #set(state: Omit<Restored, "channels" | "settings">): void {
+  /**
+   * @internal Takes over a state that is checked, in `batchnorm-wasm/state` as well. Not a symbol:
+   * bundlers keep a class with a computed name, whether it is used or not.
+   */
+  setState(state: State): void {
     if (state.gamma) this.#gamma?.set(state.gamma);
     if (state.beta) this.#beta?.set(state.beta);
     this.#running.mean.set(state.runningMean);
     this.#running.variance.set(state.runningVariance);
-    this.batchesSeen = state.batchesSeen;
+    this.#batchesSeen = state.batchesSeen;
+    this.#ageKnown = state.ageKnown;
   }
 
   /** Back to averages of 0 and 1, no mini-batch seen, no `lastBatch`. γ and β stay. */
@@ -705,12 +736,13 @@ export class BatchNorm {
   clone(): BatchNorm {
     const { kernels, ...settings } = this.#settings;
     const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);
-    copy.#set({
+    copy.setState({
       gamma: this.#gamma,
       beta: this.#beta,
       runningMean: this.runningMean,
       runningVariance: this.runningVariance,
       batchesSeen: this.batchesSeen,
+      ageKnown: this.#ageKnown,
     });
     return copy;
   }

@@ -73,7 +73,7 @@ export class Moments implements MomentsLike {
    * @throws as `merge`.
    */
   static pool(parts: Iterable<MomentsLike>): Moments {
-    return reduce(parts, asMoments);
+    return reduce(parts, asMoments, (all) => all.mean.length);
   }
 
   /**
@@ -168,7 +168,7 @@ export class GradientSums implements GradientSumsLike {
    * @throws as `merge`.
    */
   static pool(parts: Iterable<GradientSumsLike>): GradientSums {
-    return reduce(parts, asSums);
+    return reduce(parts, asSums, (all) => all.sumDy.length);
   }
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
@@ -189,10 +189,18 @@ export class GradientSums implements GradientSumsLike {
 
 function reduce<V, T extends { merge(other: V): T }>(
   parts: Iterable<V>,
-  check: (name: string, value: V) => T,
+  check: (name: string, value: V, channels?: number) => T & V,
+  channelsOf: (all: T) => number,
 ): T {
+  if (typeof Object(parts)[Symbol.iterator] !== "function") {
+    throw new ShapeError(`parts: expected an iterable, got ${describe(parts)}`);
+  }
   let all: T | undefined;
-  for (const part of parts) all = all === undefined ? check("parts[0]", part) : all.merge(part);
+  let i = 0;
+  for (const part of parts) {
+    const checked = check(`parts[${i++}]`, part, all && channelsOf(all));
+    all = all === undefined ? checked : all.merge(checked);
+  }
   if (all === undefined) throw new ShapeError("parts: expected at least one, got none");
   return all;
 }
@@ -256,7 +264,10 @@ function checkArrays(
   }
 }
 
-/** `value`, a `Moments` or its structured clone, of `channels` if that is given, checked. */
+/**
+ * `value`, a `Moments` or its structured clone, of `channels` if that is given, checked. A copy: a
+ * clone's arrays may lie in memory that other threads write next.
+ */
 export function asMoments(name: string, value: unknown, channels?: number): Moments {
   checkArrays(name, value, ["mean", "m2"], channels);
   const { count, mean, m2, meanLow = new Float64Array(mean.length) } = value as MomentsLike;
@@ -268,14 +279,14 @@ export function asMoments(name: string, value: unknown, channels?: number): Mome
       );
     }
   }
-  return momentsOf(count, mean, m2, meanLow);
+  return momentsOf(count, mean.slice(), m2.slice(), meanLow.slice());
 }
 
-/** `value`, a `GradientSums` or its structured clone, of `channels` if that is given, checked. */
+/** `value`, a `GradientSums` or its structured clone, of `channels` if that is given, checked; a copy. */
 export function asSums(name: string, value: unknown, channels?: number): GradientSums {
   checkArrays(name, value, ["sumDy", "sumDyXmu"], channels);
   const { count, sumDy, sumDyXmu } = value as GradientSumsLike;
-  return sumsOf(count, sumDy, sumDyXmu);
+  return sumsOf(count, sumDy.slice(), sumDyXmu.slice());
 }
 
 /** `merge` of what is checked; counts may be fractions, for parts that weigh less. */

@@ -122,9 +122,9 @@ function operand(
 ): Operand {
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
-  if (selection !== null) return { array, address: -1, stream, held: false, selection };
-  const held = own < 0 && array.length <= STREAM_FLOATS;
-  return { array, address: held ? stream.at : own, stream, held, selection };
+  const chosen = selection !== null;
+  const held = !chosen && own < 0 && array.length <= STREAM_FLOATS;
+  return { array, address: chosen ? -1 : held ? stream.at : own, stream, held, selection };
 }
 
 /** Copies an input that is held. Two readings of it then need one copy. */

@@ -1,12 +1,13 @@
 // The browsers of Debian: Chromium by playwright-core, Firefox by puppeteer-core (WebDriver BiDi),
 // WebKitGTK's MiniBrowser by WebKitWebDriver (W3C WebDriver) on a virtual display.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { delimiter, join } from "node:path";
 import { chromium as playwright } from "playwright-core";
 import puppeteer from "puppeteer-core";
+import { start } from "./project.js";
 
 /** A running browser. */
 export interface Browser {
@@ -148,7 +149,7 @@ export const webkit: BrowserKind = {
       ? undefined
       : install("webkit2gtk-driver xvfb"),
   async launch({ withoutSimd = false } = {}) {
-    const screen = spawn(find("Xvfb")!, ["-displayfd", "3", "-screen", "0", "1280x1024x24"], {
+    const screen = start(find("Xvfb")!, ["-displayfd", "3", "-screen", "0", "1280x1024x24"], {
       stdio: ["ignore", "ignore", "ignore", "pipe"],
     });
     const display = await new Promise<string>((resolve, reject) => {
@@ -157,7 +158,7 @@ export const webkit: BrowserKind = {
       screen.stdio[3]!.once("data", (data) => resolve(String(data).trim()));
     });
     const port = await freePort();
-    const driver = spawn(find("WebKitWebDriver")!, [`--port=${port}`], {
+    const driver = start(find("WebKitWebDriver")!, [`--port=${port}`], {
       stdio: "ignore",
       env: {
         ...process.env,

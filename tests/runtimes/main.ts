@@ -20,7 +20,7 @@ import { record, type Tried, table } from "./report.js";
 import { RUNTIMES } from "./runtimes.js";
 import { Site } from "./site.js";
 import { SIZE_TRIALS } from "./sizes.js";
-import type { Run, Trial } from "./trial.js";
+import { late, type Run, type Trial } from "./trial.js";
 
 const TRIALS: readonly Trial[] = [
   ...RUNTIMES,
@@ -31,6 +31,9 @@ const TRIALS: readonly Trial[] = [
   ...MEMORY,
   ...EXAMPLE_TRIALS,
 ];
+
+/** Seconds that a trial may take: the slowest, a build by Next.js, took 80 on a busy machine. */
+const LONGEST = 300;
 
 const { values } = parseArgs({
   options: { only: { type: "string" }, list: { type: "boolean" }, record: { type: "boolean" } },
@@ -85,7 +88,7 @@ async function attempt(trial: Trial): Promise<Omit<Tried, "trial" | "seconds">> 
   const skipped = trial.missing?.();
   if (skipped !== undefined) return { skipped };
   try {
-    return { result: await trial.run(run) };
+    return { result: await Promise.race([trial.run(run), late(LONGEST, "the trial")]) };
   } catch (error) {
     return { error: error as Error };
   }

@@ -3,7 +3,7 @@
 import { symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { freePort } from "./browsers.js";
-import { run as execute, MODULES, project, versionOf } from "./project.js";
+import { run as execute, MODULES, project, start, versionOf } from "./project.js";
 import { outcomeOf, suiteFiles, type Trial } from "./trial.js";
 
 const FILES = {

@@ -590,6 +590,17 @@ function adaptation({ checks, layerOf }: Suite): void {
       const before = JSON.stringify(layer);
       const y = layer.adapt(x, { prior }).infer(x);
       expect(JSON.stringify(layer) === before, before, JSON.stringify(layer));
+      const { mean, m2, count } = layer.moments(x);
+      const w = prior === Infinity ? 1 : prior / (prior + count);
+      const blend = (running: Float64Array, target: (c: number) => number): Float64Array =>
+        running.map((v, c) => w * v + (1 - w) * target(c));
+      assertNormalized(y, x, viewOf(shaped), {
+        mean: blend(layer.runningMean, (c) => mean[c]!),
+        variance: blend(layer.runningVariance, (c) => m2[c]! / count),
+        gamma: layer.gamma,
+        beta: layer.beta,
+        epsilon: layer.epsilon,
+      });
       if (prior === 0) assertWithin("as train", y, layer.clone().train(x), () => 2e-6);
       if (prior === Infinity) assertSameBits("as infer", y, layer.infer(x));
       checks.record(y);
@@ -664,6 +675,14 @@ function frozen({ checks, library, testTime, layerOf }: Suite): void {
     expect(y.length === 0, 0, y.length);
     const small = testTime.FrozenBatchNorm.fromJSON(made.toJSON());
     expect(small.infer(new Float32Array(0)).length === 0, 0, "values");
+    const planes = new library.BatchNorm(4, { layout: "NCHW" }).freeze();
+    for (const shape of [
+      [0, 4, 2, 2],
+      [2, 4, 0, 3],
+    ]) {
+      const none = planes.infer(new Float32Array(0), { shape });
+      expect(none.length === 0, 0, none.length);
+    }
   });
 }
 

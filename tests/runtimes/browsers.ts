@@ -95,24 +95,43 @@ export const chromium: BrowserKind = {
       version: browser.version(),
       async open(address) {
         const page = await browser.newPage();
-        const { problem, report } = trouble();
-        page.on("pageerror", (error) => report(String(error)));
-        page.on("requestfailed", (request) => {
-          // A page that has reported is closed, its requests with it.
-          if (!request.url().includes("/report/")) report(`${request.url()} failed`);
+        return opening(page, address, (report) => {
+          page.on("response", (response) => {
+            if (response.status() >= 400) report(`${response.url()}: ${response.status()}`);
+          });
         });
-        await page.goto(address);
-        return {
-          problem,
-          read: (expression) => page.evaluate(expression),
-          picture: () => page.screenshot(),
-          close: () => page.close(),
-        };
       },
       close: () => browser.close(),
     };
   },
 };
+
+/** What the pages of playwright-core and puppeteer-core have in common. */
+interface Driven {
+  on(event: "pageerror", listener: (error: unknown) => void): unknown;
+  goto(address: string): Promise<unknown>;
+  evaluate(expression: string): Promise<unknown>;
+  screenshot(): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** Opens a page; `watch` may report what its driver tells. */
+async function opening(
+  page: Driven,
+  address: string,
+  watch: (report: (message: string) => void) => void = () => {},
+): Promise<Page> {
+  const { problem, report } = trouble();
+  watch(report);
+  page.on("pageerror", (error) => report(String(error)));
+  await page.goto(address);
+  return {
+    problem,
+    read: (expression) => page.evaluate(expression),
+    picture: () => page.screenshot(),
+    close: () => page.close(),
+  };
+}
 
 export const firefox: BrowserKind = {
   name: "Firefox",
@@ -126,16 +145,7 @@ export const firefox: BrowserKind = {
     return {
       version: (await browser.version()).replace(/^firefox\//i, ""),
       async open(address) {
-        const page = await browser.newPage();
-        const { problem, report } = trouble();
-        page.on("pageerror", (error) => report(String(error)));
-        await page.goto(address);
-        return {
-          problem,
-          read: (expression) => page.evaluate(expression),
-          picture: () => page.screenshot(),
-          close: () => page.close(),
-        };
+        return opening(await browser.newPage(), address);
       },
       close: () => browser.close(),
     };

@@ -12,7 +12,14 @@
 import * as tf from "@tensorflow/tfjs-core";
 import { type Batch, forgetInput } from "./batch.js";
 import { BatchNorm } from "./batch-norm.js";
-import { describe, OptionError, ShapeError, StateError, UnsupportedError } from "./errors.js";
+import {
+  checkKeys,
+  describe,
+  OptionError,
+  ShapeError,
+  StateError,
+  UnsupportedError,
+} from "./errors.js";
 import { show } from "./layout.js";
 import type { GradientSums, GradientSumsLike, Moments, MomentsLike } from "./moments.js";
 import { epsilonOf } from "./options.js";
@@ -190,6 +197,7 @@ export class TfBatchNorm {
       throw new StateError("apply: expected a layer in use, got one that was disposed");
     }
     requireOptions(options, { training: "boolean", updateRunning: "boolean", pool: "object" });
+    requirePool(options.pool);
     requireHostBackend("apply");
     requireFloatTensor("x", x);
     const y = normalize(this.layer, x, { shape: x.shape }, this, options);
@@ -258,6 +266,8 @@ export function batchNorm<T extends tf.Tensor>(
     const input = tensorOf("x", x) as T;
     const means = tensorOf("mean", mean);
     requireShape("mean", means, means.rank === 1 ? input.shape.slice(-1) : input.shape);
+    const variances = tensorOf("variance", variance);
+    requireShape("variance", variances, means.shape);
     const like = (name: string, value: typeof offset): tf.Tensor | null => {
       if (value === undefined || value === null) return null;
       const tensor = tensorOf(name, value);
@@ -266,7 +276,7 @@ export function batchNorm<T extends tf.Tensor>(
     };
     const parameters = {
       mean: means,
-      variance: like("variance", variance) as tf.Tensor,
+      variance: variances,
       gamma: like("scale", scale),
       beta: like("offset", offset),
     };
@@ -275,7 +285,7 @@ export function batchNorm<T extends tf.Tensor>(
     // A mean for every value: as many channels, one row.
     const layer = new BatchNorm(means.size, { epsilon });
     layer.runningMean.set(valuesOf(means));
-    layer.runningVariance.set(valuesOf(parameters.variance));
+    layer.runningVariance.set(valuesOf(variances));
     if (parameters.gamma) layer.gamma?.set(valuesOf(parameters.gamma));
     if (parameters.beta) layer.beta?.set(valuesOf(parameters.beta));
     return normalize(layer, input, {}, parameters, {});
@@ -436,17 +446,19 @@ function requireOptions(
   options: object,
   types: Record<string, "boolean" | "string" | "object">,
 ): void {
+  checkKeys("options", options, Object.keys(types));
   for (const [key, value] of Object.entries(options)) {
-    const type = types[key];
-    if (type === undefined) {
-      const known = Object.keys(types).join(", ");
-      throw new OptionError(`options: expected ${known}, got ${describe(key)}`);
-    }
+    const type = types[key]!;
     if (value === undefined || typeof value === type) continue;
     throw new OptionError(
       `${key}: expected ${type === "object" ? "an" : "a"} ${type}, got ${describe(value)}`,
     );
   }
+}
+
+function requirePool(pool: Pool | null | undefined): void {
+  if (!pool || (typeof pool.moments === "function" && typeof pool.sums === "function")) return;
+  throw new OptionError(`pool: expected functions moments and sums, got ${describe(pool)}`);
 }
 
 function requireHostBackend(method: string): void {
@@ -497,7 +509,15 @@ function requireVariables(variables: TfBatchNormVariables, layer: BatchNorm): vo
 /** A tensor, or one of the numbers in a nested array. */
 function tensorOf(name: string, value: unknown): tf.Tensor {
   const isArray = Array.isArray(value) || ArrayBuffer.isView(value);
-  const tensor = isArray ? tf.tensor(value as tf.TensorLike) : (value as tf.Tensor);
+  const tensor = isArray ? tensorFrom(name, value as tf.TensorLike) : (value as tf.Tensor);
   requireFloatTensor(name, tensor);
   return tensor;
+}
+
+function tensorFrom(name: string, values: tf.TensorLike): tf.Tensor {
+  try {
+    return tf.tensor(values);
+  } catch (cause) {
+    throw new ShapeError(`${name}: expected what tf.tensor takes, got ${cause}`, { cause });
+  }
 }

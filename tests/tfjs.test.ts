@@ -639,6 +639,11 @@ describe("batchNorm by given statistics (see also tfjs-published.test.ts)", () =
     expect(() => batchNorm(x, mean(), variance(), [1])).toThrow("offset: expected shape [3]");
     expect(() => batchNorm(x, mean(), variance(), null, [1])).toThrow("scale: expected shape [3]");
     expect(() => batchNorm(x, mean(), variance(), null, null, -1)).toThrow("varianceEpsilon");
+    const none = undefined as unknown as tf.Tensor;
+    expect(() => batchNorm(x, mean(), none)).toThrow("variance: expected a tf.Tensor, got undef");
+    const wide = new Float64Array(3) as unknown as tf.TensorLike;
+    expect(() => batchNorm(wide, mean(), variance())).toThrow(ShapeError);
+    expect(() => batchNorm(wide, mean(), variance())).toThrow("x: expected what tf.tensor takes");
   });
 });
 
@@ -671,16 +676,21 @@ describe("errors", () => {
     const apply = (options: object) => () => norm.apply(x, options);
     expect(apply({ trainig: true })).toThrow(OptionError);
     expect(apply({ trainig: true })).toThrow(
-      'expected training, updateRunning, pool, got "trainig"',
+      'trainig: expected an option among training, updateRunning, pool, got "trainig"',
     );
     expect(apply({ training: 1 })).toThrow("training: expected a boolean, got 1");
     expect(apply({ training: undefined })().shape).toEqual([3, 2]);
+    expect(apply(null as unknown as object)).toThrow("options: expected an object, got null");
+    expect(apply({ training: true, pool: {} })).toThrow(
+      "pool: expected functions moments and sums, got an Object",
+    );
     const create = (layer: unknown, options = {}) => {
       return () => new TfBatchNorm(layer as BatchNorm, options);
     };
     expect(create(64)).toThrow("layer: expected a BatchNorm, got 64");
     expect(create(new BatchNorm(2).freeze())).toThrow(OptionError);
     expect(create(new BatchNorm(2), { name: 5 })).toThrow("name: expected a string, got 5");
+    expect(create(new BatchNorm(2), null as unknown as object)).toThrow(OptionError);
   });
 
   test("one value per channel, or NaN, in training: nothing moves", () => {

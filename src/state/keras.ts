@@ -29,10 +29,11 @@ import {
   fileOf,
   fromFile,
   layerOf,
+  momentumOf,
   NO_COUNTER,
   type OnWarning,
   type StateFile,
-  warn,
+  warningsTo,
 } from "./layers.js";
 
 /** The files of a layers model. */
@@ -136,6 +137,7 @@ export function readKeras(files: KerasFiles): StateFile<KerasLoadOptions> {
   return fileOf([...model.layers.keys()], (name, options: KerasLoadOptions) => {
     checkKeys("options", options, LOAD_KEYS);
     const { onWarning, ...given } = options;
+    const warn = warningsTo(onWarning);
     const { kernels } = kerasOptions(given);
     const { config, item } = model.layers.get(name)!;
     const layout = options.layout ?? layoutOf(name, item, config);
@@ -161,7 +163,7 @@ export function readKeras(files: KerasFiles): StateFile<KerasLoadOptions> {
       }
     }
     if (config.renorm === true) {
-      warn(onWarning, `layer "${name}": has renorm, without which it trains here`);
+      warn(`layer "${name}": has renorm, without which it trains here`);
     }
     return layerOf(kernels ? { ...settings, kernels } : settings, state);
   });
@@ -547,14 +549,8 @@ function emptyModel(
   const weights: object[] = [];
   let size = 0;
   for (const [name, layer] of entries) {
-    const { channels, decay, layout, epsilon } = layer;
+    const { channels, layout, epsilon } = layer;
     if (name === "") throw new OptionError('layers: expected names for Keras, got ""');
-    const old = decay === "cumulative" ? momentum : decay;
-    if (old === undefined) {
-      throw new OptionError(
-        `momentum: expected one for layer "${name}", whose decay is "cumulative", which Keras has not, got none`,
-      );
-    }
     const scale = layer.gamma !== null;
     const center = layer.beta !== null;
     const shape = [...layout].map((axis) => (axis === "C" ? channels : null));
@@ -575,7 +571,7 @@ function emptyModel(
           batch_input_shape: shape,
           dtype: "float32",
           axis: layout.endsWith("C") ? -1 : 1,
-          momentum: old,
+          momentum: momentumOf("Keras", name, layer, momentum),
           epsilon,
           center,
           scale,

@@ -80,10 +80,25 @@ export function layerOf(options: BatchNormOptions, state: State): BatchNorm {
 /** Takes a sentence that one should know about a layer that was loaded all the same. */
 export type OnWarning = (message: string) => void;
 
-/** Says `message`, by default on the console. */
-export function warn(onWarning: OnWarning | undefined, message: string): void {
-  if (onWarning !== undefined) onWarning(message);
-  else console.warn(message);
+/** Who takes warnings: `value`, or the console if it is undefined. */
+export function warningsTo(value: unknown): OnWarning {
+  if (value === undefined) return (message) => console.warn(message);
+  if (typeof value === "function") return value as OnWarning;
+  throw new OptionError(`onWarning: expected a function, got ${describe(value)}`);
+}
+
+/** The weight of the old value to write for a layer, in a format that has no cumulative average. */
+export function momentumOf(
+  format: string,
+  name: string,
+  { decay }: BatchNorm,
+  momentum: number | undefined,
+): number {
+  if (decay !== "cumulative") return decay;
+  if (momentum !== undefined) return momentum;
+  throw new OptionError(
+    `momentum: expected one for layer "${name}", whose decay is "cumulative", which ${format} has not, got none`,
+  );
 }
 
 /** Layers to write, by name; checked. */

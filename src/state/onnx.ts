@@ -3,7 +3,7 @@
 // and their numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 
 import type { BatchNorm } from "../batch-norm.js";
-import { checkKeys, OptionError, StateError } from "../errors.js";
+import { checkKeys, StateError } from "../errors.js";
 import { onnxOptions } from "../frameworks.js";
 import type { Kernels } from "../kernels.js";
 import { CHANNELS_FIRST, type Layout } from "../layout.js";
@@ -16,10 +16,11 @@ import {
   fileOf,
   fromFile,
   layerOf,
+  momentumOf,
   NO_COUNTER,
   type OnWarning,
   type StateFile,
-  warn,
+  warningsTo,
 } from "./layers.js";
 import { BinaryWriter, type Field, type Range, Wire, WireType } from "./protobuf.js";
 
@@ -127,6 +128,7 @@ export function readOnnx(bytes: Bytes): StateFile<OnnxLoadOptions> {
   return fileOf([...model.nodes.keys()], (name, options: OnnxLoadOptions) => {
     checkKeys("options", options, LOAD_KEYS);
     const { onWarning, ...given } = options;
+    const warn = warningsTo(onWarning);
     const { kernels } = onnxOptions(given);
     const node = model.nodes.get(name)!;
     const rank = model.ranks.get(node.inputs[0] ?? "");
@@ -152,7 +154,6 @@ export function readOnnx(bytes: Bytes): StateFile<OnnxLoadOptions> {
     }
     if (node.trains) {
       warn(
-        onWarning,
         `node "${name}": is in training mode, where ONNX normalizes by the mini-batch; here train does, ` +
           "and infer uses the running averages",
       );
@@ -561,19 +562,13 @@ function fresh(entries: readonly [string, BatchNorm][], momentum: number | undef
   text(MODEL.producer, "batchnorm-wasm");
   message(MODEL.graph, () => {
     for (const [name, layer] of entries) {
-      const old = layer.decay === "cumulative" ? momentum : layer.decay;
-      if (old === undefined) {
-        throw new OptionError(
-          `momentum: expected one for layer "${name}", whose decay is "cumulative", which ONNX has not, got none`,
-        );
-      }
       message(GRAPH.node, () => {
         for (const input of [`${name}.x`, ...tensorNames(name)]) text(NODE.input, input);
         text(NODE.output, `${name}.y`);
         text(NODE.name, name);
         text(NODE.type, "BatchNormalization");
         float("epsilon", layer.epsilon);
-        float("momentum", old);
+        float("momentum", momentumOf("ONNX", name, layer, momentum));
       });
     }
     text(GRAPH.name, "batchnorm");

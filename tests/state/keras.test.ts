@@ -390,6 +390,9 @@ describe("refusals", () => {
     assertRefuses(OptionError, /^epsilon: expected an option among momentum/, () =>
       file.load("bn", wrong({ epsilon: 1 })),
     );
+    assertRefuses(OptionError, /^onWarning: expected a function, got null$/, () =>
+      file.load("bn", wrong({ onWarning: null })),
+    );
     assertRefuses(OptionError, /^name: expected one of "bn", got "x"$/, () => file.load("x"));
   });
 });

@@ -208,4 +208,7 @@ test("what is no model", () => {
   assertRefuses(OptionError, /^epsilon: expected an option among momentum/, () =>
     readOnnx(bytesOf("opset15")).load("h", wrong({ epsilon: 1 })),
   );
+  assertRefuses(OptionError, /^onWarning: expected a function, got "console"$/, () =>
+    readOnnx(bytesOf("opset15")).load("h", wrong({ onWarning: "console" })),
+  );
 });

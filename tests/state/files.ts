@@ -1,6 +1,36 @@
 // Files as the tests look into them and make them: plain readers and writers of the published format,
 // apart from those under test.
 
+/** A message of Protocol Buffers: fields by number, texts, whole numbers, bytes or messages. */
+export type Message = readonly (readonly [number, string | number | Uint8Array | Message])[];
+
+/** The bytes of a message. */
+export function protobuf(message: Message): Uint8Array {
+  const bytes: number[] = [];
+  const varint = (value: number): void => {
+    for (let left = value; ; left = Math.floor(left / 128)) {
+      bytes.push(left < 128 ? left : (left % 128) + 128);
+      if (left < 128) return;
+    }
+  };
+  for (const [number, value] of message) {
+    const whole = typeof value === "number";
+    varint(8 * number + (whole ? 0 : 2));
+    if (whole) varint(value);
+    else {
+      const inside =
+        typeof value === "string"
+          ? new TextEncoder().encode(value)
+          : value instanceof Uint8Array
+            ? value
+            : protobuf(value);
+      varint(inside.length);
+      bytes.push(...inside);
+    }
+  }
+  return Uint8Array.from(bytes);
+}
+
 export interface PlainTensor {
   dtype: string;
   shape: number[];

@@ -162,7 +162,7 @@ describe("models of the converter from Python", () => {
         model: {
           modelTopology: {
             class_name: "Model",
-            config: { layers: [nested("left"), nested("right")] },
+            config: { name: "model", layers: [nested("left"), nested("right")] },
           },
           weightsManifest: [{ paths: ["w"], weights }],
         },
@@ -180,6 +180,68 @@ describe("models of the converter from Python", () => {
       /^weightsManifest: expected "bn\/moving_mean" for layer "right\/bn"/,
       () => other.load("right/bn"),
     );
+  });
+
+  test("weights of one ending are not told apart by it", () => {
+    const { model, weights } = modelOf({});
+    const { paths, weights: entries } = model.weightsManifest[0]!;
+    const more = entries.map((entry) => ({ ...entry, name: `other/${entry.name}` }));
+    const file = readKeras({
+      model: { ...model, weightsManifest: [{ paths, weights: [...entries, ...more] }] },
+      weights: { ...weights, "b.bin": new Uint8Array(48 + 48 - 20) },
+    });
+    assertRefuses(
+      StateError,
+      /^weightsManifest: expected "bn\/moving_mean" for layer "bn", got several$/,
+      () => file.load("bn"),
+    );
+  });
+
+  test("texts among the weights are passed over", () => {
+    const { model, weights } = modelOf({});
+    const group = model.weightsManifest[0]!;
+    const words = { name: "words", shape: [2], dtype: "string" };
+    const read = (texts: number[]) =>
+      readKeras({
+        model: {
+          ...model,
+          weightsManifest: [
+            { ...group, paths: ["t", "a.bin", "b.bin"], weights: [words, ...group.weights] },
+          ],
+        },
+        weights: { ...weights, t: Uint8Array.from(texts) },
+      });
+    const layer = read([3, 0, 0, 0, 65, 66, 67, 0, 0, 0, 0]).load("bn");
+    expect([...layer.runningMean]).toEqual([3, 4, 5]);
+    for (const texts of [
+      [255, 255, 255, 255],
+      [3, 0],
+    ]) {
+      assertRefuses(StateError, /^(words|.*gamma): expected bytes up to/, () => read(texts));
+    }
+  });
+
+  test("every class and shape that Keras has for the layer", () => {
+    for (const kind of ["BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization"]) {
+      const files = modelOf({ axis: 1, batch_shape: [null, 3, 8] }, { item: { class_name: kind } });
+      expect(readKeras(files).load("bn").layout).toBe("NCL");
+    }
+    const other = modelOf({}, { item: { class_name: "MyBatchNormalization" } });
+    expect(readKeras(other).layers).toEqual([]);
+  });
+
+  test("integers are decoded in float32, as TensorFlow.js does", () => {
+    const { model } = modelOf(
+      {},
+      { entry: { quantization: { dtype: "uint8", scale: 1 / 3, min: 0.1 } } },
+    );
+    const group = model.weightsManifest[0]!;
+    const file = readKeras({
+      model: { ...model, weightsManifest: [{ paths: ["w"], weights: group.weights }] },
+      weights: { w: Uint8Array.from({ length: 12 }, (_, i) => i) },
+    });
+    const { runningMean } = file.load("bn");
+    expect([...runningMean]).toEqual([6, 7, 8].map((q) => Math.fround(q * (1 / 3) + 0.1)));
   });
 
   test("renorm is warned about", () => {
@@ -361,6 +423,18 @@ describe("refusals", () => {
       /^sequential\/bn\/gamma\.dtype: expected a type of TensorFlow\.js, got "float8"$/,
     ],
     [
+      "layers of one name",
+      {
+        ...modelOf({}),
+        model: {
+          ...modelOf({}).model,
+          modelTopology: { layers: [1, 2].map(() => modelOf({}).model.modelTopology) },
+        },
+      },
+      StateError,
+      /^modelTopology: expected layers of different names, got "bn" twice$/,
+    ],
+    [
       "weights of one name",
       modelOf({}, { entry: { name: "a" } }),
       StateError,
@@ -375,6 +449,26 @@ describe("refusals", () => {
       "an epsilon that is none",
       modelOf({ epsilon: "small" }),
       /^layer "bn": epsilon: expected a finite number >= 0, got "small"$/,
+    ],
+    [
+      "a parameter of other channels",
+      {
+        model: {
+          ...modelOf({}).model,
+          weightsManifest: [
+            {
+              paths: ["w"],
+              weights: [2, 3, 3, 3].map((size, i) => ({
+                name: `bn/${["gamma", "beta", "moving_mean", "moving_variance"][i]}`,
+                shape: [size],
+                dtype: "float32",
+              })),
+            },
+          ],
+        },
+        weights: { w: new Uint8Array(44) },
+      },
+      /^layer "bn": expected 3 values of gamma, as of the mean, got 2$/,
     ],
     [
       "integers",

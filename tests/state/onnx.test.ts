@@ -7,6 +7,7 @@ import { assertWithin } from "../support/compare.js";
 import { normal } from "../support/data.js";
 import { goldenBytes, modelsGolden } from "../support/golden.js";
 import { assertRefuses, wrong } from "../support/refuse.js";
+import { type Message, protobuf } from "./files.js";
 
 const golden = modelsGolden();
 const bytesOf = (name: string) => goldenBytes(`${name}.onnx`);
@@ -195,6 +196,128 @@ describe("a model of layers alone", () => {
     );
     expect(readOnnx(writeOnnx({ a: layer }, { momentum: 0.5 })).load("a").decay).toBe(0.5);
     assertRefuses(OptionError, /^momentum: /, () => writeOnnx({ a: layer }, { momentum: 1 }));
+  });
+});
+
+// Numbers of fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+describe("models of our own making", () => {
+  const TENSORS = ["s", "b", "m", "v"];
+  const tensor = (name: string, dimensions = [1]): [5, Message] => [
+    5,
+    [
+      ...dimensions.map((n) => [1, n] as const),
+      [2, 1],
+      [8, name],
+      [9, new Uint8Array(Float32Array.of(name.charCodeAt(0)).buffer)],
+    ],
+  ];
+  const node = (type: string, inputs: string[], output: string, more: Message = []) =>
+    [1, [...inputs.map((name) => [1, name] as const), [2, output], [4, type], ...more]] as const;
+  const norm = (output: string, more?: Message) =>
+    node("BatchNormalization", ["x", ...TENSORS], output, more);
+  const graph = (...parts: Message) => [7, parts] as const;
+  const opset = (version: number, domain = "") =>
+    [
+      8,
+      [
+        [1, domain],
+        [2, version],
+      ],
+    ] as const;
+  const all = TENSORS.map((name) => tensor(name));
+  const read = (...message: Message) => readOnnx(protobuf(message));
+
+  test("is a layer of its numbers", () => {
+    const { runningMean, runningVariance } = read(graph(norm("y"), ...all), opset(15)).load("y");
+    expect([...runningMean, ...runningVariance]).toEqual(
+      ["m", "v"].map((name) => name.charCodeAt(0)),
+    );
+  });
+
+  test("operators of others that have its name are none", () => {
+    const other = norm("z", [[7, "com.example"]]);
+    const own = norm("y", [[7, "ai.onnx"]]);
+    expect(read(graph(own, other, ...all), opset(15)).layers).toEqual(["y"]);
+  });
+
+  test("the opset is that of ONNX' own operators, and nothing to a model without batch norms", () => {
+    const body = graph(norm("y"), ...all);
+    expect(read(body, opset(15), opset(3, "ai.onnx.ml")).layers).toEqual(["y"]);
+    expect(read(body, opset(15, "ai.onnx"), opset(3, "ai.onnx.ml")).layers).toEqual(["y"]);
+    assertRefuses(StateError, /^opset: expected 7 or later, got 6/, () => read(body, opset(6)));
+    assertRefuses(StateError, /^opset: expected 7 or later, got 1/, () => read(body));
+    expect(read(graph(node("Relu", ["x"], "y")), opset(6)).layers).toEqual([]);
+  });
+
+  test("nodes of one name go by their outputs", () => {
+    const named = (output: string) => norm(output, [[3, "bn"]]);
+    expect(read(graph(named("y"), named("z"), ...all), opset(15)).layers).toEqual(["y", "z"]);
+    assertRefuses(StateError, /^bytes: expected nodes of different names, got "y" twice$/, () =>
+      read(graph(named("y"), named("y"), ...all), opset(15)),
+    );
+  });
+
+  test("a tensor that comes through an Identity changes, if nothing else takes it", () => {
+    const inputs = ["x", "t", ...TENSORS.slice(1)];
+    const parts = [
+      node("BatchNormalization", inputs, "y"),
+      node("Identity", ["s"], "t"),
+      ...all,
+    ] as const;
+    const into = protobuf([graph(...parts), opset(15)]);
+    const layer = readOnnx(into).load("y");
+    layer.gamma![0] = 5;
+    expect(readOnnx(writeOnnx({ y: layer }, { into })).load("y").gamma![0]).toBe(5);
+    const shared = protobuf([graph(...parts, node("Relu", ["s"], "z")), opset(15)]);
+    assertRefuses(StateError, /^tensor "s": expected one that only the layers written use/, () =>
+      writeOnnx({ y: layer }, { into: shared }),
+    );
+  });
+
+  test("values that lie elsewhere, by data_location alone", () => {
+    const [[, first], ...rest] = all as [[5, Message], ...[5, Message][]];
+    const outside = [5, [...first, [14, 1]]] as const;
+    const file = read(graph(norm("y"), outside, ...rest), opset(15));
+    assertRefuses(StateError, /^tensor "s": expected values in the model/, () => file.load("y"));
+  });
+
+  test("a field that ends behind its message is refused", () => {
+    // A node of two bytes, whose first field says that it has nine.
+    const bytes = protobuf([graph([1, Uint8Array.of(0x0a, 9)], ...all), opset(15)]);
+    assertRefuses(StateError, /^bytes: expected a field at \d+ to end at \d+ at most, got/, () =>
+      readOnnx(bytes),
+    );
+  });
+
+  test("Identity nodes in a circle end nowhere", () => {
+    const circle = [node("Identity", ["s"], "t"), node("Identity", ["t"], "s")] as const;
+    const file = read(graph(norm("y"), ...circle, ...all.slice(1)), opset(15));
+    assertRefuses(StateError, /^node "y": .* for scale, got "s", which is computed or fed$/, () =>
+      file.load("y"),
+    );
+  });
+
+  test.each<[string, Message, RegExp]>([
+    ["two graphs", [graph(), graph()], /^bytes: expected one graph, got several$/],
+    [
+      "a tensor twice",
+      [graph(norm("y"), ...all, tensor("s")), opset(15)],
+      /^bytes: expected initializers of different names, got "s" twice$/,
+    ],
+  ])("%s: refused", (_, message, said) => {
+    assertRefuses(StateError, said, () => read(...message));
+  });
+
+  test("more axes than any tensor has are not counted", () => {
+    const many = tensor("s", Array<number>(100).fill(1));
+    const file = read(graph(norm("y"), many, ...all.slice(1)), opset(15));
+    assertRefuses(StateError, /^tensor "s": expected FLOAT.* got type 1 of many$/, () =>
+      file.load("y"),
+    );
+    const two = read(graph(norm("y"), tensor("s", [1, 1]), ...all.slice(1)), opset(15));
+    assertRefuses(StateError, /^tensor "s": expected FLOAT.* got type 1 of 2$/, () =>
+      two.load("y"),
+    );
   });
 });
 

@@ -191,6 +191,15 @@ describe("refusals", () => {
       changed("batchnorm-wasm:a", { ageKnown: 1 }),
       /^layer "a": ageKnown: expected true or false, got 1$/,
     ],
+    [
+      "a layer without a counter",
+      (() => {
+        const { tensors, metadata } = safetensors(bytes);
+        tensors.delete("a.num_batches_tracked");
+        return safetensors.write(tensors, metadata);
+      })(),
+      /^a\.num_batches_tracked: expected a tensor, got none$/,
+    ],
     ["no JSON", changed("batchnorm-wasm:a", "{"), /^batchnorm-wasm:a: expected JSON, got text/],
     [
       "options without end",

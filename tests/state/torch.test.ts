@@ -211,6 +211,22 @@ describe("writing", () => {
     expect([...gamma!, ...beta!]).toEqual([1, 1, 1, 1, 0, 0, 0, 0]);
   });
 
+  test("numbers finer than a parameter's stay in the file, as long as it is the same", () => {
+    const fine = (value: number) => ({
+      dtype: "F64",
+      shape: [1],
+      data: new Uint8Array(Float64Array.of(value).buffer),
+    });
+    const keys = ["weight", "bias", "running_mean", "running_var"];
+    const into = safetensors.write(new Map(keys.map((key, i) => [`a.${key}`, fine(i + 1 / 3)])));
+    const { a } = readTorch(into).loadAll({ eps: 1 });
+    expect(a!.gamma![0]).toBe(Math.fround(1 / 3));
+    const written = safetensors(writeTorch({ a: a! }, { into }));
+    for (const [i, key] of keys.entries()) {
+      expect(written.tensors.get(`a.${key}`)).toEqual(fine(i + 1 / 3));
+    }
+  });
+
   test("a value that float16 cannot hold", () => {
     const layer = readTorch(goldenBytes("network-f16.safetensors")).load("bn1", { eps: 1e-5 });
     layer.runningVariance[2] = 7e4;

@@ -10,12 +10,13 @@ const brand = Object.getOwnPropertyDescriptor(
 )!.get!;
 
 /** True for a Float32Array of this or another realm. */
-export const isFloat32Array = (value: unknown): value is Float32Array =>
+const isFloat32Array = (value: unknown): value is Float32Array =>
   brand.call(value) === "Float32Array";
 
 /** True for a Float64Array of this or another realm. */
 export const isFloat64Array = (value: unknown): value is Float64Array =>
   brand.call(value) === "Float64Array";
+
 /** True for a Uint8Array of this or another realm. */
 export const isUint8Array = (value: unknown): value is Uint8Array =>
   brand.call(value) === "Uint8Array";

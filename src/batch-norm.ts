@@ -15,7 +15,6 @@ import {
 } from "./adapt.js";
 import { arrayOf, float32, float32Of, isSame, outputOf, refuseShared } from "./arrays.js";
 import { Batch, type BatchSource, insideOf, type StatisticsKind } from "./batch.js";
-import type { Gathered } from "./calibrate.js";
 import { type Diagnosis, diagnosisOf } from "./diagnose.js";
 import {
   checkKeys,
@@ -111,6 +110,9 @@ export interface MomentsOptions {
   /** Which of x is data, as in `train`. */
   mask?: Uint8Array;
 }
+
+/** Takes what a layer's `train` met: its moments, and how many examples. */
+type Gathered = (moments: Moments, examples: number) => void;
 
 const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning"];
 const BACKWARD_KEYS = ["batch", "x", "out", "sums"];

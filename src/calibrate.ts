@@ -9,9 +9,6 @@ import { type Moments, pool } from "./moments.js";
 import { NO_OPTIONS } from "./options.js";
 import type { Statistics } from "./run.js";
 
-/** Takes what a layer's `train` met: its moments, and how many examples. */
-export type Gathered = (moments: Moments, examples: number) => void;
-
 /** How far a `calibrate` has come. */
 export interface CalibrationProgress {
   /** Batches that went through the network. */

@@ -8,7 +8,13 @@ export type Layout = "NC" | "NCL" | "NCHW" | "NCDHW" | "NLC" | "NHWC" | "NDHWC";
 
 /** The layouts whose channel axis is the second, as PyTorch and ONNX have it. */
 export const CHANNELS_FIRST: readonly Layout[] = ["NC", "NCL", "NCHW", "NCDHW"];
+/** Those whose channel axis is the last, as Keras and TensorFlow have it. */
+export const CHANNELS_LAST: readonly Layout[] = ["NC", "NLC", "NHWC", "NDHWC"];
 export const LAYOUTS: readonly Layout[] = [...CHANNELS_FIRST, "NLC", "NHWC", "NDHWC"];
+
+/** The one of some layouts that has so many axes. */
+export const ofRank = (layouts: readonly Layout[], axes: number | null): Layout | undefined =>
+  layouts.find(({ length }) => length === axes);
 
 /** Data as kernels see them. */
 export interface View {

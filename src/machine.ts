@@ -7,7 +7,7 @@ import { kernelsModule } from "./wasm/embedded.js";
 /** A kernel: addresses, numbers and dimensions in, as assembly/ documents them. */
 type Kernel<Result = void> = (...args: number[]) => Result;
 
-/** The surface of the small binary, in the order of assembly/infer.ts. */
+/** The surface of the small binary: see assembly/infer.ts. */
 export interface AffineExports {
   affineStrips: Kernel;
   affineSweep: Kernel;
@@ -15,7 +15,7 @@ export interface AffineExports {
   spread: Kernel;
 }
 
-/** The surface of the binary, in the order of assembly/index.ts. */
+/** The surface of the binary: see assembly/index.ts. */
 export interface Exports extends AffineExports {
   momentsRows: Kernel;
   momentsPlanes: Kernel;
@@ -47,9 +47,11 @@ export interface Machine {
 }
 
 /** The kernels on a memory, which is asked for once there are any. */
-export function start<M extends Buffers>(place: () => M): { run: Exports; memory: M } {
+export function start<E extends AffineExports, M extends Buffers>(
+  place: () => M,
+): { run: E; memory: M } {
   const module = kernelsModule();
   const memory = place();
   const exports = instantiate(module, { env: { memory: memory.wasm } });
-  return { run: exports as unknown as Exports, memory };
+  return { run: exports as unknown as E, memory };
 }

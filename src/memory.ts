@@ -1,7 +1,8 @@
-// The only file that touches memory.buffer: where everything lies in kernel memory, the tensors
-// that users allocate, and the copies in and out. The memory never grows, so views stay valid.
+// The only file that touches memory.buffer: where everything lies in kernel memory, and the tensors
+// that users allocate. The memory never grows, so views stay valid.
 //
-//   0 … parameter arrays of one tile of channels … scratch … two stream buffers … tensors … SLACK
+//   0 … parameter arrays of one tile of channels: test time … two stream buffers … training … scratch
+//     … tensors … SLACK
 
 import { describe, MemoryError, OptionError, StateError } from "./errors.js";
 

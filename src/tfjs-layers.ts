@@ -17,7 +17,7 @@ import {
 import { type LayerVariable, layers } from "@tensorflow/tfjs-layers";
 import { BatchNorm } from "./batch-norm.js";
 import { ShapeError, SingleValueError, StateError } from "./errors.js";
-import type { Layout } from "./layout.js";
+import { CHANNELS_FIRST, CHANNELS_LAST, ofRank } from "./layout.js";
 import { TfBatchNorm } from "./tfjs.js";
 
 /** The configuration of `tf.layers.batchNormalization`, and of every layer. */
@@ -43,10 +43,6 @@ interface Inside {
   readonly movingMean: LayerVariable;
   readonly movingVariance: LayerVariable;
 }
-
-/** The layouts of each rank whose channels are last, and second. */
-const LAST: Readonly<Record<number, Layout>> = { 2: "NC", 3: "NLC", 4: "NHWC", 5: "NDHWC" };
-const SECOND: Readonly<Record<number, Layout>> = { 2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW" };
 
 /**
  * The layer that takes the place of `tf.layers.batchNormalization(args)`: the same arguments and
@@ -115,7 +111,8 @@ export class BatchNormalization extends Theirs {
     const rank = this.inputSpec[0]?.ndim as number;
     const given = Number(inside.axis);
     const axis = given < 0 ? given + rank : given;
-    const layout = axis === rank - 1 ? LAST[rank] : axis === 1 ? SECOND[rank] : undefined;
+    const layouts = axis === rank - 1 ? CHANNELS_LAST : axis === 1 ? CHANNELS_FIRST : [];
+    const layout = ofRank(layouts, rank);
     if (layout === undefined) this.#view = (shape) => aroundAxis(shape, axis);
     const { scale, center, epsilon, momentum, gamma, beta, movingMean, movingVariance } = inside;
     // Averages that never move: see `call`.

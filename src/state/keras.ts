@@ -6,7 +6,7 @@ import type { BatchNorm } from "../batch-norm.js";
 import { checkKeys, describe, OptionError, StateError } from "../errors.js";
 import { type KerasOptions, kerasOptions } from "../frameworks.js";
 import type { Kernels } from "../kernels.js";
-import { CHANNELS_FIRST, type Layout } from "../layout.js";
+import { CHANNELS_FIRST, CHANNELS_LAST, type Layout, ofRank } from "../layout.js";
 import { NO_OPTIONS } from "../options.js";
 import {
   type Bytes,
@@ -109,8 +109,6 @@ const SIZES: Readonly<Record<string, number>> = {
   complex64: 8,
 };
 
-const CHANNELS_LAST: readonly Layout[] = ["NC", "NLC", "NHWC", "NDHWC"];
-
 const BATCH_NORM = /^(Sync)?BatchNormalization(V[12])?$/;
 
 /**
@@ -176,15 +174,13 @@ function layoutOf(name: string, item: Json, config: Json): Layout {
   const built = isObject(item.build_config) ? item.build_config.input_shape : undefined;
   const shape = config.batch_input_shape ?? config.batch_shape ?? built;
   const rank = Array.isArray(shape) ? shape.length : null;
-  const known = (all: readonly Layout[], axes: number): Layout | undefined =>
-    all.find((layout) => layout.length === axes);
   let layout: Layout | undefined;
   if (rank === null) {
     // The last axis of any rank, as rows; a positive one after the first is taken for the last.
     if (channels === -1) layout = "NC";
-    else if (isCount(channels) && channels > 1) layout = known(CHANNELS_LAST, channels + 1);
-  } else if (channels === -1 || channels === rank - 1) layout = known(CHANNELS_LAST, rank);
-  else if (channels === 1 || channels === 1 - rank) layout = known(CHANNELS_FIRST, rank);
+    else if (isCount(channels) && channels > 1) layout = ofRank(CHANNELS_LAST, channels + 1);
+  } else if (channels === -1 || channels === rank - 1) layout = ofRank(CHANNELS_LAST, rank);
+  else if (channels === 1 || channels === 1 - rank) layout = ofRank(CHANNELS_FIRST, rank);
   if (layout === undefined) {
     throw new OptionError(
       `layout: expected for layer "${name}", whose axis ${JSON.stringify(axis)?.slice(0, 40)} ` +

@@ -6,7 +6,7 @@ import type { BatchNorm } from "../batch-norm.js";
 import { checkKeys, StateError } from "../errors.js";
 import { onnxOptions } from "../frameworks.js";
 import type { Kernels } from "../kernels.js";
-import { CHANNELS_FIRST, type Layout } from "../layout.js";
+import { CHANNELS_FIRST, type Layout, ofRank } from "../layout.js";
 import { NO_OPTIONS } from "../options.js";
 import { type Bytes, bytesOf, decode, encode, FLOATS, type FloatFormat, holds } from "./bytes.js";
 import {
@@ -131,8 +131,8 @@ export function readOnnx(bytes: Bytes): StateFile<OnnxLoadOptions> {
     const warn = warningsTo(onWarning);
     const { kernels } = onnxOptions(given);
     const node = model.nodes.get(name)!;
-    const rank = model.ranks.get(node.inputs[0] ?? "");
-    const layout = options.layout ?? CHANNELS_FIRST.find(({ length }) => length === rank) ?? "NC";
+    const rank = model.ranks.get(node.inputs[0] ?? "") ?? null;
+    const layout = options.layout ?? ofRank(CHANNELS_FIRST, rank) ?? "NC";
     const settings = fromFile(`node "${name}"`, () => {
       const { epsilon, momentum } = node;
       return onnxOptions({ epsilon, momentum: options.momentum ?? momentum, layout });
@@ -545,7 +545,7 @@ function fresh(entries: readonly [string, BatchNorm][], momentum: number | undef
         message(TYPE.tensor, () => {
           integer(TENSOR_TYPE.element, 1);
           message(TENSOR_TYPE.shape, () => {
-            for (const axis of CHANNELS_FIRST.find(({ length }) => length === layout.length)!) {
+            for (const axis of ofRank(CHANNELS_FIRST, layout.length)!) {
               message(SHAPE.dimension, () => {
                 if (axis === "C") integer(DIMENSION.value, channels);
                 else text(DIMENSION.parameter, `${name}.${axis}`);

@@ -461,6 +461,8 @@ describe.each(BACKENDS)("%s", (backend) => {
       const model = network(batchNormalization);
       const layer = model.layers[1] as BatchNormalization;
       layer.batchNorm.runningMean.fill(0.25);
+      const [movingMean] = layer.nonTrainableWeights;
+      expect([...(movingMean?.read().dataSync() ?? [])]).toEqual(Array(16).fill(0.25));
       layer.batchNorm.gamma?.fill(2);
       expect([...(layer.getWeights(true)[0] as tf.Tensor).dataSync()]).toEqual(Array(16).fill(2));
       expect([...(layer.getWeights()[2] as tf.Tensor).dataSync()]).toEqual(Array(16).fill(0.25));

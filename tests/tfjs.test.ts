@@ -18,7 +18,7 @@ import {
   UnsupportedError,
 } from "batchnorm-wasm";
 import { batchNorm, type Pool, TfBatchNorm } from "batchnorm-wasm/tfjs";
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { chosen, expectClose, random, useBackend } from "./support/tfjs.js";
 
 const EPSILON = 1e-5;
@@ -521,6 +521,32 @@ describe("the values of tensors", () => {
       return y;
     })(x);
     expect(actual.dataSync()).toEqual(expected.dataSync());
+  });
+
+  test.runIf(chosen.backend === "wasm")("are found where dx itself makes memory grow", () => {
+    const norm = new TfBatchNorm(trainedLayer(3));
+    const x = random([50, 3], 84);
+    const gradient = tf.grad((x: tf.Tensor) => loss(norm.apply(x, { training: true })));
+    const backend = tf.backend() as unknown as { makeOutput(...of: unknown[]): tf.TensorInfo };
+    const { makeOutput } = backend;
+    let [made, grown, ofDx] = [0, 0, 0];
+    backend.makeOutput = (...of) => {
+      if (++made === grown) grow();
+      return makeOutput.call(backend, ...of);
+    };
+    const backward = vi.spyOn(norm.layer, "backward").mockImplementation((...of) => {
+      ofDx = made;
+      return BatchNorm.prototype.backward.apply(norm.layer, of);
+    });
+    try {
+      const expected = gradient(x).dataSync().slice();
+      [made, grown] = [0, ofDx];
+      expect(gradient(x).dataSync()).toEqual(expected);
+      expect(ofDx).toBe(grown);
+    } finally {
+      backend.makeOutput = makeOutput;
+      backward.mockRestore();
+    }
   });
 
   test("of another backend come along", async () => {

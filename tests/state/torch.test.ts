@@ -148,11 +148,14 @@ describe("a file without a counter", () => {
     expect(diagnosis).toMatchObject({ verdict: "fit", batchesSeen: 1, ageKnown: false });
     expect(diagnosis.advice).toMatch(/The age of the averages is unknown/);
     expect(String(diagnosis)).toMatch(/mini-batches seen {3}1 or more/);
-    // With a known age of one mini-batch these averages would count as undertrained.
-    const far = fits.map((v) => v + 9);
-    expect(layer.diagnose(far, { shape: [2, 4, 15, 20] }).verdict).toBe("drifted");
+    // As averages are after one mini-batch of such data, if they are that young.
+    const far = normal(1200, 2, 5, 2);
+    layer.runningMean.fill(0.5);
+    layer.runningVariance.fill(0.9 + 0.1 * 4);
+    expect(layer.diagnose(far, { shape: [1, 4, 15, 20] }).verdict).toBe("drifted");
     layer.batchesSeen = 1;
-    const known = layer.diagnose(fits, { shape: [2, 4, 15, 20] });
+    const known = layer.diagnose(far, { shape: [1, 4, 15, 20] });
+    expect(known.verdict).toBe("undertrained");
     expect(known.advice).not.toMatch(/unknown/);
     expect(String(known)).toMatch(/mini-batches seen {3}1\n/);
   });

@@ -1,16 +1,13 @@
 // Bundles the package: build/*.wasm -> src/wasm/*.ts -> dist/.
 
-import { copyFileSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { BINARIES, ENTRIES } from "./entries.mjs";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 
-/** The entries of package.json: src/{entry}.ts. */
-const ENTRIES = Object.values(JSON.parse(readFileSync("package.json", "utf8")).exports).flatMap(
-  ({ types }) => (types ? [types.replace(/^\.\/dist\/|\.d\.ts$/g, "")] : []),
-);
-/** Those with the small binary. The others have all kernels, and share what they have in common. */
+/** Entries with the small binary. The others have all kernels, and share what they have in common. */
 const SMALL = ["infer"];
 
 /** The conditions of package.json that get a build of their own, and their src/wasm/ file. */
@@ -63,8 +60,10 @@ const bundle = (entries, suffix, plugins) =>
     chunkNames: "shared-[hash]",
   });
 
-for (const binary of ["kernels", "infer"]) {
+mkdirSync("dist");
+for (const binary of BINARIES) {
   const file = `build/${binary}.wasm`;
+  copyFileSync(file, `dist/${binary}.wasm`);
   writeFileSync(
     `src/wasm/${binary}-text.ts`,
     "// Made by scripts/bundle.mjs from assembly/: the binary as text.\n" +
@@ -79,5 +78,3 @@ for (const condition of CONDITIONS) {
   await bundle(large, suffix, [wasm(condition, "kernels")]);
   await bundle(SMALL, suffix, [wasm(condition, "infer")]);
 }
-for (const binary of ["kernels", "infer"])
-  copyFileSync(`build/${binary}.wasm`, `dist/${binary}.wasm`);

@@ -7,33 +7,26 @@ import { describe, ShapeError } from "./errors.js";
 import { countOf, type View } from "./layout.js";
 import type { Slot } from "./memory.js";
 
+/**
+ * Copies `width` values from `column` on of each of the rows row … row + rows, of `pitch` values, between
+ * an array and the stream buffer, where they lie one after the other.
+ */
+type Copy = (
+  stream: Slot<Float32Array>,
+  array: Float32Array,
+  pitch: number,
+  row: number,
+  rows: number,
+  column: number,
+  width: number,
+) => void;
+
 /** How values get from an ordinary array into a stream buffer, and back. */
 export interface Copies {
   /** Where a run of values may be cut: at multiples of so many. */
   readonly pitch: number;
-  /**
-   * Copies `width` values from `column` on of each of the rows row … row + rows, of `pitch` values,
-   * one after the other into the stream buffer.
-   */
-  gather(
-    stream: Slot<Float32Array>,
-    array: Float32Array,
-    pitch: number,
-    row: number,
-    rows: number,
-    column: number,
-    width: number,
-  ): void;
-  /** The way back of `gather`. */
-  scatter(
-    stream: Slot<Float32Array>,
-    array: Float32Array,
-    pitch: number,
-    row: number,
-    rows: number,
-    column: number,
-    width: number,
-  ): void;
+  readonly gather: Copy;
+  readonly scatter: Copy;
 }
 
 /** The positions of a view that hold data. */

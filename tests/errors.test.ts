@@ -21,6 +21,7 @@ import { layerOf, nameOf, SHAPES, settle, sizeOf, stateOf, viewOf } from "./supp
 import { assertSameBits } from "./support/compare.js";
 import { normal } from "./support/data.js";
 import { fillGuards, isGuarded } from "./support/guards.js";
+import { wrong } from "./support/refuse.js";
 
 const KERNELS = new Kernels({ memory: 1 << 20 });
 
@@ -56,10 +57,6 @@ type Call = (f: Fixture) => unknown;
 
 /** What is wrong, the argument it names, what it expects, what it says came, and the call. */
 type Case = readonly [name: string, argument: string, expected: string, came: string, call: Call];
-
-/** A value of a type that the signature forbids. */
-// biome-ignore lint/suspicious/noExplicitAny: these tests pass what types forbid
-const wrong = (value: unknown): any => value;
 
 function refuses(errorClass: ErrorClass, code: string, cases: readonly Case[]): void {
   test.each(cases)("%s", (_, argument, expected, came, call) => {

@@ -10,7 +10,7 @@ const frozen = FrozenBatchNorm.fromJSON(layer);
 export default {
   async fetch(request) {
     try {
-      const features = Float32Array.from(await request.json());
+      const features = Float32Array.of(...(await request.json()));
       return Response.json([...frozen.infer(features)]);
     } catch (error) {
       return Response.json({ error: error.message }, { status: 400 });

@@ -27,7 +27,7 @@ const SLACK = 64;
 const STAGGER = 320;
 
 // As in assembly/lanes.ts.
-export const SCRATCH = MAX_COLUMNS * 4 + STAGGER;
+const SCRATCH = MAX_COLUMNS * 4 + STAGGER;
 
 /** A float32 or float64 array at a fixed place of kernel memory. */
 export interface Slot<A> {

@@ -10,7 +10,7 @@ import { createRunner } from "apache-beam/runners/runner";
 import { requireForSerialization } from "apache-beam/serialization";
 import { calibrate, Moments } from "batchnorm-wasm";
 import Table from "cli-table3";
-import { inOrder, pixels } from "../mnist/data.js";
+import { inOrder, pixels } from "../mnist/digits.js";
 import { type Part, pooling } from "./combine.js";
 import { forward, loadDigits, loadNetwork, normsOf } from "./network.js";
 

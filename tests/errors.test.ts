@@ -1313,6 +1313,23 @@ describe("MemoryError", () => {
     expect(view.every((value) => value === 7)).toBe(true);
     expect(kernels.alloc(40_000).length).toBe(40_000);
   });
+
+  test("a memory that the runtime does not give", () => {
+    const memory = vi.spyOn(WebAssembly, "Memory").mockImplementation(
+      class {
+        constructor() {
+          throw new RangeError("could not allocate memory");
+        }
+      } as never,
+    );
+    try {
+      const create = () => new Kernels({ memory: 3 << 20 });
+      expect(create).toThrow(MemoryError);
+      expect(create).toThrow(/^memory: expected a size that this runtime can give, got 3145728 b/);
+    } finally {
+      memory.mockRestore();
+    }
+  });
 });
 
 describe("UnsupportedError", () => {

@@ -423,6 +423,18 @@ describe('statistics: "running"', () => {
     );
   });
 
+  test("nothing of the batch before shows, not even the digits that its mean lost", () => {
+    const layer = new BatchNorm(3);
+    const x = normal(30, 5);
+    const expected = layer.infer(x);
+    for (let batches = 1; batches < 4; batches++) {
+      for (let batch = 0; batch < batches; batch++) {
+        layer.train(normal(30, batch, 1e21, 1e15), { updateRunning: false });
+      }
+      assertSameBits("y", layer.train(x, { statistics: "running" }), expected);
+    }
+  });
+
   test("one value per channel, or none, is enough", () => {
     const layer = settle(new BatchNorm(5));
     assertSameBits(

@@ -91,8 +91,15 @@ export interface BackwardOptions {
   batch?: Batch;
   /** The input of that `train`, needed again if it was in place. */
   x?: Float32Array;
-  /** Arrays to fill: dx in the shape of x, may be `dy`; dgamma and dbeta [channels]. Default: fresh. */
-  out?: { dx?: Float32Array; dgamma?: Float32Array; dbeta?: Float32Array };
+  /** Arrays to fill and return. Default: fresh ones. */
+  out?: {
+    /** In the shape of x; may be `dy`. */
+    dx?: Float32Array;
+    /** [channels]. */
+    dgamma?: Float32Array;
+    /** [channels]. */
+    dbeta?: Float32Array;
+  };
   /**
    * What `backwardSums` gave for all parts of a batch that is split over workers, merged. dgamma and
    * dbeta are those of the whole batch then.

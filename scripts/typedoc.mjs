@@ -1,0 +1,49 @@
+// The API reference: `npm run docs` writes build/docs from the doc comments of every package entry,
+// with the README as its first page and the guides beside it. Any warning fails it.
+
+import { readFileSync } from "node:fs";
+import { Converter, ReflectionKind } from "typedoc";
+
+const manifest = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+
+/** The sources of the entries that have types: a new one comes into the reference by itself. */
+const sources = Object.values(manifest.exports)
+  .map(({ types }) => /^\.\/dist\/(.*)\.d\.ts$/.exec(types ?? "")?.[1])
+  .filter((name) => name !== undefined);
+
+/** Modules go by what users import. */
+function importNames(app) {
+  app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
+    for (const module of project.getChildrenByKind(ReflectionKind.Module)) {
+      module.name = module.name === "index" ? manifest.name : `${manifest.name}/${module.name}`;
+    }
+  });
+}
+
+export default {
+  name: manifest.name,
+  includeVersion: true,
+  entryPoints: sources.map((name) => `../src/${name}.ts`),
+  tsconfig: "../tsconfig.build.json",
+  out: "../build/docs",
+  readme: "../README.md",
+  projectDocuments: ["../docs/README.md", "../docs/guides/*.md"],
+  plugin: [importNames],
+  excludeInternal: true,
+  excludePrivate: true,
+  navigation: { includeGroups: true },
+  searchInComments: true,
+  searchInDocuments: true,
+  // Addresses of source files depend on where a clone came from; the reference should not.
+  disableSources: true,
+  treatWarningsAsErrors: true,
+  treatValidationWarningsAsErrors: true,
+  validation: {
+    invalidLink: true,
+    invalidPath: true,
+    notDocumented: true,
+    notExported: true,
+    rewrittenLink: true,
+    unusedMergeModuleWith: true,
+  },
+};

@@ -22,12 +22,12 @@ const CONDITIONS = ["embedded", "workerd", "edge-light"];
 
 /** Bytes as text, for `decode` in src/wasm/compile.ts: see there. */
 function encode(bytes) {
-  const character = (code) => String.fromCharCode(35 + code);
-  const text = (rank) =>
-    rank < 90
-      ? character(rank)
-      : character(90 + Math.floor((rank - 90) / 92)) + character((rank - 90) % 92);
-  return Array.from(bytes, (byte) => text((byte + 16) & 255)).join("");
+  const character = (code) => String.fromCharCode(35 + ((code + 64) % 92));
+  const text = (code) =>
+    code < 90
+      ? character(code)
+      : character(90 + Math.floor((code - 90) / 92)) + character((code - 90) % 92);
+  return Array.from(bytes, (byte) => text((byte + 5) & 255)).join("");
 }
 
 rmSync("dist", { recursive: true, force: true });

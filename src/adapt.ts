@@ -2,12 +2,12 @@
 // (Schneider et al. 2020, "Improving robustness against common corruptions by covariate shift
 // adaptation", section 3, eq. 2).
 
-import { describe, OptionError, SingleValueError } from "./errors.js";
+import { checkKeys, describe, OptionError, SingleValueError } from "./errors.js";
 import type { InferOptions } from "./frozen.js";
 import type { FrozenBatchNorm } from "./frozen-batch-norm.js";
 import { Moments, pool } from "./moments.js";
-import { NO_OPTIONS } from "./options.js";
-import type { Statistics } from "./run.js";
+import { INFER_KEYS, NO_OPTIONS } from "./options.js";
+import { checkVariance, type Statistics } from "./run.js";
 
 /** Options of `adapt`. */
 export interface AdaptOptions {
@@ -37,6 +37,14 @@ export function examplesOf(name: string, value: unknown, least: number): number 
   return value;
 }
 
+/** Throws if a target of `count` values per channel would be normalized by nothing but itself. */
+export function checkSpread(prior: number, count: number): void {
+  if (prior > 0 || count !== 1) return;
+  throw new SingleValueError(
+    "x: expected at least two values per channel for prior 0, got one, whose variance says nothing",
+  );
+}
+
 /** w·averages + (1 - w)·target, with w = prior/(prior + examples). */
 export function blend(
   averages: Statistics,
@@ -48,15 +56,14 @@ export function blend(
   const w = examples === 0 || prior === Infinity ? 1 : prior / (prior + examples);
   if (target === null || w === 1) return averages;
   const { count, mean, m2 } = target;
-  if (w === 0 && count < 2) {
-    throw new SingleValueError(
-      "x: expected at least two values per channel for prior 0, got one, whose variance says nothing",
-    );
-  }
   const mix = (a: number, b: number): number => w * a + (1 - w) * b;
   return {
     mean: averages.mean.map((average, c) => mix(average, mean[c]!)),
-    variance: averages.variance.map((average, c) => mix(average, m2[c]! / count)),
+    variance: averages.variance.map((average, c) => {
+      // The target's could hide that it is below 0.
+      checkVariance(averages.variance, c);
+      return mix(average, m2[c]! / count);
+    }),
   };
 }
 
@@ -75,13 +82,15 @@ export interface Source {
  */
 export class Adapter {
   readonly #source: Source;
+  readonly #prior: number;
   readonly #memory: number;
   #target: Moments | null = null;
   #examples = 0;
 
   /** @internal Use `bn.adapter`. */
-  constructor(source: Source, memory: number) {
+  constructor(source: Source, prior: number, memory: number) {
     this.#source = source;
+    this.#prior = prior;
     this.#memory = memory;
   }
 
@@ -98,9 +107,11 @@ export class Adapter {
    * @throws as `bn.adapt` and `bn.infer`. Nothing was remembered then.
    */
   infer(x: Float32Array, options: InferOptions = NO_OPTIONS): Float32Array {
+    checkKeys("options", options, INFER_KEYS);
     const { moments, examples } = this.#source.gather(x, options);
     const remembered = Math.min(this.#memory, this.#examples + examples);
     const kept = Math.max(0, remembered - examples);
+    if (kept === 0) checkSpread(this.#prior, moments.count);
     const fresh = examples > remembered ? weigh(moments, remembered / examples) : moments;
     const target =
       this.#target === null || kept === 0

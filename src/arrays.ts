@@ -56,6 +56,9 @@ export function float32Of(name: string, value: unknown, length: number): Float32
 export const isSame = (a: Float32Array, b: Float32Array): boolean =>
   a === b || (a.byteOffset === b.byteOffset && a.length === b.length && a.buffer === b.buffer);
 
+const shared = (name: string, other: string): ShapeError =>
+  new ShapeError(`${name}: expected memory of its own, got some of that of ${other}`);
+
 /**
  * Throws if an array after the first `inputs` ones, which are only read, shares memory with one
  * before it; being the very same is refused as well. `null` stands for none.
@@ -78,9 +81,7 @@ export function refuseShared(
       buffers[i] ??= array.buffer;
       buffers[j] ??= arrays[j]!.buffer;
       if (buffers[i] === buffers[j]) {
-        throw new ShapeError(
-          `${names[i]}: expected memory of its own, got some of that of ${names[j]}`,
-        );
+        throw shared(names[i]!, names[j]!);
       }
     }
   }
@@ -95,6 +96,6 @@ export function outputOf(out: unknown, x: Float32Array): Float32Array {
   const array = arrayOf("out", out, x.length);
   // Of one length, so they overlap if they begin nearer to each other than that.
   const apart = Math.abs(array.byteOffset - x.byteOffset);
-  if (apart > 0 && apart < x.byteLength) refuseShared(["x", "out"], [x, array], 1);
+  if (apart > 0 && apart < x.byteLength && array.buffer === x.buffer) throw shared("out", "x");
   return array;
 }

@@ -9,6 +9,7 @@ import {
   type AdapterOptions,
   type AdaptOptions,
   blend,
+  checkSpread,
   examplesOf,
   type Source,
 } from "./adapt.js";
@@ -38,7 +39,7 @@ import type { InferOptions } from "./frozen.js";
 import { FrozenBatchNorm } from "./frozen-batch-norm.js";
 import { toNumbers } from "./json.js";
 import { type Kernels, memoryOf, sharedKernels } from "./kernels.js";
-import { countOf, type Layout, sizeOf, type View, viewOf } from "./layout.js";
+import { countOf, type Layout, noShape, sizeOf, type View, viewOf } from "./layout.js";
 import { type Selection, selectionOf } from "./mask.js";
 import {
   asMoments,
@@ -61,7 +62,7 @@ import {
   type VarianceKind,
 } from "./options.js";
 import * as run from "./run.js";
-import { type Restored, readSnapshot, type Snapshot } from "./snapshot.js";
+import { readSnapshot, SET, type Snapshot, type State } from "./snapshot.js";
 import { isTiny, TINY, tinyNormalize } from "./tiny.js";
 
 /** Options of `train`. */
@@ -152,8 +153,8 @@ export class BatchNorm {
   /** Takes the moments of each batch while a `calibrate` runs. */
   #gathered: Gathered | null = null;
 
-  /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
-  batchesSeen = 0;
+  #batchesSeen = 0;
+  #ageKnown = true;
 
   /**
    * @param channels how many features are normalized, each with its own mean, variance, γ and β.
@@ -243,6 +244,24 @@ export class BatchNorm {
     return this.#running.variance;
   }
 
+  /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
+  get batchesSeen(): number {
+    return this.#batchesSeen;
+  }
+
+  set batchesSeen(count: number) {
+    this.#batchesSeen = count;
+    this.#ageKnown = true;
+  }
+
+  /**
+   * False for a layer from a file without a counter (`batchnorm-wasm/state`), until `batchesSeen` is
+   * set, by `calibrate`, `setRunning`, `reset` or by hand: more mini-batches than that may have entered.
+   */
+  get ageKnown(): boolean {
+    return this.#ageKnown;
+  }
+
   /** What `backward` needs of the latest `train`; `null` before it. */
   get lastBatch(): Batch | null {
     const { source, mean, variance } = this.#last;
@@ -312,7 +331,7 @@ export class BatchNorm {
       }
     }
     if (gathered !== null) return out;
-    this.batchesSeen = seen;
+    this.#batchesSeen = seen;
     next.source = {
       view,
       selection,
@@ -418,8 +437,7 @@ export class BatchNorm {
     const given = options.x === undefined ? source.x : options.x;
     if (given === null && options.x === undefined) {
       throw new StateError(
-        "x: expected the input of train, got none, since train overwrote it in place; " +
-          "give it again: backward(dy, { x })",
+        "x: expected the input of train, got none, as lastBatch.x is null: backward(dy, { x })",
       );
     }
     const x = float32Of("x", given, size);
@@ -563,8 +581,9 @@ export class BatchNorm {
    * How far the running averages are from some data, and what to do about it. Changes nothing.
    *
    * @param x values that the layer meets, float32 in its layout; at least two per channel, better
-   * hundreds: what so many differ by chance is not held against the averages.
-   * @throws as `moments`, and SingleValueError for fewer than two values per channel.
+   * hundreds: what so many normal numbers differ by chance is not held against the averages.
+   * @throws as `moments`; SingleValueError for fewer than two values per channel; StateError for
+   * running averages that are not finite, a variance below 0, or an invalid `batchesSeen`.
    *
    * @example
    * console.log(String(bn.diagnose(x))); // drifted: 3 of 64 channels are off, by up to …
@@ -573,14 +592,17 @@ export class BatchNorm {
     checkKeys("options", options, MOMENTS_KEYS);
     const moments = this.#momentsOf(x, options);
     checkCount(moments.count, true);
+    checkSeen("batchesSeen", this.batchesSeen);
     const { decay, debias } = this.#settings;
     return diagnosisOf({
       averages: this.#running,
       data: { mean: moments.mean, variance: moments.variance(this.runningVarianceOf) },
       count: moments.count,
       epsilon: this.epsilon,
-      start: decay === "cumulative" || debias ? 0 : power(decay, this.batchesSeen),
+      start:
+        decay === "cumulative" || debias || !this.#ageKnown ? 0 : power(decay, this.batchesSeen),
       batchesSeen: this.batchesSeen,
+      ageKnown: this.#ageKnown,
     });
   }
 
@@ -599,6 +621,7 @@ export class BatchNorm {
     checkKeys("options", options, ADAPT_KEYS);
     const prior = examplesOf("prior", options.prior, 0);
     const { moments, examples } = this.#gather(x, options);
+    checkSpread(prior, moments.count);
     return this.#frozen(blend(this.#running, moments, prior, examples));
   }
 
@@ -617,18 +640,17 @@ export class BatchNorm {
       gather: (x, { shape }) => copy.#gather(x, shape ? { shape } : NO_OPTIONS),
       adapted: (target, examples) => copy.#frozen(blend(copy.#running, target, prior, examples)),
     };
-    return new Adapter(source, memory);
+    return new Adapter(source, prior, memory);
   }
 
   /** The moments of x, and of how many examples. */
   #gather(x: Float32Array, options: MomentsOptions): { moments: Moments; examples: number } {
     if (this.layout !== "NC" && options.shape === undefined) {
-      throw new ShapeError(
-        `shape: expected for layout "${this.layout}", whose examples do not follow from a length, got none`,
-      );
+      throw noShape(this.layout);
     }
     const { full, selection, view } = this.#seen(x, options);
-    const all = options.shape?.[0] ?? full.outer;
+    // Examples without a position hold nothing.
+    const all = countOf(view) === 0 ? 0 : (options.shape?.[0] ?? full.outer);
     return {
       moments: run.momentsOf(this.kernels.machine, x, view, selection),
       examples: selection === null ? all : selection.examples(all),
@@ -637,21 +659,18 @@ export class BatchNorm {
 
   /** Options and state as a JSON-able object, exact. Not in it: `lastBatch`, `kernels`. */
   snapshot(): Snapshot {
-    const { layout, epsilon, decay, debias, runningVarianceOf } = this.#settings;
+    const { kernels: _own, ...settings } = this.#settings;
     return {
       format: "batchnorm-wasm/layer",
       version: 1,
       channels: this.#channels,
-      layout,
-      epsilon,
-      decay,
-      debias,
-      runningVarianceOf,
+      ...settings,
       gamma: this.#gamma && toNumbers(this.#gamma),
       beta: this.#beta && toNumbers(this.#beta),
       runningMean: toNumbers(this.#running.mean),
       runningVariance: toNumbers(this.#running.variance),
       batchesSeen: this.batchesSeen,
+      ...(this.#ageKnown ? {} : { ageKnown: false }),
     };
   }
 
@@ -698,12 +717,18 @@ export class BatchNorm {
     this.#set(restored);
   }
 
-  #set(state: Omit<Restored, "channels" | "settings">): void {
+  /** @internal For `batchnorm-wasm/state`, whose files are read and checked already. */
+  [SET](state: State): void {
+    this.#set(state);
+  }
+
+  #set(state: State): void {
     if (state.gamma) this.#gamma?.set(state.gamma);
     if (state.beta) this.#beta?.set(state.beta);
     this.#running.mean.set(state.runningMean);
     this.#running.variance.set(state.runningVariance);
-    this.batchesSeen = state.batchesSeen;
+    this.#batchesSeen = state.batchesSeen;
+    this.#ageKnown = state.ageKnown;
   }
 
   /** Back to averages of 0 and 1, no mini-batch seen, no `lastBatch`. γ and β stay. */
@@ -725,6 +750,7 @@ export class BatchNorm {
       runningMean: this.runningMean,
       runningVariance: this.runningVariance,
       batchesSeen: this.batchesSeen,
+      ageKnown: this.#ageKnown,
     });
     return copy;
   }
@@ -757,8 +783,7 @@ function checkCount(count: number, chosen: boolean): number {
   if (count < 2) {
     throw new SingleValueError(
       `x: expected at least two values per channel, got ${count === 0 ? "none" : "one"}, whose ` +
-        "variance says nothing; at test time use infer, and to train on one example, " +
-        '{ statistics: "running" }',
+        'variance says nothing; use infer, or train with { statistics: "running" }',
     );
   }
   return count;

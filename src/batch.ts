@@ -15,8 +15,8 @@ export interface BatchSource {
   readonly mask: Uint8Array | null;
   /** How many values per channel the statistics are of. */
   readonly count: number;
-  /** `null` after an in-place `train`. */
-  readonly x: Float32Array | null;
+  /** `null` after an in-place `train`, or where it was lent for that call only. */
+  x: Float32Array | null;
   /** As it was given. */
   readonly shape: readonly number[] | null;
   readonly statistics: StatisticsKind | Moments;
@@ -30,7 +30,7 @@ export const insideOf = (value: unknown): { owner: object; source: BatchSource }
 
 /** What the latest `train` leaves for its `backward`: `bn.lastBatch`. */
 export class Batch {
-  /** The input, not a copy: leave it unchanged until `backward`. `null` after an in-place `train`. */
+  /** The input, not a copy: leave it unchanged until `backward`. `null` after an in-place `train`, or where it is a tensor of tfjs. */
   readonly x: Float32Array | null;
   /** Sizes of the axes of x. */
   readonly shape: readonly number[];
@@ -62,4 +62,11 @@ export class Batch {
     this.mean = mean;
     this.variance = variance;
   }
+}
+
+/** Lets go of the input of a batch, whose `backward` then wants it again, as after an in-place `train`. */
+export function forgetInput(batch: Batch): void {
+  (batch as { x: Float32Array | null }).x = null;
+  const inside = insideOf(batch);
+  if (inside !== undefined) inside.source.x = null;
 }

@@ -24,8 +24,8 @@ export interface CalibrationProgress {
 
 /** Options of `calibrate`. */
 export interface CalibrationOptions {
-  /** Called after each batch. */
-  onProgress?: (progress: CalibrationProgress) => void;
+  /** Called after each batch; a promise is waited for, so that a page can draw meanwhile. */
+  onProgress?: (progress: CalibrationProgress) => unknown;
 }
 
 /** What `calibrate` did to a layer; drift as of the averages before from those after. */
@@ -118,7 +118,7 @@ export async function calibrate<B>(
     for await (const batch of batches) {
       await forward(batch);
       done++;
-      onProgress?.({ batches: done, examples, total });
+      await onProgress?.({ batches: done, examples, total });
     }
     if (done === 0) throw new StateError("batches: expected at least one, got none");
     list.forEach(({ seen }, i) => {
@@ -147,8 +147,8 @@ function settle({ layer, moments, seen }: Gathering): LayerCalibration {
   return { before, after, moments: gathered, ...driftOf(before, after, layer.epsilon) };
 }
 
-const has = (value: unknown, by: PropertyKey): boolean =>
-  value !== null && value !== undefined && by in Object(value);
+const has = (value: unknown, method: PropertyKey): boolean =>
+  typeof Object(value)[method] === "function";
 
 function wrong(name: string, expected: string, value: unknown): never {
   throw new OptionError(`${name}: expected ${expected}, got ${describe(value)}`);

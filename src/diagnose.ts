@@ -1,6 +1,7 @@
 // How far a layer's running averages are from some data, and what to do about it.
 
-import type { Statistics } from "./run.js";
+import { StateError } from "./errors.js";
+import { checkVariance, type Statistics } from "./run.js";
 
 /** How far averages are from the statistics of data, for each channel. */
 export interface Drift {
@@ -39,7 +40,7 @@ export type Verdict = "untrained" | "undertrained" | "drifted" | "epsilon" | "de
 export interface Diagnosis {
   /** What was found, in a word. */
   readonly verdict: Verdict;
-  /** One sentence: what was found and what to do. */
+  /** One sentence: what was found and what to do; one more where the age is unknown. */
   readonly advice: string;
   /** How far each channel is off, and which have a trouble of their own. */
   readonly channels: Drift & {
@@ -50,6 +51,8 @@ export interface Diagnosis {
   };
   /** How many mini-batches entered the averages. */
   readonly batchesSeen: number;
+  /** False where more may have: the file they came from does not say. */
+  readonly ageKnown: boolean;
   /** A few lines for people. */
   toString(): string;
 }
@@ -64,6 +67,7 @@ export interface Examined {
   /** How much of the initial 0 and 1 the averages still hold, 0 … 1. */
   readonly start: number;
   readonly batchesSeen: number;
+  readonly ageKnown: boolean;
 }
 
 /** Off: by half a standard deviation, or by a factor of two of the variance … */
@@ -74,12 +78,21 @@ const CHANCE = 4;
 /** A share of the start that is worth a word. */
 const START = 0.05;
 
+const AGE_UNKNOWN =
+  "The age of the averages is unknown: the file they came from counts no mini-batches.";
+
 /** The verdict on a layer. */
 export function diagnosisOf(examined: Examined): Diagnosis {
-  const { averages, data, count, epsilon, start, batchesSeen } = examined;
+  const { averages, data, count, epsilon, start, batchesSeen, ageKnown } = examined;
   const { meanDrift, varianceRatio } = driftOf(averages, data, epsilon);
   const all = [...data.variance.keys()];
   const dead = all.filter((c) => data.variance[c] === 0);
+  // NaN would pass for fitting.
+  averages.mean.forEach((mean, c) => {
+    checkVariance(averages.variance, c);
+    if (Number.isFinite(mean)) return;
+    throw new StateError(`runningMean: expected finite numbers, got ${mean} for channel ${c}`);
+  });
   const epsilonDominates = all.filter((c) => data.variance[c]! > 0 && data.variance[c]! < epsilon);
   const farthest = Math.max(MEAN, CHANCE / Math.sqrt(count));
   const factor = Math.max(FACTOR, Math.exp(CHANCE * Math.sqrt(2 / (count - 1))));
@@ -101,16 +114,13 @@ export function diagnosisOf(examined: Examined): Diagnosis {
     `${off.length} of ${all.length} channels are off, by up to ${show(worst)} standard deviations ` +
     `and a factor of ${show(maximum(Array.from(varianceRatio, spread)))} in variance`;
   const untouched = averages.mean.every((v) => v === 0) && averages.variance.every((v) => v === 1);
-  const [verdict, advice]: [Verdict, string] =
-    batchesSeen === 0 && untouched
-      ? [
-          "untrained",
-          "The running averages are still at their start, mean 0 and variance 1: train, or calibrate, before infer.",
-        ]
+  const [verdict, finding]: [Verdict, string] =
+    untouched && (batchesSeen === 0 || !ageKnown)
+      ? ["untrained", "The running averages are still 0 and 1: train, or calibrate, before infer."]
       : off.length > 0 && young
         ? [
             "undertrained",
-            `After ${batchesSeen} mini-batches the running averages still hold ${show(100 * start)} % of ` +
+            `After ${batchesSeen} mini-batch${batchesSeen === 1 ? "" : "es"} the running averages still hold ${show(100 * start)} % of ` +
               `their start, and ${measured}: calibrate, or train on.`,
           ]
         : off.length > 0
@@ -121,23 +131,24 @@ export function diagnosisOf(examined: Examined): Diagnosis {
           : epsilonDominates.length > 0
             ? [
                 "epsilon",
-                `The variance of ${epsilonDominates.length} channels is below epsilon, which then sets their ` +
-                  "scale: use a smaller epsilon, or scale these inputs up.",
+                `In ${epsilonDominates.length} of ${all.length} channels the variance is below epsilon, which ` +
+                  "sets their scale: make it smaller, or scale these inputs up.",
               ]
             : dead.length > 0
               ? [
                   "dead",
-                  `${dead.length} channels do not vary, so their output is beta whatever comes: look at what feeds them.`,
+                  `${dead.length} of ${all.length} channels do not vary: look at what feeds them.`,
                 ]
               : ["fit", "The running averages fit these data."];
 
+  const advice = ageKnown ? finding : `${finding} ${AGE_UNKNOWN}`;
   const list = (channels: readonly number[]): string =>
     channels.length === 0
       ? "none"
       : `${channels.length} (${channels.slice(0, 8).join(", ")}${channels.length > 8 ? ", …" : ""})`;
   const text = [
     `${verdict}: ${advice}`,
-    `  mini-batches seen   ${batchesSeen}`,
+    `  mini-batches seen   ${batchesSeen}${ageKnown ? "" : " or more"}`,
     `  channels off        ${list(off)}`,
     `  mean drift          up to ${show(worst)} standard deviations (channel ${indexOfLargest(meanDrift)})`,
     `  variance ratio      ${show(-maximum(varianceRatio.map((r) => -r)))} to ${show(maximum(varianceRatio))}`,
@@ -149,6 +160,7 @@ export function diagnosisOf(examined: Examined): Diagnosis {
     advice,
     channels: { meanDrift, varianceRatio, dead, epsilonDominates },
     batchesSeen,
+    ageKnown,
     toString: () => text,
   };
 }

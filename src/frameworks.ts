@@ -64,8 +64,7 @@ export interface FlaxOptions {
   kernels?: Kernels;
 }
 
-const STILL =
-  "nothing would ever move; to leave the averages alone, train with { updateRunning: false }";
+const STILL = "nothing would ever move; for that train with { updateRunning: false }";
 
 /** The weight of the old value that a momentum in the sense of Keras, ONNX and Flax is. */
 function decayOf(momentum: unknown, fallback: number): number {

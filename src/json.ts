@@ -9,11 +9,10 @@ const NAMED = ["NaN", "Infinity", "-Infinity", "-0"];
 
 /** An array as JSON-able numbers. */
 export const toNumbers = (array: Float32Array | Float64Array): JsonNumber[] =>
-  Array.from(array, (n) =>
-    Number.isFinite(n) && !Object.is(n, -0)
-      ? n
-      : ((Object.is(n, -0) ? "-0" : `${n}`) as JsonNumber),
-  );
+  Array.from(array, (n) => {
+    const text = Object.is(n, -0) ? "-0" : `${n}`;
+    return NAMED.includes(text) ? (text as JsonNumber) : n;
+  });
 
 /** The numbers that `toNumbers` wrote, `length` of them. */
 export function fromNumbers(name: string, value: unknown, length: number): number[] {

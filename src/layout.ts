@@ -32,6 +32,12 @@ export function checkLayout(layout: unknown, allowed: readonly Layout[]): Layout
   return layout as Layout;
 }
 
+/** The error about a shape that was left out. */
+export const noShape = (layout: Layout): ShapeError =>
+  new ShapeError(
+    `shape: expected for layout "${layout}", as a length does not tell the axes, got none`,
+  );
+
 /**
  * The canonical view of `length` values of a shape, or, without one, of rows of channels: then all
  * axes but the last are examples or positions.
@@ -40,9 +46,7 @@ export function viewOf(layout: Layout, channels: number, length: number, shape: 
   const axis = layout.indexOf("C");
   if (shape === undefined) {
     if (axis !== layout.length - 1) {
-      throw new ShapeError(
-        `shape: expected for layout "${layout}", whose axes do not follow from a length, got none`,
-      );
+      throw noShape(layout);
     }
     if (length % channels !== 0) {
       throw new ShapeError(`x: expected rows of ${channels} channels, got ${length} values`);

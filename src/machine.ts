@@ -1,6 +1,7 @@
 // An instance of the binary with a memory: what run.ts works with.
 
 import type { Buffers, Memory } from "./memory.js";
+import { instantiate } from "./wasm/compile.js";
 import { kernelsModule } from "./wasm/embedded.js";
 
 /** A kernel: addresses, numbers and dimensions in, as assembly/ documents them. */
@@ -49,6 +50,6 @@ export interface Machine {
 export function start<M extends Buffers>(place: () => M): { run: Exports; memory: M } {
   const module = kernelsModule();
   const memory = place();
-  const { exports } = new WebAssembly.Instance(module, { env: { memory: memory.wasm } });
+  const exports = instantiate(module, { env: { memory: memory.wasm } });
   return { run: exports as unknown as Exports, memory };
 }

@@ -44,20 +44,27 @@ export function firstOf<A extends Float32Array | Float64Array>(slot: Slot<A>, n:
 
 const slotOf = <A>(at: number, array: A): Slot<A> => ({ at, array, part: array });
 
-/** The parameter arrays, in the order in which they lie in memory. */
-const slotsOf = (f32: () => Slot<Float32Array>, f64: () => Slot<Float64Array>) => ({
-  base: f32(),
-  gamma: f32(),
-  beta: f32(),
+/** Has a place for an array of MAX_COLUMNS parameters. */
+type Place<A> = () => Slot<A>;
+
+/** The parameter arrays of test time, in the order in which they lie in memory. */
+const affineSlots = (f32: Place<Float32Array>) => ({
   hi: f32(),
   scale: f32(),
   shift: f32(),
-  slope: f32(),
-  dgamma: f32(),
-  dbeta: f32(),
   columnHi: f32(),
   columnScale: f32(),
   columnShift: f32(),
+});
+
+/** The other ones. */
+const trainingSlots = (f32: Place<Float32Array>, f64: Place<Float64Array>) => ({
+  base: f32(),
+  gamma: f32(),
+  beta: f32(),
+  slope: f32(),
+  dgamma: f32(),
+  dbeta: f32(),
   columnSlope: f32(),
   offset: f64(),
   m2: f64(),
@@ -78,17 +85,14 @@ interface Block {
   readonly bytes: number;
 }
 
-/** A WebAssembly memory of fixed size, without room for tensors of users. */
+/** A WebAssembly memory of fixed size with what test time needs, and no room for tensors of users. */
 export class Buffers {
   /** @internal Not in the types, which need no WebAssembly then. */
   readonly wasm: WebAssembly.Memory;
-  readonly slots: ReturnType<typeof slotsOf>;
+  readonly slots: ReturnType<typeof affineSlots>;
   /** Two buffers through which ordinary arrays go: held there as a whole, or streamed. */
   readonly streams: readonly [Slot<Float32Array>, Slot<Float32Array>];
-  /** Room for what a reduction holds of one block: five arrays SCRATCH (assembly/lanes.ts) apart. */
-  readonly scratch: number;
-  /** Where all that ends. */
-  protected readonly used: number;
+  #next = STAGGER;
 
   constructor(bytes: number) {
     const pages = bytes / PAGE;
@@ -99,27 +103,20 @@ export class Buffers {
         `memory: expected a size that this runtime can give, got ${bytes} bytes`,
       );
     }
-    const { buffer } = this.wasm;
-    let next = STAGGER;
-    const place = (size: number): number => {
-      const at = next;
-      next = alignUp(at + size + SLACK, 64) + STAGGER;
-      return at;
-    };
-    const float32 = (length: number): Slot<Float32Array> => {
-      const at = place(length * 4);
-      return slotOf(at, new Float32Array(buffer, at, length));
-    };
-    this.slots = slotsOf(
-      () => float32(MAX_COLUMNS),
-      () => {
-        const at = place(MAX_COLUMNS * 8 + SLACK);
-        return slotOf(at, new Float64Array(buffer, at, MAX_COLUMNS));
-      },
-    );
-    this.scratch = place(5 * SCRATCH);
-    this.streams = [float32(STREAM_FLOATS), float32(STREAM_FLOATS)];
-    this.used = next;
+    this.slots = affineSlots(() => this.float32(MAX_COLUMNS));
+    this.streams = [this.float32(STREAM_FLOATS), this.float32(STREAM_FLOATS)];
+  }
+
+  /** The next free place, for `bytes`. */
+  protected place(bytes: number): number {
+    const at = this.#next;
+    this.#next = alignUp(at + bytes + SLACK, 64) + STAGGER;
+    return at;
+  }
+
+  protected float32(length: number): Slot<Float32Array> {
+    const at = this.place(length * 4);
+    return slotOf(at, new Float32Array(this.wasm.buffer, at, length));
   }
 
   /** The address of `array` if it lies in a tensor of this memory, -1 if it is an ordinary array. */
@@ -128,11 +125,14 @@ export class Buffers {
   }
 }
 
-/** A memory with tensors that users allocate behind what all need. */
+/** A memory with what training needs, and with tensors that users allocate behind that. */
 export class Memory extends Buffers {
+  declare readonly slots: ReturnType<typeof affineSlots> & ReturnType<typeof trainingSlots>;
+  /** Room for what a reduction holds of one block: five arrays SCRATCH (assembly/lanes.ts) apart. */
+  readonly scratch: number;
   // The memory never grows, so this stays its buffer; asking the memory for it costs a call.
   readonly #buffer = this.wasm.buffer;
-  readonly #tensors = alignUp(this.used, 64);
+  readonly #tensors: number;
   readonly #end = this.#buffer.byteLength - SLACK;
   /** Live tensors in ascending order. */
   readonly #live: Block[] = [];
@@ -144,6 +144,16 @@ export class Memory extends Buffers {
 
   constructor(bytes: number) {
     super(checkBytes(bytes));
+    const more = trainingSlots(
+      () => this.float32(MAX_COLUMNS),
+      () => {
+        const at = this.place(MAX_COLUMNS * 8 + SLACK);
+        return slotOf(at, new Float64Array(this.#buffer, at, MAX_COLUMNS));
+      },
+    );
+    this.slots = { ...this.slots, ...more };
+    this.scratch = this.place(5 * SCRATCH);
+    this.#tensors = alignUp(this.place(0), 64);
   }
 
   /** A tensor of `length` values, zeroed. First fit. */
@@ -159,9 +169,8 @@ export class Memory extends Buffers {
     const at = this.#place(lead, bytes) ?? this.#place(0, bytes);
     if (at === undefined) {
       throw new MemoryError(
-        `length: expected to fit into ${this.bytes} bytes of kernel memory, ` +
-          `of which ${this.freeBytes} are free, got ${length} values of 4 bytes; ` +
-          "give the layer a larger one: new Kernels({ memory: bytes })",
+        `length: expected to fit into ${this.bytes} bytes of kernel memory, of which ` +
+          `${this.freeBytes} are free, got ${length} values of 4 bytes; for more: new Kernels({ memory: bytes })`,
       );
     }
     return new Float32Array(this.#buffer, at, length).fill(0);
@@ -194,7 +203,7 @@ export class Memory extends Buffers {
     const block = this.#live[index];
     if (this.#isFreed(view) || block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
       throw new StateError(
-        "view: expected a tensor as alloc returned it, got one that is freed already or a part of one",
+        "view: expected a tensor as alloc returned it, got one that is freed already or a part",
       );
     }
     this.#live.splice(index, 1);

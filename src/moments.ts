@@ -83,7 +83,7 @@ export class Moments implements MomentsLike {
    * @throws as `merge`.
    */
   static pool(parts: Iterable<MomentsLike>): Moments {
-    return reduce(parts, asMoments);
+    return reduce(parts, asMoments, (all) => all.mean.length);
   }
 
   /**
@@ -107,14 +107,7 @@ export class Moments implements MomentsLike {
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
   toJSON(): MomentsJSON {
-    return {
-      format: "batchnorm-wasm/moments",
-      version: 1,
-      count: this.count,
-      mean: toNumbers(this.mean),
-      meanLow: toNumbers(this.meanLow),
-      m2: toNumbers(this.m2),
-    };
+    return write("batchnorm-wasm/moments", this, MOMENTS);
   }
 
   /**
@@ -124,14 +117,7 @@ export class Moments implements MomentsLike {
    * @throws StateError where it is not what `toJSON` writes.
    */
   static fromJSON(json: MomentsJSON | string): Moments {
-    const s = parse<MomentsJSON>("json", json, "batchnorm-wasm/moments");
-    const length = Array.isArray(s.mean) ? s.mean.length : 0;
-    return asMoments("json", {
-      count: s.count,
-      mean: numbers("mean", s.mean, length),
-      m2: numbers("m2", s.m2, length),
-      meanLow: numbers("meanLow", s.meanLow, length),
-    });
+    return asMoments("json", read(json, "batchnorm-wasm/moments", MOMENTS));
   }
 }
 
@@ -186,7 +172,7 @@ export class GradientSums implements GradientSumsLike {
    */
   merge(other: GradientSumsLike): GradientSums {
     const { count, sumDy, sumDyXmu } = asSums("other", other, this.sumDy.length);
-    return new GradientSums(
+    return sumsOf(
       this.count + count,
       this.sumDy.map((sum, c) => sum + sumDy[c]!),
       this.sumDyXmu.map((sum, c) => sum + sumDyXmu[c]!),
@@ -200,18 +186,12 @@ export class GradientSums implements GradientSumsLike {
    * @throws as `merge`.
    */
   static pool(parts: Iterable<GradientSumsLike>): GradientSums {
-    return reduce(parts, asSums);
+    return reduce(parts, asSums, (all) => all.sumDy.length);
   }
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
   toJSON(): GradientSumsJSON {
-    return {
-      format: "batchnorm-wasm/gradient-sums",
-      version: 1,
-      count: this.count,
-      sumDy: toNumbers(this.sumDy),
-      sumDyXmu: toNumbers(this.sumDyXmu),
-    };
+    return write("batchnorm-wasm/gradient-sums", this, SUMS);
   }
 
   /**
@@ -221,28 +201,52 @@ export class GradientSums implements GradientSumsLike {
    * @throws StateError where it is not what `toJSON` writes.
    */
   static fromJSON(json: GradientSumsJSON | string): GradientSums {
-    const s = parse<GradientSumsJSON>("json", json, "batchnorm-wasm/gradient-sums");
-    const length = Array.isArray(s.sumDy) ? s.sumDy.length : 0;
-    return asSums("json", {
-      count: s.count,
-      sumDy: numbers("sumDy", s.sumDy, length),
-      sumDyXmu: numbers("sumDyXmu", s.sumDyXmu, length),
-    });
+    return asSums("json", read(json, "batchnorm-wasm/gradient-sums", SUMS));
   }
 }
 
 function reduce<V, T extends { merge(other: V): T }>(
   parts: Iterable<V>,
-  check: (name: string, value: V) => T,
+  check: (name: string, value: V, channels?: number) => T & V,
+  channelsOf: (all: T) => number,
 ): T {
+  if (typeof Object(parts)[Symbol.iterator] !== "function") {
+    throw new ShapeError(`parts: expected an iterable, got ${describe(parts)}`);
+  }
   let all: T | undefined;
-  for (const part of parts) all = all === undefined ? check("parts[0]", part) : all.merge(part);
+  let i = 0;
+  for (const part of parts) {
+    const checked = check(`parts[${i++}]`, part, all && channelsOf(all));
+    all = all === undefined ? checked : all.merge(checked);
+  }
   if (all === undefined) throw new ShapeError("parts: expected at least one, got none");
   return all;
 }
 
-const numbers = (name: string, value: unknown, length: number): Float64Array =>
-  Float64Array.from(fromNumbers(name, value, length));
+/** The arrays of each; the first says for how many channels. */
+const MOMENTS = ["mean", "m2", "meanLow"] as const;
+const SUMS = ["sumDy", "sumDyXmu"] as const;
+
+/** A value of some `keys` as JSON. */
+function write<F extends string, K extends string>(
+  format: F,
+  value: { readonly count: number } & Readonly<Record<K, Float64Array>>,
+  keys: readonly K[],
+) {
+  const arrays = keys.map((key) => [key, toNumbers(value[key])]);
+  const written: Record<K, JsonNumber[]> = Object.fromEntries(arrays);
+  return { format, version: 1 as const, count: value.count, ...written };
+}
+
+/** What `write` wrote; the count is still to be checked. */
+function read<K extends string>(json: unknown, format: string, keys: readonly K[]) {
+  type Written = { format: string; version: number; count: number } & Record<K, unknown>;
+  const s = parse<Written>("json", json, format);
+  const first = s[keys[0]!];
+  const length = Array.isArray(first) ? first.length : 0;
+  const arrays = keys.map((key) => [key, Float64Array.from(fromNumbers(key, s[key], length))]);
+  return { ...(Object.fromEntries(arrays) as Record<K, Float64Array>), count: s.count };
+}
 
 // Classes that name themselves lose their names when bundled (batch-norm.ts).
 const momentsOf = (...of: ConstructorParameters<typeof Moments>): Moments => new Moments(...of);
@@ -278,7 +282,10 @@ function checkArrays(
   }
 }
 
-/** `value`, a `Moments` or its structured clone, of `channels` if that is given, checked. */
+/**
+ * `value`, a `Moments` or its structured clone, of `channels` if that is given, checked. A copy: a
+ * clone's arrays may lie in memory that other threads write next.
+ */
 export function asMoments(name: string, value: unknown, channels?: number): Moments {
   checkArrays(name, value, ["mean", "m2"], channels);
   const { count, mean, m2, meanLow = new Float64Array(mean.length) } = value as MomentsLike;
@@ -290,14 +297,14 @@ export function asMoments(name: string, value: unknown, channels?: number): Mome
       );
     }
   }
-  return momentsOf(count, mean, m2, meanLow);
+  return momentsOf(count, mean.slice(), m2.slice(), meanLow.slice());
 }
 
-/** `value`, a `GradientSums` or its structured clone, of `channels` if that is given, checked. */
+/** `value`, a `GradientSums` or its structured clone, of `channels` if that is given, checked; a copy. */
 export function asSums(name: string, value: unknown, channels?: number): GradientSums {
   checkArrays(name, value, ["sumDy", "sumDyXmu"], channels);
   const { count, sumDy, sumDyXmu } = value as GradientSumsLike;
-  return sumsOf(count, sumDy, sumDyXmu);
+  return sumsOf(count, sumDy.slice(), sumDyXmu.slice());
 }
 
 /** `merge` of what is checked; counts may be fractions, for parts that weigh less. */

@@ -114,8 +114,8 @@ const KEYS = [
 export function settingsOf(options: BatchNormOptions): Settings {
   if (typeof options === "object" && options !== null && "momentum" in options) {
     throw new OptionError(
-      "momentum: expected decay, the weight of the old average (1 - momentum in PyTorch, momentum " +
-        "elsewhere), or a factory such as BatchNorm.torch, got momentum",
+      "momentum: expected decay, the weight of the old average (1 - momentum in PyTorch), or a " +
+        "factory such as BatchNorm.torch, got momentum",
     );
   }
   checkKeys("options", options, KEYS);

@@ -153,23 +153,45 @@ const isStreamed = ({ out, a, b }: Operands): boolean =>
 const pointer = (o: Operand | null, offset: number): number =>
   o === null ? 0 : o.address < 0 ? o.stream.at : o.address + offset * 4;
 
-function copyIn(o: Operand | null, offset: number, length: number): void {
-  if (o === null || o.address >= 0) return;
-  const { array, stream, selection } = o;
-  if (selection === null) stream.array.set(array.subarray(offset, offset + length));
+/**
+ * Copies `width` values from `column` on of each of the rows row … row + rows, of `pitch` values, one
+ * after the other into the stream buffer.
+ */
+function load(
+  { array, stream, selection }: Operand,
+  pitch: number,
+  row: number,
+  rows: number,
+  column: number,
+  width: number,
+): void {
+  const packed = stream.array;
+  let from = row * pitch + column;
+  if (selection !== null) selection.gather(packed, array, row, rows, column, width);
+  else if (width === pitch) packed.set(array.subarray(from, from + rows * pitch));
   else {
-    const { channels } = selection.full;
-    selection.gather(stream.array, array, offset / channels, length / channels, 0, channels);
+    for (let i = 0; i < rows; i++, from += pitch) {
+      packed.set(array.subarray(from, from + width), i * width);
+    }
   }
 }
 
-function copyOut(o: Operand | null, offset: number, length: number): void {
-  if (o === null || o.address >= 0) return;
-  const { array, stream, selection } = o;
-  if (selection === null) array.set(firstOf(stream, length), offset);
+/** The way back of `load`. */
+function store(
+  { array, stream, selection }: Operand,
+  pitch: number,
+  row: number,
+  rows: number,
+  column: number,
+  width: number,
+): void {
+  let to = row * pitch + column;
+  if (selection !== null) selection.scatter(array, stream.array, row, rows, column, width);
+  else if (width === pitch) array.set(firstOf(stream, rows * pitch), to);
   else {
-    const { channels } = selection.full;
-    selection.scatter(array, stream.array, offset / channels, length / channels, 0, channels);
+    for (let i = 0; i < rows; i++, to += pitch) {
+      array.set(stream.array.subarray(i * width, (i + 1) * width), to);
+    }
   }
 }
 
@@ -186,12 +208,16 @@ function walkRun(
     if (from < to) step(pointer(out, from), pointer(a, from), pointer(b, from), from, to - from);
     return;
   }
+  // A selection is of whole rows; other values may be cut anywhere.
+  const pitch = a.selection === null ? 1 : a.selection.full.channels;
   for (let offset = from; offset < to; offset += part) {
     const length = Math.min(part, to - offset);
-    copyIn(a, offset, length);
-    copyIn(b, offset, length);
+    const row = offset / pitch;
+    const rows = length / pitch;
+    if (a.address < 0) load(a, pitch, row, rows, 0, pitch);
+    if (b !== null && b.address < 0) load(b, pitch, row, rows, 0, pitch);
     step(pointer(out, offset), pointer(a, offset), pointer(b, offset), offset, length);
-    copyOut(out, offset, length);
+    if (out !== null && out.address < 0) store(out, pitch, row, rows, 0, pitch);
   }
 }
 
@@ -214,25 +240,10 @@ function walkColumns(
   }
   for (let row = 0; row < outer; row += BLOCK_ROWS) {
     const rows = Math.min(BLOCK_ROWS, outer - row);
-    for (const o of [a, b]) {
-      if (o === null) continue;
-      const { array, stream, selection } = o;
-      if (selection !== null) selection.gather(stream.array, array, row, rows, column, width);
-      else {
-        for (let i = 0, from = row * pitch + column; i < rows; i++, from += pitch) {
-          stream.array.set(array.subarray(from, from + width), i * width);
-        }
-      }
-    }
+    load(a, pitch, row, rows, column, width);
+    if (b !== null) load(b, pitch, row, rows, column, width);
     step(out?.stream.at ?? 0, a.stream.at, b?.stream.at ?? 0, row, rows, width, width * 4);
-    if (out === null) continue;
-    const { array, stream, selection } = out;
-    if (selection !== null) selection.scatter(array, stream.array, row, rows, column, width);
-    else {
-      for (let i = 0, to = row * pitch + column; i < rows; i++, to += pitch) {
-        array.set(stream.array.subarray(i * width, (i + 1) * width), to);
-      }
-    }
+    if (out !== null) store(out, pitch, row, rows, column, width);
   }
 }
 
@@ -382,8 +393,7 @@ function moments(
 function nonFinite(channels: readonly number[]): NonFiniteError {
   const names = `${channels.slice(0, 4).join(", ")}${channels.length > 4 ? ", …" : ""}`;
   return new NonFiniteError(
-    "x: expected finite values whose variance does not overflow, " +
-      `got NaN, infinity or an overflow in channel ${names}`,
+    `x: expected finite values and variances, got NaN, infinity or an overflow in channel ${names}`,
   );
 }
 

@@ -6,6 +6,7 @@ import type { Layout } from "./layout.js";
 import {
   checkChannels,
   checkSeen,
+  flag,
   type Settings,
   settingsOf,
   type VarianceKind,
@@ -39,17 +40,27 @@ export interface Snapshot {
   readonly runningVariance: readonly JsonNumber[];
   /** How many mini-batches entered the averages. */
   readonly batchesSeen: number;
+  /** There, and false, where more mini-batches may have entered: see `bn.ageKnown`. */
+  readonly ageKnown?: boolean;
 }
 
 /** A snapshot, checked. */
-export interface Restored {
+export interface Restored extends State {
   readonly channels: number;
   readonly settings: Settings;
+}
+
+/** The name of the method that gives a layer a state. */
+export const SET: unique symbol = Symbol("set");
+
+/** What of a layer training changes. */
+export interface State {
   readonly gamma: ArrayLike<number> | null;
   readonly beta: ArrayLike<number> | null;
   readonly runningMean: ArrayLike<number>;
   readonly runningVariance: ArrayLike<number>;
   readonly batchesSeen: number;
+  readonly ageKnown: boolean;
 }
 
 /** Reads a snapshot, the object or its JSON text. Throws StateError where it is none. */
@@ -75,6 +86,7 @@ export function readSnapshot(json: unknown): Restored {
       runningMean: fromNumbers("snapshot.runningMean", s.runningMean, s.channels),
       runningVariance: fromNumbers("snapshot.runningVariance", s.runningVariance, s.channels),
       batchesSeen: checkSeen("snapshot.batchesSeen", s.batchesSeen),
+      ageKnown: flag("ageKnown", s.ageKnown, true),
     };
   } catch (error) {
     if (error instanceof OptionError) throw new StateError(`snapshot.${error.message}`);

@@ -5,13 +5,19 @@
  * Formulas: Ioffe & Szegedy 2015, "Batch Normalization", Algorithm 1 (training), section 3 (the
  * gradient) and Algorithm 2 (test time). They are computed by the layer; this file only carries
  * data and gradients between it and tfjs.
+ *
+ * `batchNorm` is the bare operation, with the statistics as inputs: `tf.batchNorm` on our kernels.
  */
 
 import * as tf from "@tensorflow/tfjs-core";
-import type { Batch } from "./batch.js";
-import type { BatchNorm } from "./batch-norm.js";
+import { type Batch, forgetInput } from "./batch.js";
+import { BatchNorm } from "./batch-norm.js";
 import { describe, OptionError, ShapeError, StateError, UnsupportedError } from "./errors.js";
+import { show } from "./layout.js";
 import type { GradientSums, GradientSumsLike, Moments, MomentsLike } from "./moments.js";
+import { epsilonOf } from "./options.js";
+import type { Gradients } from "./run.js";
+import { filled, valuesOf } from "./tfjs-data.js";
 
 /** Backends whose data `dataSync()` reads without waiting for a graphics processor. */
 const HOST_BACKENDS: readonly string[] = ["cpu", "wasm", "tensorflow"];
@@ -48,6 +54,34 @@ export interface TfBatchNormOptions {
    * Default: `batch_norm`, `batch_norm_1`, … in order of creation.
    */
   name?: string;
+  /** Variables to use instead of new ones, float32 [C]; `dispose` leaves them alone. */
+  variables?: TfBatchNormVariables;
+}
+
+/**
+ * Variables that a {@link TfBatchNorm} is given, all of them float32 [C]. Their values win over the
+ * layer's. Those of the running averages, not to be trained, follow every training step; what is
+ * written into them is what test time uses from then on.
+ */
+export interface TfBatchNormVariables {
+  /** Learned scale; refused where the layer has none. */
+  gamma?: tf.Variable;
+  /** Learned shift; refused where the layer has none. */
+  beta?: tf.Variable;
+  /** Running average of the means. */
+  movingMean?: tf.Variable;
+  /** Running average of the variances, >= 0. */
+  movingVariance?: tf.Variable;
+}
+
+/** A variable and the array of the layer that it stands for. */
+interface Link {
+  readonly variable: tf.Variable;
+  readonly values: Float32Array | Float64Array;
+  /** As both sides last had it, in float32, to tell which side was written since. */
+  readonly agreed: Float32Array;
+  /** What to do when the layer takes over what was written into the variable. */
+  readonly taken?: () => void;
 }
 
 /**
@@ -70,7 +104,8 @@ export interface TfBatchNormOptions {
  * ```
  *
  * Runs on the tfjs backends `cpu`, `wasm` and `tensorflow` (tfjs-node), whose data are in main
- * memory. First derivatives only.
+ * memory; on the first two without copies. First derivatives only. The values of `x` stay tfjs'
+ * own: `layer.lastBatch.x` is `null`.
  *
  * Gamma and beta live in the variables. They are read into `layer.gamma` and `layer.beta`, in
  * place, before every use. What is written into the layer instead (`norm.layer.restore(s)`,
@@ -84,25 +119,41 @@ export class TfBatchNorm {
   readonly beta: tf.Variable<tf.Rank.R1> | null;
 
   readonly #layer: BatchNorm;
-  /** Gamma and beta as both sides last had them, to tell which side was written since. */
-  readonly #agreed: { gamma: Float32Array | null; beta: Float32Array | null };
+  readonly #links: readonly Link[];
+  /** The variables that `dispose` frees. */
+  readonly #own: readonly tf.Variable[];
   #disposed = false;
 
   /**
    * @param layer the layer; its gamma and beta are the variables' first values. It may have been
    *   trained before, or come from `BatchNorm.fromSnapshot`.
-   * @throws OptionError where `layer` is no `BatchNorm` or an option is unknown; UnsupportedError on
-   *   a backend that keeps its data on a graphics processor.
+   * @throws OptionError where `layer` is no `BatchNorm` or an option is unknown; ShapeError for a
+   *   variable that is not float32 [C]; UnsupportedError on a backend that keeps its data on a
+   *   graphics processor.
    */
   constructor(layer: BatchNorm, options: TfBatchNormOptions = {}) {
     requireLayer(layer);
-    requireOptions(options, { name: "string" });
+    requireOptions(options, { name: "string", variables: "object" });
     requireHostBackend("new TfBatchNorm");
+    const given = options.variables ?? {};
+    requireVariables(given, layer);
     const name = options.name ?? nextName();
+    const { gamma, beta, runningMean, runningVariance } = layer;
     this.#layer = layer;
-    this.#agreed = { gamma: layer.gamma?.slice() ?? null, beta: layer.beta?.slice() ?? null };
-    this.gamma = layer.gamma && variable(layer.gamma, `${name}/gamma`);
-    this.beta = layer.beta && variable(layer.beta, `${name}/beta`);
+    this.gamma =
+      gamma && ((given.gamma as tf.Variable<tf.Rank.R1>) ?? variable(gamma, `${name}/gamma`));
+    this.beta = beta && ((given.beta as tf.Variable<tf.Rank.R1>) ?? variable(beta, `${name}/beta`));
+    const taken = () => {
+      // As of `setRunning`: averages from elsewhere are averages of something.
+      layer.batchesSeen = Math.max(1, layer.batchesSeen);
+    };
+    this.#links = [
+      linked(this.gamma, gamma),
+      linked(this.beta, beta),
+      linked(given.movingMean, runningMean, taken),
+      linked(given.movingVariance, runningVariance, taken),
+    ].filter((link) => link !== null);
+    this.#own = this.trainableVariables.filter((v) => v !== given.gamma && v !== given.beta);
   }
 
   /** `[gamma, beta]`, without those left out: for an optimizer's list of variables. */
@@ -139,78 +190,179 @@ export class TfBatchNorm {
     }
     requireOptions(options, { training: "boolean", updateRunning: "boolean", pool: "object" });
     requireHostBackend("apply");
-    requireFloatTensor(x);
-    return normalize(this.layer, x, this.gamma, this.beta, options);
+    requireFloatTensor("x", x);
+    const y = normalize(this.layer, x, { shape: x.shape }, this, options);
+    if (options.training) this.#synchronize();
+    return y;
   }
 
-  /** Frees the two variables. The layer keeps their values and can be used by itself. */
+  /** Frees the variables it made. The layer keeps their values and can be used by itself. */
   dispose(): void {
     this.#synchronize();
     this.#disposed = true;
-    this.gamma?.dispose();
-    this.beta?.dispose();
+    for (const variable of this.#own) variable.dispose();
   }
 
   /** Whichever side was written since the last use is copied to the other. */
   #synchronize(): void {
     if (this.#disposed) return;
-    for (const key of ["gamma", "beta"] as const) {
-      const variable = this[key];
-      const values = this.#layer[key];
-      const agreed = this.#agreed[key];
-      if (variable === null || values === null || agreed === null) continue;
-      const trained = read(variable);
+    for (const { variable, values, agreed, taken } of this.#links) {
+      if (variable.isDisposed) continue;
+      const trained = valuesOf(variable);
       if (!same(trained, agreed)) {
+        agreed.set(trained);
         values.set(trained);
+        taken?.();
       } else if (!same(values, agreed)) {
-        tf.tidy(() => variable.assign(tf.tensor1d(values.slice())));
+        agreed.set(values);
+        tf.tidy(() => variable.assign(tf.tensor1d(agreed.slice())));
       }
-      agreed.set(values);
     }
   }
 }
 
 /**
- * The differentiable operation: y from x, gamma and beta, the latter two as they are in `layer`.
- * `gamma` and `beta` are the tensors that receive their gradients.
+ * Batch normalization by given statistics: `tf.batchNorm`, with its arguments in its order, on the
+ * kernels of this package.
+ *
+ * y = scale · (x − mean) / √(variance + varianceEpsilon) + offset, differentiable with respect to all
+ * five (first derivatives). Every tensor is float32, or a nested array of numbers.
+ *
+ * ```ts
+ * const y = batchNorm(x, mean, variance, offset, scale, 1e-3); // x [N, H, W, C], the others [C]
+ * ```
+ *
+ * @param x any rank from 1 on, channels last.
+ * @param mean [C], or in the shape of `x`: a mean for every value.
+ * @param variance as `mean`, >= 0.
+ * @param offset beta, in the shape of `mean`; 0 where left out.
+ * @param scale gamma, in the shape of `mean`; 1 where left out.
+ * @param varianceEpsilon added to the variance under the square root. Default 1e-3, as in tfjs.
+ * @returns y in the shape of `x`.
+ * @throws ShapeError where a tensor is not float32 or does not fit; OptionError for the epsilon;
+ *   StateError for a negative variance; UnsupportedError on a backend that keeps its data on a
+ *   graphics processor, or where a second derivative is asked for.
+ */
+export function batchNorm<T extends tf.Tensor>(
+  x: T | tf.TensorLike,
+  mean: tf.Tensor | tf.TensorLike,
+  variance: tf.Tensor | tf.TensorLike,
+  offset?: tf.Tensor | tf.TensorLike | null,
+  scale?: tf.Tensor | tf.TensorLike | null,
+  varianceEpsilon?: number,
+): T {
+  requireHostBackend("batchNorm");
+  return tf.tidy(() => {
+    const epsilon = epsilonOf("varianceEpsilon", varianceEpsilon, 1e-3);
+    const input = tensorOf("x", x) as T;
+    const means = tensorOf("mean", mean);
+    requireShape("mean", means, means.rank === 1 ? input.shape.slice(-1) : input.shape);
+    const like = (name: string, value: typeof offset): tf.Tensor | null => {
+      if (value === undefined || value === null) return null;
+      const tensor = tensorOf(name, value);
+      requireShape(name, tensor, means.shape);
+      return tensor;
+    };
+    const parameters = {
+      mean: means,
+      variance: like("variance", variance) as tf.Tensor,
+      gamma: like("scale", scale),
+      beta: like("offset", offset),
+    };
+    if (input.size === 0) return tf.clone(input);
+
+    // A mean for every value: as many channels, one row.
+    const layer = new BatchNorm(means.size, { epsilon });
+    layer.runningMean.set(valuesOf(means));
+    layer.runningVariance.set(valuesOf(parameters.variance));
+    if (parameters.gamma) layer.gamma?.set(valuesOf(parameters.gamma));
+    if (parameters.beta) layer.beta?.set(valuesOf(parameters.beta));
+    return normalize(layer, input, {}, parameters, {});
+  });
+}
+
+/** The tensors that receive gradients beside x: parameters of a layer, statistics as inputs. */
+interface Inputs {
+  readonly gamma: tf.Tensor | null;
+  readonly beta: tf.Tensor | null;
+  readonly mean?: tf.Tensor;
+  readonly variance?: tf.Tensor;
+}
+
+/**
+ * The differentiable operation: y from x and what the layer holds, which has the values of `inputs`.
  */
 function normalize<T extends tf.Tensor>(
   layer: BatchNorm,
   x: T,
-  gamma: tf.Tensor | null,
-  beta: tf.Tensor | null,
+  view: { shape?: number[] },
+  inputs: Inputs,
   { training = false, updateRunning = true, pool }: ApplyOptions,
 ): T {
-  const shape = x.shape;
-  const values = read(x);
-  const trained = (): Float32Array => {
-    const statistics = pool ? pool.moments(layer.moments(values, { shape })) : "batch";
-    return layer.train(values, { shape, statistics, updateRunning });
-  };
-  if (!tf.engine().isTapeOn()) {
-    const y = training ? trained() : layer.infer(values, { shape });
-    return tf.tensor(y, shape) as T;
-  }
+  const statistics = !training
+    ? "running"
+    : pool
+      ? pool.moments(layer.moments(valuesOf(x), view))
+      : "batch";
+  const taped = tf.engine().isTapeOn();
+  const y = filled<T>(x.shape, (place) =>
+    training || taped
+      ? layer.train(valuesOf(x), { ...view, ...place, statistics, updateRunning })
+      : layer.infer(valuesOf(x), { ...view, ...place }),
+  );
+  if (!training && !taped) return y;
+  const batch = layer.lastBatch as Batch; // null inside a calibrate, before any training
+  if (batch) forgetInput(batch);
+  if (!taped) return y;
 
-  const y = training ? trained() : layer.train(values, { shape, statistics: "running" });
-  const batch = layer.lastBatch as Batch;
   // Another use may follow before the gradient of this one is taken, with another gamma.
   const gammaThen = layer.gamma?.slice() ?? null;
-  const inputs = [x, gamma, beta].filter((tensor) => tensor !== null);
+  const others = (["gamma", "beta", "mean", "variance"] as const).filter((key) => inputs[key]);
+  const all = [x, ...others.map((key) => inputs[key] as tf.Tensor)];
 
-  const gradient = (dy: tf.Tensor): tf.Tensor[] => {
-    const slopes = read(dy);
-    const sums = training && pool ? pool.sums(layer.backwardSums(slopes, { batch })) : undefined;
-    const { dx, dgamma, dbeta } = withGamma(layer, gammaThen, () =>
-      layer.backward(slopes, sums ? { batch, sums } : { batch }),
-    );
-    const gradients = [tf.tensor(dx, shape)];
-    if (gamma !== null && dgamma !== null) gradients.push(tf.tensor1d(dgamma));
-    if (beta !== null && dbeta !== null) gradients.push(tf.tensor1d(dbeta));
-    return gradients.map((value) => firstDerivative(value, [dy, ...inputs]));
+  const gradient = (dy: tf.Tensor, saved: tf.Tensor[]): tf.Tensor[] => {
+    // Views of the memory of tfjs are asked for anew wherever it may have grown.
+    const now = () => ({ batch, x: valuesOf(saved[0] as tf.Tensor) });
+    const sums = training ? pool?.sums(layer.backwardSums(valuesOf(dy), now())) : undefined;
+    let gradients: Gradients | undefined;
+    const dx = filled(x.shape, ({ out }) => {
+      const options = { ...now(), ...(sums && { sums }), ...(out && { out: { dx: out } }) };
+      gradients = withGamma(layer, gammaThen, () => layer.backward(valuesOf(dy), options));
+      return gradients.dx;
+    });
+    const tensors = others.map((key) => {
+      const values = gradientOf(key, gradients as Gradients, batch, gammaThen, layer.epsilon);
+      return tf.tensor(values, (inputs[key] as tf.Tensor).shape);
+    });
+    return [dx, ...tensors].map((value) => firstDerivative(value, [dy, ...all]));
   };
-  const operation = tf.customGrad(() => ({ value: tf.tensor(y, shape), gradFunc: gradient }));
-  return operation(...inputs) as T;
+  const operation = tf.customGrad((...given) => {
+    (given[given.length - 1] as unknown as (tensors: tf.Tensor[]) => void)([x]);
+    return { value: y, gradFunc: gradient };
+  });
+  return operation(...all) as T;
+}
+
+/**
+ * The gradient of a parameter, or of a statistic that is an input: with r = 1/√(σ² + ε),
+ * ∂/∂μ = −γ·r·Σdy and ∂/∂σ² = −½·γ·r³·Σdy·(x − μ); dbeta is Σdy, dgamma r·Σdy·(x − μ). Where
+ * σ² + ε is 0, so are both, as dx is.
+ */
+function gradientOf(
+  key: keyof Inputs,
+  { dgamma, dbeta }: Gradients,
+  { variance }: Batch,
+  gamma: Float32Array | null,
+  epsilon: number,
+): Float32Array {
+  if (key === "gamma") return dgamma as Float32Array;
+  if (key === "beta") return dbeta as Float32Array;
+  const sums = (key === "mean" ? dbeta : dgamma) as Float32Array;
+  return sums.map((sum, c) => {
+    const square = variance[c]! + epsilon;
+    if (square === 0) return 0;
+    return (-(gamma?.[c] ?? 1) * sum) / (key === "mean" ? Math.sqrt(square) : 2 * square);
+  });
 }
 
 /**
@@ -242,17 +394,28 @@ function withGamma<R>(layer: BatchNorm, gamma: Float32Array | null, f: () => R):
   }
 }
 
-/** A tensor's values. On the cpu backend the array behind the tensor itself, not to be written. */
-function read(tensor: tf.Tensor): Float32Array {
-  return tensor.dataSync<"float32">();
-}
-
 function variable(values: Float32Array, name: string): tf.Variable<tf.Rank.R1> {
   return tf.tidy(() => tf.variable(tf.tensor1d(values.slice()), true, name));
 }
 
-function same(a: Float32Array, b: Float32Array): boolean {
-  return a.every((value, i) => Object.is(value, b[i]));
+/** A variable and what it stands for, which takes over its values. */
+function linked(
+  variable: tf.Variable | null | undefined,
+  values: Link["values"] | null,
+  taken?: () => void,
+): Link | null {
+  if (!variable || !values) return null;
+  const agreed = valuesOf(variable).slice();
+  if (!same(values, agreed)) values.set(agreed);
+  return { variable, values, agreed, ...(taken && { taken }) };
+}
+
+/** True if both are the same in float32, bit for bit. A loop: `every` took a third of a small step. */
+function same(a: Float32Array | Float64Array, b: Float32Array): boolean {
+  for (let i = 0; i < b.length; i++) {
+    if (!Object.is(Math.fround(a[i]!), b[i])) return false;
+  }
+  return true;
 }
 
 let created = 0;
@@ -297,11 +460,43 @@ function requireHostBackend(method: string): void {
   );
 }
 
-function requireFloatTensor(x: tf.Tensor): void {
+function requireFloatTensor(name: string, x: tf.Tensor): void {
   if (!(x instanceof tf.Tensor)) {
-    throw new ShapeError(`x: expected a tf.Tensor, got ${describe(x)}`);
+    throw new ShapeError(`${name}: expected a tf.Tensor, got ${describe(x)}`);
   }
   if (x.dtype !== "float32") {
-    throw new ShapeError(`x: expected a tensor of float32, got ${x.dtype}`);
+    throw new ShapeError(`${name}: expected a tensor of float32, got ${x.dtype}`);
   }
+}
+
+function requireShape(name: string, { shape }: tf.Tensor, expected: readonly number[]): void {
+  if (tf.util.arraysEqual(shape, [...expected])) return;
+  throw new ShapeError(`${name}: expected shape ${show([...expected])}, got ${show(shape)}`);
+}
+
+function requireVariables(variables: TfBatchNormVariables, layer: BatchNorm): void {
+  const known = ["gamma", "beta", "movingMean", "movingVariance"];
+  for (const [key, value] of Object.entries(variables)) {
+    const name = `variables.${key}`;
+    if (!known.includes(key)) {
+      throw new OptionError(`${name}: expected a variable among ${known.join(", ")}, got "${key}"`);
+    }
+    if (value === undefined) continue;
+    if (!(value instanceof tf.Variable)) {
+      throw new OptionError(`${name}: expected a tf.Variable, got ${describe(value)}`);
+    }
+    if (layer[key as "gamma" | "beta"] === null) {
+      throw new OptionError(`${name}: expected none, since ${key} is left out, got a variable`);
+    }
+    requireFloatTensor(name, value);
+    requireShape(name, value, [layer.channels]);
+  }
+}
+
+/** A tensor, or one of the numbers in a nested array. */
+function tensorOf(name: string, value: unknown): tf.Tensor {
+  const isArray = Array.isArray(value) || ArrayBuffer.isView(value);
+  const tensor = isArray ? tf.tensor(value as tf.TensorLike) : (value as tf.Tensor);
+  requireFloatTensor(name, tensor);
+  return tensor;
 }

@@ -7,9 +7,26 @@ import {
   OptionError,
   ShapeError,
   SingleValueError,
+  StateError,
 } from "batchnorm-wasm";
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { normal } from "./support/data.js";
+import {
+  countOf,
+  layerOf,
+  placesOf,
+  type Shaped,
+  seeds,
+  settle,
+  shapes,
+  sizeOf,
+  stateOf,
+  viewOf,
+} from "./support/cases.js";
+import { assertNormalized } from "./support/compare.js";
+import { normal, random } from "./support/data.js";
+import * as oracle from "./support/oracle.js";
+import { check } from "./support/property.js";
 
 const C = 3;
 
@@ -78,6 +95,23 @@ describe("adapt", () => {
     expect(third.toJSON().center[0]).toBeCloseTo((bn.runningMean[0]! + 2 * all.mean[0]!) / 3, 5);
   });
 
+  it("examples without a position, or nothing but padding, adapt nothing", () => {
+    const bn = trained({ layout: "NCL" });
+    const [empty, x] = [new Float32Array(0), normal(4 * C * 10, 3)];
+    const padding = { shape: [4, C, 10], mask: new Uint8Array(40) };
+    for (const prior of [0, 1]) {
+      const frozen = bn.freeze().toJSON();
+      expect(bn.adapt(empty, { prior, shape: [5, C, 0] }).toJSON()).toEqual(frozen);
+      expect(bn.adapt(x, { prior, ...padding }).toJSON()).toEqual(frozen);
+      const adapter = bn.adapter({ prior, memory: 10 });
+      expect(adapter.infer(empty, { shape: [5, C, 0] }).length).toBe(0);
+      expect([adapter.examples, adapter.freeze().toJSON()]).toEqual([0, frozen]);
+      adapter.infer(x, { shape: [4, C, 10] });
+      adapter.infer(empty, { shape: [5, C, 0] });
+      expect(adapter.examples).toBe(4);
+    }
+  });
+
   it.each([
     [{}, OptionError, "prior: expected a number of examples >= 0, or Infinity, got undefined"],
     [{ prior: -1 }, OptionError, "got -1"],
@@ -99,6 +133,57 @@ describe("adapt", () => {
     expect(() => images.adapt(normal(30, 1), { prior: 1 })).toThrow(ShapeError);
     images.adapt(normal(36, 1), { prior: 1, shape: [2, 2, 3, C] });
   });
+});
+
+/** The float64 mean and population variance of what a mask leaves of each channel. */
+function exactOf(x: Float32Array, shaped: Shaped, mask: Uint8Array) {
+  const { channels } = viewOf(shaped);
+  const kept = placesOf(shaped, (p) => mask[p] !== 0).map((i) => x[i]!);
+  return oracle.moments(kept, { outer: kept.length / channels, channels, inner: 1 });
+}
+
+it("any layout, mask, prior, |mean|/σ up to 1e6: as eq. 2 in float64", () => {
+  check(
+    fc.property(
+      shapes(1, 3000),
+      fc.constantFrom(0, 1, 1e6),
+      fc.constantFrom(0.25, 4, 1000),
+      fc.boolean(),
+      seeds,
+      (shaped, mean, prior, masked, seed) => {
+        const { shape } = shaped;
+        const [examples] = shape as [number];
+        const bn = settle(layerOf(shaped), seed, mean + 0.5);
+        const before = stateOf(bn);
+        const count = countOf(shaped);
+        const next = random(seed);
+        const mask = Uint8Array.from({ length: count }, () => Number(!masked || next() < 0.6));
+        const x = normal(sizeOf(shaped), seed, mean + 2, 0.7);
+        const data = [...mask.keys()].filter((p) => mask[p] !== 0);
+        const held = new Set(data.map((p) => Math.floor((p * examples) / count)));
+        for (const i of placesOf(shaped, (p) => mask[p] === 0)) x[i] = NaN;
+        const frozen = bn.adapt(x, { prior, shape, mask });
+
+        const w = prior / (prior + held.size);
+        const own = held.size > 0 ? exactOf(x, shaped, mask) : null;
+        const blended = (averages: Float64Array, of: "mean" | "variance") =>
+          averages.map((v, c) => (own === null ? v : w * v + (1 - w) * own[of][c]!));
+        const { gamma, beta, epsilon } = bn;
+        const terms = {
+          mean: blended(bn.runningMean, "mean"),
+          variance: blended(bn.runningVariance, "variance"),
+          gamma,
+          beta,
+          epsilon,
+        };
+        const targets = normal(sizeOf(shaped), seed + 1, mean, 1);
+        const y = frozen.infer(targets, { shape });
+        assertNormalized(y, targets, viewOf(shaped), terms);
+        expect(stateOf(bn)).toBe(before);
+      },
+    ),
+    60,
+  );
 });
 
 describe("adapter", () => {
@@ -162,6 +247,31 @@ describe("adapter", () => {
     const out = x.slice();
     expect(adapter.infer(out, { out })).toBe(out);
     expect(out).toEqual(y);
+  });
+
+  it("prior 0: by as many values as came, however few of them are remembered", () => {
+    const bn = trained();
+    const one = normal(C, 5, 9, 1);
+    for (const memory of [1, 2, Infinity]) {
+      const adapter = bn.adapter({ prior: 0, memory });
+      expect(() => adapter.infer(one)).toThrow(SingleValueError);
+      expect(adapter.examples).toBe(0);
+      const x = normal(49 * C, 4, 7, 1); // 49·(1/49) < 1 in float64
+      expectClose(adapter.infer(x), bn.clone().train(x));
+      if (memory > 1) adapter.infer(one);
+      else expect(() => adapter.infer(one)).toThrow(SingleValueError);
+    }
+  });
+
+  it("refuses a wrong running variance that the targets' would hide, and options that are none", () => {
+    const bn = trained();
+    bn.runningVariance[1] = -1;
+    const x = normal(16 * C, 2, 7, 5);
+    expect(() => bn.adapt(x, { prior: 1 })).toThrow(StateError);
+    const adapter = bn.adapter({ prior: 1, memory: 5 });
+    expect(() => adapter.infer(x)).toThrow(/^runningVariance: .*got -1 for channel 1$/);
+    expect(adapter.examples).toBe(0);
+    expect(() => adapter.infer(x, null as never)).toThrow(OptionError);
   });
 
   it("helps where the targets have shifted", () => {

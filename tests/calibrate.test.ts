@@ -39,6 +39,7 @@ const state = (layers: readonly BatchNorm[]) =>
 describe.each(["sample", "population"] as const)("variances of the %s", (runningVarianceOf) => {
   it("are those of all data, each batch normalized by itself", async () => {
     const layers = twoLayers({ runningVarianceOf });
+    layers[1]!.batchesSeen = 1000; // more than will be gathered
     const before = layers.map((layer) => layer.snapshot());
     const report = await calibrate(layers, network(layers), BATCHES);
     const count = SIZES.reduce((a, b) => a + b);
@@ -108,6 +109,26 @@ describe("batches", () => {
       { batches: 4, examples: 113, total: 4 },
       { batches: 1, examples: 40, total: undefined },
     ]);
+  });
+
+  it("wait for an onProgress that takes its time", async () => {
+    const layers = twoLayers();
+    const forward = network(layers);
+    let drawing = false;
+    const onProgress = async () => {
+      drawing = true;
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      drawing = false;
+    };
+    await calibrate(
+      layers,
+      (x: Float32Array) => {
+        expect(drawing).toBe(false);
+        forward(x);
+      },
+      BATCHES,
+      { onProgress },
+    );
   });
 
   it("of images are counted by their first axis, masks and repeated use included", async () => {
@@ -190,6 +211,13 @@ describe("nothing has changed, and the layers are free, when", () => {
       "boom",
     ],
     [
+      "onProgress rejects",
+      (layers, forward) =>
+        calibrate(layers, forward, BATCHES, { onProgress: () => Promise.reject(boom) }),
+      Error,
+      "boom",
+    ],
+    [
       "the iterator throws",
       (layers, forward) =>
         calibrate(
@@ -267,6 +295,12 @@ describe("nothing has changed, and the layers are free, when", () => {
       (layers, forward) => calibrate(layers, forward, 5 as never),
       OptionError,
       "batches: expected an iterable, got 5",
+    ],
+    [
+      "batches are not iterable",
+      (layers, forward) => calibrate(layers, forward, { [Symbol.iterator]: 5 } as never),
+      OptionError,
+      "batches: expected an iterable, got an Object",
     ],
     [
       "onProgress is none",

@@ -1,4 +1,4 @@
-import { BatchNorm, calibrate, NonFiniteError, SingleValueError } from "batchnorm-wasm";
+import { BatchNorm, calibrate, NonFiniteError, SingleValueError, StateError } from "batchnorm-wasm";
 import { describe, expect, it } from "vitest";
 import { normal } from "./support/data.js";
 
@@ -22,6 +22,9 @@ describe("the verdict", () => {
     expect(bn.diagnose(normal(500 * C, 3)).verdict).toBe("untrained");
     bn.runningMean.fill(1); // written by hand
     expect(bn.diagnose(normal(500 * C, 3, 1)).verdict).toBe("fit");
+    const trainedToo = new BatchNorm(C);
+    trainedToo.batchesSeen = 500; // 0 and 1 are what came of it
+    expect(trainedToo.diagnose(normal(500 * C, 3)).verdict).toBe("fit");
   });
 
   it("undertrained, while they hold much of their start, until calibrate", async () => {
@@ -138,6 +141,21 @@ it("is readable", () => {
       "  dead                none",
     ].join("\n"),
   );
+});
+
+it.each<[string, (bn: BatchNorm) => void, RegExp]>([
+  ["a mean NaN", (bn) => bn.runningMean.fill(NaN, 1, 2), /^runningMean: .*got NaN for channel 1$/],
+  ["a mean infinite", (bn) => bn.runningMean.fill(-Infinity, 3), /^runningMean: .*for channel 3$/],
+  ["a variance NaN", (bn) => bn.runningVariance.fill(NaN, 2, 3), /^runningVariance: .*channel 2$/],
+  ["a variance below 0", (bn) => bn.runningVariance.fill(-1, 0, 1), /^runningVariance: .*got -1/],
+  ["half a batch seen", (bn) => (bn.batchesSeen = 0.5), /^batchesSeen: .*got 0.5$/],
+])("averages that fit no data, %s: StateError", (_, spoil, message) => {
+  const bn = trained();
+  spoil(bn);
+  const before = JSON.stringify(bn);
+  expect(() => bn.diagnose(normal(400, 4))).toThrow(StateError);
+  expect(() => bn.diagnose(normal(400, 4))).toThrow(message);
+  expect(JSON.stringify(bn)).toBe(before);
 });
 
 it("changes nothing, and refuses what has no variance", () => {

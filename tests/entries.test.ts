@@ -180,6 +180,12 @@ describe.each(CONDITIONS)("under the condition %s", (condition) => {
     expect(Object.keys(infer).sort()).toEqual(Object.keys(small).sort());
   });
 
+  test("classes and functions have their names", () => {
+    for (const [name, value] of [...Object.entries(main), ...Object.entries(infer)]) {
+      expect((value as { name: string }).name).toBe(name);
+    }
+  });
+
   test("the same bits: training, gradients, test time", () => {
     const x = normal(40 * 300, 1, 3, 2);
     const dy = normal(40 * 300, 2);
@@ -312,6 +318,23 @@ describe("a page that only uses FrozenBatchNorm", () => {
       expect(text).not.toContain(name);
       expect(read("dist/index.js"), name).toContain(name);
     }
+  });
+});
+
+describe("types", () => {
+  test.each(["index", "infer"])("%s: complete without DOM, Node or skipLibCheck", (entry) => {
+    const program = ts.createProgram([at(`dist/${entry}.d.ts`)], {
+      strict: true,
+      lib: ["lib.es2022.d.ts"],
+      types: [],
+      module: ts.ModuleKind.ESNext,
+      moduleResolution: ts.ModuleResolutionKind.Bundler,
+      target: ts.ScriptTarget.ES2022,
+    });
+    const problems = ts.getPreEmitDiagnostics(program);
+    expect(problems.map((each) => ts.flattenDiagnosticMessageText(each.messageText, "\n"))).toEqual(
+      [],
+    );
   });
 });
 

@@ -1370,6 +1370,18 @@ describe("UnsupportedError", () => {
     expectUnsupported(fresh, /Content-Security-Policy.*'wasm-unsafe-eval'.*script-src/);
   });
 
+  test("instances forbidden, as by WebKit: the same", async () => {
+    const { CompileError } = WebAssembly;
+    class Instance {
+      constructor() {
+        throw new CompileError("Refused to create a WebAssembly object");
+      }
+    }
+    const { Module, Memory, validate } = WebAssembly;
+    const fresh = await loadedWhere({ Module, Memory, validate, Instance });
+    expectUnsupported(fresh, /Content-Security-Policy.*'wasm-unsafe-eval'.*script-src.*Refused/);
+  });
+
   test("where it is allowed again, the same layer works", async () => {
     const fresh = await loadedWhere(undefined);
     const layer = new fresh.BatchNorm(3);

@@ -28,10 +28,11 @@ import {
   viewOf,
 } from "./support/cases.js";
 import { assertMoments, assertSameBits, assertWithin } from "./support/compare.js";
-import { distributed, KINDS, normal, random } from "./support/data.js";
+import { distributed, KINDS, normal, shared } from "./support/data.js";
 import { guardedCopy } from "./support/guards.js";
 import * as oracle from "./support/oracle.js";
 import { PLACES, put } from "./support/places.js";
+import { CASES, CHANNELS, dataOf, GROUPINGS, pooled } from "./support/pooling.js";
 import { check } from "./support/property.js";
 import { assertRefuses, wrong } from "./support/refuse.js";
 
@@ -180,59 +181,6 @@ describe("bn.moments", () => {
 });
 
 describe("merge", () => {
-  const CHANNELS = 3;
-  const GROUPINGS = 1000;
-
-  interface Parts {
-    sizes: readonly number[];
-    mean: number;
-    sigma: number;
-    /** How far the means of the parts lie from `mean`. */
-    apart: number;
-  }
-
-  const uneven = (length: number, most: number, seed: number): number[] => {
-    const next = random(seed);
-    return Array.from({ length }, () => Math.floor(next() * (most + 1)));
-  };
-
-  const CASES: Readonly<Record<string, Parts>> = {
-    "parts alike": { sizes: uneven(24, 60, 1), mean: 0, sigma: 1, apart: 0 },
-    "mean 1e6 σ": { sizes: uneven(24, 60, 2), mean: 1e6, sigma: 1, apart: 1 },
-    "mean -1e6 σ, σ 1e15": { sizes: uneven(24, 60, 3), mean: -1e21, sigma: 1e15, apart: 1e15 },
-    "mean 1e6 σ, σ 1e-15": { sizes: uneven(24, 60, 4), mean: 1e-9, sigma: 1e-15, apart: 1e-15 },
-    "sizes far apart": {
-      sizes: [1, 30_000, 2, 1, 0, 5000, 3, 1, 1, 700],
-      mean: 1e6,
-      sigma: 1,
-      apart: 3,
-    },
-    "means far apart": { sizes: uneven(20, 60, 5), mean: 0, sigma: 1, apart: 1e6 },
-    "means and sizes far apart": { sizes: [1, 1, 9000, 1, 40, 2], mean: 1e3, sigma: 1, apart: 1e5 },
-    "single values": { sizes: uneven(100, 1, 6), mean: 1e6, sigma: 1, apart: 0 },
-    "many empty": { sizes: [0, 0, 9, 0, 0, 0, 4, 0, 0], mean: 1e6, sigma: 1, apart: 2 },
-  };
-
-  const dataOf = ({ sizes, mean, sigma, apart }: Parts): Float32Array[] =>
-    sizes.map((size, i) => {
-      const shift = apart * normal(1, i + 50)[0]!;
-      return normal(CHANNELS * size, i + 1, mean + shift, sigma);
-    });
-
-  /** All parts pooled: in pairs drawn at random, whatever tree that makes, or one after the other. */
-  function pooled(parts: readonly Moments[], seed: number): Moments {
-    const next = random(seed);
-    const left = [...parts];
-    const take = (): Moments => left.splice(Math.floor(next() * left.length), 1)[0]!;
-    if (seed % 4 === 0) {
-      let chain = take();
-      while (left.length > 0) chain = next() < 0.5 ? chain.merge(take()) : take().merge(chain);
-      return chain;
-    }
-    while (left.length > 1) left.push(take().merge(take()));
-    return left[0]!;
-  }
-
   test.each(Object.entries(CASES))("%s: any grouping and order", (_, parts) => {
     const data = dataOf(parts);
     const all = Float32Array.from(data.flatMap((each) => [...each]));
@@ -447,6 +395,12 @@ const CLONES: Readonly<Record<string, (moments: Moments) => MomentsLike>> = {
       "({ count, mean: Float64Array.from(mean), m2: Float64Array.from(m2), meanLow: Float64Array.from(meanLow) })",
       { ...moments },
     ) as MomentsLike,
+  "arrays over shared memory": ({ count, mean, m2, meanLow }) => ({
+    count,
+    mean: shared(mean),
+    m2: shared(m2),
+    meanLow: shared(meanLow),
+  }),
   "JSON and back": (moments) => Moments.fromJSON(JSON.stringify(moments)),
 };
 
@@ -459,6 +413,21 @@ describe.each(Object.entries(CLONES))("%s stands for moments", (_, clone) => {
     assertSameMoments(other.merge(clone(moments)), other.merge(moments));
     assertSameMoments(none.merge(clone(moments)), moments);
     assertSameMoments(moments.merge(clone(none)), moments);
+  });
+
+  test("and what is made of it stays when it is written", () => {
+    const given = clone(moments);
+    const layer = new BatchNorm(3);
+    layer.train(x, { statistics: given });
+    const made = [
+      none.merge(given),
+      moments.merge(clone(none)),
+      Moments.pool([given]),
+      layer.lastBatch!.statistics as Moments,
+    ];
+    const untouched = JSON.stringify(moments);
+    for (const name of ["mean", "m2", "meanLow"] as const) given[name]!.fill(7);
+    expect(made.map((each) => JSON.stringify(each))).toEqual(Array(4).fill(untouched));
   });
 
   test("in train and setRunning", () => {
@@ -563,6 +532,30 @@ test.each([null, undefined, 5])("moments that are %s: ShapeError", (value) => {
     const layer = new BatchNorm(3);
     assertRefuses(ShapeError, message, () => TAKERS[name]!(layer, value), layer);
   }
+});
+
+describe("Moments.pool", () => {
+  test("of one part, of clones: as merge", () => {
+    const [a, b] = [some(), of(normal(9, 3, 1e6))];
+    assertSameMoments(Moments.pool([structuredClone(a)]), a);
+    assertSameMoments(Moments.pool(new Set([a, structuredClone(b), none])), a.merge(b));
+  });
+
+  test("names the part that is none", () => {
+    const four = new BatchNorm(4).moments(normal(8, 1));
+    for (const [message, parts] of [
+      [/^parts: expected at least one, got none$/, []],
+      [/^parts: expected an iterable, got an Object$/, some()],
+      [/^parts: expected an iterable, got null$/, null],
+      [/^parts\[0\]: expected mean, m2 of 0 channels, got undefined$/, [undefined]],
+      [/^parts\[2\]: expected mean, m2 of 3 channels, got mean .*length 4$/, [none, some(), four]],
+    ] as const) {
+      assertRefuses(ShapeError, message, () => Moments.pool(wrong(parts)));
+    }
+    const negative = { ...some(), count: -1 };
+    const call = () => Moments.pool([some(), negative]);
+    assertRefuses(StateError, /^parts\[1\].count: .*got -1$/, call);
+  });
 });
 
 describe("setRunning", () => {

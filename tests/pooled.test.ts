@@ -38,7 +38,7 @@ import {
   assertWithin,
   SUM_ERROR,
 } from "./support/compare.js";
-import { normal, random } from "./support/data.js";
+import { normal, random, shared } from "./support/data.js";
 import { fillGuards, isGuarded } from "./support/guards.js";
 import * as oracle from "./support/oracle.js";
 import { put, room } from "./support/places.js";
@@ -559,6 +559,11 @@ describe("GradientSums", () => {
         "({ count, sumDy: Float64Array.from(sumDy), sumDyXmu: Float64Array.from(sumDyXmu) })",
         { ...sums },
       ) as GradientSumsLike,
+    "arrays over shared memory": ({ count, sumDy, sumDyXmu }) => ({
+      count,
+      sumDy: shared(sumDy),
+      sumDyXmu: shared(sumDyXmu),
+    }),
     "JSON and back": (sums) => GradientSums.fromJSON(JSON.stringify(sums)),
   };
 
@@ -567,6 +572,10 @@ describe("GradientSums", () => {
     const other = a.merge(clone(b));
     expect(other).toBeInstanceOf(GradientSums);
     expect({ ...other }).toEqual({ ...whole });
+    const given = clone(b);
+    const pooled = GradientSums.pool([given]);
+    given.sumDy.fill(7);
+    expect(JSON.stringify(pooled)).toBe(JSON.stringify(b));
     const { dy } = parts[0]!;
     const expected = workers[0]!.backward(dy, { sums: whole });
     expect(workers[0]!.backward(dy, { sums: clone(whole) })).toEqual(expected);
@@ -585,6 +594,16 @@ describe("GradientSums", () => {
       assertSameBits(name, b.merge(a)[name], whole[name]);
     }
     expect([JSON.stringify(a), JSON.stringify(b)]).toEqual(texts);
+  });
+
+  test("pool merges one after the other, and names the part that is none", () => {
+    const whole = a.merge(b).merge(a);
+    const pooled = GradientSums.pool(new Set([structuredClone(a), b, { ...a }]));
+    expect(pooled).toBeInstanceOf(GradientSums);
+    expect(JSON.stringify(pooled)).toBe(JSON.stringify(whole));
+    const short = { ...b, sumDyXmu: new Float64Array(2) };
+    const message = /^parts\[1\]: expected .* of 3 channels, got sumDyXmu .*length 2$/;
+    assertRefuses(ShapeError, message, () => GradientSums.pool([a, short]));
   });
 
   test("merge refuses what are no sums", () => {

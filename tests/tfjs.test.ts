@@ -1,10 +1,9 @@
 /**
- * The TensorFlow.js adapter on the cpu backend, against batch normalization written in tfjs' own
+ * The TensorFlow.js adapter on the cpu backend (on wasm: tfjs-wasm.test.ts), against batch normalization written in tfjs' own
  * operations (tf.moments), whose gradients tfjs derives by itself.
  */
 
 import * as tf from "@tensorflow/tfjs-core";
-import "@tensorflow/tfjs-backend-cpu";
 import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
 import {
   BatchNorm,
@@ -17,15 +16,13 @@ import {
   StateError,
   UnsupportedError,
 } from "batchnorm-wasm";
-import { type Pool, TfBatchNorm } from "batchnorm-wasm/tfjs";
+import { batchNorm, type Pool, TfBatchNorm } from "batchnorm-wasm/tfjs";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { chosen, expectClose, random, useBackend } from "./support/tfjs.js";
 
 const EPSILON = 1e-5;
 
-beforeAll(async () => {
-  tf.env().set("IS_NODE", false); // its advice to install tfjs-node is not wanted here
-  await tf.setBackend("cpu");
-});
+beforeAll(() => useBackend());
 
 // Every test owns its tensors and variables, and leaves none behind.
 beforeEach(() => tf.engine().startScope());
@@ -58,20 +55,6 @@ function reference(
 function loss(y: tf.Tensor): tf.Scalar {
   const weights = tf.reshape(tf.sin(tf.range(0, y.size)), y.shape);
   return tf.sum(tf.mul(tf.square(y), weights)) as tf.Scalar;
-}
-
-function random(shape: number[], seed: number, mean = 0.5, deviation = 2): tf.Tensor {
-  return tf.randomNormal(shape, mean, deviation, "float32", seed);
-}
-
-/** tfjs works in float32, and its sums cancel: up to 4e-6 of difference were seen. */
-function expectClose(actual: tf.Tensor, expected: tf.Tensor, tolerance = 1e-5): void {
-  expect(actual.shape).toEqual(expected.shape);
-  const a = actual.dataSync<"float32">();
-  const b = expected.dataSync<"float32">();
-  const largest = b.reduce((max, value) => Math.max(max, Math.abs(value)), 1);
-  const difference = a.reduce((max, value, i) => Math.max(max, Math.abs(value - (b[i] ?? 0))), 0);
-  expect(difference / largest).toBeLessThan(tolerance);
 }
 
 function trainedLayer(channels: number, options: ConstructorParameters<typeof BatchNorm>[1] = {}) {
@@ -446,6 +429,201 @@ describe("gamma and beta, on both sides", () => {
   });
 });
 
+describe("variables that are given", () => {
+  const given = (values: number[]) => tf.variable(tf.tensor1d(values));
+
+  test("win over the layer, follow it, and are followed", () => {
+    const layer = new BatchNorm(2, { decay: 0.5 });
+    const gamma = given([3, 4]);
+    const movingMean = given([1, 2]);
+    const movingVariance = given([4, 9]);
+    const norm = new TfBatchNorm(layer, { variables: { gamma, movingMean, movingVariance } });
+    expect(norm.gamma).toBe(gamma);
+    expect([...layer.runningMean, ...layer.runningVariance]).toEqual([1, 2, 4, 9]);
+    expect([...(layer.gamma ?? [])]).toEqual([3, 4]);
+
+    norm.apply(tf.tensor2d([0, 0, 2, 0.2], [2, 2]), { training: true });
+    expect([...movingMean.dataSync()]).toEqual([1, Math.fround(1.05)]);
+    expect(layer.runningMean[1]).toBeCloseTo(1.05, 7); // 0.2 is a float32
+    expect(layer.batchesSeen).toBe(1);
+    const before = layer.runningMean[1];
+    norm.apply(tf.zeros([1, 2]));
+    expect(layer.runningMean[1]).toBe(before); // not rounded by the way through the variable
+
+    movingVariance.assign(tf.tensor1d([1, 16]));
+    expect([...norm.layer.runningVariance]).toEqual([1, 16]);
+    layer.runningMean.fill(-1);
+    norm.apply(tf.zeros([1, 2]));
+    expect([...movingMean.dataSync()]).toEqual([-1, -1]);
+  });
+
+  test("averages from elsewhere count as seen", () => {
+    const movingMean = given([0, 0]);
+    const norm = new TfBatchNorm(new BatchNorm(2), { variables: { movingMean } });
+    expect(norm.layer.batchesSeen).toBe(0);
+    movingMean.assign(tf.tensor1d([1, 2]));
+    expect(norm.layer.batchesSeen).toBe(1);
+  });
+
+  test("stay when the adapter is disposed", () => {
+    const gamma = given([3, 4]);
+    const norm = new TfBatchNorm(new BatchNorm(2), { variables: { gamma } });
+    norm.dispose();
+    expect(gamma.isDisposed).toBe(false);
+    expect(norm.beta?.isDisposed).toBe(true);
+  });
+
+  test("are refused where they do not fit", () => {
+    const create = (variables: object, options = {}) => {
+      return () => new TfBatchNorm(new BatchNorm(2, options), { variables });
+    };
+    expect(create({ gamma: given([1, 2, 3]) })).toThrow(ShapeError);
+    expect(create({ gamma: given([1]) })).toThrow("variables.gamma: expected shape [2], got [1]");
+    expect(create({ beta: tf.zeros([2]) })).toThrow("variables.beta: expected a tf.Variable, got");
+    expect(create({ mean: given([1, 2]) })).toThrow('movingVariance, got "mean"');
+    expect(create({ gamma: given([1, 2]) }, { gamma: false })).toThrow("since gamma is left out");
+    expect(create({ beta: tf.variable(tf.zeros([2], "int32")) })).toThrow("float32, got int32");
+  });
+});
+
+/** Makes the wasm backend's memory grow, so that views of it are detached. */
+function grow(): void {
+  if (chosen.backend !== "wasm") return;
+  const heap = () =>
+    (tf.backend() as tf.KernelBackend & { wasm: { HEAPU8: Uint8Array } }).wasm.HEAPU8;
+  const before = heap();
+  tf.zeros([before.length / 4]).dispose();
+  expect(heap().length).toBeGreaterThan(before.length);
+  expect(before.length).toBe(0);
+}
+
+describe("the values of tensors", () => {
+  test("stay tfjs' own: lastBatch does not refer to them", () => {
+    const norm = new TfBatchNorm(trainedLayer(3));
+    const x = random([6, 3], 80);
+    norm.apply(x, { training: true });
+    expect(norm.layer.lastBatch?.x).toBe(null);
+    expect(norm.layer.lastBatch?.count).toBe(6);
+    const dy = new Float32Array(18).fill(1);
+    expect(() => norm.layer.backward(dy)).toThrow(StateError);
+    expect(() => norm.layer.backward(dy)).toThrow("x: expected the input of train, got none");
+    norm.layer.backward(dy, { x: x.dataSync<"float32">() });
+  });
+
+  test("are found where memory has grown, and moved, before the gradient is taken", () => {
+    const norm = new TfBatchNorm(trainedLayer(3));
+    const x = random([50, 3], 81);
+    const expected = tf.grad((x: tf.Tensor) => loss(norm.apply(x, { training: true })))(x);
+    const actual = tf.grad((x: tf.Tensor) => {
+      const y = loss(norm.apply(tf.mul(x, 1), { training: true }));
+      grow();
+      return y;
+    })(x);
+    expect(actual.dataSync()).toEqual(expected.dataSync());
+  });
+
+  test("of another backend come along", async () => {
+    const norm = new TfBatchNorm(trainedLayer(3));
+    const [other] = ["cpu", "wasm"].filter((name) => name !== chosen.backend) as ["cpu" | "wasm"];
+    await useBackend(other);
+    const x = random([5, 3], 82);
+    const values = x.dataSync<"float32">().slice();
+    await useBackend();
+    expect(norm.apply(x).dataSync()).toEqual(norm.layer.infer(values));
+  });
+
+  test("of a call that throws leave nothing behind", () => {
+    const norm = new TfBatchNorm(trainedLayer(3));
+    const x = tf.tensor2d([Number.NaN, 1, 2, 3, 4, 5], [2, 3]);
+    const { numTensors, numDataBuffers } = tf.memory();
+    expect(() => norm.apply(x, { training: true })).toThrow(NonFiniteError);
+    expect(() => tf.grad(() => loss(norm.apply(x, { training: true })))(x)).toThrow(NonFiniteError);
+    expect(tf.memory().numTensors).toBe(numTensors);
+    expect(tf.memory().numDataBuffers).toBe(numDataBuffers);
+  });
+});
+
+describe("batchNorm by given statistics (see also tfjs-published.test.ts)", () => {
+  const channel = (values: number[]) => tf.tensor1d(values);
+  const mean = () => channel([1, -1, 0.5]);
+  const variance = () => channel([2, 0.5, 1]);
+
+  test.each([[[7, 3]], [[2, 5, 3]], [[2, 3, 4, 3]], [[2, 2, 2, 2, 3]], [[3]]])("%j", (shape) => {
+    const x = random(shape, 90);
+    const args = [x, mean(), variance(), channel([1, 2, 3]), channel([0.5, -2, 1])];
+    const apply =
+      (normalize: typeof batchNorm) =>
+      (...all: tf.Tensor[]) => {
+        const [x, mean, variance, offset, scale] = all as [
+          tf.Tensor,
+          tf.Tensor,
+          tf.Tensor,
+          ...tf.Tensor[],
+        ];
+        return loss(normalize(x, mean, variance, offset, scale, 0.01));
+      };
+    const formula = (...[x, mean, variance, offset, scale, e]: Parameters<typeof batchNorm>) => {
+      const deviations = tf.div(tf.sub(x, mean), tf.sqrt(tf.add(variance, e as number)));
+      return tf.add(tf.mul(deviations, scale as tf.Tensor), offset as tf.Tensor);
+    };
+    const actual = tf.valueAndGrads(apply(batchNorm))(args);
+    const expected = tf.valueAndGrads(apply(formula as typeof batchNorm))(args);
+    expectClose(actual.value, expected.value);
+    actual.grads.forEach((grad, i) => {
+      expectClose(grad, expected.grads[i] as tf.Tensor);
+    });
+  });
+
+  test("variance and epsilon 0: beta, and gradients of 0", () => {
+    const of = (x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) =>
+      batchNorm(x, mean, variance, [5, 6, 7], null, 0);
+    const args = [random([4, 3], 95), mean(), tf.zeros([3])] as const;
+    expect([...of(...args).dataSync()]).toEqual([5, 6, 7, 5, 6, 7, 5, 6, 7, 5, 6, 7]);
+    const grads = tf.grads((...all) => of(...(all as unknown as typeof args)))([...args]);
+    for (const grad of grads) expect(tf.max(tf.abs(grad)).dataSync()[0]).toBe(0);
+  });
+
+  test("epsilon is 1e-3 where left out, as in tfjs", () => {
+    const x = random([4, 3], 91);
+    expectClose(batchNorm(x, mean(), variance()), tf.batchNorm(x, mean(), variance()), 1e-6);
+  });
+
+  test("no examples", () => {
+    expect(batchNorm(tf.zeros([0, 3]), mean(), variance()).shape).toEqual([0, 3]);
+  });
+
+  test("leaves no tensors behind", () => {
+    const x = random([4, 3], 92);
+    const [m, v] = [mean(), variance()];
+    const { numTensors } = tf.memory();
+    batchNorm(x, m, v, [1, 2, 3]).dispose();
+    tf.dispose(tf.grads((x, m, v) => loss(batchNorm(x, m, v)))([x, m, v]));
+    expect(tf.memory().numTensors).toBe(numTensors);
+  });
+
+  test("a second derivative is refused", () => {
+    const first = tf.grad((x: tf.Tensor) => loss(batchNorm(x, mean(), variance())));
+    const second = tf.grad((x: tf.Tensor) => tf.sum(tf.square(first(x))));
+    expect(() => second(random([4, 3], 93))).toThrow(UnsupportedError);
+  });
+
+  test("errors name the argument", () => {
+    const x = random([4, 3], 94);
+    const text = ["a", "b", "c"] as unknown as tf.Tensor;
+    expect(() => batchNorm({} as tf.Tensor, mean(), variance())).toThrow("x: expected a tf.Tensor");
+    expect(() => batchNorm(x, text, variance())).toThrow("mean: expected a tensor of float32, got");
+    expect(() => batchNorm(x, channel([1]), variance())).toThrow(
+      "mean: expected shape [3], got [1]",
+    );
+    expect(() => batchNorm(x, tf.zeros([1, 3]), variance())).toThrow("expected shape [4, 3]");
+    expect(() => batchNorm(x, mean(), channel([1]))).toThrow("variance: expected shape [3]");
+    expect(() => batchNorm(x, mean(), channel([1, -2, 1]))).toThrow(StateError);
+    expect(() => batchNorm(x, mean(), variance(), [1])).toThrow("offset: expected shape [3]");
+    expect(() => batchNorm(x, mean(), variance(), null, [1])).toThrow("scale: expected shape [3]");
+    expect(() => batchNorm(x, mean(), variance(), null, null, -1)).toThrow("varianceEpsilon");
+  });
+});
+
 describe("errors", () => {
   test("a tensor that does not fit the layout", () => {
     const norm = new TfBatchNorm(new BatchNorm(3, { layout: "NHWC" }));
@@ -533,7 +711,7 @@ describe("errors", () => {
       expect(() => norm.apply(x, { training: true })).toThrow(`got "${name}"`);
       expect(() => new TfBatchNorm(new BatchNorm(2))).toThrow('await tf.setBackend("wasm")');
     } finally {
-      await tf.setBackend("cpu");
+      await tf.setBackend(chosen.backend);
       tf.removeBackend(name);
     }
     expect(norm.apply(x).shape).toEqual([3, 2]);

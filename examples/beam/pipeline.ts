@@ -23,6 +23,11 @@ const digits = loadDigits();
 const batches = [...inOrder(digits, BATCH)];
 const { layers, trained } = loadNetwork();
 
+/** A line now and then. */
+function tell(done: number): void {
+  if (done % 20 === 0) console.log(`  ${done} of ${batches.length} batches`);
+}
+
 /** What one batch tells of each layer, each of which normalizes by the batch (PreciseBN). */
 function toPart(batch: number): Part {
   const found: Moments[] = [];
@@ -31,7 +36,7 @@ function toPart(batch: number): Part {
     found.push(statistics);
     return norm.train(x, { statistics, updateRunning: false });
   });
-  if ((batch + 1) % 20 === 0) console.log(`  ${batch + 1} of ${batches.length} batches`);
+  tell(batch + 1);
   return { batches: 1, layers: found.map((moments) => moments.toJSON()) };
 }
 
@@ -68,13 +73,14 @@ norms.forEach((norm, i) => {
 });
 const beamTime = performance.now() - start;
 
-// The same network once more, in this process.
+console.log("The same network once more, by calibrate:");
 const local = loadNetwork().layers;
 const localStart = performance.now();
 const report = await calibrate(
   normsOf(local),
   (batch: Uint32Array) => forward(local, pixels(digits, batch), (norm, x) => norm.train(x)),
   batches,
+  { onProgress: ({ batches: done }) => tell(done) },
 );
 const localTime = performance.now() - localStart;
 

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { inOrder, labelsOf, pixels, readDigits, readIdx } from "./data.js";
+import { readDigits, readIdx } from "./data.js";
+import { inOrder, labelsOf, pixels } from "./digits.js";
 
 /** An IDX file of unsigned bytes. */
 function idx(shape: number[], data: number[], type = 0x08): Uint8Array {

@@ -7,17 +7,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
-
-/** Pixels of one digit, 28 × 28. */
-export const PIXELS = 784;
-export const CLASSES = 10;
-
-/** Digits with their labels. `images` holds `count` × 784 grey values, 0 = paper, 255 = ink. */
-export interface Digits {
-  readonly count: number;
-  readonly images: Uint8Array;
-  readonly labels: Uint8Array;
-}
+import { CLASSES, type Digits } from "./digits.js";
 
 /** Reads one IDX file of unsigned bytes. `name` stands in the errors. */
 export function readIdx(bytes: Uint8Array, name: string): { shape: number[]; data: Uint8Array } {
@@ -61,30 +51,6 @@ export function loadMnist(): { train: Digits; test: Digits } {
   const load = (name: string, prefix: string) =>
     readDigits(read(`${prefix}-images-idx3-ubyte`), read(`${prefix}-labels-idx1-ubyte`), name);
   return { train: load("training", "train"), test: load("test", "t10k") };
-}
-
-/** The network's input for some digits: [indices.length, 784], 0 … 1. */
-export function pixels(digits: Digits, indices: Uint32Array): Float32Array<ArrayBuffer> {
-  const values = new Float32Array(indices.length * PIXELS);
-  indices.forEach((index, row) => {
-    const from = index * PIXELS;
-    const to = row * PIXELS;
-    for (let i = 0; i < PIXELS; i++) values[to + i] = digits.images[from + i] / 255;
-  });
-  return values;
-}
-
-/** The labels of some digits. */
-export function labelsOf(digits: Digits, indices: Uint32Array): Int32Array<ArrayBuffer> {
-  return Int32Array.from(indices, (index) => digits.labels[index]);
-}
-
-/** All indices of `digits` in order, in runs of `size`; the last run may be shorter. */
-export function* inOrder(digits: Digits, size: number): Generator<Uint32Array> {
-  for (let from = 0; from < digits.count; from += size) {
-    const length = Math.min(size, digits.count - from);
-    yield Uint32Array.from({ length }, (_, i) => from + i);
-  }
 }
 
 function hex(bytes: Uint8Array, end: number, start = 0): string {

@@ -13,9 +13,8 @@ import {
   calibrate,
   type Statistics,
 } from "batchnorm-wasm";
-import { type Digits, inOrder, PIXELS, pixels } from "./data.js";
+import { type Digits, inOrder, PIXELS, pixels } from "./digits.js";
 import { type Network, type Normalization, training } from "./network.js";
-import { Random } from "./random.js";
 
 /** Digits in a mini-batch of the exact statistics. */
 export const CALIBRATION_BATCH = 600;
@@ -97,46 +96,4 @@ export function calibrateOn(
 export function adapting(network: Network): Normalization {
   const adapters = network.norms.map(({ layer }) => layer.adapter(ADAPTATION));
   return (_norm, x, index) => tf.tensor2d(adapters[index].infer(x.dataSync<"float32">()), x.shape);
-}
-
-/** How far averages are from exact statistics, over all channels of all layers. */
-export interface Distance {
-  /** Root mean square of the means' drift, in standard deviations. */
-  readonly mean: number;
-  /** Root mean square of the natural logarithm of the variances' ratio. */
-  readonly variance: number;
-}
-
-export function distance(
-  averages: readonly Statistics[],
-  exact: readonly Statistics[],
-  epsilon: number,
-): Distance {
-  const means: number[] = [];
-  const variances: number[] = [];
-  averages.forEach(({ mean, variance }, i) => {
-    mean.forEach((m, c) => {
-      const sigma2 = exact[i].variance[c] + epsilon;
-      means.push((m - exact[i].mean[c]) / Math.sqrt(sigma2));
-      variances.push(Math.log((variance[c] + epsilon) / sigma2));
-    });
-  });
-  return { mean: rootMeanSquare(means), variance: rootMeanSquare(variances) };
-}
-
-const rootMeanSquare = (values: readonly number[]): number =>
-  Math.sqrt(values.reduce((sum, v) => sum + v * v, 0) / values.length);
-
-/** Grey for black, a grey ground, and noise: what another camera in poor light would see. */
-export const SHIFT = { contrast: 0.4, ground: 60, noise: 25 } as const;
-
-/** The same digits, shifted. */
-export function shift(digits: Digits, seed: number): Digits {
-  const random = new Random(seed);
-  const { contrast, ground, noise } = SHIFT;
-  const images = digits.images.map((grey) => {
-    const value = contrast * grey + ground + noise * random.normal();
-    return Math.min(255, Math.max(0, Math.round(value)));
-  });
-  return { ...digits, images };
 }

@@ -3,7 +3,7 @@
 import { setImmediate } from "node:timers/promises";
 import * as tf from "@tensorflow/tfjs";
 import { SingleValueError } from "batchnorm-wasm";
-import { CLASSES, type Digits, inOrder, PIXELS, pixels } from "./data.js";
+import { accuracy, answers, CLASSES, type Digits, inOrder, PIXELS, pixels } from "./digits.js";
 import {
   batchAtHand,
   betaAlone,
@@ -60,20 +60,6 @@ export async function predict(
     await setImmediate(); // the progress bar's timer may have something to do
   }
   return scores;
-}
-
-/** The class with the highest score, of every digit. */
-export function answers(scores: Float32Array): Uint8Array {
-  return Uint8Array.from({ length: scores.length / CLASSES }, (_, digit) => {
-    const row = scores.subarray(digit * CLASSES, (digit + 1) * CLASSES);
-    return row.indexOf(Math.max(...row));
-  });
-}
-
-/** Share of answers that are right, 0 … 1. */
-export function accuracy(scores: Float32Array, digits: Digits): number {
-  const right = answers(scores).filter((answer, i) => answer === digits.labels[i]);
-  return right.length / digits.count;
 }
 
 /**

@@ -260,7 +260,7 @@ export function inputPercentiles(milestones: readonly Milestone[]): Promise<Plot
   );
 }
 
-/** Test accuracy, and the averages' distance from exact statistics, against decay and batch size. */
+/** Test accuracy, and how far the averages are from exact statistics, against decay and batch size. */
 export function sweepPlot(points: readonly SweepPoint[]): Promise<Plot> {
   const sizes = [...new Set(points.map(({ batchSize }) => batchSize))];
   const names = sizes.map((size) => `batches of ${size}`);
@@ -269,7 +269,12 @@ export function sweepPlot(points: readonly SweepPoint[]): Promise<Plot> {
     decay: decay === null ? null : String(decay),
     accuracy: 100 * accuracy,
     mean: distance.mean,
+    variance: distance.variance,
   }));
+  const spanOf = (field: "accuracy" | "mean" | "variance"): [number, number] => {
+    const drawn = values.filter(({ decay }) => decay !== null).map((point) => point[field]);
+    return [Math.min(...drawn), Math.max(...drawn)];
+  };
   const color = (room: Room) =>
     ({
       field: "name",
@@ -284,10 +289,14 @@ export function sweepPlot(points: readonly SweepPoint[]): Promise<Plot> {
     axis: { labelAngle: 0, grid: false },
     scale: { padding: 0.2 },
   } as const;
-  const panel = (room: Room, field: "accuracy" | "mean", title: string): Panel => ({
-    title: { text: title },
-    width: panelWidth(room, 2),
-    height: 200,
+  const panel = (
+    room: Room,
+    field: "accuracy" | "mean" | "variance",
+    { title, unit, across }: { title?: string; unit: string; across: number },
+  ): Panel => ({
+    ...(title && { title: { text: title } }),
+    width: panelWidth(room, across),
+    height: field === "accuracy" ? 210 : 170,
     layer: [
       {
         data: { values: values.filter(({ decay }) => decay !== null) },
@@ -297,8 +306,10 @@ export function sweepPlot(points: readonly SweepPoint[]): Promise<Plot> {
           y: {
             field,
             type: "quantitative",
-            title: field === "accuracy" ? "%" : "standard deviations",
-            scale: field === "accuracy" ? { zero: false } : { type: "log" },
+            title: unit,
+            ...(field === "accuracy"
+              ? { scale: { domain: [10 * Math.floor(spanOf(field)[0] / 10), 100] } }
+              : decades(spanOf(field))),
           },
           color: color(room),
         },
@@ -316,12 +327,30 @@ export function sweepPlot(points: readonly SweepPoint[]): Promise<Plot> {
   });
   return draw((room) =>
     arrange(room, [
+      [panel(room, "accuracy", { unit: "test accuracy, %", across: 1 })],
       [
-        panel(room, "accuracy", "test accuracy"),
-        panel(room, "mean", "running means: distance from exact"),
+        panel(room, "mean", {
+          title: "means: distance from exact",
+          unit: "σ",
+          across: 2,
+        }),
+        panel(room, "variance", {
+          title: "variances: distance from exact",
+          unit: "ln of the ratio",
+          across: 2,
+        }),
       ],
     ]),
   );
+}
+
+/** A logarithmic axis of whole decades, labelled at their ends. */
+function decades([least, most]: [number, number]) {
+  const from = Math.floor(Math.log10(least));
+  const to = Math.ceil(Math.log10(most));
+  const values = Array.from({ length: to - from + 1 }, (_, i) => 10 ** (from + i));
+  const domain = [10 ** from, 10 ** to];
+  return { scale: { type: "log", domain }, axis: { values, format: "~g" } } as const;
 }
 
 /** Rows of panels side by side where there is room, one below the other on a phone. */

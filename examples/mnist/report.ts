@@ -1,6 +1,5 @@
 /** The report: one HTML file that needs no network, readable in light and dark and on a phone. */
 
-import { SHIFT } from "./estimates.js";
 import type { Evaluation, Way } from "./evaluate.js";
 import {
   accuracyBySteps,
@@ -11,7 +10,8 @@ import {
   unitStatistics,
 } from "./plots.js";
 import type { About } from "./saved.js";
-import type { Estimate, TestTime } from "./testtime.js";
+import { SHIFT } from "./shift.js";
+import type { Diagnosed, Estimate, TestTime } from "./testtime.js";
 import { type Milestone, type UnitStatistics, WATCHED } from "./train.js";
 
 export interface Results {
@@ -87,27 +87,27 @@ Compare the paper's Figures 1b and 1c.</p>
 ${plot(await inputPercentiles(milestones), "Without batch norm the input moves as the layers before it learn; with it, beta and gamma alone set its mean and variance over a mini-batch.")}
 
 <h2>Where the statistics for test time come from</h2>
-<p>The running average is one way to get them. Each of these serves the same trained network; the
-shifted digits have ${100 * SHIFT.contrast} % of the contrast, a grey ground, and noise.</p>
+<p>The running average is one way to get them. Each of these serves the same trained network, on the
+test digits plain and shifted: the shifted ones have ${100 * SHIFT.contrast} % of the contrast, a grey ground, and noise.</p>
 <p class="digits"><img src="${pictures.plain}" alt="The first ten test digits"><img
 src="${pictures.shifted}" alt="The same ten, grey and noisy"></p>
 ${estimatesTable(testTime.estimates)}
 <p>The exact statistics of the first layer were held against float64 sums over all its inputs: the
-means agree to ${testTime.exactness.mean.toExponential(1)} standard deviations, the variances to
-${testTime.exactness.variance.toExponential(1)} of themselves.</p>
+means agree to ${power(testTime.exactness.mean)} standard deviations, the variances to
+${power(testTime.exactness.variance)} of themselves (goal for both: 10<sup>−6</sup>).</p>
 <p>What <code>diagnose</code> says of the first layer, on the test digits and on the shifted ones:</p>
-<pre>${escapeHtml(testTime.plainDiagnosis.text)}</pre>
-<pre>${escapeHtml(testTime.shiftedDiagnosis.text)}</pre>
+${diagnosed(testTime.plainDiagnosis)}
+${diagnosed(testTime.shiftedDiagnosis)}
 
 <h2>Too short a training, noticed and repaired</h2>
 <p>${brief.steps} mini-batches with decay ${brief.decay}: the averages still remember the 0 and 1 that
 they started with, and test accuracy is ${percent(brief.before)}. <code>diagnose</code> says so;
 after <code>calibrate</code> it is ${percent(brief.after)}.</p>
-<pre>${escapeHtml(brief.diagnosis.text)}</pre>
-<pre>${escapeHtml(brief.diagnosisAfter.text)}</pre>
+${diagnosed(brief.diagnosis)}
+${diagnosed(brief.diagnosisAfter)}
 
 <h2>How robust it is</h2>
-${plot(await sweepPlot(testTime.sweep.points), `Networks trained for ${count(testTime.sweep.steps)} mini-batches of 16, 60 and 256, each with running averages of four decays. Left: test accuracy; the dashed lines are the exact statistics. Right: how far the averages are from the exact ones, root mean square over all channels. Short memories are noisy, the more so with small batches; long ones lag behind the network, or still hold their start.`)}
+${plot(await sweepPlot(testTime.sweep.points), `Networks trained for ${count(testTime.sweep.steps)} mini-batches of 16, 60 and 256, each with running averages of four decays. Above: test accuracy; the dashed lines are the exact statistics (<code>calibrate</code>). Below: how far the averages are from the exact ones, root mean square over all channels: means in standard deviations, variances by the logarithm of their ratio. Short memories are noisy, the more so with small batches; long ones lag behind the network, or still hold their start.`)}
 
 <footer>
 <h2>How it was made</h2>
@@ -152,8 +152,14 @@ function estimatesTable(estimates: readonly Estimate[]): string {
       `<tr><th scope="row">${label}</th><td>${percent(plain)}</td><td>${percent(shifted)}</td><td>${remark}</td></tr>`,
   );
   return `<table class="estimates">
-<thead><tr><th scope="col">statistics</th><th scope="col">test digits</th><th scope="col">shifted</th><th scope="col"></th></tr></thead>
+<thead><tr><th scope="col">statistics</th><th scope="col">plain</th><th scope="col">shifted</th><th scope="col"></th></tr></thead>
 <tbody>${rows.join("\n")}</tbody></table>`;
+}
+
+/** What `diagnose` says, each line by itself, so that what does not fit goes on under its value. */
+function diagnosed({ text }: Diagnosed): string {
+  const lines = text.split("\n").map((line) => `<span>${escapeHtml(line)}</span>`);
+  return `<pre class="diagnosis">${lines.join("")}</pre>`;
 }
 
 function plot({ wide, narrow }: Plot, caption: string): string {
@@ -166,6 +172,11 @@ function plot({ wide, narrow }: Plot, caption: string): string {
 
 function count(n: number): string {
   return n.toLocaleString("en-US");
+}
+
+/** `2.3e−9`, which does not break at the end of a line. */
+function power(value: number): string {
+  return value.toExponential(1).replace("-", "−");
 }
 
 function escapeHtml(text: string): string {
@@ -211,6 +222,8 @@ td:nth-child(2), .estimates td:nth-child(3) { font-variant-numeric: tabular-nums
 td:last-child { color: var(--soft); padding-right: 0; }
 pre { overflow-x: auto; font-size: 13px; line-height: 1.4; border-left: 3px solid var(--line);
   padding-left: 12px; margin: 12px 0; white-space: pre-wrap; }
+.diagnosis span { display: block; padding-left: 22ch; text-indent: -22ch; }
+.diagnosis span:first-child { padding-left: 0; text-indent: 0; }
 .digits img { display: block; width: 100%; max-width: 420px; margin-bottom: 4px; }
 footer { margin-top: 40px; border-top: 1px solid var(--line); color: var(--soft); font-size: 14px; }
 footer h2 { font-size: 16px; margin-top: 16px; }
@@ -224,7 +237,12 @@ footer h2 { font-size: 16px; margin-top: 16px; }
     padding: 6px 0; }
   th, td { border: 0; padding: 0; }
   td:last-child { grid-column: 1 / -1; }
-  .estimates tr { grid-template-columns: 1fr auto auto; }
+  .estimates thead { display: block; }
+  .estimates tr { grid-template-columns: 1fr 63px 63px; column-gap: 8px; }
+  .estimates th[scope="row"] { white-space: normal; }
+  .estimates th:nth-child(n + 2), .estimates td:nth-child(-n + 3) { text-align: right; }
+  .estimates th:last-child { display: none; }
+  pre { font-size: 12px; }
   .figures { grid-template-columns: 1fr; }
   .figures li { display: grid; grid-template-columns: 104px 1fr; align-items: center; gap: 8px; }
   .figures strong { font-size: 22px; }

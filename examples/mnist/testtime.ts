@@ -2,23 +2,15 @@
 
 import * as tf from "@tensorflow/tfjs";
 import type { Statistics } from "batchnorm-wasm";
-import { type Digits, inOrder, PIXELS, pixels } from "./data.js";
-import {
-  adapting,
-  averagesOf,
-  Beside,
-  calibrateOn,
-  type Distance,
-  distance,
-  setAverages,
-  shift,
-  TARGETS,
-} from "./estimates.js";
-import { accuracy, predict } from "./evaluate.js";
+import { accuracy, type Digits, inOrder, miniBatches, PIXELS, pixels } from "./digits.js";
+import { type Distance, distance } from "./distance.js";
+import { adapting, averagesOf, Beside, calibrateOn, setAverages, TARGETS } from "./estimates.js";
+import { predict } from "./evaluate.js";
 import { initialWeights, untrained } from "./layers.js";
 import { Network, runningAverages } from "./network.js";
 import { Random } from "./random.js";
-import { descend, miniBatches } from "./train.js";
+import { shift } from "./shift.js";
+import { descend } from "./train.js";
 
 /** One estimate, on the test digits as they are and shifted. */
 export interface Estimate {
@@ -124,7 +116,7 @@ export async function estimate(
   const exactness = apart(averagesOf(network)[0], inputs);
   const exact = await both(
     "exact statistics (calibrate)",
-    `of all ${train.count} training digits, through the final network, in one pass`,
+    `of all ${train.count.toLocaleString("en-US")} training digits, through the final network, in one pass`,
   );
   setAverages(network, own);
   return {

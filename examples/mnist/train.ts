@@ -3,9 +3,9 @@
 import { setImmediate } from "node:timers/promises";
 import * as tf from "@tensorflow/tfjs";
 import type { BatchNormOptions, Statistics } from "batchnorm-wasm";
-import { CLASSES, type Digits, labelsOf, PIXELS, pixels } from "./data.js";
+import { accuracy, CLASSES, type Digits, labelsOf, miniBatches, PIXELS, pixels } from "./digits.js";
 import { Beside } from "./estimates.js";
-import { accuracy, predict } from "./evaluate.js";
+import { predict } from "./evaluate.js";
 import { HIDDEN, initialWeights, untrained } from "./layers.js";
 import { Network, runningAverages } from "./network.js";
 import { Random } from "./random.js";
@@ -118,20 +118,6 @@ export function milestonesUpTo(steps: number): number[] {
   const sparse = Array.from({ length: Math.floor(steps / interval) }, (_, i) => (i + 1) * interval);
   const all = [...dense, ...sparse, steps].filter((step) => step <= steps);
   return [...new Set(all)].sort((a, b) => a - b);
-}
-
-/** Mini-batches without end; every epoch in an order of its own. */
-export function* miniBatches(
-  digits: Digits,
-  size: number,
-  random: Random,
-): Generator<Uint32Array, never> {
-  for (;;) {
-    const order = random.shuffle(Uint32Array.from({ length: digits.count }, (_, i) => i));
-    for (let from = 0; from + size <= digits.count; from += size) {
-      yield order.subarray(from, from + size);
-    }
-  }
 }
 
 /** One step of gradient descent; the loss before it. */

@@ -5,7 +5,7 @@ import * as oracle from "./oracle.js";
 type Floats = Float32Array | Float64Array;
 
 /** Any NaN counts as any NaN; 0 and -0 differ. */
-const same = (a: number, b: number): boolean => Object.is(a, b);
+const same: (a: number, b: number) => boolean = Object.is;
 
 /** Throws unless both hold the same bits. */
 export function assertSameBits(name: string, actual: Floats, expected: Floats): void {

@@ -71,3 +71,10 @@ export function distributed(
   }
   return x;
 }
+
+/** The same numbers in memory that threads share. */
+export function shared(values: Float64Array): Float64Array {
+  const copy = new Float64Array(new SharedArrayBuffer(values.byteLength));
+  copy.set(values);
+  return copy;
+}

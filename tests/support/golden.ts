@@ -1,7 +1,7 @@
 // Reader of the golden files in tests/golden (its README says what is in them). Arrays arrive as
 // "f32:" or "f64:" and the base64 of their little-endian bytes, so that no bit is lost.
 
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 
 export type ChannelsFirst = "NC" | "NCL" | "NCHW" | "NCDHW";
 
@@ -85,10 +85,61 @@ export function onnxCases(): OnnxCase[] {
   return read("onnx") as OnnxCase[];
 }
 
-function read(name: string): unknown[] {
+/** What a layer of a network takes and gives, in PyTorch's or TensorFlow.js' float32. */
+export interface Evaluation {
+  shape: number[];
+  x: Float32Array;
+  y: Float32Array;
+}
+
+/** A training step of a layer of a network, by PyTorch's float32 module. */
+export interface NetworkStep extends Evaluation {
+  dy: Float32Array;
+  dx: Float32Array;
+  dgamma: Float32Array | null;
+  dbeta: Float32Array | null;
+  runningMean: Float32Array;
+  runningVariance: Float32Array;
+  batchesTracked: number;
+}
+
+/** PyTorch's small network: how its batch norms were made, and what they give. */
+export interface NetworkGolden {
+  options: Record<string, { eps: number; momentum: number }>;
+  /** By the name of the file with its weights, then of the layer. */
+  evaluations: Record<string, Record<string, Evaluation>>;
+  step: Record<string, NetworkStep>;
+}
+
+/** The two layers of every ONNX model, one after the other. */
+export interface ModelsGolden extends Evaluation {
+  layers: Record<"a" | "b", Record<"scale" | "bias" | "mean" | "var", Float32Array>>;
+}
+
+export const networkGolden = (): NetworkGolden => json("state/network") as NetworkGolden;
+export const modelsGolden = (): ModelsGolden => json("state/models") as ModelsGolden;
+export const kerasGolden = (): Pick<NetworkGolden, "evaluations"> =>
+  json("state/keras") as NetworkGolden;
+
+/** The bytes of a file in tests/golden/state. */
+export const goldenBytes = (name: string): Uint8Array =>
+  new Uint8Array(readFileSync(new URL(`../golden/state/${name}`, import.meta.url)));
+
+/** A Keras model in tests/golden/state. */
+export function kerasFiles(name: string): { model: string; weights: Record<string, Uint8Array> } {
+  const folder = new URL(`../golden/state/${name}/`, import.meta.url);
+  const shards = readdirSync(folder).filter((path) => path !== "model.json");
+  return {
+    model: readFileSync(new URL("model.json", folder), "utf8"),
+    weights: Object.fromEntries(shards.map((path) => [path, goldenBytes(`${name}/${path}`)])),
+  };
+}
+
+const read = (name: string): unknown[] => (json(name) as { cases: unknown[] }).cases;
+
+function json(name: string): unknown {
   const file = new URL(`../golden/${name}.json`, import.meta.url);
-  const { cases } = JSON.parse(readFileSync(file, "utf8"), revive) as { cases: unknown[] };
-  return cases;
+  return JSON.parse(readFileSync(file, "utf8"), revive);
 }
 
 /** Inputs become Float32Array; results become Float64Array, whatever precision they were made in. */

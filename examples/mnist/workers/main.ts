@@ -19,14 +19,16 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
   },
 });
-const whole = (name: "steps" | "threads" | "seed", least: number): number => {
+/** Digits in a mini-batch: each thread has some of them. */
+const BATCH_SIZE = 60;
+const whole = (name: "steps" | "threads" | "seed", least: number, most: number): number => {
   const value = Number(values[name]);
-  if (Number.isSafeInteger(value) && value >= least) return value;
-  throw new Error(`--${name}: expected a whole number >= ${least}, got "${values[name]}".`);
+  if (Number.isSafeInteger(value) && value >= least && value <= most) return value;
+  throw new Error(`--${name}: expected a whole number ${least} … ${most}, got "${values[name]}".`);
 };
-const steps = whole("steps", 1);
-const threads = whole("threads", 2);
-const seed = whole("seed", 0);
+const steps = whole("steps", 1, 10_000_000);
+const threads = whole("threads", 2, BATCH_SIZE);
+const seed = whole("seed", 0, 2 ** 32 - 1);
 
 const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
 
@@ -36,7 +38,7 @@ async function run(count: number): Promise<Done[]> {
   try {
     return await Promise.all(
       seats(count).map((seat) => {
-        const workerData: Work = { seat, steps, batchSize: 60, seed, learningRate: 0.3 };
+        const workerData: Work = { seat, steps, batchSize: BATCH_SIZE, seed, learningRate: 0.3 };
         const transferList = seat.ports.filter((port) => port !== null);
         const worker = new Worker(new URL("./start.mjs", import.meta.url), {
           argv: ["thread.ts"],
@@ -46,7 +48,7 @@ async function run(count: number): Promise<Done[]> {
         return new Promise<Done>((resolve, reject) => {
           worker.on("message", (told: number | Done) => {
             if (typeof told !== "number") resolve(told);
-            else if (seat.index === 0) progress.update(told, "mini-batches of 60");
+            else if (seat.index === 0) progress.update(told, `mini-batches of ${BATCH_SIZE}`);
           });
           worker.on("error", reject);
         });
@@ -91,12 +93,15 @@ for (const done of many) {
   ]);
 }
 console.log(`\n${table.toString()}\n`);
-const bits = Math.max(
-  apart(many[0].weights, many[1].weights),
-  apart(many[0].averages, many[1].averages),
-);
+const [first, ...others] = many;
+const differences = others.flatMap(({ weights, averages }) => [
+  apart(first.weights, weights),
+  apart(first.averages, averages),
+]);
+const alike = differences.every((difference) => difference === 0);
 console.log(
-  bits === 0
+  alike
     ? "All threads hold the same network, bit for bit."
-    : `The threads' networks differ by ${bits}.`,
+    : `The threads' networks differ by ${Math.max(...differences)}.`,
 );
+process.exitCode = alike ? 0 : 1;

@@ -5,12 +5,12 @@ import * as tf from "@tensorflow/tfjs";
 import { GradientSums, Moments } from "batchnorm-wasm";
 import type { Pool, TfBatchNorm } from "batchnorm-wasm/tfjs";
 import { startBackend } from "../backend.js";
-import { CLASSES, labelsOf, loadMnist, PIXELS, pixels } from "../data.js";
-import { accuracy, predict } from "../evaluate.js";
+import { loadMnist } from "../data.js";
+import { accuracy, CLASSES, labelsOf, miniBatches, PIXELS, pixels } from "../digits.js";
+import { predict } from "../evaluate.js";
 import { initialWeights, untrained } from "../layers.js";
 import { Network, runningAverages } from "../network.js";
 import { Random } from "../random.js";
-import { miniBatches } from "../train.js";
 import { Exchange, type Seat } from "./exchange.js";
 
 /** What a thread is given. */

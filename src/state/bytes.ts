@@ -1,0 +1,162 @@
+// Bytes that files arrive in, and the numbers in them, little-endian.
+
+import { isUint8Array } from "../arrays.js";
+import { describe, ShapeError, StateError } from "../errors.js";
+
+/** What files are read from. A SharedArrayBuffer's bytes come as a Uint8Array. */
+export type Bytes = Uint8Array | ArrayBuffer;
+
+/** The bytes themselves, not copied: of this or another realm, a Node Buffer included. */
+export function bytesOf(name: string, value: unknown): Uint8Array {
+  if (isUint8Array(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+  if (Object.prototype.toString.call(value) === "[object ArrayBuffer]") {
+    try {
+      return new Uint8Array(value as ArrayBuffer);
+    } catch {
+      throw new ShapeError(`${name}: expected bytes, got a detached ArrayBuffer`);
+    }
+  }
+  throw new ShapeError(`${name}: expected a Uint8Array or ArrayBuffer, got ${describe(value)}`);
+}
+
+export const viewOfBytes = (bytes: Uint8Array): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** UTF-8 as text. */
+export function textOf(name: string, bytes: Uint8Array): string {
+  try {
+    // Copied, since browsers refuse to decode shared memory.
+    return utf8.decode(new Uint8Array(bytes));
+  } catch {
+    throw new StateError(`${name}: expected UTF-8, got bytes that are none`);
+  }
+}
+
+/** The value that JSON text holds. */
+export function jsonOf(name: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new StateError(`${name}: expected JSON, got text that is none`);
+  }
+}
+
+export const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+export const isCount = (value: unknown): value is number =>
+  Number.isSafeInteger(value) && (value as number) >= 0;
+
+/** A floating-point format: bytes a value, and how one is read and written. */
+export interface FloatFormat {
+  readonly size: number;
+  get(view: DataView, at: number): number;
+  set(view: DataView, at: number, value: number): void;
+}
+
+const scratch = new DataView(new ArrayBuffer(8));
+
+/**
+ * The multiple of 2^(exponent of the value - `digits`) nearest to a value, ties to even (IEEE 754,
+ * section 4.3.1); below 2^`least` numbers are subnormal, and their spacing stays.
+ */
+function round(value: number, digits: number, least: number): number {
+  scratch.setFloat64(0, value);
+  const exponent = Math.max(((scratch.getUint16(0) >> 4) & 0x7ff) - 1023, least);
+  const spacing = 2 ** (exponent - digits);
+  // Adding 2^52 leaves no digit after the point; both numbers of digits are below 52.
+  const units = Math.abs(value) / spacing + 2 ** 52 - 2 ** 52;
+  return units * spacing * (value < 0 ? -1 : 1);
+}
+
+/** Values of IEEE 754 binary16: 10 digits after the point, exponents -14 … 15. */
+const FLOAT16: FloatFormat = {
+  size: 2,
+  get(view, at) {
+    const bits = view.getUint16(at, true);
+    const sign = bits & 0x8000 ? -1 : 1;
+    const exponent = (bits >> 10) & 31;
+    const digits = bits & 1023;
+    if (exponent === 31) return digits === 0 ? sign * Infinity : Number.NaN;
+    return sign * (exponent === 0 ? digits * 2 ** -24 : (1024 + digits) * 2 ** (exponent - 25));
+  },
+  set(view, at, value) {
+    const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
+    const rounded = Math.abs(round(value, 10, -14));
+    let bits = 0x7e00;
+    if (rounded > 65504) bits = 0x7c00;
+    else if (rounded < 2 ** -14) bits = rounded * 2 ** 24;
+    else if (rounded <= 65504) {
+      scratch.setFloat64(0, rounded);
+      const exponent = (scratch.getUint16(0) >> 4) - 1023;
+      bits = (exponent + 14) * 1024 + rounded * 2 ** (10 - exponent);
+    }
+    view.setUint16(at, sign | bits, true);
+  },
+};
+
+/** The upper half of a float32. */
+const BFLOAT16: FloatFormat = {
+  size: 2,
+  get(view, at) {
+    scratch.setUint32(0, view.getUint16(at, true) << 16);
+    return scratch.getFloat32(0);
+  },
+  set(view, at, value) {
+    scratch.setFloat32(0, Number.isFinite(value) ? round(value, 7, -126) || value * 0 : value);
+    view.setUint16(at, scratch.getUint32(0) >>> 16, true);
+  },
+};
+
+/** Formats by the names that safetensors have for them. */
+export const FLOATS: Readonly<Record<string, FloatFormat>> = {
+  F16: FLOAT16,
+  BF16: BFLOAT16,
+  F32: {
+    size: 4,
+    get: (view, at) => view.getFloat32(at, true),
+    set: (view, at, value) => view.setFloat32(at, value, true),
+  },
+  F64: {
+    size: 8,
+    get: (view, at) => view.getFloat64(at, true),
+    set: (view, at, value) => view.setFloat64(at, value, true),
+  },
+};
+
+/** All values that bytes hold. */
+export function decode(format: FloatFormat, bytes: Uint8Array): Float64Array {
+  const view = viewOfBytes(bytes);
+  const values = new Float64Array(Math.floor(bytes.length / format.size));
+  for (let i = 0; i < values.length; i++) values[i] = format.get(view, i * format.size);
+  return values;
+}
+
+/** True if a layer still has the values that it got from a file, gamma and beta rounded to float32. */
+export function holds(values: ArrayLike<number>, file: Float64Array): boolean {
+  const rounded = values instanceof Float32Array ? Math.fround : (value: number) => value;
+  return (
+    values.length === file.length && file.every((value, i) => Object.is(rounded(value), values[i]))
+  );
+}
+
+/**
+ * Values as bytes.
+ *
+ * @throws StateError for a finite value that the format has no number for.
+ */
+export function encode(name: string, format: FloatFormat, values: ArrayLike<number>): Uint8Array {
+  const bytes = new Uint8Array(values.length * format.size);
+  const view = viewOfBytes(bytes);
+  for (let i = 0; i < values.length; i++) {
+    format.set(view, i * format.size, values[i]!);
+    if (Number.isFinite(values[i]) && !Number.isFinite(format.get(view, i * format.size))) {
+      throw new StateError(
+        `${name}[${i}]: expected a value within ${8 * format.size} bits, got ${values[i]}`,
+      );
+    }
+  }
+  return bytes;
+}

@@ -1,0 +1,115 @@
+// What the formats have in common: the layers of a file by name, and a layer from its numbers.
+
+import { BatchNorm } from "../batch-norm.js";
+import { describe, OptionError, StateError } from "../errors.js";
+import { type BatchNormOptions, NO_OPTIONS } from "../options.js";
+import { SET, type State } from "../snapshot.js";
+
+/** The batch-norm layers of a file; `Options` are those of the format. */
+export interface StateFile<Options> {
+  /** Names of the batch-norm layers, in the order of the file. */
+  readonly layers: readonly string[];
+  /**
+   * A new layer with the numbers that the file has under this name and the conventions of its
+   * framework. All is checked before there is a layer.
+   *
+   * @throws OptionError for a name that is not among `layers`, an option unknown or out of range, or
+   * one that is missing; StateError where the file does not hold what the layer needs.
+   */
+  load(name: string, options?: Options): BatchNorm;
+  /**
+   * All layers by name.
+   *
+   * @param options for all of them, or a function that gives those of a name.
+   * @throws as `load`, for the first layer that fails.
+   */
+  loadAll(options?: Options | ((name: string) => Options)): Record<string, BatchNorm>;
+}
+
+/** Throws OptionError unless `name` is one of the `layers` of a file. */
+export function checkName(layers: readonly string[], name: string): void {
+  if (layers.includes(name)) return;
+  const some = layers.slice(0, 8).map((each) => JSON.stringify(each));
+  const rest = layers.length > 8 ? `, … (${layers.length} in all)` : "";
+  const expected =
+    some.length === 0
+      ? "none, since the file has no batch-norm layers"
+      : `one of ${some.join(", ")}${rest}`;
+  throw new OptionError(`name: expected ${expected}, got ${describe(name)}`);
+}
+
+/** A file of `layers`, each of which `load` loads. */
+export function fileOf<Options extends object>(
+  layers: readonly string[],
+  load: (name: string, options: Options) => BatchNorm,
+): StateFile<Options> {
+  const known = new Set(layers);
+  const one = (name: string, options: Options = NO_OPTIONS as Options): BatchNorm => {
+    if (!known.has(name)) checkName(layers, name);
+    return load(name, options);
+  };
+  return {
+    layers: Object.freeze([...layers]),
+    load: one,
+    loadAll(options) {
+      const of = typeof options === "function" ? options : () => options;
+      return Object.fromEntries(layers.map((name) => [name, one(name, of(name))]));
+    },
+  };
+}
+
+/** What a file without a counter says of the age of the averages: one mini-batch or more. */
+export const NO_COUNTER = { batchesSeen: 1, ageKnown: false } as const;
+
+/** A layer of these options and numbers. */
+export function layerOf(options: BatchNormOptions, state: State): BatchNorm {
+  const layer = new BatchNorm(state.runningMean.length, {
+    ...options,
+    gamma: state.gamma !== null,
+    beta: state.beta !== null,
+  });
+  layer[SET](state);
+  return layer;
+}
+
+/** Takes a sentence that one should know about a layer that was loaded all the same. */
+export type OnWarning = (message: string) => void;
+
+/** Says `message`, by default on the console. */
+export function warn(onWarning: OnWarning | undefined, message: string): void {
+  if (onWarning !== undefined) onWarning(message);
+  else console.warn(message);
+}
+
+/** Layers to write, by name; checked. */
+export function entriesOf(layers: unknown): [string, BatchNorm][] {
+  if (typeof layers !== "object" || layers === null) {
+    throw new OptionError(`layers: expected layers by name, got ${describe(layers)}`);
+  }
+  const entries = Object.entries(layers);
+  if (entries.length === 0) {
+    throw new OptionError("layers: expected at least one layer, got none");
+  }
+  for (const [name, layer] of entries) {
+    if (!(layer instanceof BatchNorm)) {
+      throw new OptionError(
+        `layers[${JSON.stringify(name)}]: expected a BatchNorm, got ${describe(layer)}`,
+      );
+    }
+  }
+  return entries;
+}
+
+/** `count` times `value`: what a parameter that is left out amounts to. */
+export const constant = (count: number, value: number): Float32Array =>
+  new Float32Array(count).fill(value);
+
+/** Runs `make`, whose options come from a file: what is wrong with them is the file's fault. */
+export function fromFile<T>(where: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof OptionError) throw new StateError(`${where}: ${error.message}`);
+    throw error;
+  }
+}

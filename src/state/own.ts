@@ -1,0 +1,97 @@
+// Our own file: safetensors with PyTorch's names, so that PyTorch loads it too, the averages in
+// float64, the options of each layer as JSON in the metadata.
+
+import type { BatchNorm } from "../batch-norm.js";
+import { checkKeys, describe, StateError } from "../errors.js";
+import { checkKernels, type Kernels } from "../kernels.js";
+import { type BatchNormOptions, flag, NO_OPTIONS } from "../options.js";
+import { type Bytes, bytesOf, jsonOf } from "./bytes.js";
+import { entriesOf, fromFile, layerOf } from "./layers.js";
+import { parse, serialize } from "./safetensors.js";
+import { keyOf, numbersOf, originalOf, put, stateOf, TENSORS, type WriteOptions } from "./torch.js";
+
+/** In the metadata: the version of what is there, and before a layer's name its options as JSON. */
+const KEY = "batchnorm-wasm";
+const VERSION = "1";
+const LAYER = `${KEY}:`;
+/** More than any options take. */
+const LONGEST_RECORD = 1000;
+const RECORD = ["layout", "epsilon", "decay", "debias", "runningVarianceOf", "ageKnown"];
+
+/**
+ * Layers with all their state, exactly: training that goes on from {@link load} gives the same bits as
+ * training that was never interrupted. A safetensors file with PyTorch's names, gamma and beta as
+ * F32, the averages as F64, the counter as I64; options are in the metadata. PyTorch loads it as well
+ * (layers with both parameters or neither), rounding the averages to its own type.
+ *
+ * @param layers by names of your own.
+ * @param options `into`: a safetensors file whose other tensors, weights of other layers for
+ * instance, are kept.
+ * @returns the bytes of the file.
+ * @throws OptionError for what is no layer; StateError for a file `into` that is malformed, or a
+ * `batchesSeen` that is no count.
+ *
+ * @example
+ * const bytes = save({ bn1, bn2 });
+ * const { bn1, bn2 } = load(bytes); // elsewhere, later
+ */
+export function save(
+  layers: Readonly<Record<string, BatchNorm>>,
+  options: WriteOptions = NO_OPTIONS,
+): Uint8Array {
+  const entries = entriesOf(layers);
+  const { tensors, metadata } = originalOf(options);
+  const written = new Map(tensors);
+  const records = new Map(Object.entries(metadata)).set(KEY, VERSION);
+  for (const [name, layer] of entries) {
+    for (const tensor of TENSORS) written.delete(keyOf(name, tensor));
+    put(written, name, stateOf(layer), "F64");
+    const { layout, epsilon, decay, debias, runningVarianceOf, ageKnown } = layer;
+    const record = { layout, epsilon, decay, debias, runningVarianceOf, ageKnown };
+    records.set(LAYER + name, JSON.stringify(record));
+  }
+  return serialize({ tensors: written, metadata: Object.fromEntries(records) });
+}
+
+/**
+ * The layers that {@link save} wrote, all of them, to the bit.
+ *
+ * @param bytes the file.
+ * @param options `kernels`: kernels of your own for the layers.
+ * @throws ShapeError for what is no bytes; StateError for a file that is truncated, malformed or
+ * not of `save`; OptionError for an unknown option.
+ */
+export function load(
+  bytes: Bytes,
+  options: { kernels?: Kernels } = NO_OPTIONS,
+): Record<string, BatchNorm> {
+  checkKeys("options", options, ["kernels"]);
+  const { tensors, metadata } = parse(bytesOf("bytes", bytes));
+  if (metadata[KEY] !== VERSION) {
+    throw new StateError(
+      `__metadata__: expected "${KEY}" of version ${VERSION}, as save writes it, got ` +
+        `${describe(metadata[KEY])}; readTorch reads files of PyTorch`,
+    );
+  }
+  const kernels = options.kernels === undefined ? {} : { kernels: checkKernels(options.kernels) };
+  const layers: [string, BatchNorm][] = [];
+  for (const [key, text] of Object.entries(metadata)) {
+    if (!key.startsWith(LAYER)) continue;
+    const name = key.slice(LAYER.length);
+    const record = text.length > LONGEST_RECORD ? null : jsonOf(key, text);
+    const state = numbersOf(tensors, name);
+    if (!state.ageKnown) {
+      throw new StateError(`${keyOf(name, "num_batches_tracked")}: expected a tensor, got none`);
+    }
+    layers.push([
+      name,
+      fromFile(`layer "${name}"`, () => {
+        checkKeys("options", record, RECORD);
+        const { ageKnown, ...settings } = record as BatchNormOptions & { ageKnown?: boolean };
+        const known = flag("ageKnown", ageKnown, true);
+        return layerOf({ ...settings, ...kernels }, { ...state, ageKnown: known });
+      }),
+    ]);
+  }
+  return Object.fromEntries(layers);
+}

@@ -1,0 +1,220 @@
+// The container that PyTorch's weights travel in: eight bytes that give the length of a JSON header,
+// the header, the tensors' bytes (https://huggingface.co/docs/safetensors, section Format, with the
+// checks of its reference implementation).
+
+import { describe, StateError } from "../errors.js";
+import { isCount, isObject, jsonOf, textOf, viewOfBytes } from "./bytes.js";
+
+/** A tensor of a file; `data` is a view of the file's bytes. */
+export interface Tensor {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly data: Uint8Array;
+}
+
+/** All that a file holds. */
+export interface Safetensors {
+  readonly tensors: ReadonlyMap<string, Tensor>;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** As the reference implementation. */
+const LONGEST_HEADER = 100_000_000;
+/** Bytes of the name, type, shape and place of one tensor. */
+const LONGEST_ENTRY = 1 << 14;
+
+/** Bytes a value of each type, in ascending order of the reference implementation's sorting. */
+const SIZES: Readonly<Record<string, number>> = {
+  BOOL: 1,
+  U8: 1,
+  I8: 1,
+  F8_E5M2: 1,
+  F8_E4M3: 1,
+  I16: 2,
+  U16: 2,
+  F16: 2,
+  BF16: 2,
+  I32: 4,
+  U32: 4,
+  F32: 4,
+  F64: 8,
+  I64: 8,
+  U64: 8,
+};
+const TYPES = Object.keys(SIZES);
+
+/**
+ * What a file holds, every tensor checked: its bytes are those of its shape and type, and the tensors
+ * fill the file without a hole or an overlap. Nothing is copied but the header.
+ */
+export function parse(file: Uint8Array): Safetensors {
+  if (file.length < 8) {
+    throw new StateError(
+      `bytes: expected a safetensors file, got ${file.length} bytes, less than its first number`,
+    );
+  }
+  const length = Number(viewOfBytes(file).getBigUint64(0, true));
+  if (length > Math.min(LONGEST_HEADER, file.length - 8)) {
+    throw new StateError(
+      `bytes: expected a safetensors header of at most ${Math.min(LONGEST_HEADER, file.length - 8)} bytes, ` +
+        `got one of ${length}: truncated, or another format`,
+    );
+  }
+  const data = file.subarray(8 + length);
+  const found: [string, Tensor, begin: number, end: number][] = [];
+  const names = new Set<string>();
+  let metadata: Readonly<Record<string, string>> = {};
+  for (const member of membersOf("header", file.subarray(8, 8 + length))) {
+    const [name, entry] = entryOf(member);
+    if (names.has(name))
+      throw new StateError(`header: expected each name once, got "${name}" twice`);
+    names.add(name);
+    if (name === "__metadata__") metadata = entry as Record<string, string>;
+    else found.push(tensorOf(name, entry, data));
+  }
+  found.sort((a, b) => a[2] - b[2] || a[3] - b[3]);
+  let filled = 0;
+  for (const [name, , begin, end] of found) {
+    if (begin !== filled) {
+      throw new StateError(
+        `${name}: expected its bytes to begin where others end, at ${filled}, got ${begin}`,
+      );
+    }
+    filled = end;
+  }
+  if (filled !== data.length) {
+    throw new StateError(
+      `bytes: expected ${filled} bytes of tensors, as the header says, got ${data.length}`,
+    );
+  }
+  return { tensors: new Map(found.map(([name, tensor]) => [name, tensor])), metadata };
+}
+
+/** A part of a JSON object: `"name": value`, and how deep its value nests. */
+interface Member {
+  readonly text: Uint8Array;
+  readonly depth: number;
+}
+
+/**
+ * The members of a JSON object, apart, so that no more than one of them is ever parsed: JSON that is no
+ * header can take forty times its size in memory (8 MB of brackets: 360 MB, in Node 20).
+ */
+function* membersOf(name: string, json: Uint8Array): Generator<Member> {
+  let end = json.length;
+  while (end > 0 && isSpace(json[end - 1]!)) end--;
+  let start = 0;
+  while (start < end && isSpace(json[start]!)) start++;
+  if (end - start < 2 || json[start] !== OPEN || json[end - 1] !== CLOSE) {
+    throw new StateError(`${name}: expected a JSON object, got other text`);
+  }
+  let [depth, deepest, quoted] = [0, 0, false];
+  let begin = start + 1;
+  while (isSpace(json[begin]!)) begin++;
+  if (begin === end - 1) return;
+  for (let i = begin; i < end; i++) {
+    const byte = json[i]!;
+    if (quoted) {
+      if (byte === ESCAPE) i++;
+      else if (byte === QUOTE) quoted = false;
+    } else if (byte === QUOTE) quoted = true;
+    else if (byte === OPEN || byte === OPEN_ARRAY) deepest = Math.max(deepest, ++depth);
+    else if (depth > 0) depth -= byte === CLOSE || byte === CLOSE_ARRAY ? 1 : 0;
+    else if (byte === COMMA || i === end - 1) {
+      yield { text: json.subarray(begin, i), depth: deepest };
+      [begin, deepest] = [i + 1, 0];
+    }
+  }
+  if (begin !== end)
+    throw new StateError(`${name}: expected a JSON object, got one that does not end`);
+}
+
+const [OPEN, CLOSE, OPEN_ARRAY, CLOSE_ARRAY, QUOTE, ESCAPE, COMMA] = [...'{}[]"\\,'].map((char) =>
+  char.charCodeAt(0),
+);
+const isSpace = (byte: number): boolean => byte === 32 || (byte >= 9 && byte <= 13);
+
+/** The name and value of a member of the header. */
+function entryOf({ text, depth }: Member): [string, unknown] {
+  const inside = textOf("header", text);
+  // An object, with arrays in it if it is a tensor's.
+  const isMetadata = /^\s*"__metadata__"\s*:/.test(inside);
+  if (depth > (isMetadata ? 1 : 2) || (!isMetadata && text.length > LONGEST_ENTRY)) {
+    throw new StateError(
+      `header: expected entries of dtype, shape and data_offsets, got ${JSON.stringify(inside.slice(0, 40))} …`,
+    );
+  }
+  const entries = Object.entries(jsonOf("header", `{${inside}}`) as object);
+  const [[name, value] = ["", null]] = entries;
+  if (entries.length !== 1) throw new StateError("header: expected a name and a value, got others");
+  if (isMetadata && (!isObject(value) || Object.values(value).some((v) => typeof v !== "string"))) {
+    throw new StateError(`__metadata__: expected texts by name, got ${describe(value)}`);
+  }
+  return [name, value];
+}
+
+function tensorOf(
+  name: string,
+  entry: unknown,
+  data: Uint8Array,
+): [string, Tensor, number, number] {
+  const { dtype, shape, data_offsets: offsets } = isObject(entry) ? entry : {};
+  if (typeof dtype !== "string" || !Array.isArray(shape) || !shape.every(isCount)) {
+    throw new StateError(
+      `${name}: expected a dtype and a shape of whole numbers, got ${describe(dtype)} and ${describe(shape)}`,
+    );
+  }
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
+    throw new StateError(
+      `${name}: expected data_offsets of two whole numbers, got ${describe(offsets)}`,
+    );
+  }
+  const [begin, end] = offsets as [number, number];
+  if (end < begin || end > data.length) {
+    throw new StateError(
+      `${name}: expected data_offsets within ${data.length} bytes, got [${begin}, ${end}]`,
+    );
+  }
+  // A type that came after this was written may be there: its tensors are only carried along.
+  const size = Object.hasOwn(SIZES, dtype) ? SIZES[dtype]! : null;
+  const bytes = size && shape.reduce((product, n) => product * n, size);
+  if (bytes !== null && bytes !== end - begin) {
+    throw new StateError(
+      `${name}: expected ${bytes} bytes, as ${dtype} [${shape.join(", ")}] has, got ${end - begin}`,
+    );
+  }
+  return [name, { dtype, shape, data: data.subarray(begin, end) }, begin, end];
+}
+
+/**
+ * A file of these tensors, laid out as by the reference implementation: the widest types first, then
+ * by name, the header filled up with spaces to a multiple of eight bytes.
+ */
+export function serialize({ tensors, metadata }: Safetensors): Uint8Array {
+  const rank = ([, { dtype }]: [string, Tensor]): number => TYPES.indexOf(dtype);
+  const sorted = [...tensors].sort(
+    (a, b) => rank(b) - rank(a) || (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0),
+  );
+  const entries: string[] = [];
+  if (Object.keys(metadata).length > 0) {
+    entries.push(`"__metadata__":${JSON.stringify(metadata)}`);
+  }
+  let end = 0;
+  for (const [name, { dtype, shape, data }] of sorted) {
+    const begin = end;
+    end += data.length;
+    const entry = { dtype, shape, data_offsets: [begin, end] };
+    entries.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`);
+  }
+  const header = new TextEncoder().encode(`{${entries.join(",")}}`);
+  const start = 8 + Math.ceil(header.length / 8) * 8;
+  const file = new Uint8Array(start + end).fill(32, 8, start);
+  viewOfBytes(file).setBigUint64(0, BigInt(start - 8), true);
+  file.set(header, 8);
+  let at = start;
+  for (const [, { data }] of sorted) {
+    file.set(data, at);
+    at += data.length;
+  }
+  return file;
+}

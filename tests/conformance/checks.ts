@@ -1,0 +1,89 @@
+// Checks with a name each, counted, and the digest of what they computed.
+
+import type { BatchNorm } from "batchnorm-wasm";
+import { Digest } from "./digest.js";
+
+/** What a run of the suite comes to. */
+export interface Outcome {
+  readonly checks: number;
+  /** Name and message of each check that failed. */
+  readonly failures: readonly string[];
+  /** Of the bits of all results. */
+  readonly hash: string;
+}
+
+export class Checks {
+  readonly #failures: string[] = [];
+  readonly #digest = new Digest();
+  #count = 0;
+
+  /** Results, into the digest. */
+  record(...results: readonly (Float32Array | Float64Array | string | number | null)[]): void {
+    for (const result of results) this.#digest.add(result ?? "null");
+  }
+
+  /** One check: fails if `body` throws. */
+  check(name: string, body: () => void): void {
+    this.#count++;
+    try {
+      body();
+    } catch (error) {
+      this.#failed(name, error);
+    }
+  }
+
+  /** The same for what takes time. */
+  async wait(name: string, body: () => Promise<void>): Promise<void> {
+    this.#count++;
+    try {
+      await body();
+    } catch (error) {
+      this.#failed(name, error);
+    }
+  }
+
+  /**
+   * One check that a call is refused with an error of this class and code, and has changed nothing
+   * of the layer. Its text counts as a result.
+   */
+  refuses(
+    name: string,
+    kind: { readonly name: string; readonly prototype: Error },
+    code: string,
+    call: () => unknown,
+    layer?: BatchNorm,
+  ): void {
+    this.check(name, () => {
+      const before = JSON.stringify(layer);
+      let error: unknown;
+      try {
+        call();
+      } catch (thrown) {
+        error = thrown;
+      }
+      expect(error !== undefined, "an error", "none");
+      const { name: found, message, code: given } = error as Error & { code: unknown };
+      expect(Object.prototype.isPrototypeOf.call(kind.prototype, error as Error), kind.name, found);
+      expect(given === code, code, given);
+      expect(before === JSON.stringify(layer), "an unchanged layer", "a changed one");
+      this.record(code, message);
+    });
+  }
+
+  #failed(name: string, error: unknown): void {
+    this.#failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+
+  get outcome(): Outcome {
+    return {
+      checks: this.#count,
+      failures: this.#failures,
+      hash: this.#digest.toString(),
+    };
+  }
+}
+
+/** Throws unless `holds`. */
+export function expect(holds: boolean, expected: unknown, got: unknown): void {
+  if (!holds) throw new Error(`expected ${expected}, got ${got}`);
+}

@@ -1,0 +1,255 @@
+// The browsers of Debian: Chromium by playwright-core, Firefox by puppeteer-core (WebDriver BiDi),
+// WebKitGTK's MiniBrowser by WebKitWebDriver (W3C WebDriver) on a virtual display.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { accessSync, constants } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
+import { delimiter, join } from "node:path";
+import { chromium as playwright } from "playwright-core";
+import puppeteer from "puppeteer-core";
+
+/** A running browser. */
+export interface Browser {
+  readonly version: string;
+  /** Opens a page; `problem` rejects when the page or one of its files fails. */
+  open(address: string): Promise<Page>;
+  close(): Promise<void>;
+}
+
+export interface Page {
+  /** Never resolves; rejects with what went wrong on the page, where the driver tells. */
+  readonly problem: Promise<never>;
+  /** The value of an expression of JavaScript on the page. */
+  read(expression: string): Promise<unknown>;
+  /** A PNG of the page. */
+  picture(): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+export interface BrowserKind {
+  readonly name: string;
+  /** The Debian packages it takes, if a program of theirs is missing. */
+  missing(): string | undefined;
+  /** `withoutSimd`: by a switch that the engine has for it. */
+  launch(options?: { withoutSimd?: boolean }): Promise<Browser>;
+}
+
+function find(...names: string[]): string | undefined {
+  for (const name of names) {
+    for (const folder of ["", ...(process.env.PATH ?? "").split(delimiter)]) {
+      const path = folder === "" ? name : join(folder, name);
+      try {
+        accessSync(path, constants.X_OK);
+        if (path.startsWith("/")) return path;
+      } catch {
+        // Not there.
+      }
+    }
+  }
+  return undefined;
+}
+
+const chromiumPath = (): string | undefined =>
+  find("chromium", "chromium-browser", "google-chrome");
+const firefoxPath = (): string | undefined => find("firefox-esr", "firefox");
+const MINI_BROWSERS = ["4.1", "6.0", "4.0"].flatMap((version) =>
+  ["x86_64-linux-gnu", "aarch64-linux-gnu"].map(
+    (machine) =>
+      `/usr/lib/${machine}/${version === "6.0" ? "webkitgtk" : "webkit2gtk"}-${version}/MiniBrowser`,
+  ),
+);
+
+const install = (packages: string): string => `apt-get install -y ${packages}`;
+
+/** A promise that only rejects, and the way to have it do so. */
+function trouble(): { problem: Promise<never>; report: (message: string) => void } {
+  let report = (_message: string): void => {};
+  const problem = new Promise<never>((_, reject) => {
+    report = (message) => reject(new Error(message));
+  });
+  problem.catch(() => {});
+  return { problem, report };
+}
+
+const CHROMIUM_ARGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+/** Chromium as playwright-core has it. */
+export const launchChromium = (args: readonly string[] = []) =>
+  playwright.launch({ executablePath: chromiumPath()!, args: [...CHROMIUM_ARGS, ...args] });
+
+export const chromium: BrowserKind = {
+  name: "Chromium",
+  missing: () => (chromiumPath() ? undefined : install("chromium")),
+  async launch({ withoutSimd = false } = {}) {
+    const browser = await launchChromium(withoutSimd ? ["--js-flags=--no-enable-sse4-1"] : []);
+    return {
+      version: browser.version(),
+      async open(address) {
+        const page = await browser.newPage();
+        const { problem, report } = trouble();
+        page.on("pageerror", (error) => report(String(error)));
+        page.on("requestfailed", (request) => {
+          // A page that has reported is closed, its requests with it.
+          if (!request.url().includes("/report/")) report(`${request.url()} failed`);
+        });
+        await page.goto(address);
+        return {
+          problem,
+          read: (expression) => page.evaluate(expression),
+          picture: () => page.screenshot(),
+          close: () => page.close(),
+        };
+      },
+      close: () => browser.close(),
+    };
+  },
+};
+
+export const firefox: BrowserKind = {
+  name: "Firefox",
+  missing: () => (firefoxPath() ? undefined : install("firefox-esr")),
+  async launch() {
+    const browser = await puppeteer.launch({
+      browser: "firefox",
+      executablePath: firefoxPath()!,
+      headless: true,
+    });
+    return {
+      version: (await browser.version()).replace(/^firefox\//i, ""),
+      async open(address) {
+        const page = await browser.newPage();
+        const { problem, report } = trouble();
+        page.on("pageerror", (error) => report(String(error)));
+        await page.goto(address);
+        return {
+          problem,
+          read: (expression) => page.evaluate(expression),
+          picture: () => page.screenshot(),
+          close: () => page.close(),
+        };
+      },
+      close: () => browser.close(),
+    };
+  },
+};
+
+export const webkit: BrowserKind = {
+  name: "WebKit",
+  missing: () =>
+    find("WebKitWebDriver") && find("Xvfb") && find(...MINI_BROWSERS)
+      ? undefined
+      : install("webkit2gtk-driver xvfb"),
+  async launch({ withoutSimd = false } = {}) {
+    const screen = spawn(find("Xvfb")!, ["-displayfd", "3", "-screen", "0", "1280x1024x24"], {
+      stdio: ["ignore", "ignore", "ignore", "pipe"],
+    });
+    const display = await new Promise<string>((resolve, reject) => {
+      screen.once("error", reject);
+      screen.once("exit", (code) => reject(new Error(`Xvfb ended with ${code}`)));
+      screen.stdio[3]!.once("data", (data) => resolve(String(data).trim()));
+    });
+    const port = await freePort();
+    const driver = spawn(find("WebKitWebDriver")!, [`--port=${port}`], {
+      stdio: "ignore",
+      env: {
+        ...process.env,
+        DISPLAY: `:${display}`,
+        GDK_BACKEND: "x11",
+        // Its sandbox needs user namespaces, which root in a container has not.
+        WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: "1",
+        ...(withoutSimd ? { JSC_useWasmSIMD: "0" } : {}),
+      },
+    });
+    const stop = (): void => {
+      driver.kill();
+      screen.kill();
+    };
+    try {
+      const call = clientOf(`http://127.0.0.1:${port}`);
+      await ready(call, driver);
+      const { sessionId, capabilities } = (await call("POST", "/session", {
+        capabilities: {
+          alwaysMatch: {
+            "webkitgtk:browserOptions": { binary: find(...MINI_BROWSERS)!, args: ["--automation"] },
+          },
+        },
+      })) as { sessionId: string; capabilities: { browserVersion: string } };
+      return {
+        version: capabilities.browserVersion,
+        async open(address) {
+          const { problem } = trouble();
+          await call("POST", `/session/${sessionId}/url`, { url: address });
+          return {
+            problem,
+            read: (expression) =>
+              call("POST", `/session/${sessionId}/execute/sync`, {
+                script: `return ${expression}`,
+                args: [],
+              }),
+            picture: async () =>
+              Buffer.from(
+                (await call("GET", `/session/${sessionId}/screenshot`)) as string,
+                "base64",
+              ),
+            close: async () => {
+              await call("POST", `/session/${sessionId}/url`, { url: "about:blank" });
+            },
+          };
+        },
+        async close() {
+          await call("DELETE", `/session/${sessionId}`).catch(() => {});
+          stop();
+        },
+      };
+    } catch (error) {
+      stop();
+      throw error;
+    }
+  },
+};
+
+export const BROWSERS: readonly BrowserKind[] = [chromium, firefox, webkit];
+
+type Call = (method: string, path: string, body?: unknown) => Promise<unknown>;
+
+/** Commands of W3C WebDriver. */
+const clientOf =
+  (root: string): Call =>
+  async (method, path, body) => {
+    const response = await fetch(root + path, {
+      method,
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const { value } = (await response.json()) as { value: { message?: string } };
+    if (!response.ok) throw new Error(`WebDriver ${path}: ${value?.message}`);
+    return value;
+  };
+
+/** Waits until a driver answers. */
+async function ready(call: Call, driver: ChildProcess): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    try {
+      await call("GET", "/status");
+      return;
+    } catch (error) {
+      if (tries === 100 || driver.exitCode !== null) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

@@ -1,0 +1,61 @@
+// Files as the tests look into them and make them: plain readers and writers of the published format,
+// apart from those under test.
+
+export interface PlainTensor {
+  dtype: string;
+  shape: number[];
+  data: Uint8Array;
+}
+
+/** A file of any header, as an object or as text, and any bytes after it. */
+export function container(header: unknown, data: Uint8Array = new Uint8Array(0)): Uint8Array {
+  const text = new TextEncoder().encode(
+    typeof header === "string" ? header : JSON.stringify(header),
+  );
+  const bytes = new Uint8Array(8 + text.length + data.length);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(text.length), true);
+  bytes.set(text, 8);
+  bytes.set(data, 8 + text.length);
+  return bytes;
+}
+
+/** What a safetensors file holds, if it is valid. */
+export function safetensors(bytes: Uint8Array): {
+  metadata: Record<string, string>;
+  tensors: Map<string, PlainTensor>;
+} {
+  const { buffer, byteOffset, byteLength } = bytes;
+  const length = Number(new DataView(buffer, byteOffset, byteLength).getBigUint64(0, true));
+  const { __metadata__: metadata = {}, ...header } = JSON.parse(
+    new TextDecoder().decode(bytes.subarray(8, 8 + length)),
+  );
+  const tensors = new Map<string, PlainTensor>();
+  for (const [name, entry] of Object.entries(header)) {
+    const { dtype, shape, data_offsets } = entry as PlainTensor & {
+      data_offsets: [number, number];
+    };
+    const data = bytes.slice(8 + length + data_offsets[0], 8 + length + data_offsets[1]);
+    tensors.set(name, { dtype, shape, data });
+  }
+  return { metadata, tensors };
+}
+
+/** A file of these tensors. */
+safetensors.write = (
+  tensors: ReadonlyMap<string, PlainTensor>,
+  metadata?: Record<string, string>,
+): Uint8Array => {
+  const header: Record<string, unknown> = metadata ? { __metadata__: metadata } : {};
+  let end = 0;
+  for (const [name, { dtype, shape, data }] of tensors) {
+    header[name] = { dtype, shape, data_offsets: [end, end + data.length] };
+    end += data.length;
+  }
+  const data = new Uint8Array(end);
+  let at = 0;
+  for (const tensor of tensors.values()) {
+    data.set(tensor.data, at);
+    at += tensor.data.length;
+  }
+  return container(header, data);
+};

@@ -1,0 +1,361 @@
+// One format's mutated files, in a process of its own whose memory is measured:
+//
+//   node --max-old-space-size=64 --import tsx tests/state/fuzz.ts torch|own|keras|onnx [files]
+//
+// Every file gives an error of ours or a correct load: for safetensors the numbers are those that a
+// plain reader finds in it, and written back `into` the file they leave it as it is. Prints what
+// happened as JSON; a file that breaks this ends the process, its number and seed printed.
+
+import { BatchNorm, BatchNormError } from "batchnorm-wasm";
+import {
+  type KerasFiles,
+  load,
+  readKeras,
+  readOnnx,
+  readTorch,
+  save,
+  writeKeras,
+  writeOnnx,
+  writeTorch,
+} from "batchnorm-wasm/state";
+import { random } from "../support/data.js";
+import { goldenBytes, kerasFiles } from "../support/golden.js";
+import { container, safetensors } from "./files.js";
+
+type Random = () => number;
+type Layers = Record<string, BatchNorm>;
+
+const pick = <T>(next: Random, from: readonly T[]): T => from[Math.floor(next() * from.length)]!;
+const upTo = (next: Random, limit: number): number => Math.floor(next() * limit);
+
+// ---- bytes ------------------------------------------------------------------------------------
+
+const cut: Mutation = (bytes, next) => bytes.slice(0, upTo(next, bytes.length));
+
+const grow: Mutation = (bytes, next) => {
+  const longer = new Uint8Array(bytes.length + upTo(next, next() < 0.01 ? 1 << 20 : 100));
+  longer.fill(pick(next, [0, 0x5b, 0x7b, 0x0a, 255])).set(bytes);
+  return longer;
+};
+
+const flip: Mutation = (bytes, next) => {
+  const changed = bytes.slice();
+  for (let i = 1 + upTo(next, 8); i > 0 && bytes.length > 0; i--) {
+    changed[upTo(next, bytes.length)]! ^= 1 << upTo(next, 8);
+  }
+  return changed;
+};
+
+const overwrite: Mutation = (bytes, next) => {
+  const changed = bytes.slice();
+  const at = upTo(next, bytes.length);
+  const value = pick<number | null>(next, [0, 255, 127, 128, null]);
+  const end = Math.min(bytes.length, at + 1 + upTo(next, 12));
+  for (let i = at; i < end; i++) changed[i] = value ?? upTo(next, 256);
+  return changed;
+};
+
+/** Some bytes, copied to where others were: numbers, lengths and names change places. */
+const move: Mutation = (bytes, next) => {
+  const changed = bytes.slice();
+  const from = upTo(next, bytes.length);
+  changed.copyWithin(upTo(next, bytes.length), from, from + 1 + upTo(next, 40));
+  return changed;
+};
+
+const leaveOut: Mutation = (bytes, next) => {
+  const at = upTo(next, bytes.length);
+  const end = at + 1 + upTo(next, 40);
+  return Uint8Array.from([...bytes.subarray(0, at), ...bytes.subarray(end)]);
+};
+
+type Mutation = (bytes: Uint8Array, next: Random) => Uint8Array;
+const BYTES: readonly Mutation[] = [cut, grow, flip, flip, overwrite, overwrite, move, leaveOut];
+
+// ---- JSON -------------------------------------------------------------------------------------
+
+const NUMBERS = [
+  0,
+  1,
+  -1,
+  2,
+  3,
+  5,
+  0.5,
+  1e9,
+  2 ** 31,
+  2 ** 32,
+  2 ** 53,
+  2 ** 60,
+  1e300,
+  -(2 ** 53),
+];
+const TEXTS = [
+  "",
+  "F32",
+  "F64",
+  "F16",
+  "BF16",
+  "I64",
+  "F8_E4M3",
+  "U9",
+  "float32",
+  "uint8",
+  "string",
+];
+const OTHERS = [null, true, [], {}, [[]], "__proto__", [1, 2], { a: 1 }];
+
+/** JSON in which one or some values are others: another number, type, order, or missing. */
+function otherJson(json: unknown, next: Random): unknown {
+  const copy = structuredClone(json);
+  for (let times = 1 + upTo(next, 3); times > 0; times--) {
+    let [holder, key]: [Record<string, unknown> | null, string] = [null, ""];
+    let value: unknown = copy;
+    while (typeof value === "object" && value !== null && Object.keys(value).length > 0) {
+      if (holder !== null && next() < 0.15) break;
+      holder = value as Record<string, unknown>;
+      key = pick(next, Object.keys(holder));
+      value = holder[key];
+    }
+    if (holder === null) return copy;
+    const what = next();
+    if (what < 0.15) delete holder[key];
+    else if (what < 0.3) holder[key] = pick(next, OTHERS);
+    else if (what < 0.4) holder[pick(next, Object.keys(holder))] = value;
+    else if (typeof value === "number") {
+      holder[key] = next() < 0.5 ? pick(next, NUMBERS) : value + upTo(next, 9) - 4;
+    } else if (typeof value === "string") holder[key] = pick(next, TEXTS);
+    else holder[key] = pick<unknown>(next, [...NUMBERS, ...TEXTS]);
+  }
+  return copy;
+}
+
+/** Text with an array in it that nests deeper than calls do, or is long. */
+function deepJson(text: string, next: Random): string {
+  const depth = 10 ** (next() < 0.03 ? 5 : upTo(next, 5));
+  const deep = next() < 0.5 ? "[".repeat(depth) + "]".repeat(depth) : `[${"[],".repeat(depth)}0]`;
+  const numbers = [...text.matchAll(/\d+|"[^"]*"/g)];
+  const { index, 0: found } = pick(next, numbers);
+  return text.slice(0, index) + deep + text.slice(index + found.length);
+}
+
+// ---- formats ----------------------------------------------------------------------------------
+
+interface Format<File> {
+  readonly seeds: readonly File[];
+  mutate(file: File, next: Random): File;
+  /** Loads all layers, or throws; throws a plain Error where they are not what the file says. */
+  load(file: File): Layers;
+}
+
+/** A safetensors file with another header, its length right or wrong. */
+function otherHeader(bytes: Uint8Array, next: Random): Uint8Array {
+  const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
+  const text = new TextDecoder().decode(bytes.subarray(8, 8 + length));
+  const data = bytes.subarray(8 + length);
+  if (next() < 0.15) {
+    const changed = bytes.slice();
+    const lengths = [0n, 1n, BigInt(length + 8), BigInt(length - 8), 1n << 20n, 1n << 53n, -1n];
+    new DataView(changed.buffer).setBigInt64(0, pick(next, lengths), true);
+    return changed;
+  }
+  return container(next() < 0.1 ? deepJson(text, next) : otherJson(JSON.parse(text), next), data);
+}
+
+/**
+ * Throws unless the numbers of layers are those that a plain reader finds. Written, a parameter that
+ * was left out beside the other is there.
+ */
+function checkNumbers(layers: Layers, bytes: Uint8Array, written = false): void {
+  const { tensors } = safetensors(bytes);
+  for (const [name, layer] of Object.entries(layers)) {
+    for (const [tensor, values] of [
+      ["weight", layer.gamma],
+      ["bias", layer.beta],
+      ["running_mean", layer.runningMean],
+      ["running_var", layer.runningVariance],
+    ] as const) {
+      const found = tensors.get(name === "" ? tensor : `${name}.${tensor}`);
+      if (values === null ? !(found === undefined || written) : found === undefined)
+        throw new Error(`${name}.${tensor}`);
+      if (found === undefined || values === null || !/^F(32|64)$/.test(found.dtype)) continue;
+      const array = found.dtype === "F32" ? Float32Array : Float64Array;
+      const wanted = new array(new Uint8Array(found.data).buffer);
+      if (wanted.length !== values!.length) throw new Error(`${name}.${tensor}: length`);
+      const exact = (v: number): number => (values instanceof Float32Array ? Math.fround(v) : v);
+      wanted.forEach((v, c) => {
+        if (!Object.is(exact(v), values![c])) throw new Error(`${name}.${tensor}[${c}]`);
+      });
+    }
+  }
+}
+
+const tensorFiles = ["network", "network-f16", "network-bf16", "network-f64", "old", "bare"];
+const mutateTensors = (file: Uint8Array, next: Random): Uint8Array =>
+  next() < 0.5 ? otherHeader(file, next) : pick(next, BYTES)(file, next);
+
+const torch: Format<Uint8Array> = {
+  seeds: tensorFiles.map((name) => goldenBytes(`${name}.safetensors`)),
+  mutate: mutateTensors,
+  load(file) {
+    const layers = readTorch(file).loadAll({ eps: 1e-5 });
+    checkNumbers(layers, file);
+    if (Object.keys(layers).length > 0) {
+      checkNumbers(layers, writeTorch(layers, { into: file }), true);
+    }
+    return layers;
+  },
+};
+
+const own: Format<Uint8Array> = {
+  seeds: [
+    save({ a: new BatchNorm(3), "b.c": BatchNorm.torch(5, { affine: false, momentum: null }) }),
+    save(
+      { bn1: readTorch(torch.seeds[0]!).load("bn1", { eps: 0.1, layout: "NCHW" }) },
+      { into: torch.seeds[0]! },
+    ),
+  ],
+  mutate(file, next) {
+    const { tensors, metadata } = safetensors(file);
+    const key = pick(
+      next,
+      Object.keys(metadata).filter((each) => each.startsWith("batchnorm-wasm:")),
+    );
+    const text = metadata[key]!;
+    const what = next();
+    if (what > 0.4) return mutateTensors(file, next);
+    const record =
+      what < 0.05 ? deepJson(text, next) : JSON.stringify(otherJson(JSON.parse(text), next));
+    return safetensors.write(tensors, { ...metadata, [key]: record });
+  },
+  load(file) {
+    const layers = load(file);
+    checkNumbers(layers, file);
+    if (Object.keys(layers).length > 0) {
+      const again = load(save(layers, { into: file }));
+      if (JSON.stringify(again) !== JSON.stringify(layers)) throw new Error("save and load");
+    }
+    return layers;
+  },
+};
+
+const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.from(a).equals(Buffer.from(b));
+const quiet = { layout: "NC", onWarning: () => {} } as const;
+
+const onnx: Format<Uint8Array> = {
+  seeds: [
+    "opset7",
+    "opset9",
+    "opset14",
+    "opset15-training",
+    "opset15-float16-data",
+    "opset15-double-data",
+    "opset15-bfloat16",
+    "opset15-constants",
+    "opset15-identity",
+  ].map((name) => goldenBytes(`${name}.onnx`)),
+  mutate(file, next) {
+    const what = next();
+    if (what > 0.25) return pick(next, BYTES)(file, next);
+    // Another file's bytes in the middle; a varint that is as large as they get; many small fields.
+    const other =
+      what < 0.1
+        ? pick(next, onnx.seeds)
+        : what < 0.2
+          ? Uint8Array.of(255, 255, 255, 255, pick(next, [15, 127, 255]), 255, 255, 255, 255, 1)
+          : new Uint8Array(2 * 10 ** (next() < 0.03 ? 5 : upTo(next, 5))).map((_, i) =>
+              i % 2 ? 0 : 0x0a,
+            );
+    const begin = upTo(next, other.length);
+    const at = upTo(next, file.length);
+    return Buffer.concat([
+      file.subarray(0, at),
+      other.subarray(begin, begin + (what < 0.1 ? upTo(next, 200) : other.length)),
+      file.subarray(what < 0.1 ? at : at + upTo(next, 10)),
+    ]);
+  },
+  load(file) {
+    const layers = readOnnx(file).loadAll(quiet);
+    if (Object.keys(layers).length > 0) {
+      if (!same(writeOnnx(layers, { into: file }), file)) throw new Error("written back: differs");
+    }
+    return layers;
+  },
+};
+
+const keras: Format<KerasFiles> = {
+  seeds: [kerasFiles("keras"), kerasFiles("keras-quantized")],
+  mutate({ model, weights }, next) {
+    const text = model as string;
+    const what = next();
+    if (what < 0.4) return { model: otherJson(JSON.parse(text), next) as object, weights };
+    if (what < 0.45) return { model: deepJson(text, next), weights };
+    if (what < 0.7) {
+      return { model: pick(next, BYTES)(new TextEncoder().encode(text), next), weights };
+    }
+    const path = pick(next, Object.keys(weights));
+    const shard = pick(next, BYTES)(weights[path] as Uint8Array, next);
+    const { [path]: _left, ...rest } = weights;
+    return { model, weights: next() < 0.05 ? rest : { ...weights, [path]: shard } };
+  },
+  load(files) {
+    const layers = readKeras(files).loadAll(quiet);
+    if (Object.keys(layers).length > 0) {
+      const again = readKeras(writeKeras(layers, { into: files })).loadAll(quiet);
+      if (JSON.stringify(again) !== JSON.stringify(layers))
+        throw new Error("written back: differs");
+    }
+    return layers;
+  },
+};
+
+// ---- the run ----------------------------------------------------------------------------------
+
+/** Throws unless every layer is whole. */
+function checkWhole(layers: Layers): void {
+  for (const layer of Object.values(layers)) {
+    const { channels, gamma, beta, runningMean, runningVariance, batchesSeen } = layer;
+    for (const values of [gamma, beta, runningMean, runningVariance]) {
+      if (values !== null && values.length !== channels) throw new Error("length");
+    }
+    if (!(channels >= 1 && Number.isSafeInteger(batchesSeen))) throw new Error("channels");
+    if (!(layer.epsilon >= 0 && layer.epsilon < Infinity)) throw new Error("epsilon");
+  }
+}
+
+/** Loads files number `from` up to `to`; counts what came of them. */
+function run<File>(format: Format<File>, from: number, to: number, count: Record<string, number>) {
+  let slowest = 0;
+  for (let i = from; i < to; i++) {
+    const next = random(i);
+    const file = format.mutate(pick(next, format.seeds), next);
+    const start = performance.now();
+    let what = "loaded";
+    try {
+      checkWhole(format.load(file));
+    } catch (error) {
+      if (!(error instanceof BatchNormError)) {
+        console.error(`file ${i} (its seed): ${(error as Error).stack}`);
+        process.exit(1);
+      }
+      what = error.name;
+    }
+    slowest = Math.max(slowest, performance.now() - start);
+    count[what] = (count[what] ?? 0) + 1;
+  }
+  return slowest;
+}
+
+const formats: Record<string, Format<never>> = { torch, own, keras, onnx } as never;
+const [name = "", files = "10000"] = process.argv.slice(2);
+const format = formats[name]!;
+run(format, Number(files), Number(files) + 300, {}); // warm
+const before = process.resourceUsage().maxRSS;
+const start = performance.now();
+const results: Record<string, number> = {};
+const slowest = run(format, 0, Number(files), results);
+const seconds = (performance.now() - start) / 1000;
+const mebibytes = (process.resourceUsage().maxRSS - before) / 1024;
+console.log(
+  JSON.stringify({ format: name, files: Number(files), results, seconds, slowest, mebibytes }),
+);

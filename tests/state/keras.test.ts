@@ -1,0 +1,384 @@
+// Keras models in the TensorFlow.js layers format: files that TensorFlow.js wrote, and back.
+
+import {
+  BatchNorm,
+  type BatchNormError,
+  OptionError,
+  ShapeError,
+  StateError,
+} from "batchnorm-wasm";
+import { type KerasFiles, readKeras, writeKeras } from "batchnorm-wasm/state";
+import { describe, expect, test, vi } from "vitest";
+import { assertWithin } from "../support/compare.js";
+import { normal } from "../support/data.js";
+import { kerasFiles, kerasGolden } from "../support/golden.js";
+import { assertRefuses, wrong } from "../support/refuse.js";
+
+const { evaluations } = kerasGolden();
+const NAMES = ["bn_conv", "bn_head", "bn_last"];
+
+/** A model of one layer, its config as given, its weights those of a layer of three channels. */
+function modelOf(config: object, change: { item?: object; entry?: object; json?: object } = {}) {
+  const names = ["gamma", "beta", "moving_mean", "moving_variance"];
+  const values = names.flatMap((_, i) => [i + 1, i + 2, i + 3]);
+  return {
+    model: {
+      modelTopology: {
+        keras_version: "2.12.0",
+        backend: "tensorflow",
+        model_config: {
+          class_name: "Sequential",
+          config: {
+            name: "sequential",
+            layers: [
+              {
+                class_name: "BatchNormalization",
+                config: { name: "bn", ...config },
+                ...change.item,
+              },
+            ],
+          },
+        },
+      },
+      weightsManifest: [
+        {
+          paths: ["a.bin", "b.bin"],
+          weights: names.map((name) => ({
+            name: `sequential/bn/${name}`,
+            shape: [3],
+            dtype: "float32",
+            ...change.entry,
+          })),
+        },
+      ],
+      ...change.json,
+    },
+    weights: {
+      "a.bin": new Uint8Array(Float32Array.from(values.slice(0, 5)).buffer),
+      "b.bin": new Uint8Array(Float32Array.from(values.slice(5)).buffer),
+    },
+  };
+}
+
+describe("models of TensorFlow.js", () => {
+  test.each(["keras", "keras-quantized"])("%s: the same outputs, to 1e-6", (name) => {
+    const file = readKeras(kerasFiles(name));
+    expect(file.layers).toEqual(NAMES);
+    const layers = file.loadAll();
+    for (const layer of NAMES) {
+      const { x, y } = evaluations[name]![layer]!;
+      const actual = layers[layer]!.infer(x);
+      assertWithin(layer, actual, y, (i) => 1e-6 * Math.max(1, Math.abs(y[i]!)));
+    }
+  });
+
+  test("options come from the config", () => {
+    const { bn_conv, bn_head, bn_last } = readKeras(kerasFiles("keras")).loadAll();
+    expect([bn_conv!.epsilon, bn_head!.epsilon]).toEqual([1e-4, 1e-3]);
+    expect([bn_conv!.decay, bn_head!.decay]).toEqual([0.99, 0.5]);
+    expect([bn_conv!.gamma, bn_head!.gamma, bn_last!.gamma].map((v) => v !== null)).toEqual([
+      true,
+      false,
+      true,
+    ]);
+    expect(bn_last!.beta).toBeNull();
+    const like = BatchNorm.keras(3, { epsilon: 1e-4 });
+    expect(bn_conv!.runningVarianceOf).toBe(like.runningVarianceOf);
+    expect([bn_conv!.batchesSeen, bn_conv!.ageKnown]).toEqual([1, false]);
+  });
+
+  test("the model as text, parsed, or bytes", () => {
+    const { model, weights } = kerasFiles("keras");
+    const expected = readKeras({ model, weights }).load("bn_conv").snapshot();
+    const bytes = new TextEncoder().encode(model);
+    for (const given of [JSON.parse(model), bytes, bytes.buffer]) {
+      expect(readKeras({ model: given, weights }).load("bn_conv").snapshot()).toEqual(expected);
+    }
+  });
+});
+
+describe("models of the converter from Python", () => {
+  test("weights are found by the ends of their names, across shards", () => {
+    const bn = readKeras(modelOf({ axis: [3], epsilon: 0.01, momentum: 0.9 })).load("bn");
+    expect([[...bn.gamma!], [...bn.beta!]]).toEqual([
+      [1, 2, 3],
+      [2, 3, 4],
+    ]);
+    expect([[...bn.runningMean], [...bn.runningVariance]]).toEqual([
+      [3, 4, 5],
+      [4, 5, 6],
+    ]);
+    expect([bn.layout, bn.epsilon, bn.decay]).toEqual(["NHWC", 0.01, 0.9]);
+  });
+
+  test.each<[unknown, unknown[] | null, string | null]>([
+    [-1, null, "NC"],
+    [[2], null, "NLC"],
+    [4, null, "NDHWC"],
+    [1, null, null],
+    [-1, [null, 3], "NC"],
+    [1, [null, 3], "NC"],
+    [1, [null, 3, 8, 8], "NCHW"],
+    [-3, [null, 3, 8, 8], "NCHW"],
+    [3, [null, 8, 8, 3], "NHWC"],
+    [2, [null, 8, 3], "NLC"],
+    [1, [null, 3, 8], "NCL"],
+    [2, [null, 8, 3, 8], null],
+    [[1, 2], null, null],
+    ["last", null, null],
+  ])("axis %j of %j: %s", (axis, shape, layout) => {
+    for (const files of [
+      modelOf({ axis, ...(shape && { batch_input_shape: shape }) }),
+      modelOf({ axis }, shape ? { item: { build_config: { input_shape: shape } } } : {}),
+    ]) {
+      const file = readKeras(files);
+      if (layout !== null) expect(file.load("bn").layout).toBe(layout);
+      else {
+        assertRefuses(OptionError, /^layout: expected for layer "bn", whose axis /, () =>
+          file.load("bn"),
+        );
+        expect(file.load("bn", { layout: "NCHW" }).layout).toBe("NCHW");
+      }
+    }
+  });
+
+  test("layers of one name go by those of the models around them", () => {
+    const nested = (name: string) => ({
+      class_name: "Functional",
+      config: {
+        name,
+        layers: [{ class_name: "SyncBatchNormalization", config: { name: "bn" } }],
+      },
+    });
+    const weights = ["left", "right"].flatMap((name) =>
+      ["gamma", "beta", "moving_mean", "moving_variance"].map((weight) => ({
+        name: `${name}/bn/${weight}`,
+        shape: [1],
+        dtype: "float32",
+      })),
+    );
+    const file = readKeras({
+      model: {
+        modelTopology: {
+          class_name: "Model",
+          config: { layers: [nested("left"), nested("right")] },
+        },
+        weightsManifest: [{ paths: ["w"], weights }],
+      },
+      weights: { w: Float32Array.from(weights, (_, i) => i).buffer },
+    });
+    expect(file.layers).toEqual(["left/bn", "right/bn"]);
+    expect([...file.load("right/bn").runningMean]).toEqual([6]);
+  });
+
+  test("renorm is warned about", () => {
+    const log = vi.spyOn(console, "warn").mockImplementation(() => {});
+    readKeras(modelOf({ renorm: true })).load("bn");
+    expect(log.mock.calls).toEqual([['layer "bn": has renorm, without which it trains here']]);
+    log.mockRestore();
+  });
+
+  test("a momentum under which nothing moves may be replaced", () => {
+    const file = readKeras(modelOf({ momentum: 1 }));
+    assertRefuses(StateError, /^layer "bn": momentum: .*updateRunning: false/, () =>
+      file.load("bn"),
+    );
+    expect(file.load("bn", { momentum: 0.9 }).decay).toBe(0.9);
+    assertRefuses(OptionError, /^momentum: /, () => file.load("bn", { momentum: 1 }));
+  });
+});
+
+describe("into a model", () => {
+  test.each(["keras", "keras-quantized"])("%s: unchanged, the same files", (name) => {
+    const files = kerasFiles(name);
+    expect(writeKeras(readKeras(files).loadAll(), { into: files })).toEqual(files);
+    const model = JSON.parse(files.model);
+    const written = writeKeras(readKeras(files).loadAll(), { into: { ...files, model } });
+    expect(JSON.parse(written.model)).toEqual(model);
+  });
+
+  test("integers do not hold other values: those weights become float32, the rest stays", () => {
+    const files = kerasFiles("keras-quantized");
+    const layers = readKeras(files).loadAll();
+    const layer = layers.bn_conv!;
+    for (const values of [layer.gamma!, layer.beta!, layer.runningMean, layer.runningVariance]) {
+      values.set([0.25, 1, 3]);
+    }
+    const written = writeKeras({ bn_conv: layer }, { into: files });
+    const again = readKeras(written).loadAll();
+    for (const name of NAMES) expect(again[name]!.snapshot()).toEqual(layers[name]!.snapshot());
+    const [{ weights: before }] = JSON.parse(files.model).weightsManifest;
+    const [{ weights: after }] = JSON.parse(written.model).weightsManifest;
+    let plain = 0;
+    for (const [i, entry] of after.entries()) {
+      const { quantization, ...rest } = before[i];
+      const changed = /^bn_conv\//.test(entry.name) && /^uint/.test(quantization?.dtype);
+      expect(entry).toEqual(changed ? rest : before[i]);
+      if (changed) plain++;
+    }
+    expect(plain).toBeGreaterThan(0);
+  });
+
+  test("other values: only the shards that hold them change", () => {
+    const files = kerasFiles("keras");
+    const layer = readKeras(files).load("bn_last");
+    layer.runningMean.set([1, 2, 3, 4, 5]);
+    const written = writeKeras({ bn_last: layer }, { into: files });
+    expect(written.model).toBe(files.model);
+    expect(readKeras(written).load("bn_last").snapshot()).toEqual(layer.snapshot());
+    const changed = Object.keys(files.weights).filter(
+      (path) => !Buffer.from(files.weights[path]!).equals(Buffer.from(written.weights[path]!)),
+    );
+    expect(changed).toEqual(["group1-shard2of2.bin"]);
+  });
+
+  test.each<[string, string, BatchNorm, RegExp]>([
+    [
+      "another epsilon",
+      "bn_conv",
+      BatchNorm.keras(3),
+      /^layer "bn_conv": expected the epsilon of the model, 0\.0001, got 0\.001$/,
+    ],
+    [
+      "other channels",
+      "bn_head",
+      BatchNorm.keras(4, { scale: false }),
+      /^bn_head\/beta: expected 5 values, got 4$/,
+    ],
+    [
+      "a gamma too many",
+      "bn_head",
+      BatchNorm.keras(5),
+      /^layer "bn_head": expected no gamma, since the model leaves it out, got values$/,
+    ],
+  ])("%s: refused", (_, name, layer, message) => {
+    assertRefuses(StateError, message, () =>
+      writeKeras({ [name]: layer }, { into: kerasFiles("keras") }),
+    );
+  });
+
+  test("a parameter left out is written as what it amounts to", () => {
+    const layer = BatchNorm.keras(3, { epsilon: 1e-4, scale: false, center: false });
+    const files = writeKeras({ bn_conv: layer }, { into: kerasFiles("keras") });
+    const { gamma, beta } = readKeras(files).load("bn_conv");
+    expect([...gamma!, ...beta!]).toEqual([1, 1, 1, 0, 0, 0]);
+  });
+});
+
+describe("a model of layers alone", () => {
+  test("is read as it was written", () => {
+    const a = BatchNorm.keras(3, { epsilon: 1e-3 / 7, momentum: 0.9, layout: "NHWC" });
+    a.train(normal(60, 1, 3), { shape: [5, 2, 2, 3] });
+    const b = BatchNorm.torch(2, { affine: false, layout: "NCL" });
+    const files = writeKeras({ a, b });
+    const file = readKeras(files);
+    expect(file.layers).toEqual(["a", "b"]);
+    const read = file.loadAll();
+    expect([read.a!.layout, read.a!.epsilon, read.a!.decay]).toEqual(["NHWC", 1e-3 / 7, 0.9]);
+    expect([read.b!.layout, read.b!.gamma, read.b!.beta]).toEqual(["NCL", null, null]);
+    expect(read.a!.runningMean).toEqual(Float64Array.from(a.runningMean, Math.fround));
+    expect(read.a!.gamma).toEqual(a.gamma);
+  });
+
+  test("a cumulative average needs a momentum, a layer a name", () => {
+    const layer = new BatchNorm(2, { decay: "cumulative" });
+    assertRefuses(OptionError, /^momentum: expected one for layer "a", whose decay is "cum/, () =>
+      writeKeras({ a: layer }),
+    );
+    const files = writeKeras({ a: layer }, { momentum: 0.5 });
+    expect(readKeras(files).load("a").decay).toBe(0.5);
+    assertRefuses(OptionError, /^layers: expected names for Keras, got ""$/, () =>
+      writeKeras({ "": new BatchNorm(2) }),
+    );
+  });
+});
+
+describe("refusals", () => {
+  test.each<[string, unknown, new (message: string) => BatchNormError, RegExp]>([
+    [
+      "a graph model",
+      modelOf({}, { json: { format: "graph-model" } }),
+      StateError,
+      /^model\.format: expected "layers-model", got "graph-model"; /,
+    ],
+    [
+      "no JSON",
+      { ...modelOf({}), model: "{" },
+      StateError,
+      /^model: expected JSON, got text that is none$/,
+    ],
+    [
+      "no model",
+      { ...modelOf({}), model: {} },
+      StateError,
+      /^model: expected model\.json of a layers model/,
+    ],
+    [
+      "a number",
+      { ...modelOf({}), model: 5 },
+      ShapeError,
+      /^model: expected a Uint8Array or ArrayBuffer, got 5$/,
+    ],
+    [
+      "no weight files",
+      { ...modelOf({}), weights: null },
+      OptionError,
+      /^weights: expected weight files by path, got null$/,
+    ],
+    [
+      "a file missing",
+      { ...modelOf({}), weights: {} },
+      StateError,
+      /^weights: expected the file "a\.bin", as model\.json says, got none$/,
+    ],
+    [
+      "a file cut short",
+      { ...modelOf({}), weights: { ...modelOf({}).weights, "b.bin": new Uint8Array(3) } },
+      StateError,
+      /^sequential\/bn\/beta: expected bytes up to 24, got files of 23 bytes/,
+    ],
+    [
+      "bytes too many",
+      { ...modelOf({}), weights: { ...modelOf({}).weights, "b.bin": new Uint8Array(99) } },
+      StateError,
+      /^weightsManifest\[0\]: expected files of 48 bytes in all, got 119$/,
+    ],
+    [
+      "a type unknown",
+      modelOf({}, { entry: { dtype: "float8" } }),
+      StateError,
+      /^sequential\/bn\/gamma\.dtype: expected a type of TensorFlow\.js, got "float8"$/,
+    ],
+    [
+      "weights of one name",
+      modelOf({}, { entry: { name: "a" } }),
+      StateError,
+      /^weightsManifest\[0\]\.weights: expected entries of different names/,
+    ],
+  ])("%s", (_, files, kind, message) => {
+    assertRefuses(kind, message, () => readKeras(files as KerasFiles));
+  });
+
+  test.each<[string, KerasFiles, RegExp]>([
+    [
+      "an epsilon that is none",
+      modelOf({ epsilon: "small" }),
+      /^layer "bn": epsilon: expected a finite number >= 0, got "small"$/,
+    ],
+    [
+      "integers",
+      modelOf({}, { entry: { dtype: "int32" } }),
+      /^sequential\/bn\/moving_mean: expected float32/,
+    ],
+  ])("%s, loading", (_, files, message) => {
+    assertRefuses(StateError, message, () => readKeras(files).load("bn"));
+  });
+
+  test("options unknown", () => {
+    const file = readKeras(modelOf({}));
+    assertRefuses(OptionError, /^epsilon: expected an option among momentum/, () =>
+      file.load("bn", wrong({ epsilon: 1 })),
+    );
+    assertRefuses(OptionError, /^name: expected one of "bn", got "x"$/, () => file.load("x"));
+  });
+});

@@ -1,0 +1,89 @@
+// Shapes to test with: every layout, every way that data are walked. Runs in every runtime.
+
+import type { Layout } from "batchnorm-wasm";
+import type { View } from "./oracle.js";
+
+export const LAYOUTS: readonly Layout[] = ["NC", "NCL", "NCHW", "NCDHW", "NLC", "NHWC", "NDHWC"];
+
+/** A shape in a layout. */
+export interface Shaped {
+  readonly layout: Layout;
+  readonly shape: readonly number[];
+}
+
+export const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);
+
+export const sizeOf = ({ shape }: Shaped): number => product(shape);
+
+export const channelsOf = ({ layout, shape }: Shaped): number => shape[layout.indexOf("C")]!;
+
+/** The shape as (outer, channels, inner): what comes before the axis C, it, and what comes after. */
+export function viewOf({ layout, shape }: Shaped): View {
+  const axis = layout.indexOf("C");
+  return {
+    outer: product(shape.slice(0, axis)),
+    channels: shape[axis]!,
+    inner: product(shape.slice(axis + 1)),
+  };
+}
+
+/** Where the values of the positions that `holds` accepts lie: position by position, its channels. */
+export function placesOf(shaped: Shaped, holds: (position: number) => boolean): number[] {
+  const { channels, inner } = viewOf(shaped);
+  const places: number[] = [];
+  for (let p = 0; p < countOf(shaped); p++) {
+    const start = Math.floor(p / inner) * channels * inner + (p % inner);
+    for (let c = 0; holds(p) && c < channels; c++) places.push(start + c * inner);
+  }
+  return places;
+}
+
+export const countOf = (shaped: Shaped): number => sizeOf(shaped) / channelsOf(shaped);
+
+/**
+ * A shape for each way that data are walked: rows one by one and several at once (few channels,
+ * many examples), rows wider than the parameter arrays (1024), arrays that fit a stream buffer (65536
+ * values) and beyond, narrow planes taken as rows, planes of less and more than a block (4096) and
+ * than a streamed part (32768), planes of more channels than 1024. Tensors that are swept (8 MiB a
+ * call) are in memory.test.ts.
+ */
+export const SHAPES: readonly Shaped[] = (
+  [
+    ["NC", [2, 1]],
+    ["NC", [3, 5]],
+    ["NC", [70, 70]],
+    ["NC", [127, 3]],
+    ["NC", [1003, 3]],
+    ["NC", [5000, 1]],
+    ["NC", [2049, 7]],
+    ["NC", [700, 33]],
+    ["NC", [65, 1023]],
+    ["NC", [67, 1025]],
+    ["NC", [9, 2500]],
+    ["NC", [70, 1024]],
+    ["NC", [301, 257]],
+    ["NC", [70, 4001]],
+    ["NC", [4100, 65]],
+    ["NLC", [3, 67, 6]],
+    ["NHWC", [2, 13, 9, 18]],
+    ["NDHWC", [2, 3, 4, 5, 65]],
+    ["NCL", [8, 3, 2]],
+    ["NCL", [777, 5, 3]],
+    ["NCL", [2100, 1, 15]],
+    ["NCL", [9, 100, 15]],
+    ["NCL", [66, 160, 7]],
+    ["NCL", [7, 3, 15]],
+    ["NCL", [3, 5, 16]],
+    ["NCL", [3, 2, 4099]],
+    ["NCL", [2, 3, 16387]],
+    ["NCL", [1, 2, 50001]],
+    ["NCL", [3, 1030, 17]],
+    ["NCL", [4, 1030, 17]],
+    ["NCL", [700, 20, 5]],
+    ["NCHW", [3, 5, 11, 13]],
+    ["NCHW", [5, 67, 15, 15]],
+    ["NCDHW", [2, 3, 3, 5, 7]],
+  ] as const
+).map(([layout, shape]) => ({ layout, shape }));
+
+export const nameOf = ({ layout, shape }: Shaped): string => `${layout} [${shape.join(", ")}]`;

@@ -2,7 +2,7 @@
 // with the README as its first page and the guides beside it. Any warning fails it.
 
 import { readFileSync } from "node:fs";
-import { Converter, ReflectionKind } from "typedoc";
+import { Converter, OptionDefaults, ReflectionKind } from "typedoc";
 
 const manifest = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
 
@@ -32,6 +32,7 @@ export default {
   excludeInternal: true,
   excludePrivate: true,
   navigation: { includeGroups: true },
+  highlightLanguages: [...OptionDefaults.highlightLanguages, "python"],
   searchInComments: true,
   searchInDocuments: true,
   // Addresses of source files depend on where a clone came from; the reference should not.

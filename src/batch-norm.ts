@@ -249,6 +249,7 @@ export class BatchNorm {
     return this.#batchesSeen;
   }
 
+  /** From then on, the age of the averages is known. */
   set batchesSeen(count: number) {
     this.#batchesSeen = count;
     this.#ageKnown = true;

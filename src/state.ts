@@ -5,8 +5,14 @@
  */
 
 export type { Bytes } from "./state/bytes.js";
-export { type KerasFiles, type KerasLoadOptions, readKeras, writeKeras } from "./state/keras.js";
-export type { StateFile } from "./state/layers.js";
-export { type OnnxLoadOptions, readOnnx, writeOnnx } from "./state/onnx.js";
+export {
+  type KerasFiles,
+  type KerasLoadOptions,
+  type KerasWriteOptions,
+  readKeras,
+  writeKeras,
+} from "./state/keras.js";
+export type { OnWarning, StateFile } from "./state/layers.js";
+export { type OnnxLoadOptions, type OnnxWriteOptions, readOnnx, writeOnnx } from "./state/onnx.js";
 export { load, save } from "./state/own.js";
 export { readTorch, type TorchLoadOptions, type WriteOptions, writeTorch } from "./state/torch.js";

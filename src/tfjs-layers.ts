@@ -170,22 +170,24 @@ export class BatchNormalization extends Theirs {
     });
   }
 
-  // What was written into the `BatchNorm` is in the weights that anyone reads, saving included.
-
+  /** gamma and beta, [C] each; what was written into the `BatchNorm` is in them, saving included. */
   override get trainableWeights(): LayerVariable[] {
     this.#norm?.layer;
     return super.trainableWeights;
   }
 
+  /** For tfjs' own use. */
   override set trainableWeights(weights: LayerVariable[]) {
     super.trainableWeights = weights;
   }
 
+  /** Moving mean and variance, [C] each, as the `BatchNorm` has them; the others too while not trainable. */
   override get nonTrainableWeights(): LayerVariable[] {
     this.#norm?.layer;
     return super.nonTrainableWeights;
   }
 
+  /** For tfjs' own use. */
   override set nonTrainableWeights(weights: LayerVariable[]) {
     super.nonTrainableWeights = weights;
   }

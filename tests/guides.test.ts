@@ -11,9 +11,16 @@ const root = new URL("..", import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, root), "utf8");
 
 const guides = readdirSync(new URL("docs/guides/", root)).filter((file) => file.endsWith(".md"));
-const programs = guides.map((file) =>
-  programOf(file.replace(".md", ""), blocksOf(read(`docs/guides/${file}`))),
-);
+const programs = guides.map((file) => {
+  const text = read(`docs/guides/${file}`);
+  return programOf(file.replace(".md", ""), blocksOf(text), filesOf(text));
+});
+
+/** The files that a guide's reader has, and where the tests have such: `<!-- file: name path -->`. */
+function filesOf(guide: string): Map<string, Uint8Array> {
+  const named = [...guide.matchAll(/^<!-- file: (\S+) (\S+) -->$/gm)];
+  return new Map(named.map(([, name, path]) => [name!, readFileSync(new URL(path!, root))]));
+}
 
 describe("guides", () => {
   it("are programs that compile", () => {
@@ -27,6 +34,32 @@ describe("guides", () => {
   it.each(programs)("$name runs and prints what it says", async (program) => {
     write(program);
     expect(await run(program)).toEqual(program.steps.map(({ prints }) => prints));
+  });
+});
+
+describe("the PyTorch guide", () => {
+  const golden: { blocks: { code: string; prints: string }[] } = JSON.parse(
+    read("tests/golden/from-pytorch.json"),
+  );
+  const numbersIn = (text: string): number[] =>
+    [...text.replace(/grad_fn=<\w+>/g, "").matchAll(/-?\d+(?:\.\d*)?/g)].map(Number);
+  const blocks = blocksOf(read("docs/guides/from-pytorch.md"));
+  const python = [...blocks.keys()].filter((i) => blocks[i]!.language === "python");
+
+  it("has the Python blocks that PyTorch ran", () => {
+    expect(python.map((i) => blocks[i]!.code)).toEqual(golden.blocks.map(({ code }) => code));
+  });
+
+  // Six digits of PyTorch's float32, four of ours.
+  it.each(python.map((at, i) => [i + 1, at] as const))("pair %i prints the same", (i, at) => {
+    expect(blocks[at + 1]!.language).toBe("ts");
+    const theirs = numbersIn(golden.blocks[i - 1]!.prints);
+    const printed = blocks[at + 2]?.language === "text" ? blocks[at + 2]!.code : "";
+    const ours = numbersIn(printed);
+    expect(ours.length).toBe(theirs.length);
+    ours.forEach((n, k) => {
+      expect(Math.abs(n - theirs[k]!), `${n} and ${theirs[k]}`).toBeLessThan(5.2e-5);
+    });
   });
 });
 

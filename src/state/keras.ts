@@ -441,7 +441,12 @@ function layersOf(topology: Json): Model["layers"] {
 export function writeKeras(
   layers: Readonly<Record<string, BatchNorm>>,
   options: KerasWriteOptions = NO_OPTIONS,
-): { model: string; weights: Record<string, Uint8Array> } {
+): {
+  /** `model.json`, its text. */
+  model: string;
+  /** The weight files, by the paths that `model.json` has for them. */
+  weights: Record<string, Uint8Array>;
+} {
   checkKeys("options", options, ["into", "momentum"]);
   kerasOptions(options.momentum === undefined ? {} : { momentum: options.momentum });
   const entries = entriesOf(layers);

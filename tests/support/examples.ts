@@ -6,7 +6,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { transformSync } from "esbuild";
+import { buildSync, transformSync } from "esbuild";
 import ts from "typescript";
 
 const root = new URL("../..", import.meta.url);
@@ -39,16 +39,21 @@ export interface Program {
   readonly name: string;
   readonly steps: readonly Step[];
   /** Files beside it. */
-  readonly files: ReadonlyMap<string, string>;
+  readonly files: ReadonlyMap<string, string | Uint8Array>;
 }
 
 /**
  * The program of some blocks, those of a guide in order, say: `ts` and `js` blocks are its steps, or
  * files where a name stands behind the language; a `text` block is what the step before it prints.
+ * `given` are files that it reads.
  */
-export function programOf(name: string, blocks: readonly Block[]): Program {
+export function programOf(
+  name: string,
+  blocks: readonly Block[],
+  given: ReadonlyMap<string, Uint8Array> = new Map(),
+): Program {
   const steps: Step[] = [];
-  const files = new Map<string, string>();
+  const files = new Map<string, string | Uint8Array>(given);
   let printing: Step | undefined;
   for (const { language, file, code } of blocks) {
     if (language === "text" && printing !== undefined) printing.prints = code;
@@ -81,6 +86,28 @@ function scriptOf({ steps }: Program): string {
   );
 }
 
+const TFJS = "@tensorflow/tfjs";
+const TFJS_STAND_IN = fileURLToPath(new URL("tests/support/tfjs-stand-in.ts", root));
+
+/** main.ts with what stands for TensorFlow.js here, of which the layer has to have the same copy. */
+function bundleTfjs(folder: string): void {
+  buildSync({
+    entryPoints: [`${folder}main.ts`],
+    outfile: `${folder}main.mjs`,
+    bundle: true,
+    format: "esm",
+    platform: "node",
+    mainFields: ["module", "main"],
+    alias: { [TFJS]: TFJS_STAND_IN },
+    ignoreAnnotations: true, // the stand-in is all side effects
+    banner: {
+      js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
+    },
+    tsconfigRaw: {}, // the built package, not its sources
+    logLevel: "silent",
+  });
+}
+
 const folderOf = (name: string): string => fileURLToPath(new URL(`build/examples/${name}/`, root));
 
 /** Writes a program into its folder, which is returned. */
@@ -94,7 +121,8 @@ export function write(program: Program): string {
   }
   const script = scriptOf(program);
   writeFileSync(`${folder}main.ts`, `${script}export {};\n`);
-  writeFileSync(`${folder}main.mjs`, transformSync(script, { loader: "ts" }).code);
+  if (script.includes(`"${TFJS}"`)) bundleTfjs(folder);
+  else writeFileSync(`${folder}main.mjs`, transformSync(script, { loader: "ts" }).code);
   return folder;
 }
 
@@ -114,7 +142,7 @@ export function compile(programs: readonly Program[]): string[] {
     ts.sys.readFile,
   ).config;
   const { options } = ts.convertCompilerOptionsFromJson(
-    { ...compilerOptions, noUnusedLocals: false, paths: {}, noEmit: true },
+    { ...compilerOptions, noUnusedLocals: false, paths: { [TFJS]: [TFJS_STAND_IN] } },
     fileURLToPath(root),
   );
   const found = ts.getPreEmitDiagnostics(

@@ -90,7 +90,7 @@ export interface TrainOptions {
 export interface BackwardOptions {
   /** The `lastBatch` of the `train` to differentiate. Default: that of the latest one. */
   batch?: Batch;
-  /** The input of that `train`, needed again if it was in place. */
+  /** The input of that `train`, in its shape, needed again if it was in place. */
   x?: Float32Array;
   /** Arrays to fill and return. Default: fresh ones. */
   out?: {
@@ -174,22 +174,50 @@ export class BatchNorm {
     this.#next = lastOf(channels);
   }
 
-  /** A layer with the names, defaults and conventions of `torch.nn.BatchNorm1d`, `2d`, `3d`. */
+  /**
+   * A layer with the names, defaults and conventions of `torch.nn.BatchNorm1d`, `2d`, `3d`
+   * (https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html).
+   *
+   * @param channels how many features are normalized.
+   * @throws OptionError for channels or an option unknown or out of range, or a momentum under which nothing
+   * would ever move.
+   */
   static torch(channels: number, options: TorchOptions = {}): BatchNorm {
     return create(channels, torchOptions(options));
   }
 
-  /** A layer with the names, defaults and conventions of `keras.layers.BatchNormalization`. */
+  /**
+   * A layer with the names, defaults and conventions of `keras.layers.BatchNormalization`
+   * (https://keras.io/api/layers/normalization_layers/batch_normalization/).
+   *
+   * @param channels how many features are normalized.
+   * @throws OptionError for channels or an option unknown or out of range, or a momentum under which nothing
+   * would ever move.
+   */
   static keras(channels: number, options: KerasOptions = {}): BatchNorm {
     return create(channels, kerasOptions(options));
   }
 
-  /** A layer with the names, defaults and conventions of ONNX' BatchNormalization (opset 15). */
+  /**
+   * A layer with the names, defaults and conventions of ONNX' BatchNormalization, opset 15
+   * (https://onnx.ai/onnx/operators/onnx__BatchNormalization.html).
+   *
+   * @param channels how many features are normalized.
+   * @throws OptionError for channels or an option unknown or out of range, or a momentum under which nothing
+   * would ever move.
+   */
   static onnx(channels: number, options: OnnxOptions = {}): BatchNorm {
     return create(channels, onnxOptions(options));
   }
 
-  /** A layer with the names, defaults and conventions of `flax.linen.BatchNorm`. */
+  /**
+   * A layer with the names, defaults and conventions of `flax.linen.BatchNorm`
+   * (https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html).
+   *
+   * @param channels how many features are normalized.
+   * @throws OptionError for channels or an option unknown or out of range, or a momentum under which nothing
+   * would ever move.
+   */
   static flax(channels: number, options: FlaxOptions = {}): BatchNorm {
     return create(channels, flaxOptions(options));
   }
@@ -272,7 +300,11 @@ export class BatchNorm {
     return this.#lastBatch;
   }
 
-  /** The kernels whose tensors the layer takes without copying. */
+  /**
+   * The kernels whose tensors the layer takes without copying.
+   *
+   * @throws UnsupportedError or MemoryError at their first use, as `new Kernels`.
+   */
   get kernels(): Kernels {
     return (this.#kernels ??= sharedKernels());
   }

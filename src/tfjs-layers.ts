@@ -108,7 +108,12 @@ export class BatchNormalization extends Theirs {
     );
   }
 
-  /** Creates the weights. Called by tfjs. */
+  /**
+   * Creates the weights, [C] each. Called by tfjs.
+   *
+   * @param inputShape of the input, the examples' axis `null`.
+   * @throws as `new TfBatchNorm`, with nothing created; OptionError for a momentum outside 0 … 1 or an epsilon below 0.
+   */
   override build(inputShape: Parameters<layers.Layer["build"]>[0]): void {
     super.build(inputShape);
     const inside = this as unknown as Inside;

@@ -96,7 +96,7 @@ interface Link {
  *
  * const loss = () => {
  *   const h = tf.sigmoid(norm.apply(tf.matMul(x, w), { training: true }));   // x [60, 784], w [784, 100]
- *   return tf.losses.softmaxCrossEntropy(labels, tf.matMul(h, v));           // v [100, 10]
+ *   return tf.losses.softmaxCrossEntropy(labels, tf.matMul(h, v)).asScalar(); // v [100, 10]
  * };
  * tf.train.sgd(0.1).minimize(loss);       // trains w, v, norm.gamma and norm.beta
  *
@@ -232,9 +232,9 @@ export class TfBatchNorm {
  * const y = batchNorm(x, mean, variance, offset, scale, 1e-3); // x [N, H, W, C], the others [C]
  * ```
  *
- * @param x any rank from 1 on, channels last.
+ * @param x […, C], any rank from 1 on, channels last.
  * @param mean [C], or in the shape of `x`: a mean for every value.
- * @param variance as `mean`, >= 0.
+ * @param variance [C], or in the shape of `x`, as `mean`; >= 0.
  * @param offset beta, in the shape of `mean`; 0 where left out.
  * @param scale gamma, in the shape of `mean`; 1 where left out.
  * @param varianceEpsilon added to the variance under the square root. Default 1e-3, as in tfjs.

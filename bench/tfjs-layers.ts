@@ -30,7 +30,7 @@ const IMAGES = makeCase([32, 64, 56, 56], "NHWC");
 const CASES = [IMAGES, makeCase([256, 256], "NC"), makeCase([64, 64], "NC")];
 const CALLS: readonly PeerOp[] = ["infer", "train", "step"];
 /** tfjs' own step takes a second: room for a few of them. */
-const EFFORT: Effort = { rounds: 12, burst: 120 };
+const EFFORT: Effort = { rounds: 12, burst: 240 };
 const OURS = "batchnorm-wasm";
 const THEIRS = "tfjs";
 

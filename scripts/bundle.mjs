@@ -6,16 +6,12 @@ import { build } from "esbuild";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 
-const readJson = (path) => JSON.parse(readFileSync(path, "utf8"));
-
 /** The entries of package.json: src/{entry}.ts. */
-const ENTRIES = Object.values(readJson("package.json").exports).flatMap(({ types }) =>
-  types ? [types.replace(/^\.\/dist\/|\.d\.ts$/g, "")] : [],
+const ENTRIES = Object.values(JSON.parse(readFileSync("package.json", "utf8")).exports).flatMap(
+  ({ types }) => (types ? [types.replace(/^\.\/dist\/|\.d\.ts$/g, "")] : []),
 );
 /** Those with the small binary. The others have all kernels, and share what they have in common. */
 const SMALL = ["infer"];
-/** Properties that no user writes or reads (tests/entries.test.ts): their names are shortened. */
-const INTERNAL = readJson("scripts/internal-names.json");
 
 /** The conditions of package.json that get a build of their own, and their src/wasm/ file. */
 const CONDITIONS = ["embedded", "workerd", "edge-light"];
@@ -62,7 +58,6 @@ const bundle = (entries, suffix, plugins) =>
     platform: "neutral",
     external: ["@tensorflow/*"],
     plugins,
-    mangleProps: new RegExp(`^(${INTERNAL.join("|")})$`),
     sourcemap: true,
     sourcesContent: false,
     chunkNames: "shared-[hash]",

@@ -11,10 +11,11 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const KB = 1024;
 const entry = (name, budget) => [`dist/${name}.js`, `export * from "./dist/${name}.js"`, budget];
 const BUNDLES = [
-  entry("index", 20.5 * KB),
-  ['FrozenBatchNorm of "."', 'export { FrozenBatchNorm } from "./dist/index.js"', 11.5 * KB],
-  entry("infer", 5.5 * KB),
-  // Both make layers themselves: the layer and the binary, which their users have but once.
+  entry("index", 20.25 * KB),
+  ['FrozenBatchNorm of "."', 'export { FrozenBatchNorm } from "./dist/index.js"', 11 * KB],
+  entry("infer", 5 * KB),
+  // These make layers themselves: the layer and the binary, which their users have but once.
+  entry("state", 34 * KB),
   entry("tfjs", 22 * KB),
   entry("tfjs-layers", 22.5 * KB),
 ];
@@ -34,6 +35,8 @@ async function bundled(contents) {
     target: "es2022",
     external: ["@tensorflow/*"],
     write: false,
+    // "Ignoring this import": entries import what they share for nothing but its own imports.
+    logLevel: "error",
   });
   return outputFiles[0].contents;
 }

@@ -32,7 +32,6 @@ export function float32(name: string, value: unknown): Float32Array {
 }
 
 function isDetached(buffer: ArrayBufferLike): boolean {
-  if (buffer.byteLength > 0) return false;
   try {
     new Uint8Array(buffer);
     return false;

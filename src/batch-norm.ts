@@ -62,8 +62,8 @@ import {
   type VarianceKind,
 } from "./options.js";
 import * as run from "./run.js";
-import { readSnapshot, SET, type Snapshot, type State } from "./snapshot.js";
-import { isTiny, TINY, tinyNormalize } from "./tiny.js";
+import { readSnapshot, type Snapshot, type State } from "./snapshot.js";
+import { isTiny, TINY_TERMS, tinyNormalize } from "./tiny.js";
 
 /** Options of `train`. */
 export interface TrainOptions {
@@ -537,7 +537,7 @@ export class BatchNorm {
     const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
     const out = outputOf(options.out, x);
     const terms = this.#terms(this.#running);
-    if (isTiny(TINY.terms, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
+    if (isTiny(TINY_TERMS, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
     else run.normalize(this.kernels.machine, out, x, view, terms);
     return out;
   }
@@ -722,7 +722,7 @@ export class BatchNorm {
     const restored = readSnapshot(snapshot);
     const { kernels: _none, ...settings } = restored.settings;
     const layer = create(restored.channels, { ...settings, ...options });
-    layer.#set(restored);
+    layer.setState(restored);
     return layer;
   }
 
@@ -747,15 +747,14 @@ export class BatchNorm {
         );
       }
     }
-    this.#set(restored);
+    this.setState(restored);
   }
 
-  /** @internal For `batchnorm-wasm/state`, whose files are read and checked already. */
-  [SET](state: State): void {
-    this.#set(state);
-  }
-
-  #set(state: State): void {
+  /**
+   * @internal Takes over a state that is checked, in `batchnorm-wasm/state` as well. Not a symbol:
+   * bundlers keep a class with a computed name, whether it is used or not.
+   */
+  setState(state: State): void {
     if (state.gamma) this.#gamma?.set(state.gamma);
     if (state.beta) this.#beta?.set(state.beta);
     this.#running.mean.set(state.runningMean);
@@ -777,7 +776,7 @@ export class BatchNorm {
   clone(): BatchNorm {
     const { kernels, ...settings } = this.#settings;
     const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);
-    copy.#set({
+    copy.setState({
       gamma: this.#gamma,
       beta: this.#beta,
       runningMean: this.runningMean,

@@ -26,7 +26,7 @@ export const sizeOf = (view: View): number => view.outer * view.channels * view.
 export function checkLayout(layout: unknown, allowed: readonly Layout[]): Layout {
   if (!allowed.includes(layout as Layout)) {
     throw new OptionError(
-      `layout: expected one of ${allowed.map((name) => `"${name}"`).join(", ")}, got ${describe(layout)}`,
+      `layout: expected one of "${allowed.join('", "')}", got ${describe(layout)}`,
     );
   }
   return layout as Layout;

@@ -5,9 +5,39 @@
 import { isUint8Array } from "./arrays.js";
 import { describe, ShapeError } from "./errors.js";
 import { countOf, type View } from "./layout.js";
+import type { Slot } from "./memory.js";
+
+/** How values get from an ordinary array into a stream buffer, and back. */
+export interface Copies {
+  /** Where a run of values may be cut: at multiples of so many. */
+  readonly pitch: number;
+  /**
+   * Copies `width` values from `column` on of each of the rows row … row + rows, of `pitch` values,
+   * one after the other into the stream buffer.
+   */
+  gather(
+    stream: Slot<Float32Array>,
+    array: Float32Array,
+    pitch: number,
+    row: number,
+    rows: number,
+    column: number,
+    width: number,
+  ): void;
+  /** The way back of `gather`. */
+  scatter(
+    stream: Slot<Float32Array>,
+    array: Float32Array,
+    pitch: number,
+    row: number,
+    rows: number,
+    column: number,
+    width: number,
+  ): void;
+}
 
 /** The positions of a view that hold data. */
-export class Selection {
+export class Selection implements Copies {
   /** The view with its padding. */
   readonly full: View;
   /** Where in the tensor the channels of each selected position begin, ascending. */
@@ -23,10 +53,14 @@ export class Selection {
     return { outer: this.at.length, channels: this.full.channels, inner: 1 };
   }
 
-  /** Columns column … column + width of the selected rows row … row + rows, into `packed`. */
+  get pitch(): number {
+    return this.full.channels;
+  }
+
   gather(
-    packed: Float32Array,
+    { array: packed }: Slot<Float32Array>,
     array: Float32Array,
+    _pitch: number,
     row: number,
     rows: number,
     column: number,
@@ -47,10 +81,10 @@ export class Selection {
     }
   }
 
-  /** The way back of `gather`. */
   scatter(
+    { array: packed }: Slot<Float32Array>,
     array: Float32Array,
-    packed: Float32Array,
+    _pitch: number,
     row: number,
     rows: number,
     column: number,

@@ -11,7 +11,7 @@
 import { NonFiniteError, StateError } from "./errors.js";
 import { countOf, sizeOf, type View } from "./layout.js";
 import type { AffineExports, AffineMachine, Machine } from "./machine.js";
-import type { Selection } from "./mask.js";
+import type { Copies, Selection } from "./mask.js";
 import {
   BLOCK_ROWS,
   type Buffers,
@@ -110,8 +110,8 @@ interface Operand {
    * of a call are of one length, so that none is held while another is streamed.
    */
   readonly held: boolean;
-  /** The positions that take part, copied together; `null`: all. */
-  readonly selection: Selection | null;
+  /** The rows that take part, copied together. */
+  readonly copies: Copies;
 }
 
 /** Throws StateError for a tensor that is freed. */
@@ -124,9 +124,10 @@ function operand(
 ): Operand {
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
-  if (selection !== null) return { array, address: -1, stream, held: false, selection };
-  const held = own < 0 && array.length <= STREAM_FLOATS;
-  return { array, address: held ? stream.at : own, stream, held, selection };
+  const copies = selection ?? ALL;
+  const held = copies === ALL && own < 0 && array.length <= STREAM_FLOATS;
+  const address = copies !== ALL ? -1 : held ? stream.at : own;
+  return { array, address, stream, held, copies };
 }
 
 /** Copies an input that is held. Two readings of it then need one copy. */
@@ -153,47 +154,29 @@ const isStreamed = ({ out, a, b }: Operands): boolean =>
 const pointer = (o: Operand | null, offset: number): number =>
   o === null ? 0 : o.address < 0 ? o.stream.at : o.address + offset * 4;
 
-/**
- * Copies `width` values from `column` on of each of the rows row … row + rows, of `pitch` values, one
- * after the other into the stream buffer.
- */
-function load(
-  { array, stream, selection }: Operand,
-  pitch: number,
-  row: number,
-  rows: number,
-  column: number,
-  width: number,
-): void {
-  const packed = stream.array;
-  let from = row * pitch + column;
-  if (selection !== null) selection.gather(packed, array, row, rows, column, width);
-  else if (width === pitch) packed.set(array.subarray(from, from + rows * pitch));
-  else {
-    for (let i = 0; i < rows; i++, from += pitch) {
-      packed.set(array.subarray(from, from + width), i * width);
+/** All rows of an array. */
+const ALL: Copies = {
+  // What is not cut into columns may be cut anywhere.
+  pitch: 1,
+  gather({ array: packed }, array, pitch, row, rows, column, width) {
+    let from = row * pitch + column;
+    if (width === pitch) packed.set(array.subarray(from, from + rows * pitch));
+    else {
+      for (let i = 0; i < rows; i++, from += pitch) {
+        packed.set(array.subarray(from, from + width), i * width);
+      }
     }
-  }
-}
-
-/** The way back of `load`. */
-function store(
-  { array, stream, selection }: Operand,
-  pitch: number,
-  row: number,
-  rows: number,
-  column: number,
-  width: number,
-): void {
-  let to = row * pitch + column;
-  if (selection !== null) selection.scatter(array, stream.array, row, rows, column, width);
-  else if (width === pitch) array.set(firstOf(stream, rows * pitch), to);
-  else {
-    for (let i = 0; i < rows; i++, to += pitch) {
-      array.set(stream.array.subarray(i * width, (i + 1) * width), to);
+  },
+  scatter(stream, array, pitch, row, rows, column, width) {
+    let to = row * pitch + column;
+    if (width === pitch) array.set(firstOf(stream, rows * pitch), to);
+    else {
+      for (let i = 0; i < rows; i++, to += pitch) {
+        array.set(stream.array.subarray(i * width, (i + 1) * width), to);
+      }
     }
-  }
-}
+  },
+};
 
 /** Walks the contiguous values from..to: at once where they lie, or in parts of `part` values. */
 function walkRun(
@@ -208,16 +191,20 @@ function walkRun(
     if (from < to) step(pointer(out, from), pointer(a, from), pointer(b, from), from, to - from);
     return;
   }
-  // A selection is of whole rows; other values may be cut anywhere.
-  const pitch = a.selection === null ? 1 : a.selection.full.channels;
+  const { pitch } = a.copies;
   for (let offset = from; offset < to; offset += part) {
     const length = Math.min(part, to - offset);
     const row = offset / pitch;
     const rows = length / pitch;
-    if (a.address < 0) load(a, pitch, row, rows, 0, pitch);
-    if (b !== null && b.address < 0) load(b, pitch, row, rows, 0, pitch);
+    for (const o of [a, b]) {
+      if (o !== null && o.address < 0) {
+        o.copies.gather(o.stream, o.array, pitch, row, rows, 0, pitch);
+      }
+    }
     step(pointer(out, offset), pointer(a, offset), pointer(b, offset), offset, length);
-    if (out !== null && out.address < 0) store(out, pitch, row, rows, 0, pitch);
+    if (out !== null && out.address < 0) {
+      out.copies.scatter(out.stream, out.array, pitch, row, rows, 0, pitch);
+    }
   }
 }
 
@@ -240,10 +227,11 @@ function walkColumns(
   }
   for (let row = 0; row < outer; row += BLOCK_ROWS) {
     const rows = Math.min(BLOCK_ROWS, outer - row);
-    load(a, pitch, row, rows, column, width);
-    if (b !== null) load(b, pitch, row, rows, column, width);
+    for (const o of [a, b]) {
+      o?.copies.gather(o.stream, o.array, pitch, row, rows, column, width);
+    }
     step(out?.stream.at ?? 0, a.stream.at, b?.stream.at ?? 0, row, rows, width, width * 4);
-    if (out !== null) store(out, pitch, row, rows, column, width);
+    out?.copies.scatter(out.stream, out.array, pitch, row, rows, column, width);
   }
 }
 

@@ -50,9 +50,6 @@ export interface Restored extends State {
   readonly settings: Settings;
 }
 
-/** The name of the method that gives a layer a state. */
-export const SET: unique symbol = Symbol("set");
-
 /** What of a layer training changes. */
 export interface State {
   readonly gamma: ArrayLike<number> | null;

@@ -41,11 +41,12 @@ export function filled<T extends tf.Tensor>(
 ): T {
   const backend = heapBackend();
   if (backend === null) return tf.tensor(fill({}), shape as number[]) as T;
-  const tensor = tf.engine().makeTensorFromTensorInfo(backend.makeOutput(shape, "float32")) as T;
+  const { dataId } = backend.makeOutput(shape, "float32");
+  const tensor = tf.engine().makeTensorFromDataId(dataId, shape as number[], "float32") as T;
   try {
     const out = backend.typedArrayFromHeap(tensor);
     if (out.byteOffset === 0 && out.length > 0) {
-      throw new MemoryError(`x: expected room for its result in the memory of tfjs, got none`);
+      throw new MemoryError(`x: expected room for ${out.length} more values in tfjs, got none`);
     }
     fill({ out });
   } catch (error) {

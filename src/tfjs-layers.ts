@@ -70,8 +70,8 @@ const SECOND: Readonly<Record<number, Layout>> = { 2: "NC", 3: "NCL", 4: "NCHW",
  * 2). As in tfjs, a mask is passed on and takes no part, and `trainable: false` freezes gamma and
  * beta alone.
  *
- * Unlike tfjs' own layer: other axes than the last are right on the cpu and wasm backends, and 5-D
- * input is taken; training on one value per channel (the last batch of an epoch may be one example)
+ * Unlike tfjs' own layer: other axes than the last are right on the cpu and wasm backends, 5-D
+ * input is taken, and a layer without `center` or `scale` can be trained; training on one value per channel (the last batch of an epoch may be one example)
  * is a `SingleValueError`, on NaN or infinity a `NonFiniteError`. Backends: `cpu`, `wasm`,
  * `tensorflow`; `UnsupportedError` on others. First derivatives only.
  */

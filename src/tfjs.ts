@@ -181,8 +181,9 @@ export class TfBatchNorm {
    * @returns gamma · (x − mean) / √(variance + epsilon) + beta, in the shape of `x`.
    * @throws ShapeError where `x` is no float32 tensor or does not fit the layout; OptionError for an
    *   unknown option; SingleValueError and NonFiniteError in training, as from `BatchNorm.train`,
-   *   with nothing changed; StateError after `dispose`; UnsupportedError on a backend that keeps
-   *   its data on a graphics processor, or where a second derivative is asked for.
+   *   with nothing changed; StateError after `dispose`; MemoryError where the wasm backend has no
+   *   room for the result; UnsupportedError on a backend that keeps its data on a graphics
+   *   processor, or where a second derivative is asked for.
    */
   apply<T extends tf.Tensor>(x: T, options: ApplyOptions = {}): T {
     if (this.#disposed) {

@@ -10,7 +10,8 @@ import { type Affine, checkVariance, type Terms } from "./run.js";
  * microseconds against the kernels: bn.infer [1, 64] 0.61 : 1.06, [1, 96] 0.85 : 0.92, [1, 128]
  * 1.98 : 1.67; frozen [1, 96] 0.39 : 0.49, [1, 128] 0.84 : 0.87, [1, 256] 1.52 : 0.89.
  */
-export const TINY = { terms: 96, affine: 128 };
+export const TINY_TERMS = 96;
+export const TINY_AFFINE = 128;
 
 /** Whether to take this way. Throws StateError for a tensor of `memory` that is freed. */
 export function isTiny(

@@ -8,6 +8,7 @@ import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
 import {
   BatchNorm,
   GradientSums,
+  MemoryError,
   Moments,
   NonFiniteError,
   OptionError,
@@ -530,6 +531,23 @@ describe("the values of tensors", () => {
     const values = x.dataSync<"float32">().slice();
     await useBackend();
     expect(norm.apply(x).dataSync()).toEqual(norm.layer.infer(values));
+  });
+
+  test.runIf(chosen.backend === "wasm")("have no room: an error, and nothing is written", () => {
+    const norm = new TfBatchNorm(trainedLayer(3));
+    const x = random([5, 3], 83);
+    const backend = tf.backend() as unknown as { makeOutput(...of: unknown[]): tf.TensorInfo };
+    const { makeOutput } = backend;
+    // What tfjs' own malloc gives when it fails: address 0.
+    backend.makeOutput = (shape, dtype) => makeOutput.call(backend, shape, dtype, 0);
+    try {
+      expect(() => norm.apply(x, { training: true })).toThrow(MemoryError);
+      expect(() => norm.apply(x)).toThrow("x: expected room for 15 more values in tfjs, got none");
+    } finally {
+      backend.makeOutput = makeOutput;
+    }
+    expect(norm.layer.batchesSeen).toBe(0);
+    norm.apply(x, { training: true });
   });
 
   test("of a call that throws leave nothing behind", () => {

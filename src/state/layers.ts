@@ -3,7 +3,7 @@
 import { BatchNorm } from "../batch-norm.js";
 import { describe, OptionError, StateError } from "../errors.js";
 import { type BatchNormOptions, NO_OPTIONS } from "../options.js";
-import { SET, type State } from "../snapshot.js";
+import type { State } from "../snapshot.js";
 
 /** The batch-norm layers of a file; `Options` are those of the format. */
 export interface StateFile<Options> {
@@ -68,7 +68,7 @@ export function layerOf(options: BatchNormOptions, state: State): BatchNorm {
     gamma: state.gamma !== null,
     beta: state.beta !== null,
   });
-  layer[SET](state);
+  layer.setState(state);
   return layer;
 }
 

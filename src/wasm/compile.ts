@@ -3,19 +3,23 @@
 
 import { describe, UnsupportedError } from "../errors.js";
 
-/** Compiles synchronously. Throws `UnsupportedError` with what may be missing and what was said. */
+/** The error that names what is missing and what was said. */
+const unsupported = (expected: string, cause: unknown): UnsupportedError =>
+  new UnsupportedError(`WebAssembly: expected ${expected}, got ${cause}`, { cause });
+
+/** What a Content-Security-Policy or an edge runtime has to give. */
+const LEAVE =
+  "leave to compile it (Content-Security-Policy: add 'wasm-unsafe-eval' to script-src; edge: use the " +
+  "condition workerd or edge-light)";
+
+/** Compiles synchronously. Throws `UnsupportedError`. */
 export function compile(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
   try {
     return new WebAssembly.Module(bytes);
   } catch (cause) {
-    throw new UnsupportedError(`WebAssembly: expected ${wanted(bytes)}, got ${cause}`, { cause });
+    throw unsupported(wanted(bytes), cause);
   }
 }
-
-/** What a Content-Security-Policy or an edge runtime has to give. */
-const LEAVE =
-  "leave to compile it (Content-Security-Policy: add 'wasm-unsafe-eval' to script-src; edge " +
-  "runtimes: the package condition workerd or edge-light)";
 
 /** Why bytes that are known to be good did not compile. */
 function wanted(bytes: Uint8Array<ArrayBuffer>): string {
@@ -70,6 +74,6 @@ export function instantiate(
   try {
     return new WebAssembly.Instance(module, imports).exports;
   } catch (cause) {
-    throw new UnsupportedError(`WebAssembly: expected ${LEAVE}, got ${cause}`, { cause });
+    throw unsupported(LEAVE, cause);
   }
 }

@@ -115,8 +115,10 @@ async function companions(): Promise<void> {
   await draw("companions", {
     title: {
       text: "What one and the same example becomes",
-      subtitle:
-        "by the statistics of the mini-batch it happens to be in (50 of each size), and by the running averages",
+      subtitle: [
+        "orange: by the statistics of the mini-batch it is in, 50 of each size",
+        "blue: by the running averages",
+      ],
     },
     width: 620,
     height: 280,

@@ -4,18 +4,29 @@
 import { readFileSync } from "node:fs";
 import { Converter, OptionDefaults, ReflectionKind } from "typedoc";
 
-const manifest = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+const read = (path) => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
+const manifest = JSON.parse(read("package.json"));
 
 /** The sources of the entries that have types: a new one comes into the reference by itself. */
 const sources = Object.values(manifest.exports)
   .map(({ types }) => /^\.\/dist\/(.*)\.d\.ts$/.exec(types ?? "")?.[1])
   .filter((name) => name !== undefined);
 
-/** Modules go by what users import. */
-function importNames(app) {
+/** The guides in the order of docs/README.md. */
+const guides = [...read("docs/README.md").matchAll(/\]\((guides\/\S+\.md)\)/g)].map(
+  ([, path]) => `docs/${path}`,
+);
+/** The title of a Markdown file. */
+const titleOf = (path) => /^# (.*)$/m.exec(read(path))[1];
+
+/** Modules go by what users import, guides by their titles. */
+function names(app) {
   app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
     for (const module of project.getChildrenByKind(ReflectionKind.Module)) {
       module.name = module.name === "index" ? manifest.name : `${manifest.name}/${module.name}`;
+    }
+    for (const document of project.documents ?? []) {
+      document.name = titleOf(`docs/${document.name}.md`);
     }
   });
 }
@@ -27,8 +38,8 @@ export default {
   tsconfig: "../tsconfig.build.json",
   out: "../build/docs",
   readme: "../README.md",
-  projectDocuments: ["../docs/README.md", "../docs/guides/*.md"],
-  plugin: [importNames],
+  projectDocuments: ["docs/README.md", ...guides].map((path) => `../${path}`),
+  plugin: [names],
   excludeInternal: true,
   excludePrivate: true,
   navigation: { includeGroups: true },

@@ -2,6 +2,8 @@
  * Weights in and out: the batch-norm layers of PyTorch, Keras (TensorFlow.js) and ONNX files, and
  * files of our own from which training goes on bit for bit. Everything is bytes in, bytes out, and
  * synchronous: how files are fetched or kept is up to you.
+ *
+ * @module
  */
 
 export type { Bytes } from "./state/bytes.js";

@@ -4,6 +4,8 @@
  *
  * Configuration, weights, initializers, constraints, regularizers and serialization are those of
  * tfjs' own class, which this one extends. Its public way to that class is an instance.
+ *
+ * @module
  */
 
 import {

@@ -7,6 +7,8 @@
  * data and gradients between it and tfjs.
  *
  * `batchNorm` is the bare operation, with the statistics as inputs: `tf.batchNorm` on our kernels.
+ *
+ * @module
  */
 
 import * as tf from "@tensorflow/tfjs-core";

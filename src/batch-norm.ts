@@ -129,7 +129,8 @@ const NAMES = ["x", "dy", "gamma", "beta", "out.dx", "out.dgamma", "out.dbeta"];
 const KINDS: readonly StatisticsKind[] = ["batch", "running"];
 
 /**
- * Batch normalization of `channels` features.
+ * Batch normalization of `channels` features (Ioffe & Szegedy 2015, "Batch Normalization: Accelerating
+ * Deep Network Training by Reducing Internal Covariate Shift").
  *
  * @example
  * const bn = new BatchNorm(64);
@@ -232,7 +233,7 @@ export class BatchNorm {
     return this.#settings.layout;
   }
 
-  /** Added to the variance under the square root. */
+  /** Added to the variance under the square root, in the unit of the data squared. */
   get epsilon(): number {
     return this.#settings.epsilon;
   }
@@ -262,12 +263,12 @@ export class BatchNorm {
     return this.#beta;
   }
 
-  /** Running average of the means, [channels], initially 0; writable in place. */
+  /** Running average of the means, [channels], in the unit of the data, initially 0; writable in place. */
   get runningMean(): Float64Array {
     return this.#running.mean;
   }
 
-  /** Running average of the variances, [channels], initially 1; writable in place. */
+  /** Running average of the variances, [channels], in that unit squared, initially 1; writable in place. */
   get runningVariance(): Float64Array {
     return this.#running.variance;
   }
@@ -444,8 +445,8 @@ export class BatchNorm {
 
   /**
    * Σdy and Σdy·(x - μ) of each channel, what the gradient needs of every part of a batch that is
-   * split over workers: merge those of all parts and give them to each part's `backward`. Changes
-   * nothing.
+   * split over workers (Ioffe & Szegedy 2015, section 3): merge those of all parts and give them to
+   * each part's `backward`. Changes nothing.
    *
    * @param dy float32 values in the shape of this part's x, the gradient of the whole batch's loss.
    * @throws as `backward`.
@@ -544,7 +545,8 @@ export class BatchNorm {
 
   /**
    * Count, mean and sum of squared deviations of each channel of x, to be pooled with those of other
-   * batches, workers or machines (`Moments.merge`). Changes nothing. Of no values: count 0.
+   * batches, workers or machines (`Moments.merge`; Chan et al. 1983). Changes nothing. Of no values:
+   * count 0.
    *
    * Largest error against float64: of the mean 5e-7 σ, of m2 1e-6 of itself.
    *
@@ -581,7 +583,7 @@ export class BatchNorm {
 
   /**
    * Stores exact statistics: the mean, and the variance that `runningVarianceOf` names, become the
-   * running averages; `batchesSeen` becomes at least 1.
+   * running averages; `batchesSeen` becomes at least 1 (Ioffe & Szegedy 2015, algorithm 2, line 10).
    *
    * @param moments of a whole training set, say, or their structured clone.
    * @throws ShapeError for other channels; StateError for invalid numbers; SingleValueError where too
@@ -597,7 +599,8 @@ export class BatchNorm {
   }
 
   /**
-   * An immutable copy for test time, with the scale and shift of each channel worked out once.
+   * An immutable copy for test time, with the scale and shift of each channel worked out once (Ioffe &
+   * Szegedy 2015, algorithm 2, lines 8 to 12).
    *
    * @throws StateError for an invalid running variance.
    */

@@ -3,6 +3,19 @@
  * files of our own from which training goes on bit for bit. Everything is bytes in, bytes out, and
  * synchronous: how files are fetched or kept is up to you.
  *
+ * ```ts
+ * import { BatchNorm } from "batchnorm-wasm";
+ * import { readOnnx, readTorch, writeOnnx, writeTorch } from "batchnorm-wasm/state";
+ *
+ * const bn = BatchNorm.torch(2, { layout: "NCHW" });
+ * bn.train(Float32Array.of(1, 2, 3, 4, 5, 6, 7, 9), { shape: [2, 2, 1, 2] });
+ *
+ * // From PyTorch to ONNX; a state_dict has no eps, an ONNX model has, in float32.
+ * const torch = readTorch(writeTorch({ "layer1.bn": bn })).load("layer1.bn", { eps: 1e-5, layout: "NCHW" });
+ * const onnx = readOnnx(writeOnnx({ bn: torch })).load("bn");
+ * console.log(onnx.layout === "NCHW" && onnx.runningMean.every((v, c) => v === torch.runningMean[c]));
+ * ```
+ *
  * @module
  */
 
@@ -14,7 +27,7 @@ export {
   readKeras,
   writeKeras,
 } from "./state/keras.js";
-export type { OnWarning, StateFile } from "./state/layers.js";
+export type { Given, OnWarning, StateFile } from "./state/layers.js";
 export { type OnnxLoadOptions, type OnnxWriteOptions, readOnnx, writeOnnx } from "./state/onnx.js";
 export { load, save } from "./state/own.js";
 export { readTorch, type TorchLoadOptions, type WriteOptions, writeTorch } from "./state/torch.js";

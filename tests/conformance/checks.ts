@@ -10,16 +10,24 @@ export interface Outcome {
   readonly failures: readonly string[];
   /** Of the bits of all results. */
   readonly hash: string;
+  /** Of the texts: errors, diagnoses, JSON. */
+  readonly texts: string;
 }
 
 export class Checks {
   readonly #failures: string[] = [];
   readonly #digest = new Digest();
+  readonly #texts = new Digest();
   #count = 0;
 
   /** Results, into the digest. */
-  record(...results: readonly (Float32Array | Float64Array | string | number | null)[]): void {
-    for (const result of results) this.#digest.add(result ?? "null");
+  record(...results: readonly (Float32Array | Float64Array | number | null)[]): void {
+    for (const result of results) if (result !== null) this.#digest.add(result);
+  }
+
+  /** A text, into a digest of its own: it may change where no result does. */
+  say(text: string): void {
+    this.#texts.add(text);
   }
 
   /** One check: fails if `body` throws. */
@@ -44,7 +52,7 @@ export class Checks {
 
   /**
    * One check that a call is refused with an error of this class and code, and has changed nothing
-   * of the layer. Its text counts as a result.
+   * of the layer.
    */
   refuses(
     name: string,
@@ -66,7 +74,7 @@ export class Checks {
       expect(Object.prototype.isPrototypeOf.call(kind.prototype, error as Error), kind.name, found);
       expect(given === code, code, given);
       expect(before === JSON.stringify(layer), "an unchanged layer", "a changed one");
-      this.record(code, message);
+      this.say(`${code} ${message}`);
     });
   }
 
@@ -79,6 +87,7 @@ export class Checks {
       checks: this.#count,
       failures: this.#failures,
       hash: this.#digest.toString(),
+      texts: this.#texts.toString(),
     };
   }
 }

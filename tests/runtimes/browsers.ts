@@ -1,12 +1,13 @@
 // The browsers of Debian: Chromium by playwright-core, Firefox by puppeteer-core (WebDriver BiDi),
 // WebKitGTK's MiniBrowser by WebKitWebDriver (W3C WebDriver) on a virtual display.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { delimiter, join } from "node:path";
 import { chromium as playwright } from "playwright-core";
 import puppeteer from "puppeteer-core";
+import { start } from "./project.js";
 
 /** A running browser. */
 export interface Browser {
@@ -94,24 +95,43 @@ export const chromium: BrowserKind = {
       version: browser.version(),
       async open(address) {
         const page = await browser.newPage();
-        const { problem, report } = trouble();
-        page.on("pageerror", (error) => report(String(error)));
-        page.on("requestfailed", (request) => {
-          // A page that has reported is closed, its requests with it.
-          if (!request.url().includes("/report/")) report(`${request.url()} failed`);
+        return opening(page, address, (report) => {
+          page.on("response", (response) => {
+            if (response.status() >= 400) report(`${response.url()}: ${response.status()}`);
+          });
         });
-        await page.goto(address);
-        return {
-          problem,
-          read: (expression) => page.evaluate(expression),
-          picture: () => page.screenshot(),
-          close: () => page.close(),
-        };
       },
       close: () => browser.close(),
     };
   },
 };
+
+/** What the pages of playwright-core and puppeteer-core have in common. */
+interface Driven {
+  on(event: "pageerror", listener: (error: unknown) => void): unknown;
+  goto(address: string): Promise<unknown>;
+  evaluate(expression: string): Promise<unknown>;
+  screenshot(): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** Opens a page; `watch` may report what its driver tells. */
+async function opening(
+  page: Driven,
+  address: string,
+  watch: (report: (message: string) => void) => void = () => {},
+): Promise<Page> {
+  const { problem, report } = trouble();
+  watch(report);
+  page.on("pageerror", (error) => report(String(error)));
+  await page.goto(address);
+  return {
+    problem,
+    read: (expression) => page.evaluate(expression),
+    picture: () => page.screenshot(),
+    close: () => page.close(),
+  };
+}
 
 export const firefox: BrowserKind = {
   name: "Firefox",
@@ -125,16 +145,7 @@ export const firefox: BrowserKind = {
     return {
       version: (await browser.version()).replace(/^firefox\//i, ""),
       async open(address) {
-        const page = await browser.newPage();
-        const { problem, report } = trouble();
-        page.on("pageerror", (error) => report(String(error)));
-        await page.goto(address);
-        return {
-          problem,
-          read: (expression) => page.evaluate(expression),
-          picture: () => page.screenshot(),
-          close: () => page.close(),
-        };
+        return opening(await browser.newPage(), address);
       },
       close: () => browser.close(),
     };
@@ -148,7 +159,7 @@ export const webkit: BrowserKind = {
       ? undefined
       : install("webkit2gtk-driver xvfb"),
   async launch({ withoutSimd = false } = {}) {
-    const screen = spawn(find("Xvfb")!, ["-displayfd", "3", "-screen", "0", "1280x1024x24"], {
+    const screen = start(find("Xvfb")!, ["-displayfd", "3", "-screen", "0", "1280x1024x24"], {
       stdio: ["ignore", "ignore", "ignore", "pipe"],
     });
     const display = await new Promise<string>((resolve, reject) => {
@@ -157,7 +168,7 @@ export const webkit: BrowserKind = {
       screen.stdio[3]!.once("data", (data) => resolve(String(data).trim()));
     });
     const port = await freePort();
-    const driver = spawn(find("WebKitWebDriver")!, [`--port=${port}`], {
+    const driver = start(find("WebKitWebDriver")!, [`--port=${port}`], {
       stdio: "ignore",
       env: {
         ...process.env,

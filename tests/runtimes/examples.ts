@@ -104,6 +104,8 @@ const plainPages = BROWSERS.map(
           .map((v) => v.toFixed(3))
           .join("; ");
         expect(text === expected, expected, text);
+        // WebKit paints a little later.
+        await new Promise((resolve) => setTimeout(resolve, 300));
         await run.keep(`example-browser-${kind.name.toLowerCase()}.png`, await page.picture());
         return { version: browser.version, found: `shows ${text}` };
       } finally {

@@ -1,10 +1,9 @@
 // Next.js middleware, which runs in its edge runtime: the package condition `edge-light`.
 
-import { spawn } from "node:child_process";
 import { symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { freePort } from "./browsers.js";
-import { run as execute, MODULES, project, versionOf } from "./project.js";
+import { run as execute, MODULES, project, start, versionOf } from "./project.js";
 import { outcomeOf, suiteFiles, type Trial } from "./trial.js";
 
 const FILES = {
@@ -35,7 +34,7 @@ const middleware = (bundler: string, args: readonly string[]): Trial => ({
     }
     await execute(process.execPath, [NEXT, "build", ...args], { cwd: folder, env: ENV });
     const port = await freePort();
-    const server = spawn(process.execPath, [NEXT, "start", "-H", "127.0.0.1", "-p", `${port}`], {
+    const server = start(process.execPath, [NEXT, "start", "-H", "127.0.0.1", "-p", `${port}`], {
       cwd: folder,
       env: { ...process.env, ...ENV },
       stdio: "ignore",

@@ -1,6 +1,6 @@
 // The package as users get it: packed, and the tarball installed into empty projects.
 
-import { execFile } from "node:child_process";
+import { type ChildProcess, execFile, type SpawnOptions, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -16,7 +16,25 @@ export const HERE = fileURLToPath(new URL("./", import.meta.url));
  * the tsconfig.json above and takes the package from src/.
  */
 export const WORK = mkdtempSync(join(tmpdir(), "batchnorm-wasm-runtimes-"));
-process.on("exit", () => rmSync(WORK, { recursive: true, force: true }));
+const running = new Set<ChildProcess>();
+
+process.on("exit", () => {
+  for (const child of running) child.kill();
+  rmSync(WORK, { recursive: true, force: true });
+});
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
+
+/** Starts a program that goes on until it is killed, at the latest with this process. */
+export function start(
+  program: string,
+  args: readonly string[],
+  options: SpawnOptions = {},
+): ChildProcess {
+  const child = spawn(program, args, options);
+  running.add(child);
+  child.once("exit", () => running.delete(child));
+  return child;
+}
 export const MODULES = join(HERE, "node_modules");
 
 const execute = promisify(execFile);

@@ -29,7 +29,8 @@ function rowsOf(tried: readonly Tried[]): { suite: Row[]; others: Row[] } {
     else if (skipped) suite.push([name, "", "skipped", skipped]);
     else if (result?.outcome) {
       suite.push([name, result.version, String(result.outcome.checks), result.outcome.hash]);
-    } else others.push([name, result!.version, result!.found ?? ""]);
+    } else if (!trial.tags.includes("sizes"))
+      others.push([name, result!.version, result!.found ?? ""]);
   }
   return { suite, others };
 }
@@ -71,9 +72,10 @@ export async function record(tried: readonly Tried[]): Promise<void> {
   const seconds = tried.reduce((sum, each) => sum + each.seconds, 0);
   const text = `# The package in every runtime
 
-Made by \`npm run test:runtimes -- --record\` in ${Math.round(seconds)} s; ${cpus()[0]!.model}, ${process.platform}
-${process.arch}. Each row is a real run of \`tests/conformance/suite.ts\` on the packed tarball, installed by npm into
-an empty project; the hash is over the bits of all results.
+Made by \`npm run test:runtimes -- --record\` in ${Math.round(seconds)} s; ${cpus()[0]!.model}, ${process.platform} ${process.arch}.
+Each row is a real run of \`tests/conformance/suite.ts\` on the packed tarball, installed by npm into
+an empty project; the hash is over the bits of all results. The version is that of the bundler where
+there is one.
 
 ${markdown(SUITE, suite)}
 

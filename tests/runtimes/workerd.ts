@@ -1,13 +1,13 @@
 // Cloudflare's workerd: a worker's files as they are, served over HTTP.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { extname, join } from "node:path";
 import { WebSocket } from "ws";
 import { freePort } from "./browsers.js";
-import { write } from "./project.js";
+import { start, write } from "./project.js";
 
 /** The binary for this platform; the package has no types. */
 const { default: PROGRAM } = createRequire(import.meta.url)("workerd") as { default: string };
@@ -55,7 +55,7 @@ const worker :Workerd.Worker = (
   });
   const inspector = measured ? `127.0.0.1:${await freePort()}` : null;
   const flags = inspector === null ? [] : [`--inspector-addr=${inspector}`];
-  const child = spawn(
+  const child = start(
     PROGRAM,
     ["serve", join(folder, "worker.capnp"), "--control-fd=3", ...flags],
     {

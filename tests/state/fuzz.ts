@@ -120,7 +120,8 @@ function otherJson(json: unknown, next: Random): unknown {
     if (holder === null) return copy;
     const what = next();
     if (what < 0.15) delete holder[key];
-    else if (what < 0.3) holder[key] = pick(next, OTHERS);
+    else if (what < 0.3)
+      holder[key] = structuredClone(pick(next, OTHERS)); // which later ones may change
     else if (what < 0.4) holder[pick(next, Object.keys(holder))] = value;
     else if (typeof value === "number") {
       holder[key] = next() < 0.5 ? pick(next, NUMBERS) : value + upTo(next, 9) - 4;

@@ -183,7 +183,8 @@ export class TfBatchNorm {
    * @returns gamma · (x − mean) / √(variance + epsilon) + beta, in the shape of `x`.
    * @throws ShapeError where `x` is no float32 tensor or does not fit the layout; OptionError for an
    *   unknown option; SingleValueError and NonFiniteError in training, as from `BatchNorm.train`,
-   *   with nothing changed; StateError after `dispose`; MemoryError where the wasm backend has no
+   *   with nothing changed; StateError after `dispose`, or where a gradient is asked for inside a
+   *   `calibrate`; MemoryError where the wasm backend has no
    *   room for the result; UnsupportedError on a backend that keeps its data on a graphics
    *   processor, or where a second derivative is asked for.
    */
@@ -308,14 +309,16 @@ function normalize<T extends tf.Tensor>(
       ? pool.moments(layer.moments(valuesOf(x), view))
       : "batch";
   const taped = tf.engine().isTapeOn();
+  const before = layer.lastBatch;
   const y = filled<T>(x.shape, (place) =>
     training || taped
       ? layer.train(valuesOf(x), { ...view, ...place, statistics, updateRunning })
       : layer.infer(valuesOf(x), { ...view, ...place }),
   );
   if (!training && !taped) return y;
-  const batch = layer.lastBatch as Batch; // null inside a calibrate, before any training
-  if (batch) forgetInput(batch);
+  const batch = layer.lastBatch as Batch;
+  const kept = batch !== before; // not inside a calibrate
+  if (kept) forgetInput(batch);
   if (!taped) return y;
 
   // Another use may follow before the gradient of this one is taken, with another gamma.
@@ -324,6 +327,11 @@ function normalize<T extends tf.Tensor>(
   const all = [x, ...others.map((key) => inputs[key] as tf.Tensor)];
 
   const gradient = (dy: tf.Tensor, saved: tf.Tensor[]): tf.Tensor[] => {
+    if (!kept) {
+      throw new StateError(
+        "apply: expected gradients outside calibrate, whose training calls keep no batch, got one inside",
+      );
+    }
     // Views of the memory of tfjs are asked for anew wherever it may have grown.
     const now = () => ({ batch, x: valuesOf(saved[0] as tf.Tensor) });
     const sums = training ? pool?.sums(layer.backwardSums(valuesOf(dy), now())) : undefined;

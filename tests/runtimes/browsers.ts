@@ -97,7 +97,9 @@ export const chromium: BrowserKind = {
         const page = await browser.newPage();
         return opening(page, address, (report) => {
           page.on("response", (response) => {
-            if (response.status() >= 400) report(`${response.url()}: ${response.status()}`);
+            // 504 is what Vite's dev server answers before it has the page loaded again.
+            const status = response.status();
+            if (status >= 400 && status !== 504) report(`${response.url()}: ${status}`);
           });
         });
       },

@@ -44,7 +44,7 @@ export function parse<T extends { format: string; version: number }>(
       );
     }
   }
-  const found = typeof value === "object" && value !== null ? (value as T).format : undefined;
+  const found: unknown = Object(value).format;
   if (found !== format) {
     const got = typeof found === "string" ? `format "${found}"` : describe(value);
     throw new StateError(`${name}: expected an object of format "${format}", got ${got}`);

@@ -139,7 +139,7 @@ export function settingsOf(options: BatchNormOptions): Settings {
 }
 
 /** What a call without options has. */
-export const NO_OPTIONS: Readonly<Record<string, never>> = Object.freeze({});
+export const NO_OPTIONS: Readonly<Record<string, never>> = {};
 /** The options of `infer`, of a layer and of a frozen one. */
 export const INFER_KEYS: readonly string[] = ["shape", "out"];
 

@@ -2,6 +2,19 @@
  * Weights in and out: the batch-norm layers of PyTorch, Keras (TensorFlow.js) and ONNX files, and
  * files of our own from which training goes on bit for bit. Everything is bytes in, bytes out, and
  * synchronous: how files are fetched or kept is up to you.
+ *
+ * ```ts
+ * import { BatchNorm } from "batchnorm-wasm";
+ * import { readOnnx, readTorch, writeOnnx, writeTorch } from "batchnorm-wasm/state";
+ *
+ * const bn = BatchNorm.torch(2, { layout: "NCHW" });
+ * bn.train(Float32Array.of(1, 2, 3, 4, 5, 6, 7, 9), { shape: [2, 2, 1, 2] });
+ *
+ * // From PyTorch to ONNX; a state_dict has no eps, an ONNX model has, in float32.
+ * const torch = readTorch(writeTorch({ "layer1.bn": bn })).load("layer1.bn", { eps: 1e-5, layout: "NCHW" });
+ * const onnx = readOnnx(writeOnnx({ bn: torch })).load("bn");
+ * console.log(onnx.layout === "NCHW" && onnx.runningMean.every((v, c) => v === torch.runningMean[c]));
+ * ```
  */
 
 export type { Bytes } from "./state/bytes.js";

@@ -1,4 +1,5 @@
-// Runs every TypeScript example of the README against the built package.
+// Runs every TypeScript example of the README, and of entries that have one at their head, against
+// the built package.
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -13,7 +14,8 @@ const resolved = (script: string): string =>
   );
 const folder = fileURLToPath(new URL("build/readme/", root));
 
-const text = readFileSync(new URL("README.md", root), "utf8");
+const read = (path: string): string => readFileSync(new URL(path, root), "utf8");
+const text = read("README.md") + read("src/state.ts").replace(/^ \* ?/gm, "");
 const examples = [...text.matchAll(/^```ts\n(.*?)^```/gms)].map((match) => match[1]!);
 
 describe("README", () => {

@@ -3,7 +3,7 @@
 import { BatchNorm, type BatchNormOptions, Kernels, OptionError, StateError } from "batchnorm-wasm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { LAYOUTS, layerOf, seeds, settle, stateOf } from "./support/cases.js";
+import { layerOf, options, seeds, settle, stateOf } from "./support/cases.js";
 import { assertSameBits } from "./support/compare.js";
 import { anyBits, normal } from "./support/data.js";
 import { check } from "./support/property.js";
@@ -22,19 +22,6 @@ const ODD = [
 
 const doubles = fc.oneof(fc.double(), fc.constantFrom(...ODD, 5e-324, -2e-310, 1.7e308, 1 / 3));
 const floats = fc.oneof(fc.float(), fc.constantFrom(...ODD));
-
-const options: fc.Arbitrary<Omit<BatchNormOptions, "kernels">> = fc.record({
-  layout: fc.constantFrom(...LAYOUTS),
-  epsilon: fc.double({ min: 0, max: 1e300, noNaN: true }),
-  decay: fc.oneof(
-    fc.constant("cumulative" as const),
-    fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
-  ),
-  debias: fc.boolean(),
-  runningVarianceOf: fc.constantFrom("sample" as const, "population" as const),
-  gamma: fc.boolean(),
-  beta: fc.boolean(),
-});
 
 function assertSameLayer(actual: BatchNorm, expected: BatchNorm): void {
   for (const name of [

@@ -195,8 +195,10 @@ function layoutOf(name: string, item: Json, config: Json): Layout {
 /** The entry of a weight of a layer. */
 function weightOf({ weights, byEnd, layers }: Model, name: string, weight: string): Weight {
   const { path, leaf } = layers.get(name)!;
-  const exact = [`${path}${leaf}/${weight}`, `${leaf}/${weight}`].find((key) => weights.has(key));
-  const found = exact ?? byEnd.get(`${leaf}/${weight}`);
+  const [full, own] = [`${path}${leaf}/${weight}`, `${leaf}/${weight}`];
+  // Where other layers have its name too, what is not under its full name may be theirs.
+  const loose = name === leaf ? (weights.has(own) ? own : byEnd.get(own)) : undefined;
+  const found = weights.has(full) ? full : loose;
   if (found === undefined || found === null) {
     throw new StateError(
       `weightsManifest: expected "${leaf}/${weight}" for layer "${name}", got ${found === null ? "several" : "none"}`,
@@ -218,13 +220,19 @@ function valuesOf(model: Model, name: string, weight: string): Float64Array {
   const format = formatOf(found.entry);
   if (format !== null) return decode(format, data);
   const { scale, min, dtype: packed } = isObject(q) ? q : {};
-  if (dtype !== "float32" || typeof scale !== "number" || typeof min !== "number") {
+  const size = packed === "uint8" ? 1 : packed === "uint16" ? 2 : null;
+  if (
+    dtype !== "float32" ||
+    size === null ||
+    typeof scale !== "number" ||
+    typeof min !== "number"
+  ) {
     throw new StateError(
-      `${found.entry.name}: expected float32, plain or quantized by a scale and a min, got ${describe(dtype)}`,
+      `${found.entry.name}: expected float32, or uint8 or uint16 with a scale and a min, got ` +
+        describe(packed ?? dtype),
     );
   }
   const view = viewOfBytes(data);
-  const size = SIZES[packed as string]!;
   // In float32, as TensorFlow.js stores the product and the sum.
   return Float64Array.from({ length: data.length / size }, (_, i) =>
     Math.fround((size === 1 ? view.getUint8(i) : view.getUint16(2 * i, true)) * scale + min),
@@ -399,7 +407,7 @@ function layersOf(topology: Json): Model["layers"] {
         below = false;
       }
     }
-    const values = Object.values(value);
+    const values = Object.values(value).filter((each) => typeof each === "object");
     for (let i = values.length - 1; i >= 0; i--) {
       left.push({ value: values[i], path: inside, top: below });
     }

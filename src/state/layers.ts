@@ -5,6 +5,11 @@ import { describe, OptionError, StateError } from "../errors.js";
 import { type BatchNormOptions, NO_OPTIONS } from "../options.js";
 import type { State } from "../snapshot.js";
 
+/** The last parameter of a function: options, to be left out where none is needed. */
+export type Given<Options, Also = never> = object extends Options
+  ? [options?: Options | Also]
+  : [options: Options | Also];
+
 /** The batch-norm layers of a file; `Options` are those of the format. */
 export interface StateFile<Options> {
   /** Names of the batch-norm layers, in the order of the file. */
@@ -16,14 +21,14 @@ export interface StateFile<Options> {
    * @throws OptionError for a name that is not among `layers`, an option unknown or out of range, or
    * one that is missing; StateError where the file does not hold what the layer needs.
    */
-  load(name: string, options?: Options): BatchNorm;
+  load(name: string, ...options: Given<Options>): BatchNorm;
   /**
    * All layers by name.
    *
    * @param options for all of them, or a function that gives those of a name.
    * @throws as `load`, for the first layer that fails.
    */
-  loadAll(options?: Options | ((name: string) => Options)): Record<string, BatchNorm>;
+  loadAll(...options: Given<Options, (name: string) => Options>): Record<string, BatchNorm>;
 }
 
 /** Throws OptionError unless `name` is one of the `layers` of a file. */
@@ -44,16 +49,16 @@ export function fileOf<Options extends object>(
   load: (name: string, options: Options) => BatchNorm,
 ): StateFile<Options> {
   const known = new Set(layers);
-  const one = (name: string, options: Options = NO_OPTIONS as Options): BatchNorm => {
+  const one = (name: string, options: unknown = NO_OPTIONS): BatchNorm => {
     if (!known.has(name)) checkName(layers, name);
-    return load(name, options);
+    return load(name, options as Options);
   };
   return {
     layers: Object.freeze([...layers]),
-    load: one,
-    loadAll(options) {
-      const of = typeof options === "function" ? options : () => options;
-      return Object.fromEntries(layers.map((name) => [name, one(name, of(name))]));
+    load: (name, ...[options]) => one(name, options),
+    loadAll(...[options]) {
+      const of = typeof options === "function" ? (options as (name: string) => unknown) : null;
+      return Object.fromEntries(layers.map((name) => [name, one(name, of ? of(name) : options)]));
     },
   };
 }

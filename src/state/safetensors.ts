@@ -103,13 +103,11 @@ interface Member {
 function* membersOf(name: string, json: Uint8Array): Generator<Member> {
   let end = json.length;
   while (end > 0 && isSpace(json[end - 1]!)) end--;
-  let start = 0;
-  while (start < end && isSpace(json[start]!)) start++;
-  if (end - start < 2 || json[start] !== OPEN || json[end - 1] !== CLOSE) {
+  if (end < 2 || json[0] !== OPEN || json[end - 1] !== CLOSE) {
     throw new StateError(`${name}: expected a JSON object, got other text`);
   }
   let [depth, deepest, quoted] = [0, 0, false];
-  let begin = start + 1;
+  let begin = 1;
   while (isSpace(json[begin]!)) begin++;
   if (begin === end - 1) return;
   for (let i = begin; i < end; i++) {

@@ -16,7 +16,7 @@ import { parse, type Safetensors, serialize, type Tensor } from "./safetensors.j
 /** Options of `load` and `loadAll` of {@link readTorch}: what a state_dict does not hold. */
 export interface TorchLoadOptions {
   /** The module's `eps`, needed: a state_dict has it nowhere. PyTorch's default is 1e-5. */
-  eps?: number;
+  eps: number;
   /** Weight of the NEW value, or `null` for the cumulative average. Default 0.1. */
   momentum?: number | null;
   /** A layout with channels first. Default `"NC"`. */

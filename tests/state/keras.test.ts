@@ -157,18 +157,29 @@ describe("models of the converter from Python", () => {
         dtype: "float32",
       })),
     );
-    const file = readKeras({
-      model: {
-        modelTopology: {
-          class_name: "Model",
-          config: { layers: [nested("left"), nested("right")] },
+    const read = () =>
+      readKeras({
+        model: {
+          modelTopology: {
+            class_name: "Model",
+            config: { layers: [nested("left"), nested("right")] },
+          },
+          weightsManifest: [{ paths: ["w"], weights }],
         },
-        weightsManifest: [{ paths: ["w"], weights }],
-      },
-      weights: { w: Float32Array.from(weights, (_, i) => i).buffer },
-    });
+        weights: { w: Float32Array.from(weights, (_, i) => i).buffer },
+      });
+    const file = read();
     expect(file.layers).toEqual(["left/bn", "right/bn"]);
     expect([...file.load("right/bn").runningMean]).toEqual([6]);
+    // What lies under the bare name is not known to be the right one's.
+    for (const weight of weights) weight.name = weight.name.replace("right/", "");
+    const other = read();
+    expect([...other.load("left/bn").runningMean]).toEqual([2]);
+    assertRefuses(
+      StateError,
+      /^weightsManifest: expected "bn\/moving_mean" for layer "right\/bn"/,
+      () => other.load("right/bn"),
+    );
   });
 
   test("renorm is warned about", () => {

@@ -124,6 +124,30 @@ describe("into a model", () => {
     } else expect(back).toEqual(bytes);
   });
 
+  test("a tensor that nodes share changes for all of them or not at all", () => {
+    const into = bytesOf("opset15-shared");
+    const { norm_a, norm_b } = readOnnx(into).loadAll();
+    expect(norm_b!.runningMean).toEqual(norm_a!.runningMean);
+    expect(writeOnnx({ norm_a: norm_a!, norm_b: norm_b! }, { into })).toEqual(into);
+    norm_a!.runningMean.set([1, 2, 3]);
+    const refused = /^tensor "a\.mean": expected one that only the layers written use, .* shared/;
+    assertRefuses(StateError, refused, () => writeOnnx({ norm_a: norm_a! }, { into }));
+    assertRefuses(StateError, refused, () =>
+      writeOnnx({ norm_a: norm_a!, norm_b: norm_b! }, { into }),
+    );
+    norm_b!.runningMean.set([1, 2, 3]);
+    const again = readOnnx(writeOnnx({ norm_a: norm_a!, norm_b: norm_b! }, { into })).loadAll();
+    expect([[...again.norm_a!.runningMean], [...again.norm_b!.runningMean]]).toEqual([
+      [1, 2, 3],
+      [1, 2, 3],
+    ]);
+    norm_a!.gamma!.set([4, 5, 6]); // a tensor of its own may change meanwhile
+    norm_a!.runningMean.set(readOnnx(into).load("norm_a").runningMean);
+    expect([...readOnnx(writeOnnx({ norm_a: norm_a! }, { into })).load("norm_a").gamma!]).toEqual([
+      4, 5, 6,
+    ]);
+  });
+
   test("another epsilon, other channels, unknown names: refused", () => {
     const into = bytesOf("opset15");
     assertRefuses(StateError, /^node "h": expected the epsilon of the model, 0.0010000000474/, () =>

@@ -1,29 +1,16 @@
 // Our own file: all state, to the bit; training goes on as if it had never stopped.
 
-import { BatchNorm, type BatchNormOptions, Kernels, OptionError, StateError } from "batchnorm-wasm";
+import { BatchNorm, Kernels, OptionError, StateError } from "batchnorm-wasm";
 import { load, readTorch, save, writeTorch } from "batchnorm-wasm/state";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { LAYOUTS, seeds } from "../support/cases.js";
+import { options, seeds } from "../support/cases.js";
 import { assertSameBits } from "../support/compare.js";
 import { anyBits, normal } from "../support/data.js";
 import { goldenBytes } from "../support/golden.js";
 import { check } from "../support/property.js";
 import { assertRefuses, wrong } from "../support/refuse.js";
 import { safetensors } from "./files.js";
-
-const options: fc.Arbitrary<BatchNormOptions> = fc.record({
-  layout: fc.constantFrom(...LAYOUTS),
-  epsilon: fc.double({ min: 0, max: 1e300, noNaN: true }),
-  decay: fc.oneof(
-    fc.constant("cumulative" as const),
-    fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
-  ),
-  debias: fc.boolean(),
-  runningVarianceOf: fc.constantFrom("sample" as const, "population" as const),
-  gamma: fc.boolean(),
-  beta: fc.boolean(),
-});
 
 const doubles = fc.oneof(
   fc.double(),

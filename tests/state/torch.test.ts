@@ -236,6 +236,17 @@ describe("writing", () => {
     assertRefuses(OptionError, message, () => writeTorch(wrong(layers), wrong(options)));
   });
 
+  test("changes neither layers nor the file written into", () => {
+    const into = goldenBytes("network.safetensors");
+    const { bn1 } = readTorch(into).loadAll({ eps: 1e-5 });
+    bn1!.train(normal(400, 3));
+    const state = JSON.stringify(bn1);
+    const written = writeTorch({ bn1: bn1! }, { into });
+    written.fill(0);
+    expect(JSON.stringify(bn1)).toBe(state);
+    expect(into).toEqual(goldenBytes("network.safetensors"));
+  });
+
   test("other channels", () => {
     assertRefuses(
       StateError,
@@ -252,9 +263,11 @@ describe("refusals", () => {
     assertRefuses(
       OptionError,
       /^eps: expected the eps of module "bn1", since a state_dict holds tensors and eps is none of them \(.*1e-5.*\), got none$/,
-      () => file().load("bn1"),
+      () => (file().load as (name: string) => unknown)("bn1"),
     );
-    assertRefuses(OptionError, /^eps: expected the eps of module/, () => file().loadAll());
+    assertRefuses(OptionError, /^eps: expected the eps of module/, () =>
+      (file().loadAll as () => unknown)(),
+    );
   });
 
   test.each<[string, string, unknown, RegExp]>([

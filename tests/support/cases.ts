@@ -70,3 +70,17 @@ export function settle(layer: BatchNorm, seed = 1, mean = 0.5, sigma = 1.5): Bat
 
 /** What a call may change of a layer, as text. */
 export const stateOf = (layer: BatchNorm): string => JSON.stringify(layer.snapshot());
+
+/** Any options of a layer but its kernels. */
+export const options: fc.Arbitrary<Omit<BatchNormOptions, "kernels">> = fc.record({
+  layout: fc.constantFrom(...LAYOUTS),
+  epsilon: fc.double({ min: 0, max: 1e300, noNaN: true }),
+  decay: fc.oneof(
+    fc.constant("cumulative" as const),
+    fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+  ),
+  debias: fc.boolean(),
+  runningVarianceOf: fc.constantFrom("sample" as const, "population" as const),
+  gamma: fc.boolean(),
+  beta: fc.boolean(),
+});

@@ -1,6 +1,12 @@
 /** What the network says of one digit, by running averages and by a mini-batch, and why. */
 
-import { type BatchNorm, type FrozenBatchNorm, SingleValueError } from "batchnorm-wasm";
+import {
+  BatchNorm,
+  FrozenBatchNorm,
+  type FrozenJSON,
+  SingleValueError,
+  type Snapshot,
+} from "batchnorm-wasm";
 import { CLASSES, type Digits, inOrder, PIXELS, pixels } from "../../mnist/digits.js";
 import type { Layer } from "../../mnist/layers.js";
 import { shift } from "../../mnist/shift.js";
@@ -20,11 +26,35 @@ export interface Adapted {
   readonly standard: FrozenBatchNorm;
 }
 
+/** The network as numbers, for another thread. */
+export interface NetworkState {
+  readonly layers: readonly (Omit<Layer, "norm"> & { readonly norm: Snapshot | null })[];
+  readonly adapted:
+    | readonly { readonly frozen: FrozenJSON; readonly standard: FrozenJSON }[]
+    | null;
+  /** Whether it began untrained, here. */
+  readonly own: boolean;
+  /** Mini-batches trained here. */
+  readonly step: number;
+}
+
+/** The network that the numbers are of. */
+export function modelOf({ layers, adapted }: NetworkState): Model {
+  return {
+    layers: layers.map((one) => ({ ...one, norm: one.norm && BatchNorm.fromSnapshot(one.norm) })),
+    adapted:
+      adapted?.map(({ frozen, standard }) => ({
+        frozen: FrozenBatchNorm.fromJSON(frozen),
+        standard: FrozenBatchNorm.fromJSON(standard),
+      })) ?? null,
+  };
+}
+
 /** What one layer was given and gave for the digit, [channels] each. */
 export interface Passage {
   readonly before: Float32Array;
   readonly after: Float32Array;
-  /** What it was normalized by; of the mini-batch, the population's. */
+  /** What it was normalized by: mean, and √(variance + ε). */
   readonly mean: ArrayLike<number>;
   readonly deviation: ArrayLike<number>;
 }
@@ -81,7 +111,7 @@ export function answer(model: Model, input: Float32Array, companions: Float32Arr
     running,
     miniBatch: pass(model, batch, byMiniBatch, (norm, x) => {
       const { mean, m2, count } = norm.moments(x);
-      return { mean, deviation: m2.map((sum) => Math.sqrt(sum / count)) };
+      return { mean, deviation: m2.map((sum) => Math.sqrt(sum / count + norm.epsilon)) };
     }),
     refusal: companions.length === 0 ? refusalOf(model.layers[0].norm as BatchNorm) : null,
   };

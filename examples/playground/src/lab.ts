@@ -7,7 +7,6 @@ import {
   BatchNorm,
   calibrate,
   type Diagnosis,
-  type FrozenJSON,
   type MomentsLike,
   type Snapshot,
 } from "batchnorm-wasm";
@@ -21,7 +20,7 @@ import {
 } from "../../mnist/digits.js";
 import { initialWeights, type Layer, untrained } from "../../mnist/layers.js";
 import { Random } from "../../mnist/random.js";
-import { type Adapted, inputsOf, standardOf } from "./answer.js";
+import { type Adapted, inputsOf, type NetworkState, standardOf } from "./answer.js";
 import { byMiniBatch, dense, descend, fromNorm, logits, type Normalize } from "./network.js";
 import { unpackDigits, unpackNetwork } from "./packed.js";
 
@@ -48,18 +47,6 @@ interface Event {
   /** Mini-batches trained so far, this one included. */
   readonly step: number;
   readonly layers: readonly { readonly moments: MomentsLike; readonly batchesSeen: number }[];
-}
-
-/** The network as numbers, for another thread. */
-export interface NetworkState {
-  readonly layers: readonly (Omit<Layer, "norm"> & { readonly norm: Snapshot | null })[];
-  readonly adapted:
-    | readonly { readonly frozen: FrozenJSON; readonly standard: FrozenJSON }[]
-    | null;
-  /** Whether it began untrained, here. */
-  readonly own: boolean;
-  /** Mini-batches trained here. */
-  readonly step: number;
 }
 
 /** One unit of a layer before normalization, after each event. */
@@ -146,7 +133,12 @@ export class Lab {
 
   state(): NetworkState {
     return {
-      layers: this.#layers.map((layer) => ({ ...layer, norm: layer.norm?.snapshot() ?? null })),
+      layers: this.#layers.map(({ weight, bias, norm, ...sizes }) => ({
+        ...sizes,
+        weight: weight.slice(),
+        bias: bias?.slice() ?? null,
+        norm: norm?.snapshot() ?? null,
+      })),
       adapted:
         this.#adapted?.map(({ frozen, standard }) => ({
           frozen: frozen.toJSON(),

@@ -25,6 +25,44 @@ export const byMiniBatch: Normalize = (norm, x) =>
     ? (norm.beta as Float32Array).slice()
     : norm.train(x, { updateRunning: false });
 
+/**
+ * sum += Σ value·row over the rows of a matrix of sum's width. Values of 0, as four of five pixels
+ * are, cost nothing; four rows at a time are more than twice as fast as one at a time.
+ *
+ * @param at where the first row's value lies in `values`; the next ones follow at `stride`
+ */
+function addRows(
+  sum: Float32Array,
+  matrix: Float32Array,
+  values: Float32Array,
+  at: number,
+  stride: number,
+  rows: number,
+): void {
+  const width = sum.length;
+  const used: number[] = [];
+  for (let k = 0; k < rows; k++) if (values[at + k * stride] !== 0) used.push(k);
+  let k = 0;
+  for (; k + 4 <= used.length; k += 4) {
+    const [a, b, c, d] = [used[k], used[k + 1], used[k + 2], used[k + 3]];
+    const va = values[at + a * stride];
+    const vb = values[at + b * stride];
+    const vc = values[at + c * stride];
+    const vd = values[at + d * stride];
+    for (let o = 0; o < width; o++) {
+      sum[o] +=
+        va * matrix[a * width + o] +
+        vb * matrix[b * width + o] +
+        vc * matrix[c * width + o] +
+        vd * matrix[d * width + o];
+    }
+  }
+  for (; k < used.length; k++) {
+    const value = values[at + used[k] * stride];
+    for (let o = 0; o < width; o++) sum[o] += value * matrix[used[k] * width + o];
+  }
+}
+
 /** x · weight + bias, [m, inputs] to [m, outputs]. */
 export function dense({ inputs, outputs, weight, bias }: Layer, x: Float32Array): Float32Array {
   const rows = x.length / inputs;
@@ -32,12 +70,7 @@ export function dense({ inputs, outputs, weight, bias }: Layer, x: Float32Array)
   for (let r = 0; r < rows; r++) {
     const row = y.subarray(r * outputs, (r + 1) * outputs);
     if (bias) row.set(bias);
-    for (let i = 0; i < inputs; i++) {
-      const value = x[r * inputs + i];
-      if (value === 0) continue; // four of five pixels are paper
-      const from = i * outputs;
-      for (let o = 0; o < outputs; o++) row[o] += value * weight[from + o];
-    }
+    addRows(row, weight, x, r * inputs, 1, inputs);
   }
   return y;
 }
@@ -148,18 +181,13 @@ function weightGradients(
   x: Float32Array,
   dy: Float32Array,
 ): Pick<LayerGradients, "weight" | "bias"> {
+  const rows = dy.length / outputs;
   const weight = new Float32Array(inputs * outputs);
-  const sums = bias && new Float32Array(outputs);
-  for (let r = 0; r * outputs < dy.length; r++) {
-    const row = dy.subarray(r * outputs, (r + 1) * outputs);
-    if (sums) for (let o = 0; o < outputs; o++) sums[o] += row[o];
-    for (let i = 0; i < inputs; i++) {
-      const value = x[r * inputs + i];
-      if (value === 0) continue;
-      const to = i * outputs;
-      for (let o = 0; o < outputs; o++) weight[to + o] += value * row[o];
-    }
+  for (let i = 0; i < inputs; i++) {
+    addRows(weight.subarray(i * outputs, (i + 1) * outputs), dy, x, i, inputs, rows);
   }
+  const sums = bias && new Float32Array(outputs);
+  if (sums) addRows(sums, dy, new Float32Array(rows).fill(1), 0, 1, rows);
   return { weight, bias: sums };
 }
 

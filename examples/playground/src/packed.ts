@@ -63,17 +63,15 @@ export function packNetwork(layers: readonly Layer[], about: About): Uint8Array 
     })),
   };
   const text = new TextEncoder().encode(JSON.stringify(header));
-  const numbers = layers.flatMap(({ weight, bias }) => [...weight, ...(bias ?? [])]);
+  const numbers = Float32Array.from(
+    layers.flatMap(({ weight, bias }) => [...weight, ...(bias ?? [])]),
+  );
+  const { high, low } = toBfloat16(numbers);
   const bytes = new Uint8Array(4 + text.length + 2 * numbers.length);
   new DataView(bytes.buffer).setUint32(0, text.length, true);
   bytes.set(text, 4);
-  const high = bytes.subarray(4 + text.length, 4 + text.length + numbers.length);
-  const low = bytes.subarray(4 + text.length + numbers.length);
-  numbers.forEach((value, i) => {
-    const bits = toBfloat16(value);
-    high[i] = bits >> 8;
-    low[i] = bits & 255;
-  });
+  bytes.set(high, 4 + text.length);
+  bytes.set(low, 4 + text.length + numbers.length);
   return bytes;
 }
 
@@ -88,14 +86,9 @@ export function unpackNetwork(bytes: Uint8Array): { layers: Layer[]; about: Abou
     (inputs + (norm === null ? 1 : 0)) * outputs;
   const expected = header.layers.reduce((sum, layer) => sum + size(layer), 0);
   if (count !== expected) throw new Error(`network: expected ${expected} weights, got ${count}.`);
+  const numbers = fromBfloat16(rest.subarray(0, count), rest.subarray(count));
   let at = 0;
-  const take = (n: number): Float32Array => {
-    const values = Float32Array.from({ length: n }, (_, i) =>
-      fromBfloat16((rest[at + i] << 8) | rest[count + at + i]),
-    );
-    at += n;
-    return values;
-  };
+  const take = (n: number): Float32Array => numbers.slice(at, (at += n));
   const layers = header.layers.map(({ inputs, outputs, norm }): Layer => {
     const weight = take(inputs * outputs);
     const bias = norm === null ? take(outputs) : null;
@@ -104,19 +97,18 @@ export function unpackNetwork(bytes: Uint8Array): { layers: Layer[]; about: Abou
   return { layers, about: header.about };
 }
 
-const float = new Float32Array(1);
-const integer = new Uint32Array(float.buffer);
-
-/** The upper half of a finite float32, rounded to nearest, ties to even. */
-export function toBfloat16(value: number): number {
-  float[0] = value;
-  const bits = integer[0];
-  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
+/** The upper halves of finite float32, rounded to nearest, ties to even, as two rows of bytes. */
+export function toBfloat16(values: Float32Array): { high: Uint8Array; low: Uint8Array } {
+  const bits = new Uint32Array(Float32Array.from(values).buffer).map(
+    (all) => (all + 0x7fff + ((all >>> 16) & 1)) >>> 16,
+  );
+  return { high: Uint8Array.from(bits, (half) => half >> 8), low: Uint8Array.from(bits) };
 }
 
-export function fromBfloat16(bits: number): number {
-  integer[0] = bits << 16;
-  return float[0];
+export function fromBfloat16(high: Uint8Array, low: Uint8Array): Float32Array {
+  const bits = new Uint32Array(high.length);
+  for (let i = 0; i < bits.length; i++) bits[i] = (high[i] << 24) | (low[i] << 16);
+  return new Float32Array(bits.buffer);
 }
 
 /** Undoes gzip. */

@@ -1,15 +1,14 @@
 /** What the page shows, as signals, and what its controls do. */
 
 import { batch, computed, effect, signal } from "@preact/signals";
-import { BatchNorm, FrozenBatchNorm } from "batchnorm-wasm";
 import { proxy, wrap } from "comlink";
 import { type Digits, PIXELS } from "../../mnist/digits.js";
 import { SHIFT } from "../../mnist/shift.js";
 import heldOutFile from "../data/held-out.bin?url";
 import networkFile from "../data/network.bin?url";
 import trainingFile from "../data/training.bin?url";
-import { type Answers, answer, inputOf, inputsOf, type Model } from "./answer.js";
-import { type Examination, type History, MOST_STEPS, type NetworkState } from "./lab.js";
+import { type Answers, answer, inputOf, inputsOf, type Model, modelOf } from "./answer.js";
+import { type Examination, type History, MOST_STEPS } from "./lab.js";
 import { gunzip, unpackDigits, unpackNetwork } from "./packed.js";
 import { type Stroke, toPixels } from "./strokes.js";
 import type { Remote } from "./worker.js";
@@ -40,7 +39,7 @@ export const strength = computed(() => (100 - contrast.value) / (100 - 100 * SHI
 // The digit: strokes, or one of the examples.
 export const strokes = signal<readonly Stroke[]>([]);
 export const example = signal<{ readonly image: Uint8Array; readonly label: number } | null>(null);
-/** Strokes that were finished since the page was opened. */
+/** How many strokes were finished, examples taken and strokes undone so far. */
 export const finished = signal(0);
 export const image = computed(() =>
   strokes.value.length > 0
@@ -75,13 +74,13 @@ export const examples = computed(() => (heldOut.value ? examplesOf(heldOut.value
 export const playing = signal(false);
 export const busy = signal(false);
 /** Accuracy before and after the last repair, under the shift it was made at. */
-export interface Effect {
+export interface Repair {
   readonly action: "calibrate" | "adapt";
   readonly before: number;
   readonly after: number;
   readonly contrast: number;
 }
-export const repaired = signal<Effect | null>(null);
+export const repaired = signal<Repair | null>(null);
 
 const companions = computed(() =>
   heldOut.value
@@ -93,6 +92,13 @@ const companions = computed(() =>
 export const answers = computed<Answers | null>(() =>
   model.value === null || blank.value ? null : answer(model.value, input.value, companions.value),
 );
+
+const loaded = computed(() => model.value !== null);
+/** The answers when the last stroke was finished, to be read aloud; none before the first. */
+export const announced = signal<Answers | null>(null);
+effect(() => {
+  if (finished.value > 0 && loaded.value) announced.value = answers.peek();
+});
 
 function examplesOf({ images, labels }: Digits): { image: Uint8Array; label: number }[] {
   return Array.from({ length: 10 }, (_, label) => {
@@ -125,9 +131,11 @@ export function clear(): void {
   });
 }
 
-const remote = wrap<Remote>(
-  new Worker(new URL("./worker.ts", import.meta.url), { type: "module" }),
-);
+const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
+worker.addEventListener("error", ({ message }) => {
+  failure.value = message || "The web worker did not start.";
+});
+const remote = wrap<Remote>(worker);
 
 /** Runs `work`, and once more if it was asked for meanwhile. */
 function latest(work: () => Promise<void>): () => Promise<void> {
@@ -162,17 +170,6 @@ async function synchronize(): Promise<void> {
     step.value = state.step;
     history.value = past;
   });
-}
-
-function modelOf({ layers, adapted }: NetworkState): Model {
-  return {
-    layers: layers.map((one) => ({ ...one, norm: one.norm && BatchNorm.fromSnapshot(one.norm) })),
-    adapted:
-      adapted?.map(({ frozen, standard }) => ({
-        frozen: FrozenBatchNorm.fromJSON(frozen),
-        standard: FrozenBatchNorm.fromJSON(standard),
-      })) ?? null,
-  };
 }
 
 const examine = latest(async () => {
@@ -217,6 +214,7 @@ const EXAMINE_EVERY = 400;
 export async function play(): Promise<void> {
   if (playing.peek()) return;
   playing.value = true;
+  repaired.value = null;
   let examined = 0;
   try {
     while (playing.peek() && !finishedTraining.peek()) {
@@ -273,7 +271,7 @@ export function restore(): Promise<void> {
   return task(() => remote.restore());
 }
 
-async function repair(action: Effect["action"], work: () => Promise<void>): Promise<void> {
+async function repair(action: Repair["action"], work: () => Promise<void>): Promise<void> {
   playing.value = false;
   await task(async () => {
     await examine();
@@ -347,6 +345,7 @@ export async function open(): Promise<void> {
     });
     effect(() => {
       const chosen = decay.value;
+      repaired.value = null;
       remote.setDecay(chosen).then(synchronize).then(examine).catch(reportFailure);
     });
   } catch (error) {

@@ -141,6 +141,28 @@ for (const name of BROWSERS) {
       assert.equal(reached.size, all);
     });
 
+    test("accessible as far as axe-core can tell, in light and in dark", async () => {
+      assert.deepEqual(await playground.objections(), []);
+      // Firefox' BiDi cannot emulate the colour scheme yet.
+      if (name !== "chromium") return;
+      const scheme = (value: string) =>
+        playground.page.emulateMediaFeatures([{ name: "prefers-color-scheme", value }]);
+      await scheme("dark");
+      const paper = await playground.page.evaluate(
+        () => getComputedStyle(document.body).backgroundColor,
+      );
+      assert.equal(paper, "rgb(20, 22, 26)");
+      // Ink that was painted in the light is repainted: light on dark.
+      const ink = await playground.page.$eval(".seen canvas", (canvas) => {
+        const pixels = (canvas as HTMLCanvasElement).getContext("2d")?.getImageData(0, 0, 28, 28);
+        const darkest = pixels?.data.findIndex((value, i) => i % 4 === 3 && value > 250) ?? 3;
+        return pixels?.data[darkest - 1];
+      });
+      assert.ok((ink ?? 0) > 200, `${ink}`);
+      assert.deepEqual(await playground.objections(), []);
+      await scheme("light");
+    });
+
     test("a larger test batch helps the mini-batch, not the running averages", async () => {
       const alone = await playground.shares();
       assert.ok(alone.running > 96 && alone.miniBatch < 20, JSON.stringify(alone));
@@ -225,6 +247,22 @@ for (const name of BROWSERS) {
         );
         assert.ok(widest <= 0, `${widest} px too wide at ${width}`);
       }
+    });
+
+    test("in time on a processor four times as slow", async (t) => {
+      if (name !== "chromium") return t.skip("only Chromium can slow itself down");
+      const slow = new Playground(await browser.newPage());
+      await slow.page.emulateCPUThrottling(4);
+      await slow.open(site.url);
+      await slow.ready();
+      await slow.draw(DRAWN[3]);
+      await slow.until(() => document.querySelector("[data-answer]")?.textContent === "3");
+      const [first] = await slow.latencies();
+      t.diagnostic(
+        `stroke's end to answer: ${first.document.toFixed(1)} ms, ` +
+          `${first.frame.toFixed(1)} with its frame`,
+      );
+      assert.ok(first.document < MOST_TIME);
     });
 
     test("nothing complains", () => assert.deepEqual(playground.complaints, []));

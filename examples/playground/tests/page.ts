@@ -1,5 +1,6 @@
 /** The page as its tests use it: by mouse, by keyboard, and by reading it. */
 
+import axe from "axe-core";
 import { type Browser, type ElementHandle, launch, type Page } from "puppeteer-core";
 import { findProgram, PROGRAMS } from "../../mnist/programs.js";
 import type { Stroke } from "../src/strokes.js";
@@ -146,6 +147,15 @@ export class Playground {
     return { before, after };
   }
 
+  /** What axe-core objects to, rule and place. */
+  async objections(): Promise<string[]> {
+    await this.page.addScriptTag({ content: axe.source });
+    return this.page.evaluate(async () => {
+      const { violations } = await (window as unknown as { axe: typeof axe }).axe.run();
+      return violations.flatMap(({ id, nodes }) => nodes.map(({ target }) => `${id}: ${target}`));
+    });
+  }
+
   text(selector: string): Promise<string> {
     return this.page.$eval(selector, (element) => element.textContent ?? "");
   }
@@ -156,6 +166,7 @@ export class Playground {
     await element.evaluate((one) => (one as HTMLElement).focus());
   }
 
+  /** Presses a button by keyboard, which must not lose its place. */
   async press(label: string): Promise<void> {
     const buttons = await this.page.$$("button");
     for (const button of buttons) {
@@ -163,6 +174,9 @@ export class Playground {
       if (name === label) {
         await this.focus(button);
         await this.page.keyboard.press("Enter");
+        await this.settled();
+        const lost = await this.page.evaluate(() => document.activeElement === document.body);
+        if (lost) throw new Error(`expected the focus to stay in the page after "${label}".`);
         return;
       }
     }

@@ -235,7 +235,7 @@ def onnx_models():
         return helper.make_tensor(full, dtype, [channels], values.astype(types[dtype]))
 
     def model(opset, kind="raw", dtype=TensorProto.FLOAT, inputs=False, attributes={}, outputs=(),
-              named=True, value_info=True, constants=False, identity=False, ir=None):
+              named=True, value_info=True, constants=False, identity=False, shared=False, ir=None):
         nodes, initializers, shape = [], [], ["N", channels, 4, 5]
         for i, layer in enumerate(("a", "b")):
             names = [f"{layer}.{name}" for name in ("scale", "bias", "mean", "var")]
@@ -248,6 +248,9 @@ def onnx_models():
             if identity and layer == "b":
                 nodes.append(helper.make_node("Identity", ["b.scale"], ["b.scale.alias"]))
                 names[0] = "b.scale.alias"
+            if shared and layer == "b":
+                names[2] = "a.mean"
+                initializers.pop(-2)
             nodes.append(helper.make_node(
                 "BatchNormalization", ["x" if i == 0 else "h", *names],
                 ["y" if i else "h", *[f"{layer}.{name}" for name in outputs]],
@@ -280,6 +283,7 @@ def onnx_models():
         "opset15-double-data": model(15, kind="data", dtype=TensorProto.DOUBLE),
         "opset15-constants": model(15, constants=True),
         "opset15-identity": model(15, identity=True),
+        "opset15-shared": model(15, shared=True),
         "opset6": model(6, inputs=True, ir=3),
     }
     # BatchNormalization by position instead of by channel, as opset 7 could.

@@ -1,22 +1,20 @@
 /** The digit and what the network says of it, both ways. */
 
 import type { ComponentChildren } from "preact";
-import type { Answer } from "../answer.js";
+import type { Answer, Answers } from "../answer.js";
 import {
+  announced,
   answers,
   BATCH_SIZES,
   batchSize,
-  contrast,
   examination,
   finished,
   heldOut,
   model,
   stale,
 } from "../state.js";
-import { percent, Slider } from "./controls.js";
+import { ContrastSlider, percent, Slider } from "./controls.js";
 import { Drawing } from "./drawing.js";
-
-export const CONTRASTS = Array.from({ length: 15 }, (_, i) => 30 + 5 * i);
 
 export function AnswerSection() {
   return (
@@ -36,6 +34,8 @@ function Cards() {
   const count = heldOut.value?.count ?? 0;
   const adapted = model.value?.adapted != null;
   const n = batchSize.value;
+  const better =
+    found !== null && !stale.value && found.miniBatch > (found.adapted ?? found.running);
   const share = (value: number | null | undefined) =>
     value == null ? "…" : `${percent(value)} of ${count.toLocaleString("en")} held-out digits`;
   return (
@@ -62,7 +62,7 @@ function Cards() {
           share={share(found?.miniBatch)}
         />
       </div>
-      <p class="why">{why(n, both?.refusal ?? null)}</p>
+      <p class="why">{why(n, both?.refusal ?? null, better)}</p>
       <div class="sliders">
         <Slider
           id="batch-size"
@@ -72,23 +72,17 @@ function Cards() {
           show={String}
           hint="how many digits share one mini-batch at test time"
         />
-        <Slider
-          id="contrast"
-          label="Contrast of the input"
-          value={contrast}
-          values={CONTRASTS}
-          show={(value) => `${value} %`}
-          hint="less is greyer and noisier than anything in training"
-        />
+        <ContrastSlider id="contrast" hint="less is greyer and noisier than anything in training" />
       </div>
       <output class="hidden" aria-live="polite" data-finished={finished.value}>
-        {both === null || finished.value === 0 ? "" : spoken(both.running, both.miniBatch, n)}
+        {announced.value === null ? "" : spoken(announced.value, n)}
       </output>
     </div>
   );
 }
 
-function why(n: number, refusal: string | null) {
+/** @param better whether the mini-batch does better on the held-out digits */
+function why(n: number, refusal: string | null, better: boolean) {
   if (n === 1) {
     return (
       <>
@@ -96,6 +90,15 @@ function why(n: number, refusal: string | null) {
         the variance is zero. Each value minus itself is 0, so every unit gives its β, whatever you
         draw: always the same answer. The package refuses to do this with a{" "}
         <code title={refusal ?? ""}>SingleValueError</code>; shown is what it would come to.
+      </>
+    );
+  }
+  if (better) {
+    return (
+      <>
+        <strong>Now the second does better:</strong> the averages do not fit these digits, and the
+        mini-batch is made of them. But it takes {n - 1} other digit{n > 2 ? "s" : ""} to answer
+        one, and the answer depends on them. How to repair the averages is shown at the end.
       </>
     );
   }
@@ -120,7 +123,7 @@ function why(n: number, refusal: string | null) {
 const sure = ({ digit, probabilities }: Answer): string =>
   `${digit}, ${Math.round(100 * probabilities[digit])} percent sure`;
 
-function spoken(running: Answer, miniBatch: Answer, n: number): string {
+function spoken({ running, miniBatch }: Answers, n: number): string {
   return `By running averages: ${sure(running)}. By the mini-batch of ${n}: ${sure(miniBatch)}.`;
 }
 

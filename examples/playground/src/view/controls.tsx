@@ -2,6 +2,7 @@
 
 import type { Signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
+import { contrast } from "../state.js";
 
 interface SliderProps {
   readonly id: string;
@@ -74,6 +75,22 @@ export function Choice<T extends string | number>({
         ))}
       </div>
     </fieldset>
+  );
+}
+
+const CONTRASTS = Array.from({ length: 15 }, (_, i) => 30 + 5 * i);
+
+/** The same slider in two places. */
+export function ContrastSlider({ id, hint }: { id: string; hint?: string }) {
+  return (
+    <Slider
+      id={id}
+      label="Contrast of the input"
+      value={contrast}
+      values={CONTRASTS}
+      show={(value) => `${value} %`}
+      hint={hint}
+    />
   );
 }
 

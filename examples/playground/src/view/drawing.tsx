@@ -16,6 +16,7 @@ import {
   strokes,
 } from "../state.js";
 import type { Point } from "../strokes.js";
+import { theme } from "./theme.js";
 
 const SIDE = 28;
 /** How far an arrow key moves the pen, as a part of the side. */
@@ -47,6 +48,7 @@ export function Picture({ values, most }: { values: ArrayLike<number>; most: num
   painted.value = values;
   useSignalEffect(() => {
     const shown = painted.value;
+    theme.value; // the ink has another colour in the dark
     if (canvas.current) paint(canvas.current, shown, most);
   });
   return <canvas class="picture" ref={canvas} width={SIDE} height={SIDE} />;

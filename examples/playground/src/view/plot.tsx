@@ -1,38 +1,9 @@
 /** uPlot in the page's colours and at the page's width. */
 
-import { signal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
-
-/** The colours of style.css, by name. */
-export interface Theme {
-  readonly ink: string;
-  readonly soft: string;
-  readonly line: string;
-  readonly running: string;
-  readonly adapted: string;
-  readonly batch: string;
-  readonly band: string;
-}
-
-function themeNow(): Theme {
-  const style = getComputedStyle(document.documentElement);
-  const of = (name: string) => style.getPropertyValue(`--${name}`).trim();
-  return {
-    ink: of("ink"),
-    soft: of("soft"),
-    line: of("line"),
-    running: of("running"),
-    adapted: of("adapted"),
-    batch: of("batch"),
-    band: of("band"),
-  };
-}
-
-const theme = signal(themeNow());
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  theme.value = themeNow();
-});
+import { type Theme, theme } from "./theme.js";
 
 export type PlotOptions = Omit<uPlot.Options, "width" | "height">;
 
@@ -40,6 +11,7 @@ export type PlotOptions = Omit<uPlot.Options, "width" | "height">;
 const SMALL = 400;
 
 interface PlotProps {
+  readonly caption: ComponentChildren;
   /** For those who do not see it: what is drawn, and what it shows now. */
   readonly label: string;
   readonly height: number;
@@ -49,7 +21,7 @@ interface PlotProps {
   readonly data: uPlot.AlignedData;
 }
 
-export function Plot({ label, height, empty = false, options, data }: PlotProps) {
+export function Plot({ caption, label, height, empty = false, options, data }: PlotProps) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const latest = useRef(data);
@@ -69,10 +41,13 @@ export function Plot({ label, height, empty = false, options, data }: PlotProps)
     const resized = new ResizeObserver(() => {
       if (width() !== drawn.width) drawn.setSize({ width: width(), height });
     });
-    const seen = new IntersectionObserver(([{ isIntersecting }]) => {
-      visible.current = isIntersecting;
-      if (isIntersecting) drawn.setData(latest.current);
-    });
+    const seen = new IntersectionObserver(
+      ([{ isIntersecting }]) => {
+        visible.current = isIntersecting;
+        if (isIntersecting) drawn.setData(latest.current);
+      },
+      { rootMargin: "400px" },
+    );
     resized.observe(element);
     seen.observe(element);
     return () => {
@@ -94,10 +69,13 @@ export function Plot({ label, height, empty = false, options, data }: PlotProps)
     );
   }, [data]);
   return (
-    <div class="plot">
-      <div role="img" aria-label={label} ref={place} />
-      {empty && <p class="empty">{empty}</p>}
-    </div>
+    <figure>
+      <figcaption>{caption}</figcaption>
+      <div class="plot">
+        <div role="img" aria-label={label} ref={place} />
+        {empty && <p class="empty">{empty}</p>}
+      </div>
+    </figure>
   );
 }
 

@@ -7,17 +7,16 @@ import {
   adapt,
   calibrate,
   calibrating,
-  contrast,
   examination,
   layer,
   model,
   repaired,
   undo,
 } from "../state.js";
-import { CONTRASTS } from "./answers.js";
-import { Choice, percent, Slider } from "./controls.js";
+import { Choice, ContrastSlider, percent } from "./controls.js";
 import { LAYERS } from "./layer.js";
-import { atLeast, axes, BASE, dots, Plot, type PlotOptions, type Theme } from "./plot.js";
+import { atLeast, axes, BASE, dots, Plot, type PlotOptions } from "./plot.js";
+import type { Theme } from "./theme.js";
 
 const UNITS = { x: { time: false, range: [-1, 100] as [number, number] } };
 const bound = (stroke: string): uPlot.Series => ({
@@ -73,18 +72,18 @@ export function ShiftSection() {
         so. Below, each dot is a unit; within the dashed lines its averages are near enough.
       </p>
       <div class="controls">
-        <Slider
-          id="contrast-again"
-          label="Contrast of the input"
-          value={contrast}
-          values={CONTRASTS}
-          show={(value) => `${value} %`}
-        />
+        <ContrastSlider id="contrast-again" />
         <Choice name="drift-layer" legend="Layer" value={layer} options={LAYERS} />
       </div>
       <div class="repairs">
         <div class="repair">
-          <button type="button" class="primary" onClick={adapt} aria-describedby="adapt-help">
+          <button
+            type="button"
+            id="adapt"
+            class="primary"
+            onClick={adapt}
+            aria-describedby="adapt-help"
+          >
             Adapt
           </button>
           <p id="adapt-help">
@@ -93,7 +92,12 @@ export function ShiftSection() {
           </p>
         </div>
         <div class="repair">
-          <button type="button" onClick={calibrate} aria-describedby="calibrate-help">
+          <button
+            type="button"
+            id="calibrate"
+            onClick={calibrate}
+            aria-describedby="calibrate-help"
+          >
             {calibrating.value === null
               ? "Calibrate"
               : `Calibrating, ${Math.round(100 * calibrating.value)} %`}
@@ -132,7 +136,14 @@ function Outcome() {
       <strong>{percent(effect.before)}</strong> <span aria-hidden="true">→</span>
       <span class="hidden">then</span>{" "}
       <strong class={effect.action}>{percent(effect.after)}</strong>{" "}
-      <button type="button" onClick={undo}>
+      <button
+        type="button"
+        onClick={() => {
+          // This button goes; whoever pressed it by keyboard is led back.
+          document.getElementById(effect.action)?.focus();
+          undo();
+        }}
+      >
         Undo {effect.action}
       </button>
     </p>
@@ -156,24 +167,20 @@ function Plots({ found, adapted }: PlotsProps) {
   const { drift, ratio } = OPTIONS[adapted ? 1 : 0];
   return (
     <div class="pair">
-      <figure>
-        <figcaption>Running mean, off by so many standard deviations</figcaption>
-        <Plot
-          label="How far each unit’s running mean is from the held-out digits, in standard deviations."
-          height={260}
-          options={drift}
-          data={data.drift}
-        />
-      </figure>
-      <figure>
-        <figcaption>Running variance, off by a factor of</figcaption>
-        <Plot
-          label="Each unit’s running variance, divided by that of the held-out digits."
-          height={260}
-          options={ratio}
-          data={data.ratio}
-        />
-      </figure>
+      <Plot
+        caption="Running mean, off by so many standard deviations"
+        label="How far each unit’s running mean is from the held-out digits, in standard deviations."
+        height={260}
+        options={drift}
+        data={data.drift}
+      />
+      <Plot
+        caption="Running variance, off by a factor of"
+        label="Each unit’s running variance, divided by that of the held-out digits."
+        height={260}
+        options={ratio}
+        data={data.ratio}
+      />
     </div>
   );
 }

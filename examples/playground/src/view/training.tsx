@@ -25,7 +25,8 @@ import {
 } from "../state.js";
 import { Choice, Slider } from "./controls.js";
 import { LAYERS } from "./layer.js";
-import { atLeast, axes, BASE, dots, Plot, type PlotOptions, type Theme } from "./plot.js";
+import { atLeast, axes, BASE, dots, Plot, type PlotOptions } from "./plot.js";
+import type { Theme } from "./theme.js";
 
 const UNITS = Array.from({ length: 100 }, (_, i) => i);
 
@@ -58,11 +59,11 @@ export function TrainingSection() {
       <p class="prose">
         With every mini-batch that the network trains on, each unit’s average moves a little towards
         what that mini-batch says: <span class="formula">v ← decay · v + (1 − decay) · new</span>.{" "}
-        <span class="mark dot batch">Dots</span> are mini-batches of 60 digits,{" "}
-        <span class="mark stroke running">the line</span> is the running average, which begins at
-        mean 0 and variance 1. A small decay follows every accident; a large one is calm, but
-        remembers its start, and the young network, for long. Training itself does not depend on the
-        decay, so the slider shows what the averages would have been.
+        <span class="mark batch">Dots</span> are mini-batches of 60 out of 4,000 digits,{" "}
+        <span class="mark running">the line</span> is the running average, which begins at mean 0
+        and variance 1. A small decay follows every accident; a large one is calm, but remembers its
+        start, and the young network, for long. Training itself does not depend on the decay, so the
+        slider shows what the averages would have been.
       </p>
       <div class="controls">
         <Buttons />
@@ -85,25 +86,25 @@ export function TrainingSection() {
   );
 }
 
+/** None of them comes or goes: whoever is at one by keyboard stays there. */
 function Buttons() {
   const label = playing.value ? "Pause" : own.value ? "Train on" : "Train the trained network on";
+  const changed = own.value || step.value > 0;
   return (
     <div class="buttons">
-      {!playing.value && (
-        <button
-          type="button"
-          class={own.value ? "" : "primary"}
-          onClick={async () => {
-            await restart();
-            await play();
-          }}
-        >
-          Train a new network
-        </button>
-      )}
       <button
         type="button"
-        class={playing.value || own.value ? "primary" : ""}
+        class={own.value ? "" : "primary"}
+        onClick={async () => {
+          await restart();
+          await play();
+        }}
+      >
+        Train a new network
+      </button>
+      <button
+        type="button"
+        class={own.value ? "primary" : ""}
         aria-disabled={finishedTraining.value}
         onClick={() => (playing.value ? stop() : play())}
       >
@@ -116,11 +117,9 @@ function Buttons() {
       >
         One step
       </button>
-      {(own.value || step.value > 0) && (
-        <button type="button" onClick={restore}>
-          Back to the trained network
-        </button>
-      )}
+      <button type="button" aria-disabled={!changed} onClick={() => changed && restore()}>
+        Back to the trained network
+      </button>
     </div>
   );
 }
@@ -160,36 +159,35 @@ function Plots() {
   const name = `Unit ${unit.value + 1} of layer ${layer.value + 1}`;
   return (
     <div class="three">
-      <figure>
-        <figcaption>Running mean of unit {unit.value + 1}</figcaption>
-        <Plot
-          label={`${name}: mean of each mini-batch, and the running average.`}
-          height={230}
-          empty={empty}
-          options={settling}
-          data={data.mean as uPlot.AlignedData}
-        />
-      </figure>
-      <figure>
-        <figcaption>Running variance of unit {unit.value + 1}</figcaption>
-        <Plot
-          label={`${name}: variance of each mini-batch, and the running average.`}
-          height={230}
-          empty={empty}
-          options={settling}
-          data={data.variance as uPlot.AlignedData}
-        />
-      </figure>
-      <figure>
-        <figcaption>Right answers, % of held-out digits</figcaption>
-        <Plot
-          label="Right answers on the held-out digits while the network trains."
-          height={230}
-          empty={empty}
-          options={courseOptions}
-          data={data.course as uPlot.AlignedData}
-        />
-      </figure>
+      <Plot
+        caption={<>Running mean of unit {unit.value + 1}</>}
+        label={`${name}: mean of each mini-batch, and the running average.`}
+        height={230}
+        empty={empty}
+        options={settling}
+        data={data.mean as uPlot.AlignedData}
+      />
+      <Plot
+        caption={<>Running variance of unit {unit.value + 1}</>}
+        label={`${name}: variance of each mini-batch, and the running average.`}
+        height={230}
+        empty={empty}
+        options={settling}
+        data={data.variance as uPlot.AlignedData}
+      />
+      <Plot
+        caption={
+          <>
+            % right by <span class="mark running">averages</span> and by{" "}
+            <span class="mark batch">mini-batch</span>
+          </>
+        }
+        label="Right answers on the held-out digits while the network trains."
+        height={230}
+        empty={empty}
+        options={courseOptions}
+        data={data.course as uPlot.AlignedData}
+      />
     </div>
   );
 }

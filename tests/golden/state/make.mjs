@@ -1,14 +1,14 @@
 // Keras models as TensorFlow.js itself writes them, for tests/state; and, with --check, what `npm run
 // golden:check` wrote with our writer, loaded by TensorFlow.js.
 //
-//   npm ci && npm run make
+//   node tests/golden/state/make.mjs [--check]
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import "@tensorflow/tfjs-backend-cpu";
 import * as tf from "@tensorflow/tfjs-core";
 import * as tfl from "@tensorflow/tfjs-layers";
 
-const OUT = new URL("../state/", import.meta.url);
+const OUT = new URL("./", import.meta.url);
 const BUILD = new URL("../../../build/golden/", import.meta.url);
 
 /** An array as in the other golden files. */

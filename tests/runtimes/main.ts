@@ -2,7 +2,7 @@
 //
 //   --only chromium,workerd   trials with one of these tags; without it, all
 //   --list                    the trials and their tags
-//   --record                  write tests/runtimes/results.md and the table in README.md
+//   --record                  write tests/runtimes/results.md and its sentence in README.md
 //
 // One that is missing here is skipped, with the command that installs it; under CI=true it has failed.
 

@@ -89,10 +89,17 @@ export interface TrainOptions {
 export interface BackwardOptions {
   /** The `lastBatch` of the `train` to differentiate. Default: that of the latest one. */
   batch?: Batch;
-  /** The input of that `train`, needed again if it was in place. */
+  /** The input of that `train`, in its shape, needed again if it was in place. */
   x?: Float32Array;
-  /** Arrays to fill: dx in the shape of x, may be `dy`; dgamma and dbeta [channels]. Default: fresh. */
-  out?: { dx?: Float32Array; dgamma?: Float32Array; dbeta?: Float32Array };
+  /** Arrays to fill and return. Default: fresh ones. */
+  out?: {
+    /** In the shape of x; may be `dy`. */
+    dx?: Float32Array;
+    /** [channels]. */
+    dgamma?: Float32Array;
+    /** [channels]. */
+    dbeta?: Float32Array;
+  };
   /**
    * What `backwardSums` gave for all parts of a batch that is split over workers, merged. dgamma and
    * dbeta are those of the whole batch then.
@@ -124,7 +131,8 @@ const NAMES = ["x", "dy", "gamma", "beta", "out.dx", "out.dgamma", "out.dbeta"];
 const KINDS: readonly StatisticsKind[] = ["batch", "running"];
 
 /**
- * Batch normalization of `channels` features.
+ * Batch normalization of `channels` features (Ioffe & Szegedy 2015, "Batch Normalization: Accelerating
+ * Deep Network Training by Reducing Internal Covariate Shift").
  *
  * @example
  * const bn = new BatchNorm(64);
@@ -169,22 +177,50 @@ export class BatchNorm {
     this.#next = lastOf(channels);
   }
 
-  /** A layer with the names, defaults and conventions of `torch.nn.BatchNorm1d`, `2d`, `3d`. */
+  /**
+   * A layer with the names, defaults and conventions of `torch.nn.BatchNorm1d`, `2d`, `3d`
+   * (https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html).
+   *
+   * @param channels how many features are normalized.
+   * @throws OptionError for channels or an option unknown or out of range, or a momentum under which nothing
+   * would ever move.
+   */
   static torch(channels: number, options: TorchOptions = {}): BatchNorm {
     return create(channels, torchOptions(options));
   }
 
-  /** A layer with the names, defaults and conventions of `keras.layers.BatchNormalization`. */
+  /**
+   * A layer with the names, defaults and conventions of `keras.layers.BatchNormalization`
+   * (https://keras.io/api/layers/normalization_layers/batch_normalization/).
+   *
+   * @param channels how many features are normalized.
+   * @throws OptionError for channels or an option unknown or out of range, or a momentum under which nothing
+   * would ever move.
+   */
   static keras(channels: number, options: KerasOptions = {}): BatchNorm {
     return create(channels, kerasOptions(options));
   }
 
-  /** A layer with the names, defaults and conventions of ONNX' BatchNormalization (opset 15). */
+  /**
+   * A layer with the names, defaults and conventions of ONNX' BatchNormalization, opset 15
+   * (https://onnx.ai/onnx/operators/onnx__BatchNormalization.html).
+   *
+   * @param channels how many features are normalized.
+   * @throws OptionError for channels or an option unknown or out of range, or a momentum under which nothing
+   * would ever move.
+   */
   static onnx(channels: number, options: OnnxOptions = {}): BatchNorm {
     return create(channels, onnxOptions(options));
   }
 
-  /** A layer with the names, defaults and conventions of `flax.linen.BatchNorm`. */
+  /**
+   * A layer with the names, defaults and conventions of `flax.linen.BatchNorm`
+   * (https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html).
+   *
+   * @param channels how many features are normalized.
+   * @throws OptionError for channels or an option unknown or out of range, or a momentum under which nothing
+   * would ever move.
+   */
   static flax(channels: number, options: FlaxOptions = {}): BatchNorm {
     return create(channels, flaxOptions(options));
   }
@@ -199,7 +235,7 @@ export class BatchNorm {
     return this.#settings.layout;
   }
 
-  /** Added to the variance under the square root. */
+  /** Added to the variance under the square root, in the unit of the data squared. */
   get epsilon(): number {
     return this.#settings.epsilon;
   }
@@ -229,12 +265,12 @@ export class BatchNorm {
     return this.#beta;
   }
 
-  /** Running average of the means, [channels], initially 0; writable in place. */
+  /** Running average of the means, [channels], in the unit of the data, initially 0; writable in place. */
   get runningMean(): Float64Array {
     return this.#running.mean;
   }
 
-  /** Running average of the variances, [channels], initially 1; writable in place. */
+  /** Running average of the variances, [channels], in that unit squared, initially 1; writable in place. */
   get runningVariance(): Float64Array {
     return this.#running.variance;
   }
@@ -244,6 +280,7 @@ export class BatchNorm {
     return this.#batchesSeen;
   }
 
+  /** From then on, the age of the averages is known. */
   set batchesSeen(count: number) {
     this.#batchesSeen = count;
     this.#ageKnown = true;
@@ -266,7 +303,11 @@ export class BatchNorm {
     return this.#lastBatch;
   }
 
-  /** The kernels whose tensors the layer takes without copying. */
+  /**
+   * The kernels whose tensors the layer takes without copying.
+   *
+   * @throws UnsupportedError or MemoryError at their first use, as `new Kernels`.
+   */
   get kernels(): Kernels {
     return (this.#kernels ??= sharedKernels());
   }
@@ -406,8 +447,8 @@ export class BatchNorm {
 
   /**
    * Σdy and Σdy·(x - μ) of each channel, what the gradient needs of every part of a batch that is
-   * split over workers: merge those of all parts and give them to each part's `backward`. Changes
-   * nothing.
+   * split over workers (Ioffe & Szegedy 2015, section 3): merge those of all parts and give them to
+   * each part's `backward`. Changes nothing.
    *
    * @param dy float32 values in the shape of this part's x, the gradient of the whole batch's loss.
    * @throws as `backward`.
@@ -506,7 +547,8 @@ export class BatchNorm {
 
   /**
    * Count, mean and sum of squared deviations of each channel of x, to be pooled with those of other
-   * batches, workers or machines (`Moments.merge`). Changes nothing. Of no values: count 0.
+   * batches, workers or machines (`Moments.merge`; Chan et al. 1983). Changes nothing. Of no values:
+   * count 0.
    *
    * Largest error against float64: of the mean 5e-7 σ, of m2 1e-6 of itself.
    *
@@ -543,7 +585,7 @@ export class BatchNorm {
 
   /**
    * Stores exact statistics: the mean, and the variance that `runningVarianceOf` names, become the
-   * running averages; `batchesSeen` becomes at least 1.
+   * running averages; `batchesSeen` becomes at least 1 (Ioffe & Szegedy 2015, algorithm 2, line 10).
    *
    * @param moments of a whole training set, say, or their structured clone.
    * @throws ShapeError for other channels; StateError for invalid numbers; SingleValueError where too
@@ -559,7 +601,8 @@ export class BatchNorm {
   }
 
   /**
-   * An immutable copy for test time, with the scale and shift of each channel worked out once.
+   * An immutable copy for test time, with the scale and shift of each channel worked out once (Ioffe &
+   * Szegedy 2015, algorithm 2, lines 8 to 12).
    *
    * @throws StateError for an invalid running variance.
    */

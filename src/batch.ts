@@ -30,7 +30,7 @@ export const insideOf = (value: unknown): { owner: object; source: BatchSource }
 
 /** What the latest `train` leaves for its `backward`: `bn.lastBatch`. */
 export class Batch {
-  /** The input, not a copy: leave it unchanged until `backward`. `null` after an in-place `train`, or where it is a tensor of tfjs. */
+  /** The input, in `shape`, not a copy: leave it unchanged until `backward`. `null` after an in-place `train`, or where it is a tensor of tfjs. */
   readonly x: Float32Array | null;
   /** Sizes of the axes of x. */
   readonly shape: readonly number[];

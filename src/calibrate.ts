@@ -37,7 +37,9 @@ export interface LayerCalibration extends Drift {
 
 /** What `calibrate` returns. */
 export interface CalibrationReport {
+  /** Batches that went through the network. */
   readonly batches: number;
+  /** Examples in them, as the layer reached first saw them. */
   readonly examples: number;
   /** One per layer, in the order given. */
   readonly layers: readonly LayerCalibration[];

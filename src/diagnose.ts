@@ -3,11 +3,11 @@
 import { StateError } from "./errors.js";
 import { checkVariance, type Statistics } from "./run.js";
 
-/** How far averages are from the statistics of data; arrays of [channels]. */
+/** How far averages are from the statistics of data, for each channel. */
 export interface Drift {
-  /** (average - mean)/√(variance + ε): in standard deviations of the data. */
+  /** (average - mean)/√(variance + ε), [channels]: in standard deviations of the data. */
   readonly meanDrift: Float64Array;
-  /** (average + ε)/(variance + ε) of the variances; 1 where they agree. */
+  /** (average + ε)/(variance + ε) of the variances, [channels]; 1 where they agree. */
   readonly varianceRatio: Float64Array;
 }
 
@@ -38,9 +38,11 @@ export type Verdict = "untrained" | "undertrained" | "drifted" | "epsilon" | "de
 
 /** What `bn.diagnose` returns. */
 export interface Diagnosis {
+  /** What was found, in a word. */
   readonly verdict: Verdict;
   /** One sentence: what was found and what to do; one more where the age is unknown. */
   readonly advice: string;
+  /** How far each channel is off, and which have a trouble of their own. */
   readonly channels: Drift & {
     /** Channels all of whose values in the data are the same. */
     readonly dead: readonly number[];

@@ -5,6 +5,8 @@
 export abstract class BatchNormError extends Error {
   /** The class in capitals, without the word Error: `"SHAPE"`, `"SINGLE_VALUE"`, … */
   abstract readonly code: string;
+  /** The name of the class. */
+  abstract override name: string;
 }
 
 /** `channels` or an option is unknown or out of range. */

@@ -14,7 +14,7 @@ import { tinyAffine } from "./tiny.js";
 
 /** Options of `fold`. */
 export interface FoldOptions {
-  /** Of the linear or convolution layer, float32; unchanged. */
+  /** Of the linear or convolution layer, float32 in `shape`; unchanged. */
   weight: Float32Array;
   /** Of the same layer, [out]; unchanged. Default: none. */
   bias?: Float32Array | null;
@@ -49,7 +49,7 @@ export interface FoldOptions {
 
 /** What `fold` gives: one layer in place of two. */
 export interface Folded {
-  /** In the shape and order given; a fresh array. */
+  /** In the shape of the one given, and its order; a fresh array. */
   weight: Float32Array;
   /** [out]; a fresh array. */
   bias: Float32Array;

@@ -28,7 +28,11 @@ export class FrozenBatchNorm extends Frozen {
     this.#kernels = kernels;
   }
 
-  /** The kernels whose tensors `infer` takes without copying. */
+  /**
+   * The kernels whose tensors `infer` takes without copying.
+   *
+   * @throws UnsupportedError or MemoryError at their first use, as `new Kernels`.
+   */
   get kernels(): Kernels {
     return this.#kernels ?? sharedKernels();
   }

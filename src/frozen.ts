@@ -21,13 +21,19 @@ export interface InferOptions {
 
 /** What `FrozenBatchNorm.toJSON` gives; numbers are exact. */
 export interface FrozenJSON {
+  /** Says what this is. */
   readonly format: "batchnorm-wasm/frozen";
+  /** Of the format. */
   readonly version: 1;
+  /** How many features are normalized. */
   readonly channels: number;
+  /** Order of the axes of the data. */
   readonly layout: Layout;
-  /** y = (x - center)·scale + shift, [channels] each, float32. */
+  /** y = (x - center)·scale + shift; [channels] float32 values, in the unit of x. */
   readonly center: readonly JsonNumber[];
+  /** γ/√(running variance + ε), [channels] float32 values. */
   readonly scale: readonly JsonNumber[];
+  /** β - (running mean - center)·scale, [channels] float32 values. */
   readonly shift: readonly JsonNumber[];
 }
 

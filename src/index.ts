@@ -1,4 +1,8 @@
-// The public surface of `batchnorm-wasm`, on one screen.
+/**
+ * The layer, its statistics as values, test time alone, errors: the public surface on one screen.
+ *
+ * @module
+ */
 
 export type { Adapter, AdapterOptions, AdaptOptions } from "./adapt.js";
 export type { Batch, StatisticsKind } from "./batch.js";

@@ -1,5 +1,9 @@
-// The public surface of `batchnorm-wasm/infer`: test time only, on a binary of the affine kernels and
-// 1 MiB of memory. No tensors in kernel memory, and no folding: those are in `batchnorm-wasm`.
+/**
+ * Test time only, on a binary of the affine kernels and 1 MiB of memory. No tensors in kernel memory,
+ * and no folding: those are in `batchnorm-wasm`.
+ *
+ * @module
+ */
 
 import { Frozen, type FrozenJSON, type Place, readFrozen } from "./frozen.js";
 import { type AffineMachine, start } from "./machine.js";

@@ -38,6 +38,7 @@ export class Kernels {
    * A tensor of `length` float32 values in kernel memory, 64-byte aligned, zeroed. Methods of
    * layers on these kernels take it, and parts of it (`subarray`), without copying.
    *
+   * @returns a view [length] of kernel memory; it is never detached.
    * @throws OptionError unless `length` is a whole number >= 0; MemoryError when there is no room.
    */
   alloc(length: number): Float32Array {
@@ -47,6 +48,7 @@ export class Kernels {
   /**
    * Takes back a tensor that `alloc` returned. Using it afterwards is a `StateError`.
    *
+   * @param view the tensor [length] itself, not a part of it.
    * @throws ShapeError for what is no Float32Array; StateError for a view of other memory, a part of
    * a tensor, or a tensor freed already.
    */

@@ -8,19 +8,29 @@ import type { VarianceKind } from "./options.js";
 
 /** What a `Moments` holds; its structured clone, as `postMessage` delivers it, is one. */
 export interface MomentsLike {
+  /** How many values of each channel. */
   readonly count: number;
+  /** Mean of each channel, [channels]. */
   readonly mean: Float64Array;
+  /** Σ(x - mean)² of each channel, [channels]. */
   readonly m2: Float64Array;
+  /** What float64 rounds off the mean, [channels]. Default: zeros. */
   readonly meanLow?: Float64Array;
 }
 
 /** What `Moments.toJSON` gives; numbers are exact. */
 export interface MomentsJSON {
+  /** Says what this is. */
   readonly format: "batchnorm-wasm/moments";
+  /** Of the format. */
   readonly version: 1;
+  /** How many values of each channel. */
   readonly count: number;
+  /** [channels] float64 values. */
   readonly mean: readonly JsonNumber[];
+  /** [channels] float64 values: what float64 rounds off the mean. */
   readonly meanLow: readonly JsonNumber[];
+  /** [channels] float64 values: Σ(x - mean)². */
   readonly m2: readonly JsonNumber[];
 }
 
@@ -113,17 +123,25 @@ export class Moments implements MomentsLike {
 
 /** What a `GradientSums` holds; its structured clone is one. */
 export interface GradientSumsLike {
+  /** How many values of each channel. */
   readonly count: number;
+  /** Σdy of each channel, [channels]. */
   readonly sumDy: Float64Array;
+  /** Σdy·(x - μ) of each channel, [channels]. */
   readonly sumDyXmu: Float64Array;
 }
 
 /** What `GradientSums.toJSON` gives; numbers are exact. */
 export interface GradientSumsJSON {
+  /** Says what this is. */
   readonly format: "batchnorm-wasm/gradient-sums";
+  /** Of the format. */
   readonly version: 1;
+  /** How many values of each channel. */
   readonly count: number;
+  /** [channels] float64 values. */
   readonly sumDy: readonly JsonNumber[];
+  /** [channels] float64 values. */
   readonly sumDyXmu: readonly JsonNumber[];
 }
 

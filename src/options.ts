@@ -11,7 +11,7 @@ export type VarianceKind = "sample" | "population";
 export interface BatchNormOptions {
   /** Order of the axes of the data. Default `"NC"`. */
   layout?: Layout;
-  /** Added to the variance under the square root, >= 0. Default 1e-5. */
+  /** Added to the variance under the square root, >= 0, in the unit of the data squared. Default 1e-5. */
   epsilon?: number;
   /**
    * Weight of the OLD value in the running averages, 0 <= decay < 1, or `"cumulative"`: the plain
@@ -19,11 +19,14 @@ export interface BatchNormOptions {
    */
   decay?: number | "cumulative";
   /**
-   * True: early averages are not dragged towards the initial 0 and 1. Default false. Nothing to
-   * `"cumulative"`, which never is.
+   * True: early averages are not dragged towards the initial 0 and 1 (as Kingma & Ba 2015, "Adam",
+   * section 3). Default false. Nothing to `"cumulative"`, which never is.
    */
   debias?: boolean;
-  /** Default `"sample"`, as in the paper and PyTorch; `"population"` as in Keras, ONNX, Flax. */
+  /**
+   * Default `"sample"`, as in the paper (algorithm 2, line 10) and PyTorch; `"population"` as in Keras,
+   * ONNX, Flax.
+   */
   runningVarianceOf?: VarianceKind;
   /** False leaves the scale out. Default true. */
   gamma?: boolean;

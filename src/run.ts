@@ -24,7 +24,9 @@ import { GradientSums, Moments } from "./moments.js";
 
 /** Mean and variance per channel. */
 export interface Statistics {
+  /** [channels], in the unit of the values. */
   readonly mean: Float64Array;
+  /** [channels], in the unit of the values squared. */
   readonly variance: Float64Array;
 }
 

@@ -14,20 +14,31 @@ import {
 
 /** What `bn.snapshot()` gives: options and state of a layer, JSON-able. */
 export interface Snapshot {
+  /** Says what this is. */
   readonly format: "batchnorm-wasm/layer";
+  /** Of the format. */
   readonly version: 1;
+  /** How many features are normalized. */
   readonly channels: number;
+  /** Order of the axes of the data. */
   readonly layout: Layout;
+  /** Added to the variance under the square root. */
   readonly epsilon: number;
+  /** Weight of the old value in the running averages, or `"cumulative"`. */
   readonly decay: number | "cumulative";
+  /** Whether early averages are freed of the initial 0 and 1. */
   readonly debias: boolean;
+  /** Which variance of a mini-batch enters the running average. */
   readonly runningVarianceOf: VarianceKind;
   /** [channels] float32 values, `null` where the parameter is left out. */
   readonly gamma: readonly JsonNumber[] | null;
+  /** [channels] float32 values, `null` where the parameter is left out. */
   readonly beta: readonly JsonNumber[] | null;
-  /** [channels] float64 values. */
+  /** [channels] float64 values, in the unit of the data. */
   readonly runningMean: readonly JsonNumber[];
+  /** [channels] float64 values, in the unit of the data squared. */
   readonly runningVariance: readonly JsonNumber[];
+  /** How many mini-batches entered the averages. */
   readonly batchesSeen: number;
   /** There, and false, where more mini-batches may have entered: see `bn.ageKnown`. */
   readonly ageKnown?: boolean;

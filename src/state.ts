@@ -15,6 +15,8 @@
  * const onnx = readOnnx(writeOnnx({ bn: torch })).load("bn");
  * console.log(onnx.layout === "NCHW" && onnx.runningMean.every((v, c) => v === torch.runningMean[c]));
  * ```
+ *
+ * @module
  */
 
 export type { Bytes } from "./state/bytes.js";
@@ -25,7 +27,7 @@ export {
   readKeras,
   writeKeras,
 } from "./state/keras.js";
-export type { OnWarning, StateFile } from "./state/layers.js";
+export type { Given, OnWarning, StateFile } from "./state/layers.js";
 export { type OnnxLoadOptions, type OnnxWriteOptions, readOnnx, writeOnnx } from "./state/onnx.js";
 export { load, save } from "./state/own.js";
 export { readTorch, type TorchLoadOptions, type WriteOptions, writeTorch } from "./state/torch.js";

@@ -4,6 +4,8 @@
  *
  * Configuration, weights, initializers, constraints, regularizers and serialization are those of
  * tfjs' own class, which this one extends. Its public way to that class is an instance.
+ *
+ * @module
  */
 
 import {
@@ -72,7 +74,7 @@ interface Inside {
  * `tensorflow`; `UnsupportedError` on others. First derivatives only.
  */
 export class BatchNormalization extends Theirs {
-  /** @nocollapse Under this name tfjs saves the layer, and its own. */
+  /** Under this name tfjs saves the layer, and its own. */
   static override readonly className = "BatchNormalization";
 
   #norm: TfBatchNorm | null = null;
@@ -104,7 +106,12 @@ export class BatchNormalization extends Theirs {
     );
   }
 
-  /** Creates the weights. Called by tfjs. */
+  /**
+   * Creates the weights, [C] each. Called by tfjs.
+   *
+   * @param inputShape of the input, the examples' axis `null`.
+   * @throws as `new TfBatchNorm`, with nothing created; OptionError for a momentum outside 0 … 1 or an epsilon below 0.
+   */
   override build(inputShape: Parameters<layers.Layer["build"]>[0]): void {
     super.build(inputShape);
     const inside = this as unknown as Inside;
@@ -167,22 +174,24 @@ export class BatchNormalization extends Theirs {
     });
   }
 
-  // What was written into the `BatchNorm` is in the weights that anyone reads, saving included.
-
+  /** gamma and beta, [C] each; what was written into the `BatchNorm` is in them, saving included. */
   override get trainableWeights(): LayerVariable[] {
     this.#norm?.layer;
     return super.trainableWeights;
   }
 
+  /** For tfjs' own use. */
   override set trainableWeights(weights: LayerVariable[]) {
     super.trainableWeights = weights;
   }
 
+  /** Moving mean and variance, [C] each, as the `BatchNorm` has them; the others too while not trainable. */
   override get nonTrainableWeights(): LayerVariable[] {
     this.#norm?.layer;
     return super.nonTrainableWeights;
   }
 
+  /** For tfjs' own use. */
   override set nonTrainableWeights(weights: LayerVariable[]) {
     super.nonTrainableWeights = weights;
   }

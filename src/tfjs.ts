@@ -7,6 +7,8 @@
  * data and gradients between it and tfjs.
  *
  * `batchNorm` is the bare operation, with the statistics as inputs: `tf.batchNorm` on our kernels.
+ *
+ * @module
  */
 
 import * as tf from "@tensorflow/tfjs-core";
@@ -103,7 +105,7 @@ interface Link {
  *
  * const loss = () => {
  *   const h = tf.sigmoid(norm.apply(tf.matMul(x, w), { training: true }));   // x [60, 784], w [784, 100]
- *   return tf.losses.softmaxCrossEntropy(labels, tf.matMul(h, v));           // v [100, 10]
+ *   return tf.losses.softmaxCrossEntropy(labels, tf.matMul(h, v)).asScalar(); // v [100, 10]
  * };
  * tf.train.sgd(0.1).minimize(loss);       // trains w, v, norm.gamma and norm.beta
  *
@@ -188,7 +190,8 @@ export class TfBatchNorm {
    * @returns gamma · (x − mean) / √(variance + epsilon) + beta, in the shape of `x`.
    * @throws ShapeError where `x` is no float32 tensor or does not fit the layout; OptionError for an
    *   unknown option; SingleValueError and NonFiniteError in training, as from `BatchNorm.train`,
-   *   with nothing changed; StateError after `dispose`; MemoryError where the wasm backend has no
+   *   with nothing changed; StateError after `dispose`, or where a gradient is asked for inside a
+   *   `calibrate`; MemoryError where the wasm backend has no
    *   room for the result; UnsupportedError on a backend that keeps its data on a graphics
    *   processor, or where a second derivative is asked for.
    */
@@ -241,9 +244,9 @@ export class TfBatchNorm {
  * const y = batchNorm(x, mean, variance, offset, scale, 1e-3); // x [N, H, W, C], the others [C]
  * ```
  *
- * @param x any rank from 1 on, channels last.
+ * @param x […, C], any rank from 1 on, channels last.
  * @param mean [C], or in the shape of `x`: a mean for every value.
- * @param variance as `mean`, >= 0.
+ * @param variance [C], or in the shape of `x`, as `mean`; >= 0.
  * @param offset beta, in the shape of `mean`; 0 where left out.
  * @param scale gamma, in the shape of `mean`; 1 where left out.
  * @param varianceEpsilon added to the variance under the square root. Default 1e-3, as in tfjs.
@@ -316,14 +319,16 @@ function normalize<T extends tf.Tensor>(
       ? pool.moments(layer.moments(valuesOf(x), view))
       : "batch";
   const taped = tf.engine().isTapeOn();
+  const before = layer.lastBatch;
   const y = filled<T>(x.shape, (place) =>
     training || taped
       ? layer.train(valuesOf(x), { ...view, ...place, statistics, updateRunning })
       : layer.infer(valuesOf(x), { ...view, ...place }),
   );
   if (!training && !taped) return y;
-  const batch = layer.lastBatch as Batch; // null inside a calibrate, before any training
-  if (batch) forgetInput(batch);
+  const batch = layer.lastBatch as Batch;
+  const kept = batch !== before; // not inside a calibrate
+  if (kept) forgetInput(batch);
   if (!taped) return y;
 
   // Another use may follow before the gradient of this one is taken, with another gamma.
@@ -332,6 +337,11 @@ function normalize<T extends tf.Tensor>(
   const all = [x, ...others.map((key) => inputs[key] as tf.Tensor)];
 
   const gradient = (dy: tf.Tensor, saved: tf.Tensor[]): tf.Tensor[] => {
+    if (!kept) {
+      throw new StateError(
+        "apply: expected gradients outside calibrate, whose training calls keep no batch, got one inside",
+      );
+    }
     // Views of the memory of tfjs are asked for anew wherever it may have grown.
     const now = () => ({ batch, x: valuesOf(saved[0] as tf.Tensor) });
     const sums = training ? pool?.sums(layer.backwardSums(valuesOf(dy), now())) : undefined;

@@ -7,6 +7,7 @@ import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
 import {
   BatchNorm,
+  calibrate,
   GradientSums,
   MemoryError,
   Moments,
@@ -770,4 +771,19 @@ describe("errors", () => {
     }
     expect(norm.apply(x).shape).toEqual([3, 2]);
   });
+});
+
+test("inside a calibrate there is no gradient, and an earlier batch is left as it was", async () => {
+  const norm = new TfBatchNorm(new BatchNorm(2));
+  const x = random([4, 2], 1);
+  const earlier = Float32Array.of(1, 2, 3, 5);
+  norm.layer.train(earlier);
+  const derive = () => tf.grad((t) => loss(norm.apply(t, { training: true })))(x);
+  await expect(calibrate([norm.layer], derive, [0])).rejects.toThrow(
+    new StateError(
+      "apply: expected gradients outside calibrate, whose training calls keep no batch, got one inside",
+    ),
+  );
+  expect(norm.layer.lastBatch?.x).toBe(earlier);
+  expect(derive().shape).toEqual([4, 2]);
 });

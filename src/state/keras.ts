@@ -438,7 +438,8 @@ function layersOf(topology: Json): Model["layers"] {
  * @param layers by the names of the Keras layers, as `readKeras` lists them.
  * @returns `model.json` as text and the weight files, fit for {@link readKeras}.
  * @throws OptionError for what is no layer, a name that the model `into` has not, or a decay
- * `"cumulative"` without `momentum`; StateError where the model `into` is malformed or has another
+ * `"cumulative"` without `momentum`; ShapeError for an `into` that is no bytes;
+ * StateError where the model `into` is malformed or has another
  * epsilon, other channels or no place for a parameter.
  *
  * @example
@@ -447,7 +448,12 @@ function layersOf(topology: Json): Model["layers"] {
 export function writeKeras(
   layers: Readonly<Record<string, BatchNorm>>,
   options: KerasWriteOptions = NO_OPTIONS,
-): { model: string; weights: Record<string, Uint8Array> } {
+): {
+  /** `model.json`, its text. */
+  model: string;
+  /** The weight files, by the paths that `model.json` has for them. */
+  weights: Record<string, Uint8Array>;
+} {
   checkKeys("options", options, ["into", "momentum"]);
   kerasOptions(options.momentum === undefined ? {} : { momentum: options.momentum });
   const entries = entriesOf(layers);

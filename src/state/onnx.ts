@@ -415,7 +415,8 @@ function valuesOf(model: Model, name: string): Float64Array {
  * @param layers by the names of the nodes, as `readOnnx` lists them.
  * @returns the bytes of the model.
  * @throws OptionError for what is no layer, a name that the model `into` has not, or a decay
- * `"cumulative"` without `momentum`; StateError where the model `into` is malformed, has another
+ * `"cumulative"` without `momentum`; ShapeError for an `into` that is no bytes;
+ * StateError where the model `into` is malformed, has another
  * epsilon or other channels, or shares a tensor with other nodes whose values would change too; or
  * for a value that a tensor's type cannot hold.
  *

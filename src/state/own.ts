@@ -28,12 +28,13 @@ const RECORD = ["layout", "epsilon", "decay", "debias", "runningVarianceOf", "ag
  * @param options `into`: a safetensors file whose other tensors, weights of other layers for
  * instance, are kept.
  * @returns the bytes of the file.
- * @throws OptionError for what is no layer; StateError for a file `into` that is malformed, or a
+ * @throws OptionError for what is no layer; ShapeError for an `into` that is no bytes; StateError for a
+ * file `into` that is malformed, or a
  * `batchesSeen` that is no count.
  *
  * @example
  * const bytes = save({ bn1, bn2 });
- * const { bn1, bn2 } = load(bytes); // elsewhere, later
+ * const again = load(bytes); // elsewhere, later: again.bn1, again.bn2
  */
 export function save(
   layers: Readonly<Record<string, BatchNorm>>,

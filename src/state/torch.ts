@@ -149,7 +149,8 @@ export interface WriteOptions {
  *
  * @param layers by the names of their modules, `"layer1.0.bn1"` for instance.
  * @returns the bytes of the file.
- * @throws OptionError for what is no layer; StateError for a file `into` that is malformed or has
+ * @throws OptionError for what is no layer; ShapeError for an `into` that is no bytes; StateError for a
+ * file `into` that is malformed or has
  * tensors of other channels under these names, and for a value that its type there cannot hold.
  *
  * @example

@@ -31,8 +31,12 @@ export interface BrowserKind {
   readonly name: string;
   /** The Debian packages it takes, if a program of theirs is missing. */
   missing(): string | undefined;
-  /** `withoutSimd`: by a switch that the engine has for it. */
-  launch(options?: { withoutSimd?: boolean }): Promise<Browser>;
+  launch(options?: LaunchOptions): Promise<Browser>;
+}
+
+interface LaunchOptions {
+  /** By a switch that the engine has for it. */
+  withoutSimd?: boolean;
 }
 
 function find(...names: string[]): string | undefined {
@@ -97,7 +101,9 @@ export const chromium: BrowserKind = {
         const page = await browser.newPage();
         return opening(page, address, (report) => {
           page.on("response", (response) => {
-            if (response.status() >= 400) report(`${response.url()}: ${response.status()}`);
+            // 504 is what Vite's dev server answers before it has the page loaded again.
+            const status = response.status();
+            if (status >= 400 && status !== 504) report(`${response.url()}: ${status}`);
           });
         });
       },
@@ -158,78 +164,83 @@ export const webkit: BrowserKind = {
     find("WebKitWebDriver") && find("Xvfb") && find(...MINI_BROWSERS)
       ? undefined
       : install("webkit2gtk-driver xvfb"),
-  async launch({ withoutSimd = false } = {}) {
-    const screen = start(find("Xvfb")!, ["-displayfd", "3", "-screen", "0", "1280x1024x24"], {
-      stdio: ["ignore", "ignore", "ignore", "pipe"],
-    });
-    const display = await new Promise<string>((resolve, reject) => {
-      screen.once("error", reject);
-      screen.once("exit", (code) => reject(new Error(`Xvfb ended with ${code}`)));
-      screen.stdio[3]!.once("data", (data) => resolve(String(data).trim()));
-    });
-    const port = await freePort();
-    const driver = start(find("WebKitWebDriver")!, [`--port=${port}`], {
-      stdio: "ignore",
-      env: {
-        ...process.env,
-        DISPLAY: `:${display}`,
-        GDK_BACKEND: "x11",
-        // Its sandbox needs user namespaces, which root in a container has not.
-        WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: "1",
-        ...(withoutSimd ? { JSC_useWasmSIMD: "0" } : {}),
-      },
-    });
-    const stop = (): void => {
-      driver.kill();
-      screen.kill();
-    };
-    try {
-      const call = clientOf(`http://127.0.0.1:${port}`);
-      await ready(call, driver);
-      const { sessionId, capabilities } = (await call("POST", "/session", {
-        capabilities: {
-          alwaysMatch: {
-            "webkitgtk:browserOptions": { binary: find(...MINI_BROWSERS)!, args: ["--automation"] },
-          },
-        },
-      })) as { sessionId: string; capabilities: { browserVersion: string } };
-      return {
-        version: capabilities.browserVersion,
-        async open(address) {
-          const { problem } = trouble();
-          await call("POST", `/session/${sessionId}/url`, { url: address });
-          return {
-            problem,
-            read: (expression) =>
-              call("POST", `/session/${sessionId}/execute/sync`, {
-                script: `return ${expression}`,
-                args: [],
-              }),
-            picture: async () =>
-              Buffer.from(
-                (await call("GET", `/session/${sessionId}/screenshot`)) as string,
-                "base64",
-              ),
-            close: async () => {
-              await call("POST", `/session/${sessionId}/url`, { url: "about:blank" });
-            },
-          };
-        },
-        async close() {
-          await call("DELETE", `/session/${sessionId}`).catch(() => {});
-          stop();
-        },
-      };
-    } catch (error) {
-      stop();
-      throw error;
-    }
-  },
+  launch: launchWebKit,
 };
+
+async function launchWebKit({ withoutSimd = false }: LaunchOptions = {}): Promise<Browser> {
+  const screen = start(find("Xvfb")!, ["-displayfd", "3", "-screen", "0", "1280x1024x24"], {
+    stdio: ["ignore", "ignore", "ignore", "pipe"],
+  });
+  const display = await new Promise<string>((resolve, reject) => {
+    screen.once("error", reject);
+    screen.once("exit", (code) => reject(new Error(`Xvfb ended with ${code}`)));
+    screen.stdio[3]!.once("data", (data) => resolve(String(data).trim()));
+  });
+  const port = await freePort();
+  const driver = start(find("WebKitWebDriver")!, [`--port=${port}`], {
+    stdio: "ignore",
+    env: {
+      ...process.env,
+      DISPLAY: `:${display}`,
+      GDK_BACKEND: "x11",
+      // Its sandbox needs user namespaces, which root in a container has not.
+      WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: "1",
+      ...(withoutSimd ? { JSC_useWasmSIMD: "0" } : {}),
+    },
+  });
+  const stop = (): void => {
+    driver.kill();
+    screen.kill();
+  };
+  try {
+    const call = clientOf(`http://127.0.0.1:${port}`);
+    await ready(call, driver);
+    const { sessionId, capabilities } = (await call("POST", "/session", {
+      capabilities: {
+        alwaysMatch: {
+          "webkitgtk:browserOptions": { binary: find(...MINI_BROWSERS)!, args: ["--automation"] },
+        },
+      },
+    })) as { sessionId: string; capabilities: { browserVersion: string } };
+    return {
+      version: capabilities.browserVersion,
+      async open(address) {
+        const { problem } = trouble();
+        await call("POST", `/session/${sessionId}/url`, { url: address });
+        return {
+          problem,
+          read: (expression) =>
+            call("POST", `/session/${sessionId}/execute/sync`, {
+              script: `return ${expression}`,
+              args: [],
+            }),
+          picture: async () =>
+            Buffer.from(
+              (await call("GET", `/session/${sessionId}/screenshot`)) as string,
+              "base64",
+            ),
+          close: async () => {
+            await call("POST", `/session/${sessionId}/url`, { url: "about:blank" });
+          },
+        };
+      },
+      async close() {
+        await call("DELETE", `/session/${sessionId}`).catch(() => {});
+        stop();
+      },
+    };
+  } catch (error) {
+    stop();
+    throw error;
+  }
+}
 
 export const BROWSERS: readonly BrowserKind[] = [chromium, firefox, webkit];
 
 type Call = (method: string, path: string, body?: unknown) => Promise<unknown>;
+
+/** Seconds that WebDriver may take to answer: a new session, the longest, took half a second. */
+const ANSWER = 30;
 
 /** Commands of W3C WebDriver. */
 const clientOf =
@@ -237,6 +248,7 @@ const clientOf =
   async (method, path, body) => {
     const response = await fetch(root + path, {
       method,
+      signal: AbortSignal.timeout(1000 * ANSWER),
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const { value } = (await response.json()) as { value: { message?: string } };

@@ -2,7 +2,7 @@
 //
 //   --only chromium,workerd   trials with one of these tags; without it, all
 //   --list                    the trials and their tags
-//   --record                  write tests/runtimes/results.md and the table in README.md
+//   --record                  write tests/runtimes/results.md and its sentence in README.md
 //
 // One that is missing here is skipped, with the command that installs it; under CI=true it has failed.
 
@@ -81,17 +81,29 @@ for (const [i, trial] of trials.entries()) {
       : (one.result?.outcome?.hash ?? one.result?.found);
   console.error(`[${i + 1}/${trials.length}] ${trial.name}: ${said} (${seconds.toFixed(1)} s)`);
 }
-for (const browser of browsers.values()) await browser.then((one) => one.close()).catch(() => {});
+await closeBrowsers();
 site.close();
 
-async function attempt(trial: Trial): Promise<Omit<Tried, "trial" | "seconds">> {
+async function attempt(trial: Trial, again = true): Promise<Omit<Tried, "trial" | "seconds">> {
   const skipped = trial.missing?.();
   if (skipped !== undefined) return { skipped };
   try {
     return { result: await Promise.race([trial.run(run), late(LONGEST, "the trial")]) };
   } catch (error) {
+    // WebKit's driver, once in forty starts on a busy machine, took a command and never answered.
+    if (again && (error as Error).name === "TimeoutError") {
+      console.error(`${trial.name}: ${(error as Error).message}; once more, in new browsers`);
+      await closeBrowsers();
+      return attempt(trial, false);
+    }
     return { error: error as Error };
   }
+}
+
+async function closeBrowsers(): Promise<void> {
+  const all = [...browsers.values()];
+  browsers.clear();
+  for (const browser of all) await browser.then((one) => one.close()).catch(() => {});
 }
 
 const hashes = new Set(tried.flatMap(({ result }) => result?.outcome?.hash ?? []));

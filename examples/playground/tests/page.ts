@@ -17,15 +17,7 @@ export async function start(name: BrowserName): Promise<Browser | string> {
     : launch({
         browser: "chrome",
         executablePath,
-        args: [
-          "--no-sandbox",
-          "--disable-gpu",
-          "--disable-quic",
-          "--no-first-run",
-          "--disable-background-networking",
-          "--disable-component-update",
-          "--disable-sync",
-        ],
+        args: ["--no-sandbox", "--disable-gpu"],
       });
 }
 

@@ -1,0 +1,61 @@
+// The API reference: `npm run docs` writes build/docs from the doc comments of every package entry,
+// with the README as its first page and the guides beside it. Any warning fails it.
+
+import { readFileSync } from "node:fs";
+import { Converter, OptionDefaults, ReflectionKind } from "typedoc";
+
+const read = (path) => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
+const manifest = JSON.parse(read("package.json"));
+
+/** The sources of the entries that have types: a new one comes into the reference by itself. */
+const sources = Object.values(manifest.exports)
+  .map(({ types }) => /^\.\/dist\/(.*)\.d\.ts$/.exec(types ?? "")?.[1])
+  .filter((name) => name !== undefined);
+
+/** The guides in the order of docs/README.md. */
+const guides = [...read("docs/README.md").matchAll(/\]\((guides\/\S+\.md)\)/g)].map(
+  ([, path]) => `docs/${path}`,
+);
+/** The title of a Markdown file. */
+const titleOf = (path) => /^# (.*)$/m.exec(read(path))[1];
+
+/** Modules go by what users import, guides by their titles. */
+function names(app) {
+  app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
+    for (const module of project.getChildrenByKind(ReflectionKind.Module)) {
+      module.name = module.name === "index" ? manifest.name : `${manifest.name}/${module.name}`;
+    }
+    for (const document of project.documents ?? []) {
+      document.name = titleOf(`docs/${document.name}.md`);
+    }
+  });
+}
+
+export default {
+  name: manifest.name,
+  includeVersion: true,
+  entryPoints: sources.map((name) => `../src/${name}.ts`),
+  tsconfig: "../tsconfig.build.json",
+  out: "../build/docs",
+  readme: "../README.md",
+  projectDocuments: ["docs/README.md", ...guides].map((path) => `../${path}`),
+  plugin: [names],
+  excludeInternal: true,
+  excludePrivate: true,
+  navigation: { includeGroups: true },
+  highlightLanguages: [...OptionDefaults.highlightLanguages, "python"],
+  searchInComments: true,
+  searchInDocuments: true,
+  // Addresses of source files depend on where a clone came from; the reference should not.
+  disableSources: true,
+  treatWarningsAsErrors: true,
+  treatValidationWarningsAsErrors: true,
+  validation: {
+    invalidLink: true,
+    invalidPath: true,
+    notDocumented: true,
+    notExported: true,
+    rewrittenLink: true,
+    unusedMergeModuleWith: true,
+  },
+};

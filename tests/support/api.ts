@@ -1,0 +1,191 @@
+// What the package exports, as the compiler sees it: every function that users can call, its doc
+// comment, and which errors its code can come to throw.
+
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import ts from "typescript";
+
+const root = new URL("../..", import.meta.url);
+const at = (path: string): string => fileURLToPath(new URL(path, root));
+
+/** The sources of the entries of package.json. */
+const ENTRIES: readonly string[] = Object.values<{ types?: string }>(
+  JSON.parse(readFileSync(at("package.json"), "utf8")).exports,
+).flatMap(({ types }) => types?.replace(/^\.\/dist\/(.*)\.d\.ts$/, "src/$1.ts") ?? []);
+
+/** A function, constructor, method or getter that users can call. */
+export interface Callable {
+  /** `BatchNorm.train`, `calibrate`, `new Kernels`. */
+  readonly name: string;
+  readonly entry: string;
+  readonly declaration: ts.SignatureDeclaration;
+  /** Classes of errors that its code can reach a `throw` of. */
+  readonly throws: ReadonlySet<string>;
+}
+
+/** A property of an exported interface or class that holds one value per channel or a tensor. */
+export interface ArrayProperty {
+  readonly name: string;
+  readonly comment: string;
+}
+
+const { options } = ts.convertCompilerOptionsFromJson(
+  ts.readConfigFile(at("tsconfig.json"), ts.sys.readFile).config.compilerOptions,
+  at("."),
+);
+const program = ts.createProgram(
+  ENTRIES.map((entry) => at(entry)),
+  options,
+);
+const checker = program.getTypeChecker();
+
+const isOurs = (node: ts.Node): boolean => {
+  const { fileName } = node.getSourceFile();
+  return fileName.startsWith(at("src/")) && !fileName.endsWith(".d.ts");
+};
+const isInternal = (node: ts.Node): boolean =>
+  ts.getJSDocTags(node).some(({ tagName }) => tagName.text === "internal");
+
+/** The symbol behind imports and re-exports. */
+const real = (symbol: ts.Symbol): ts.Symbol =>
+  symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
+
+/** Functions of ours that a function's code calls: by name, as getters, with `new`. */
+function calledIn(body: ts.Node): ts.Declaration[] {
+  const found: (ts.Declaration | undefined)[] = [];
+  const visit = (node: ts.Node): void => {
+    if (ts.isCallExpression(node) || ts.isNewExpression(node)) {
+      const declaration = checker.getResolvedSignature(node)?.declaration;
+      found.push(declaration);
+      // A class without a constructor of its own has its base's.
+      if (declaration === undefined && ts.isNewExpression(node)) {
+        found.push(...(checker.getSymbolAtLocation(node.expression)?.declarations ?? []));
+      }
+    }
+    if (ts.isPropertyAccessExpression(node)) {
+      found.push(
+        ...(checker.getSymbolAtLocation(node.name)?.declarations ?? []).filter(ts.isGetAccessor),
+      );
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(body);
+  return found.filter((each) => each !== undefined && isOurs(each)) as ts.Declaration[];
+}
+
+/** Names of the classes that a `throw` in this code makes, those in functions that it calls included. */
+function throwsOf(start: ts.Declaration): Set<string> {
+  const errors = new Set<string>();
+  const seen = new Set<ts.Node>();
+  const follow = (declaration: ts.Declaration): void => {
+    if (seen.has(declaration)) return;
+    seen.add(declaration);
+    const body = (declaration as { body?: ts.Node }).body;
+    if (body === undefined) return;
+    const visit = (node: ts.Node): void => {
+      if (ts.isThrowStatement(node)) {
+        const thrown = checker.getTypeAtLocation(node.expression).symbol?.name;
+        if (thrown?.endsWith("Error")) errors.add(thrown);
+      }
+      ts.forEachChild(node, visit);
+    };
+    visit(body);
+    calledIn(body).forEach(follow);
+  };
+  follow(start);
+  return errors;
+}
+
+/** Members that users see: those of base classes of ours too, and no private or internal ones. */
+function membersOf(type: ts.Type): ts.Declaration[] {
+  return checker
+    .getPropertiesOfType(type)
+    .flatMap((property) => property.declarations ?? [])
+    .filter((each) => isOurs(each) && !isInternal(each))
+    .filter((each) => !ts.isPrivateIdentifier((each as ts.NamedDeclaration).name ?? each));
+}
+
+/** What all exported symbols are, each once, with its name. */
+function exported(): [name: string, entry: string, symbol: ts.Symbol][] {
+  const found = new Map<ts.Symbol, [string, string, ts.Symbol]>();
+  for (const entry of ENTRIES) {
+    const file = checker.getSymbolAtLocation(program.getSourceFile(at(entry))!)!;
+    for (const symbol of checker.getExportsOfModule(file)) {
+      const itself = real(symbol);
+      if (!found.has(itself)) found.set(itself, [symbol.name, entry, itself]);
+    }
+  }
+  return [...found.values()];
+}
+
+/** Every function that an entry exports, and every method of its classes. */
+export function callables(): Callable[] {
+  const found = new Map<ts.Declaration, Callable>();
+  for (const [name, entry, symbol] of exported()) {
+    const add = (name: string, declaration: ts.Declaration): void => {
+      if (!ts.isFunctionLike(declaration) || !("body" in declaration)) return;
+      if (ts.isSetAccessor(declaration) || found.has(declaration)) return;
+      found.set(declaration, { name, entry, declaration, throws: throwsOf(declaration) });
+    };
+    for (const declaration of symbol.declarations ?? []) {
+      if (ts.isFunctionDeclaration(declaration)) add(name, declaration);
+      if (!ts.isClassDeclaration(declaration)) continue;
+      for (const member of [
+        ...membersOf(checker.getDeclaredTypeOfSymbol(symbol)),
+        ...membersOf(checker.getTypeOfSymbol(symbol)),
+      ]) {
+        const own = (member as ts.NamedDeclaration).name;
+        if (own !== undefined) add(`${name}.${own.getText()}`, member);
+      }
+      for (const member of declaration.members.filter(ts.isConstructorDeclaration)) {
+        if (!isInternal(member)) add(`new ${name}`, member);
+      }
+    }
+  }
+  return [...found.values()];
+}
+
+/** Every property of exported interfaces and classes that is an array of numbers. */
+export function arrays(): ArrayProperty[] {
+  const found: ArrayProperty[] = [];
+  for (const [name, , symbol] of exported()) {
+    for (const member of membersOf(checker.getDeclaredTypeOfSymbol(symbol))) {
+      const property = ts.isPropertySignature(member) || ts.isPropertyDeclaration(member);
+      if (!property && !ts.isGetAccessor(member)) continue;
+      // The members of an object written in place have their own comments.
+      if (member.type !== undefined && ts.isTypeLiteralNode(member.type)) continue;
+      if (!/Float(32|64)Array|JsonNumber\[\]|Variable</.test(member.type?.getText() ?? ""))
+        continue;
+      const [doc] = ts.getJSDocCommentsAndTags(member);
+      found.push({ name: `${name}.${member.name.getText()}`, comment: doc?.getText() ?? "" });
+    }
+  }
+  return found;
+}
+
+/** An `@example`, or a ts block, of a doc comment. */
+export interface Example {
+  /** `batch-norm.ts:134`. */
+  readonly name: string;
+  readonly file: string;
+  readonly code: string;
+}
+
+/** All examples in the doc comments of the sources. */
+export function examples(): Example[] {
+  return program
+    .getSourceFiles()
+    .filter(isOurs)
+    .flatMap((source) => {
+      const file = source.fileName.slice(at("src/").length);
+      return [...source.text.matchAll(/\/\*\*.*?\*\//gs)].flatMap((comment) => {
+        const text = comment[0].replace(/^ *(\/\*\*| \*\/?) ?/gm, "");
+        const tagged = text.split(/^@example\n/m)[1]?.replace(/^@.*/ms, "");
+        const fenced = /^```ts\n(.*?)^```$/ms.exec(text)?.[1];
+        const code = tagged ?? fenced;
+        if (code === undefined) return [];
+        const line = source.getLineAndCharacterOfPosition(comment.index).line + 1;
+        return [{ name: `${file}:${line}`, file, code }];
+      });
+    });
+}

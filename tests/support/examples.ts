@@ -1,0 +1,160 @@
+// The programs that people read, in Markdown and in doc comments: found, written below build/, checked
+// by the compiler and run, each in a process of its own that imports the built package by its name.
+
+import { execFile } from "node:child_process";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { buildSync, transformSync } from "esbuild";
+import ts from "typescript";
+
+const root = new URL("../..", import.meta.url);
+
+/** A fenced block of a Markdown text. */
+export interface Block {
+  readonly language: string;
+  /** The file that the block is, or a part of: the word after the language; "" for the program. */
+  readonly file: string;
+  readonly code: string;
+}
+
+export const blocksOf = (markdown: string): Block[] =>
+  [...markdown.matchAll(/^```(\w+)(?: (\S+))?\n(.*?)^```$/gms)].map(([, language, file, code]) => ({
+    language: language!,
+    file: file ?? "",
+    code: code!,
+  }));
+
+/** A part of a program, and what it is said to print. */
+interface Step {
+  readonly code: string;
+  readonly language: "ts" | "js";
+  prints: string;
+}
+
+/** A program in steps. */
+export interface Program {
+  /** Names its folder, build/examples/{name}. */
+  readonly name: string;
+  readonly steps: readonly Step[];
+  /** Files beside it. */
+  readonly files: ReadonlyMap<string, string | Uint8Array>;
+}
+
+/**
+ * The program of some blocks, those of a guide in order, say: `ts` and `js` blocks are its steps, or
+ * files where a name stands behind the language; a `text` block is what the step before it prints.
+ * `given` are files that it reads.
+ */
+export function programOf(
+  name: string,
+  blocks: readonly Block[],
+  given: ReadonlyMap<string, Uint8Array> = new Map(),
+): Program {
+  const steps: Step[] = [];
+  const files = new Map<string, string | Uint8Array>(given);
+  let printing: Step | undefined;
+  for (const { language, file, code } of blocks) {
+    if (language === "text" && printing !== undefined) printing.prints = code;
+    printing = undefined;
+    if (language !== "ts" && language !== "js") continue;
+    if (file !== "") files.set(file, `${files.get(file) ?? ""}${code}`);
+    else steps.push((printing = { code, language, prints: "" }));
+  }
+  return { name, steps, files };
+}
+
+/** Stands in the output between steps. */
+const MARK = "\u001e";
+
+/** The names that a step declares at its top. */
+const declaredIn = (code: string): string[] =>
+  [...code.matchAll(/^(?:const|let) (?:[{[] ?([^}\]]*?) ?[}\]]|(\w+))/gm)].flatMap(
+    ([, several, one]) => (one !== undefined ? [one] : several!.split(", ")),
+  );
+
+/** Steps as one script, which fails where a result is not finite. */
+function scriptOf({ steps }: Program): string {
+  const names = steps.flatMap(({ code }) => declaredIn(code));
+  const finite = `for (const value of [${names.join(", ")}] as unknown[]) {
+  if (value instanceof Float32Array && !value.every(Number.isFinite)) throw new Error("a result is not finite");
+}
+`;
+  return [...steps.map(({ code }) => code), finite].join(
+    `\nconsole.log(${JSON.stringify(MARK)});\n`,
+  );
+}
+
+const TFJS = "@tensorflow/tfjs";
+const TFJS_STAND_IN = fileURLToPath(new URL("tests/support/tfjs-stand-in.ts", root));
+
+/** main.ts with what stands for TensorFlow.js here, of which the layer has to have the same copy. */
+function bundleTfjs(folder: string): void {
+  buildSync({
+    entryPoints: [`${folder}main.ts`],
+    outfile: `${folder}main.mjs`,
+    bundle: true,
+    format: "esm",
+    platform: "node",
+    mainFields: ["module", "main"],
+    alias: { [TFJS]: TFJS_STAND_IN },
+    ignoreAnnotations: true, // the stand-in is all side effects
+    banner: {
+      js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
+    },
+    tsconfigRaw: {}, // the built package, not its sources
+    logLevel: "silent",
+  });
+}
+
+const folderOf = (name: string): string => fileURLToPath(new URL(`build/examples/${name}/`, root));
+
+/** Writes a program into its folder, which is returned. */
+export function write(program: Program): string {
+  const folder = folderOf(program.name);
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  for (const [file, code] of program.files) {
+    mkdirSync(dirname(folder + file), { recursive: true });
+    writeFileSync(folder + file, code);
+  }
+  const script = scriptOf(program);
+  writeFileSync(`${folder}main.ts`, `${script}export {};\n`);
+  if (script.includes(`"${TFJS}"`)) bundleTfjs(folder);
+  else writeFileSync(`${folder}main.mjs`, transformSync(script, { loader: "ts" }).code);
+  return folder;
+}
+
+/** What each step of a written program prints. */
+export async function run(program: Program): Promise<string[]> {
+  const { stdout } = await promisify(execFile)(process.execPath, ["main.mjs"], {
+    cwd: folderOf(program.name),
+    timeout: 60_000,
+  });
+  return stdout.split(`${MARK}\n`).slice(0, program.steps.length);
+}
+
+/** What the compiler, as strict as for this package, says of written programs that are all TypeScript. */
+export function compile(programs: readonly Program[]): string[] {
+  const { compilerOptions } = ts.readConfigFile(
+    fileURLToPath(new URL("tsconfig.json", root)),
+    ts.sys.readFile,
+  ).config;
+  const { options } = ts.convertCompilerOptionsFromJson(
+    { ...compilerOptions, noUnusedLocals: false, paths: { [TFJS]: [TFJS_STAND_IN] } },
+    fileURLToPath(root),
+  );
+  const found = ts.getPreEmitDiagnostics(
+    ts.createProgram(
+      programs
+        .filter(({ steps }) => steps.every(({ language }) => language === "ts"))
+        .map(({ name }) => `${folderOf(name)}main.ts`),
+      options,
+    ),
+  );
+  return found.map(({ file, start, messageText }) => {
+    const at = file === undefined ? "" : file.getLineAndCharacterOfPosition(start ?? 0).line + 1;
+    return `${file?.fileName.slice(folderOf(".").length - 2)}:${at} ${ts.flattenDiagnosticMessageText(messageText, "\n")}`;
+  });
+}

@@ -220,5 +220,7 @@ describe("what an analyst found", () => {
     // A worker that is given the moments knows as much.
     const statistics = structuredClone(bn.moments(x));
     expect(Math.abs(bn.train(x, { statistics })[0]! - wanted)).toBeLessThan(bound);
+    // So does a layer that adapts with nothing but these data.
+    expect(Math.abs(bn.adapt(x, { prior: 0 }).infer(x)[0]! - wanted)).toBeLessThan(bound);
   });
 });

@@ -680,13 +680,13 @@ function applyTiles(
 }
 
 /** What `backward` returns. */
-export interface Gradients {
+export interface Gradients<Out extends Float32Array = Float32Array> {
   /** ∂loss/∂x, in the shape of x. */
-  readonly dx: Float32Array;
+  readonly dx: Out;
   /** ∂loss/∂γ, one per channel; `null` where gamma is left out. */
-  readonly dgamma: Float32Array | null;
+  readonly dgamma: Out | null;
   /** ∂loss/∂β, one per channel; `null` where beta is left out. */
-  readonly dbeta: Float32Array | null;
+  readonly dbeta: Out | null;
 }
 
 /** Σdy and Σdy·(x - float32(mean)) of each channel of a tile, left in kernel memory. */

@@ -115,25 +115,20 @@ export function gradientSumsPlanes(
       let S = f64x2.splat(0), P = S;
       let vectors = n >> 2;
       while (vectors >= 4) {
-        const group = min<u32>(vectors >> 2, 8);
-        let s0 = zero, s1 = zero, s2 = zero, s3 = zero;
-        let p0 = zero, p1 = zero, p2 = zero, p3 = zero;
+        const group = min<u32>(vectors >> 2, 4);
+        let ss = zero, pp = zero;
         for (let i: u32 = 0; i < group; i++) {
           const g0 = v128.load(dy), g1 = v128.load(dy, 16);
-          s0 = f32x4.add(s0, g0);
-          s1 = f32x4.add(s1, g1);
-          p0 = f32x4.add(p0, f32x4.mul(g0, f32x4.sub(v128.load(x), h)));
-          p1 = f32x4.add(p1, f32x4.mul(g1, f32x4.sub(v128.load(x, 16), h)));
+          const p0 = f32x4.mul(g0, f32x4.sub(v128.load(x), h));
+          const p1 = f32x4.mul(g1, f32x4.sub(v128.load(x, 16), h));
           const g2 = v128.load(dy, 32), g3 = v128.load(dy, 48);
-          s2 = f32x4.add(s2, g2);
-          s3 = f32x4.add(s3, g3);
-          p2 = f32x4.add(p2, f32x4.mul(g2, f32x4.sub(v128.load(x, 32), h)));
-          p3 = f32x4.add(p3, f32x4.mul(g3, f32x4.sub(v128.load(x, 48), h)));
+          const p2 = f32x4.mul(g2, f32x4.sub(v128.load(x, 32), h));
+          const p3 = f32x4.mul(g3, f32x4.sub(v128.load(x, 48), h));
+          ss = f32x4.add(ss, f32x4.add(f32x4.add(g0, g1), f32x4.add(g2, g3)));
+          pp = f32x4.add(pp, f32x4.add(f32x4.add(p0, p1), f32x4.add(p2, p3)));
           dy += 64;
           x += 64;
         }
-        const ss = f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3));
-        const pp = f32x4.add(f32x4.add(p0, p1), f32x4.add(p2, p3));
         S = f64x2.add(S, f64x2.add(low(ss), high(ss)));
         P = f64x2.add(P, f64x2.add(low(pp), high(pp)));
         vectors -= group << 2;

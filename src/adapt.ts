@@ -5,7 +5,7 @@
 import { checkKeys, describe, OptionError, SingleValueError } from "./errors.js";
 import type { InferOptions } from "./frozen.js";
 import type { FrozenBatchNorm } from "./frozen-batch-norm.js";
-import { Moments, pool } from "./moments.js";
+import { addTo, Moments, pool } from "./moments.js";
 import { INFER_KEYS, NO_OPTIONS } from "./options.js";
 import { checkVariance, type Statistics } from "./run.js";
 
@@ -45,26 +45,32 @@ export function checkSpread(prior: number, count: number): void {
   );
 }
 
+/** Statistics, and what float64 rounds off the mean, where it is known. */
+export interface Blended extends Statistics {
+  readonly meanLow?: Float64Array;
+}
+
 /** w·averages + (1 - w)·target, with w = prior/(prior + examples). */
 export function blend(
   averages: Statistics,
   target: Moments | null,
   prior: number,
   examples: number,
-): Statistics {
+): Blended {
   // Without examples there is nothing to adapt to; infinity is not moved by any.
   const w = examples === 0 || prior === Infinity ? 1 : prior / (prior + examples);
   if (target === null || w === 1) return averages;
-  const { count, mean, m2 } = target;
-  const mix = (a: number, b: number): number => w * a + (1 - w) * b;
-  return {
-    mean: averages.mean.map((average, c) => mix(average, mean[c]!)),
-    variance: averages.variance.map((average, c) => {
-      // The target's could hide that it is below 0.
-      checkVariance(averages.variance, c);
-      return mix(average, m2[c]! / count);
-    }),
-  };
+  const { count, m2 } = target;
+  const [mean, meanLow] = [target.mean.slice(), target.meanLow.slice()];
+  mean.forEach((own, c) => {
+    addTo(mean, meanLow, c, own, w * (averages.mean[c]! - own), (1 - w) * meanLow[c]!);
+  });
+  const variance = averages.variance.map((average, c) => {
+    // The target's could hide that it is below 0.
+    checkVariance(averages.variance, c);
+    return w * average + (1 - w) * (m2[c]! / count);
+  });
+  return { mean, meanLow, variance };
 }
 
 /** What an adapter asks of the layer it was made of. */

@@ -8,6 +8,7 @@ import {
   Adapter,
   type AdapterOptions,
   type AdaptOptions,
+  type Blended,
   blend,
   checkSpread,
   examplesOf,
@@ -610,8 +611,9 @@ export class BatchNorm {
     return this.#frozen(this.#running);
   }
 
-  #frozen(statistics: run.Statistics): FrozenBatchNorm {
-    const affine = run.affineOf(this.kernels.machine, this.#terms(statistics));
+  #frozen(statistics: Blended): FrozenBatchNorm {
+    const terms = this.#terms(statistics, statistics.meanLow);
+    const affine = run.affineOf(this.kernels.machine, terms);
     return new FrozenBatchNorm(this.#channels, this.layout, affine, this.#kernels);
   }
 

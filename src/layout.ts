@@ -77,7 +77,8 @@ export function viewOf(layout: Layout, channels: number, length: number, shape: 
       `shape: expected the ${length} values of x, got ${show(shape)}, which is ${sizeOf(view)}`,
     );
   }
-  return view;
+  // Of no values, whatever the other sizes are: nothing is to walk along those.
+  return length === 0 ? { outer: 0, channels, inner: 1 } : view;
 }
 
 /** A shape of rows of channels: all axes between the first and the last are 1. */

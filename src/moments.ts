@@ -325,7 +325,7 @@ export function pool(a: Moments, b: Moments): Moments {
 }
 
 /** high[c] + low[c] = a + b + rest, with no digit lost of a + b (Knuth's two-sum; Dekker 1971). */
-function addTo(
+export function addTo(
   high: Float64Array,
   low: Float64Array,
   c: number,

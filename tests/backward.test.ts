@@ -259,6 +259,28 @@ describe("the frozen gradient", () => {
     );
   });
 
+  test.each([
+    ["NC", [67, 3]],
+    ["NCL", [20, 3, 5]],
+    ["NCL", [2, 3, 37]],
+  ] as const)("what is not finite passes to its own outputs only, %s %j", (layout, shape) => {
+    const shaped = { layout, shape };
+    const layer = settle(layerOf(shaped));
+    const [x, dy] = [normal(sizeOf(shaped), 1), normal(sizeOf(shaped), 2)];
+    layer.train(x, { shape, statistics: "running" });
+    const { dx } = layer.backward(dy);
+    for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+      const [some, others] = [x.slice(), dy.slice()];
+      some[40] = value;
+      others[5] = value;
+      layer.train(some, { shape, statistics: "running" });
+      const { dx: given } = layer.backward(others);
+      expect(given[5]).toBe(value);
+      for (const i of [5, 40]) given[i] = dx[i]!;
+      assertSameBits("dx", given, dx);
+    }
+  });
+
   test("after one value per channel", () => {
     const layer = settle(new BatchNorm(5));
     layer.train(normal(5, 1), { statistics: "running" });

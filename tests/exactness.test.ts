@@ -182,6 +182,25 @@ describe("what an analyst found", () => {
     },
   );
 
+  test("planes of four equal values against zeros: dx", () => {
+    const [m, few, v, g, gamma] = [
+      128, 4, 12.054825782775879, 1.373428225517273, 0.7324701547622681,
+    ];
+    const bn = new BatchNorm(1, { layout: "NCL" });
+    bn.gamma!.fill(gamma);
+    const x = Float32Array.from({ length: m }, (_, i) => (i < few ? v : 0));
+    bn.train(x, { shape: [1, 1, m] });
+    const { dx } = bn.backward(x.map((value) => (value > 0 ? g : -g)));
+    const share = few / m;
+    const root = Math.sqrt(v * v * share * (1 - share) + bn.epsilon);
+    // dy and x are linear in each other: only epsilon keeps dx from being 0.
+    const kept = ((gamma / root) * bn.epsilon) / root / root;
+    dx.forEach((value, i) => {
+      const wanted = kept * 2 * g * (i < few ? 1 - share : -share);
+      expect(Math.abs(value - wanted)).toBeLessThan((1e-6 * gamma * g) / root);
+    });
+  });
+
   test("a mean of a million sigma and a large gamma", () => {
     const [m, at, gamma] = [7001, 999999, 1e5];
     const x = new Float32Array(m).fill(at);
@@ -201,5 +220,7 @@ describe("what an analyst found", () => {
     // A worker that is given the moments knows as much.
     const statistics = structuredClone(bn.moments(x));
     expect(Math.abs(bn.train(x, { statistics })[0]! - wanted)).toBeLessThan(bound);
+    // So does a layer that adapts with nothing but these data.
+    expect(Math.abs(bn.adapt(x, { prior: 0 }).infer(x)[0]! - wanted)).toBeLessThan(bound);
   });
 });

@@ -120,6 +120,18 @@ test("no examples, or planes without positions, give an empty array", () => {
   }
 });
 
+test("planes without positions, however many examples they are of, take no time", () => {
+  const none = new Float32Array(0);
+  const layer = new BatchNorm(3, { layout: "NCHW" });
+  const shape = [2 ** 28, 3, 2 ** 20, 0];
+  const start = performance.now();
+  layer.infer(none, { shape });
+  layer.freeze().infer(none, { shape });
+  layer.train(none, { shape, statistics: "running" });
+  layer.backward(none);
+  expect(performance.now() - start).toBeLessThan(300);
+});
+
 describe("at the limits of numbers", () => {
   test("running variance 0 and epsilon 0: y = beta", () => {
     for (const shaped of SHAPES.filter((each) => sizeOf(each) < 20000)) {

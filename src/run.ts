@@ -800,6 +800,8 @@ export function backward(
       perValue,
       n,
     );
+    // Constants: a sum that is not finite says nothing about dx, and 0 times it would be NaN.
+    if (perValue === 0) for (const zero of [shift, slope]) firstOf(zero, n).fill(0);
     take(into.dgamma, dgamma, first, n);
     take(into.dbeta, dbeta, first, n);
     if (!walk.rows) {

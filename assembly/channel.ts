@@ -174,8 +174,6 @@ export function gradientTerms(
 ): void {
   const e = f64x2.splat(epsilon);
   const each = f64x2.splat(perValue);
-  // Constants: a sum that is not finite says nothing about dx, and 0 times it would be NaN.
-  const live = f64x2.ne(each, f64x2.splat(0));
   for (let i: usize = 0; i < n; i += 2) {
     const m = v128.load(mean + (i << 3));
     const rest = f64x2.sub(m, f64x2.promote_low_f32x4(f32x4.demote_f64x2_zero(m)));
@@ -183,10 +181,8 @@ export function gradientTerms(
     const p = f64x2.sub(v128.load(sumDyX + (i << 3)), f64x2.mul(rest, s));
     const inv = inverse(v128.load(variance + (i << 3)), e);
     const scale = scaleOf(inv, gamma ? gamma + (i << 2) : 0);
-    const tilt = f64x2.mul(f64x2.mul(f64x2.mul(p, inv), inv), each);
-    const slope = f32x4.demote_f64x2_zero(v128.and(tilt, live));
-    const lift = v128.and(f64x2.mul(s, each), live);
-    const level = f64x2.sub(lift, f64x2.mul(rest, f64x2.promote_low_f32x4(slope)));
+    const slope = f32x4.demote_f64x2_zero(f64x2.mul(f64x2.mul(f64x2.mul(p, inv), inv), each));
+    const level = f64x2.sub(f64x2.mul(s, each), f64x2.mul(rest, f64x2.promote_low_f32x4(slope)));
     narrow(a + (i << 2), scale);
     narrow(b + (i << 2), level);
     v128.store_lane<i64>(c + (i << 2), slope, 0);

@@ -22,22 +22,30 @@ function sumStrips(
     const to = column << 1;
     let g = dy + column, p = x + column;
     for (let left = n; left > 0; ) {
-      const group = min<u32>(left, 8);
-      let s0 = zero, s1 = zero, p0 = zero, p1 = zero;
-      for (let i: u32 = 0; i < group; i++) {
-        const g0 = v128.load(g), g1 = v128.load(g, 16);
-        s0 = f32x4.add(s0, g0);
-        s1 = f32x4.add(s1, g1);
-        p0 = f32x4.add(p0, f32x4.mul(g0, f32x4.sub(v128.load(p), h0)));
-        p1 = f32x4.add(p1, f32x4.mul(g1, f32x4.sub(v128.load(p, 16), h1)));
-        g += stride;
-        p += stride;
+      const rest = left - min<u32>(left, 8);
+      let S0 = zero, S1 = zero, P0 = zero, P1 = zero;
+      while (left > rest) {
+        const half = min<u32>(left - rest, 4);
+        let s0 = zero, s1 = zero, p0 = zero, p1 = zero;
+        for (let i: u32 = 0; i < half; i++) {
+          const g0 = v128.load(g), g1 = v128.load(g, 16);
+          s0 = f32x4.add(s0, g0);
+          s1 = f32x4.add(s1, g1);
+          p0 = f32x4.add(p0, f32x4.mul(g0, f32x4.sub(v128.load(p), h0)));
+          p1 = f32x4.add(p1, f32x4.mul(g1, f32x4.sub(v128.load(p, 16), h1)));
+          g += stride;
+          p += stride;
+        }
+        S0 = f32x4.add(S0, s0);
+        S1 = f32x4.add(S1, s1);
+        P0 = f32x4.add(P0, p0);
+        P1 = f32x4.add(P1, p1);
+        left -= half;
       }
-      accumulate(sumDy + to, s0);
-      accumulate(sumDy + to + 32, s1);
-      accumulate(sumDyX + to, p0);
-      accumulate(sumDyX + to + 32, p1);
-      left -= group;
+      accumulate(sumDy + to, S0);
+      accumulate(sumDy + to + 32, S1);
+      accumulate(sumDyX + to, P0);
+      accumulate(sumDyX + to + 32, P1);
     }
     column += 32;
   }
@@ -49,12 +57,15 @@ function sumSweep(
   n: u32, width: u32, stride: usize,
 ): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
-  const s = scratch, p = s + SCRATCH;
+  const first = scratch, second = first + 2 * SCRATCH;
   for (let left = n; left > 0; ) {
     const group = min<u32>(left, 8);
-    memory.fill(s, 0, bytes);
-    memory.fill(p, 0, bytes);
+    memory.fill(first, 0, bytes);
+    memory.fill(first + SCRATCH, 0, bytes);
+    memory.fill(second, 0, bytes);
+    memory.fill(second + SCRATCH, 0, bytes);
     for (let i: u32 = 0; i < group; i++) {
+      const s = i < 4 ? first : second, p = s + SCRATCH;
       for (let c: usize = 0; c < bytes; c += 16) {
         const g = v128.load(dy + c);
         const d = f32x4.sub(v128.load(x + c), v128.load(hi + c));
@@ -65,8 +76,9 @@ function sumSweep(
       x += stride;
     }
     for (let c: usize = 0; c < bytes; c += 16) {
-      accumulate(sumDy + (c << 1), v128.load(s + c));
-      accumulate(sumDyX + (c << 1), v128.load(p + c));
+      const s = first + c, p = s + SCRATCH, t = second + c;
+      accumulate(sumDy + (c << 1), f32x4.add(v128.load(s), v128.load(t)));
+      accumulate(sumDyX + (c << 1), f32x4.add(v128.load(p), v128.load(t + SCRATCH)));
     }
     left -= group;
   }
@@ -74,7 +86,7 @@ function sumSweep(
 
 /**
  * Adds to the float64 sums of each column; count, blocks, padding and `cold` as in `momentsRows`.
- * `scratch` is written: two arrays SCRATCH apart.
+ * `scratch` is written: four arrays SCRATCH apart.
  */
 export function gradientSumsRows(
   sumDy: usize, sumDyX: usize, scratch: usize, dy: usize, x: usize, hi: usize, count: f64,

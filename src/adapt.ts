@@ -112,7 +112,10 @@ export class Adapter {
    * @returns `out`, or a fresh Float32Array, in the shape of x.
    * @throws as `bn.adapt` and `bn.infer`. Nothing was remembered then.
    */
-  infer(x: Float32Array, options: InferOptions = NO_OPTIONS): Float32Array {
+  infer<Out extends Float32Array = Float32Array<ArrayBuffer>>(
+    x: Float32Array,
+    options: InferOptions<Out> = NO_OPTIONS,
+  ): Out {
     checkKeys("options", options, INFER_KEYS);
     const { moments, examples } = this.#source.gather(x, options);
     const remembered = Math.min(this.#memory, this.#examples + examples);

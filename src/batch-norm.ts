@@ -37,7 +37,7 @@ import {
 } from "./frameworks.js";
 import type { InferOptions } from "./frozen.js";
 import { FrozenBatchNorm } from "./frozen-batch-norm.js";
-import { toNumbers } from "./json.js";
+import { toNumbers, type Widened } from "./json.js";
 import { type Kernels, memoryOf, sharedKernels } from "./kernels.js";
 import { countOf, type Layout, noShape, sizeOf, type View, viewOf } from "./layout.js";
 import { type Selection, selectionOf } from "./mask.js";
@@ -66,11 +66,11 @@ import { readSnapshot, type Snapshot, type State } from "./snapshot.js";
 import { isTiny, TINY_TERMS, tinyNormalize } from "./tiny.js";
 
 /** Options of `train`. */
-export interface TrainOptions {
+export interface TrainOptions<Out extends Float32Array = Float32Array> {
   /** Sizes of the axes of `x`; may be left out for layouts that end in C. */
   shape?: readonly number[];
   /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
-  out?: Float32Array;
+  out?: Out;
   /**
    * Which of x is data: one entry per example and position, row-major (N, then spatial), nonzero =
    * data. The rest is padding: whatever it holds, NaN included, it takes no part, and its outputs
@@ -87,7 +87,7 @@ export interface TrainOptions {
 }
 
 /** Options of `backward`. */
-export interface BackwardOptions {
+export interface BackwardOptions<Out extends Float32Array = Float32Array> {
   /** The `lastBatch` of the `train` to differentiate. Default: that of the latest one. */
   batch?: Batch;
   /** The input of that `train`, in its shape, needed again if it was in place. */
@@ -95,11 +95,11 @@ export interface BackwardOptions {
   /** Arrays to fill and return. Default: fresh ones. */
   out?: {
     /** In the shape of x; may be `dy`. */
-    dx?: Float32Array;
+    dx?: Out;
     /** [channels]. */
-    dgamma?: Float32Array;
+    dgamma?: Out;
     /** [channels]. */
-    dbeta?: Float32Array;
+    dbeta?: Out;
   };
   /**
    * What `backwardSums` gave for all parts of a batch that is split over workers, merged. dgamma and
@@ -144,8 +144,8 @@ const KINDS: readonly StatisticsKind[] = ["batch", "running"];
 export class BatchNorm {
   readonly #channels: number;
   readonly #settings: Settings;
-  readonly #gamma: Float32Array | null;
-  readonly #beta: Float32Array | null;
+  readonly #gamma: Float32Array<ArrayBuffer> | null;
+  readonly #beta: Float32Array<ArrayBuffer> | null;
   readonly #running: run.Statistics;
   #kernels: Kernels | undefined;
   // A train in a loop allocates nothing but its output: the statistics of the latest one lie in
@@ -257,12 +257,12 @@ export class BatchNorm {
   }
 
   /** γ, the learned scale, [channels], initially 1; writable in place; `null` where left out. */
-  get gamma(): Float32Array | null {
+  get gamma(): Float32Array<ArrayBuffer> | null {
     return this.#gamma;
   }
 
   /** β, the learned shift, [channels], initially 0; writable in place; `null` where left out. */
-  get beta(): Float32Array | null {
+  get beta(): Float32Array<ArrayBuffer> | null {
     return this.#beta;
   }
 
@@ -330,12 +330,15 @@ export class BatchNorm {
    * variance; OptionError for an unknown option. Nothing has changed then. The first use of kernels,
    * here and in other methods: UnsupportedError or MemoryError, as of `new Kernels`.
    */
-  train(x: Float32Array, options: TrainOptions = NO_OPTIONS): Float32Array {
+  train<Out extends Float32Array = Float32Array<ArrayBuffer>>(
+    x: Float32Array,
+    options: TrainOptions<Out> = NO_OPTIONS,
+  ): Out {
     checkKeys("options", options, TRAIN_KEYS);
     const statistics = this.#statisticsOf(options.statistics);
     const update = flag("updateRunning", options.updateRunning, true);
     const { full, selection, view } = this.#seen(x, options);
-    const out = outputOf(options.out, x);
+    const out = outputOf(options.out, x) as Out;
     const machine = this.kernels.machine;
     const next = this.#next;
     const terms = this.#terms(next, next.meanLow);
@@ -428,7 +431,10 @@ export class BatchNorm {
    * tensor; ShapeError if an array does not fit; OptionError for an unknown
    * option or an `out` of a parameter that is left out. Nothing has been written then.
    */
-  backward(dy: Float32Array, options: BackwardOptions = NO_OPTIONS): run.Gradients {
+  backward<Out extends Float32Array = Float32Array<ArrayBuffer>>(
+    dy: Float32Array,
+    options: BackwardOptions<Out> = NO_OPTIONS,
+  ): run.Gradients<Out | Float32Array<ArrayBuffer>> {
     checkKeys("options", options, BACKWARD_KEYS);
     const { source, x, terms } = this.#differentiated(dy, options);
     const { view, selection, statistics, count } = source;
@@ -443,7 +449,7 @@ export class BatchNorm {
     const into = this.#outputs(options.out === undefined ? NO_OPTIONS : options.out, dy, x);
     const perValue = frozen ? 0 : 1 / count;
     run.backward(this.kernels.machine, into, dy, x, view, terms, selection, perValue, sums);
-    return into;
+    return into as run.Gradients<Out>;
   }
 
   /**
@@ -474,7 +480,7 @@ export class BatchNorm {
     const given = options.x === undefined ? source.x : options.x;
     if (given === null && options.x === undefined) {
       throw new StateError(
-        "x: expected the input of train, got none, as lastBatch.x is null: backward(dy, { x })",
+        "x: expected the input of train, got none, as lastBatch.x is null: backward(dy, { x }), a copy made before",
       );
     }
     const x = float32Of("x", given, size);
@@ -536,10 +542,13 @@ export class BatchNorm {
    * @throws ShapeError if x, shape or out do not fit; StateError for an invalid running variance or
    * a freed tensor; OptionError for an unknown option. Nothing has been written then.
    */
-  infer(x: Float32Array, options: InferOptions = NO_OPTIONS): Float32Array {
+  infer<Out extends Float32Array = Float32Array<ArrayBuffer>>(
+    x: Float32Array,
+    options: InferOptions<Out> = NO_OPTIONS,
+  ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
-    const out = outputOf(options.out, x);
+    const out = outputOf(options.out, x) as Out;
     const terms = this.#terms(this.#running);
     if (isTiny(TINY_TERMS, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
     else run.normalize(this.kernels.machine, out, x, view, terms);
@@ -724,7 +733,10 @@ export class BatchNorm {
    *
    * @throws StateError where it is no snapshot; OptionError for an unknown option.
    */
-  static fromSnapshot(snapshot: Snapshot | string, options: { kernels?: Kernels } = {}): BatchNorm {
+  static fromSnapshot(
+    snapshot: Widened<Snapshot> | string,
+    options: { kernels?: Kernels } = {},
+  ): BatchNorm {
     checkKeys("options", options, ["kernels"]);
     const restored = readSnapshot(snapshot);
     const { kernels: _none, ...settings } = restored.settings;
@@ -739,7 +751,7 @@ export class BatchNorm {
    * @throws StateError where it is no snapshot, or one of other channels or parameters. Nothing has
    * changed then.
    */
-  restore(snapshot: Snapshot | string): void {
+  restore(snapshot: Widened<Snapshot> | string): void {
     const restored = readSnapshot(snapshot);
     if (restored.channels !== this.#channels) {
       throw new StateError(

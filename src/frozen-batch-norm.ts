@@ -3,6 +3,7 @@
 import { checkKeys } from "./errors.js";
 import { type Folded, type FoldOptions, fold } from "./fold.js";
 import { Frozen, type FrozenJSON, type Place, readFrozen } from "./frozen.js";
+import type { Widened } from "./json.js";
 import { checkKernels, type Kernels, memoryOf, sharedKernels } from "./kernels.js";
 import type { Layout } from "./layout.js";
 import { NO_OPTIONS } from "./options.js";
@@ -75,7 +76,7 @@ export class FrozenBatchNorm extends Frozen {
    * @throws StateError where it is not what `toJSON` writes; OptionError for an unknown option.
    */
   static fromJSON(
-    json: FrozenJSON | string,
+    json: Widened<FrozenJSON> | string,
     options: { kernels?: Kernels } = NO_OPTIONS,
   ): FrozenBatchNorm {
     checkKeys("options", options, ["kernels"]);

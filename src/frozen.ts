@@ -12,11 +12,11 @@ import { type Affine, apply } from "./run.js";
 import { isTiny, TINY_AFFINE, tinyAffine } from "./tiny.js";
 
 /** Options of `infer`. */
-export interface InferOptions {
+export interface InferOptions<Out extends Float32Array = Float32Array> {
   /** Sizes of the axes of `x`; may be left out for layouts that end in C. */
   shape?: readonly number[];
   /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
-  out?: Float32Array;
+  out?: Out;
 }
 
 /** What `FrozenBatchNorm.toJSON` gives; numbers are exact. */
@@ -81,10 +81,13 @@ export class Frozen {
    * for a tensor freed already. Nothing has been written then. The first use of kernels:
    * UnsupportedError or MemoryError.
    */
-  infer(x: Float32Array, options: InferOptions = NO_OPTIONS): Float32Array {
+  infer<Out extends Float32Array = Float32Array<ArrayBuffer>>(
+    x: Float32Array,
+    options: InferOptions<Out> = NO_OPTIONS,
+  ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const view = viewOf(this.#layout, this.#channels, float32("x", x).length, options.shape);
-    const out = outputOf(options.out, x);
+    const out = outputOf(options.out, x) as Out;
     if (isTiny(TINY_AFFINE, this.#place.memory(), x, out)) tinyAffine(out, x, view, this.#affine);
     else apply(this.#place.machine(), out, x, view, this.#affine);
     return out;

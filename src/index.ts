@@ -35,7 +35,7 @@ export type { Folded, FoldOptions } from "./fold.js";
 export type { FlaxOptions, KerasOptions, OnnxOptions, TorchOptions } from "./frameworks.js";
 export type { FrozenJSON, InferOptions } from "./frozen.js";
 export { FrozenBatchNorm } from "./frozen-batch-norm.js";
-export type { JsonNumber } from "./json.js";
+export type { JsonNumber, Widened } from "./json.js";
 export { Kernels, type KernelsOptions } from "./kernels.js";
 export type { Layout } from "./layout.js";
 export {

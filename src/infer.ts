@@ -6,6 +6,7 @@
  */
 
 import { Frozen, type FrozenJSON, type Place, readFrozen } from "./frozen.js";
+import type { Widened } from "./json.js";
 import { type AffineMachine, start } from "./machine.js";
 import { Buffers, MIN_BYTES } from "./memory.js";
 
@@ -18,7 +19,7 @@ export {
   UnsupportedError,
 } from "./errors.js";
 export type { FrozenJSON, InferOptions } from "./frozen.js";
-export type { JsonNumber } from "./json.js";
+export type { JsonNumber, Widened } from "./json.js";
 export type { Layout } from "./layout.js";
 
 /**
@@ -38,7 +39,7 @@ export class FrozenBatchNorm extends Frozen {
    * @param json the object, or its JSON text.
    * @throws StateError where it is not what `toJSON` writes.
    */
-  static fromJSON(json: FrozenJSON | string): FrozenBatchNorm {
+  static fromJSON(json: Widened<FrozenJSON> | string): FrozenBatchNorm {
     return create(json);
   }
 }

@@ -5,6 +5,13 @@ import { describe, StateError } from "./errors.js";
 /** A number in JSON: itself, or the name of one that JSON lacks. */
 export type JsonNumber = number | "NaN" | "Infinity" | "-Infinity" | "-0";
 
+/** `T` as the type of an imported JSON file has it: `string` where T names the text. */
+export type Widened<T> = {
+  readonly [K in keyof T]: T[K] extends readonly JsonNumber[] | null
+    ? readonly (number | string)[] | Extract<T[K], null>
+    : T[K] | (Extract<T[K], string> extends never ? never : string);
+};
+
 const NAMED = ["NaN", "Infinity", "-Infinity", "-0"];
 
 /** An array as JSON-able numbers. */

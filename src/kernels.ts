@@ -41,7 +41,7 @@ export class Kernels {
    * @returns a view [length] of kernel memory; it is never detached.
    * @throws OptionError unless `length` is a whole number >= 0; MemoryError when there is no room.
    */
-  alloc(length: number): Float32Array {
+  alloc(length: number): Float32Array<ArrayBuffer> {
     return this.machine.memory.allocate(length);
   }
 

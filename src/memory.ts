@@ -159,7 +159,7 @@ export class Memory extends Buffers {
   }
 
   /** A tensor of `length` values, zeroed. First fit. */
-  allocate(length: number): Float32Array {
+  allocate(length: number): Float32Array<ArrayBuffer> {
     if (!Number.isSafeInteger(length) || length < 0) {
       throw new OptionError(
         `length: expected a whole number of values >= 0, got ${describe(length)}`,

@@ -3,7 +3,7 @@
 
 import { isFloat64Array } from "./arrays.js";
 import { describe, OptionError, ShapeError, SingleValueError, StateError } from "./errors.js";
-import { fromNumbers, type JsonNumber, parse, toNumbers } from "./json.js";
+import { fromNumbers, type JsonNumber, parse, toNumbers, type Widened } from "./json.js";
 import type { VarianceKind } from "./options.js";
 
 /** What a `Moments` holds; its structured clone, as `postMessage` delivers it, is one. */
@@ -116,7 +116,7 @@ export class Moments implements MomentsLike {
    * @param json the object, or its JSON text.
    * @throws StateError where it is not what `toJSON` writes.
    */
-  static fromJSON(json: MomentsJSON | string): Moments {
+  static fromJSON(json: Widened<MomentsJSON> | string): Moments {
     return asMoments("json", read(json, "batchnorm-wasm/moments", MOMENTS));
   }
 }
@@ -200,7 +200,7 @@ export class GradientSums implements GradientSumsLike {
    * @param json the object, or its JSON text.
    * @throws StateError where it is not what `toJSON` writes.
    */
-  static fromJSON(json: GradientSumsJSON | string): GradientSums {
+  static fromJSON(json: Widened<GradientSumsJSON> | string): GradientSums {
     return asSums("json", read(json, "batchnorm-wasm/gradient-sums", SUMS));
   }
 }

@@ -680,13 +680,13 @@ function applyTiles(
 }
 
 /** What `backward` returns. */
-export interface Gradients {
+export interface Gradients<Out extends Float32Array = Float32Array> {
   /** ∂loss/∂x, in the shape of x. */
-  readonly dx: Float32Array;
+  readonly dx: Out;
   /** ∂loss/∂γ, one per channel; `null` where gamma is left out. */
-  readonly dgamma: Float32Array | null;
+  readonly dgamma: Out | null;
   /** ∂loss/∂β, one per channel; `null` where beta is left out. */
-  readonly dbeta: Float32Array | null;
+  readonly dbeta: Out | null;
 }
 
 /** Σdy and Σdy·(x - float32(mean)) of each channel of a tile, left in kernel memory. */
@@ -800,6 +800,8 @@ export function backward(
       perValue,
       n,
     );
+    // Constants: a sum that is not finite says nothing about dx, and 0 times it would be NaN.
+    if (perValue === 0) for (const zero of [shift, slope]) firstOf(zero, n).fill(0);
     take(into.dgamma, dgamma, first, n);
     take(into.dbeta, dbeta, first, n);
     if (!walk.rows) {

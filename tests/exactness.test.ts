@@ -182,6 +182,67 @@ describe("what an analyst found", () => {
     },
   );
 
+  test.each([
+    // [m, channels, the value of few rows, which, that of the others, dy, gamma]
+    [
+      128,
+      64,
+      12.322617530822754,
+      (i: number) => i % 32 === 1,
+      -0.012226687744259834,
+      [1.4200143814086914, -1.4200143814086914],
+      -1.1562864780426025,
+    ],
+    [
+      64,
+      1,
+      2.9661309719085693,
+      (i: number) => i < 2,
+      0,
+      [1.5604602098464966, -1.4088940620422363],
+      0.9381790161132812,
+    ],
+  ] as const)(
+    "rows, %i by %i, a few equal values against others: dx",
+    (m, channels, few, isFew, rest, slopes, gamma) => {
+      const bn = new BatchNorm(channels, { epsilon: 0 });
+      bn.gamma!.fill(gamma);
+      const at = (i: number): boolean => isFew(Math.floor(i / channels));
+      const x = Float32Array.from({ length: m * channels }, (_, i) => (at(i) ? few : rest));
+      bn.train(x);
+      const { dx } = bn.backward(x.map((_, i) => (at(i) ? slopes[0] : slopes[1])));
+      // dy is linear in x: dx is 0.
+      const share = Array.from({ length: m }, (_, i) => isFew(i)).filter(Boolean).length / m;
+      const root = (few - rest) * Math.sqrt(share * (1 - share));
+      const bound = (1e-6 * Math.abs(gamma) * Math.max(...slopes.map(Math.abs))) / root;
+      for (const value of dx) expect(Math.abs(value)).toBeLessThan(bound);
+    },
+  );
+
+  test("a column of sixteen whose squares round alike: y", () => {
+    const x = Float32Array.from({ length: 16 }, (_, i) =>
+      i === 0
+        ? 1.002379298210144
+        : i === 8
+          ? -1.001528024673462
+          : i % 2 === 1
+            ? 0.0009139643516391516
+            : 0.00042558720451779664,
+    );
+    const bn = new BatchNorm(1, { epsilon: 0 });
+    const [gamma, beta] = [0.3543289303779602, 0.9984104633331299];
+    bn.gamma![0] = gamma;
+    bn.beta![0] = beta;
+    const mean = x.reduce((sum, value) => sum + value, 0) / 16;
+    const variance = x.reduce((sum, value) => sum + (value - mean) ** 2, 0) / 16;
+    const y = bn.train(x);
+    x.forEach((value, i) => {
+      const scaled = (gamma * (value - mean)) / Math.sqrt(variance);
+      const bound = 5e-7 * Math.max(1, Math.abs(scaled), beta);
+      expect(Math.abs(y[i]! - scaled - beta)).toBeLessThan(bound);
+    });
+  });
+
   test("planes of four equal values against zeros: dx", () => {
     const [m, few, v, g, gamma] = [
       128, 4, 12.054825782775879, 1.373428225517273, 0.7324701547622681,

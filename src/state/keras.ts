@@ -277,6 +277,10 @@ function spread(parts: readonly Uint8Array[], lengths: readonly number[]): Uint8
 }
 
 function parse(name: string, files: unknown): Model {
+  if (typeof files !== "object" || files === null || !("model" in files)) {
+    const got = typeof files === "string" ? "text" : describe(files);
+    throw new OptionError(`${name}: expected { model, weights }, the files by path, got ${got}`);
+  }
   checkKeys(name, files, ["model", "weights"]);
   const { model, weights } = files as KerasFiles;
   let text: string | null = null;

@@ -53,6 +53,15 @@ export function parse(file: Uint8Array): Safetensors {
       `bytes: expected a safetensors file, got ${file.length} bytes, less than its first number`,
     );
   }
+  const start = viewOfBytes(file).getUint32(0);
+  // A zip archive, or, before PyTorch 1.6, a pickle that begins with a long number: as lengths of a
+  // header both would be above 64 MiB.
+  if (start === 0x504b0304 || start === 0x80028a0a) {
+    throw new StateError(
+      "bytes: expected a safetensors file, got one of torch.save: in Python, " +
+        "safetensors.torch.save_file(model.state_dict(), path)",
+    );
+  }
   const length = Number(viewOfBytes(file).getBigUint64(0, true));
   if (length > Math.min(LONGEST_HEADER, file.length - 8)) {
     throw new StateError(

@@ -367,6 +367,15 @@ describe("a model of layers alone", () => {
 });
 
 describe("refusals", () => {
+  test("the text of model.json, or what it holds, in place of the files", () => {
+    const model = { modelTopology: {}, weightsManifest: [] };
+    const message = (got: string) =>
+      new RegExp(`^files: expected { model, weights }, .* got ${got}$`);
+    assertRefuses(OptionError, message("text"), () => readKeras(wrong(JSON.stringify(model))));
+    assertRefuses(OptionError, message("an Object"), () => readKeras(wrong(model)));
+    assertRefuses(OptionError, message("null"), () => readKeras(wrong(null)));
+  });
+
   test.each<[string, unknown, new (message: string) => BatchNormError, RegExp]>([
     [
       "a graph model",

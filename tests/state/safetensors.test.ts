@@ -91,6 +91,12 @@ describe("is refused", () => {
       /^bytes: .* got one of 9999: truncated, or another/,
     ],
     ["a length beyond any file", length(2n ** 64n - 1n), /^bytes: .* header of at most \d+ bytes/],
+    [
+      "a file of torch.save",
+      length(0x14_0000_0804_034b50n),
+      /^bytes: .* got one of torch\.save: in/,
+    ],
+    ["one of an older torch", length(0xfc6c_0a8a0280n), /^bytes: .* got one of torch\.save: in/],
     ["no object", file("[1]"), /^header: expected a JSON object, got other text$/],
     ["white space before it", file(` ${text}`), /^header: expected a JSON object, got other text$/],
     ["an end within a text", file('{"a":"}'), /^header: .* got one that does not end$/],

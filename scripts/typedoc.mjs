@@ -19,6 +19,24 @@ const guides = [...read("docs/README.md").matchAll(/\]\((guides\/\S+\.md)\)/g)].
 /** The title of a Markdown file. */
 const titleOf = (path) => /^# (.*)$/m.exec(read(path))[1];
 
+/** Links to what is in a clone but not in the reference become plain words; pictures stay. */
+function withoutLinksOut(parts = []) {
+  for (const [i, part] of parts.entries()) {
+    if (part.kind !== "relative-link") continue;
+    if (!/^(\.\.\/)*(examples|bench|tests)\//.test(part.text)) continue;
+    // "[words](", or, as code is a part of its own: "[", code, "](".
+    const [open, code, middle, close] = [parts[i - 3], parts[i - 2], parts[i - 1], parts[i + 1]];
+    const words = /(?<!!)\[([^[\]]*)\]\($/;
+    if (words.test(middle.text)) middle.text = middle.text.replace(words, "$1");
+    else if (middle.text === "](" && code.kind === "code") {
+      open.text = open.text.replace(/\[$/, "");
+      middle.text = "";
+    } else continue;
+    parts[i] = { kind: "text", text: "" };
+    close.text = close.text.replace(")", "");
+  }
+}
+
 /** Modules go by what users import, guides by their titles. */
 function names(app) {
   app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
@@ -27,7 +45,9 @@ function names(app) {
     }
     for (const document of project.documents ?? []) {
       document.name = titleOf(`docs/${document.name}.md`);
+      withoutLinksOut(document.content);
     }
+    withoutLinksOut(project.readme);
   });
 }
 
@@ -42,6 +62,7 @@ export default {
   plugin: [names],
   excludeInternal: true,
   excludePrivate: true,
+  useFirstParagraphOfCommentAsSummary: true, // on the pages of modules
   navigation: { includeGroups: true },
   highlightLanguages: [...OptionDefaults.highlightLanguages, "python"],
   searchInComments: true,

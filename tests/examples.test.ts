@@ -14,6 +14,7 @@ const PROGRAMS = [
   "bench/growth-child.ts",
   "examples/beam/pipeline.ts",
   "examples/deno/main.ts",
+  "examples/mnist/demo.ts",
   "examples/mnist/main.ts",
   "examples/mnist/picture.ts",
   "examples/mnist/workers/main.ts",

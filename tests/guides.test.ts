@@ -86,8 +86,15 @@ describe("the Worker of the edge guide", () => {
       worker.fetch(new Request("http://localhost", { method: "POST", body }));
     const answer = await (await ask("[4, 60, 1500]")).json();
     expect(`${inspect(Float32Array.from(answer))}\n`).toBe(printed);
-    const refused = await ask("[4, 60]");
-    expect([refused.status, Object.keys(await refused.json())]).toEqual([400, ["error"]]);
+    const refused: [string, string][] = [
+      ["[4, 60]", "x: expected rows of 3 channels, got 2 values"],
+      ["[4, null, 1500]", "expected an array of numbers"],
+      ['{"length": 3}', "expected an array of numbers"],
+    ];
+    for (const [body, error] of refused) {
+      const response = await ask(body);
+      expect([response.status, await response.json()]).toEqual([400, { error }]);
+    }
   });
 
   it("bundled for workerd, has its binary beside it and no bytes to compile", async () => {

@@ -1,5 +1,8 @@
 // deno run --allow-write=layer.json main.ts
 //
+// Until batchnorm-wasm is in the registry: `npm ci && npm run build` in the repository's root, and in
+// deno.json "../../dist/index.js" in place of "npm:batchnorm-wasm".
+//
 // Trains a layer on mini-batches of measurements, prints what test time normalizes by, and writes the
 // frozen layer that the other examples serve.
 

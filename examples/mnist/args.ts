@@ -51,6 +51,19 @@ export function parseArguments(argv: readonly string[]): Arguments {
   };
 }
 
+/** The flags of this process, which ends here if they ask for help or have a mistake. */
+export function readArguments(): Arguments {
+  try {
+    const args = parseArguments(process.argv.slice(2));
+    if (!args.help) return args;
+    console.log(HELP);
+    process.exit(0);
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${HELP}`);
+    process.exit(2);
+  }
+}
+
 function wholeNumber(flag: string, text: string, least: number, most: number): number {
   const value = Number(text);
   if (/^\d+$/.test(text) && value >= least && value <= most) return value;

@@ -10,7 +10,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import * as tf from "@tensorflow/tfjs";
 import Table from "cli-table3";
-import { type Arguments, HELP, parseArguments } from "./args.js";
+import { type Arguments, readArguments } from "./args.js";
 import { startBackend } from "./backend.js";
 import { strip } from "./bitmap.js";
 import { loadMnist } from "./data.js";
@@ -189,19 +189,7 @@ function write(name: string, text: string): void {
   writeFileSync(path.join(OUT, name), text);
 }
 
-function fail(message: string, code: number): never {
-  console.error(message);
-  process.exit(code);
-}
-
-function readArguments(): Arguments {
-  try {
-    return parseArguments(process.argv.slice(2));
-  } catch (error) {
-    return fail(`${(error as Error).message}\n\n${HELP}`, 2);
-  }
-}
-
-const args = readArguments();
-if (args.help) console.log(HELP);
-else await main(args).catch((error: Error) => fail(error.stack ?? error.message, 1));
+await main(readArguments()).catch((error: Error) => {
+  console.error(error.stack ?? error.message);
+  process.exit(1);
+});

@@ -1,3 +1,8 @@
+// npm install && npm start
+//
+// Until batchnorm-wasm is in the registry: `npm ci && npm pack` in the repository's root, then here
+// `npm install ../../batchnorm-wasm-0.1.0.tgz`.
+
 import { BatchNorm } from "batchnorm-wasm";
 
 const EXAMPLES = 4096;

@@ -259,10 +259,26 @@ function forget(): void {
   });
 }
 
+const newSeed = (): number => Math.floor(Math.random() * 2 ** 32);
+
 /** A new network with random weights. */
 export function restart(): Promise<void> {
   forget();
-  return task(() => remote.restart(Math.floor(Math.random() * 2 ** 32)));
+  return task(() => remote.restart(newSeed()));
+}
+
+/** Mini-batches, and decay, of a network whose averages are too young: near their start still. */
+export const YOUNG = 50;
+export const YOUNG_DECAY = 0.99;
+
+/** A new network with such averages, for `calibrate` to repair. */
+export function young(): Promise<void> {
+  decay.value = YOUNG_DECAY;
+  forget();
+  return task(async () => {
+    await remote.restart(newSeed());
+    loss.value = await remote.advance(YOUNG);
+  });
 }
 
 /** Back to the network the demo trained. */

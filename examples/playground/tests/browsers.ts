@@ -230,6 +230,11 @@ for (const name of BROWSERS) {
       const outcome = await playground.outcome();
       assert.ok(outcome.after > outcome.before + 10, JSON.stringify(outcome));
       assert.match(await playground.text(".verdict"), /fit/);
+      await playground.press("a new network after 50 mini-batches");
+      await playground.until(
+        () => document.querySelector(".verdict")?.textContent === "undertrained",
+      );
+      assert.equal(await steps(), 50);
       await playground.press("Back to the trained network");
       await playground.until(
         () =>

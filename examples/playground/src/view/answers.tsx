@@ -37,7 +37,9 @@ function Cards() {
   const better =
     found !== null && !stale.value && found.miniBatch > (found.adapted ?? found.running);
   const share = (value: number | null | undefined) =>
-    value == null ? "…" : `${percent(value)} of ${count.toLocaleString("en")} held-out digits`;
+    value == null
+      ? "…"
+      : `${percent(value)} right of ${count.toLocaleString("en")} held-out digits`;
   return (
     <div class="side">
       <div class="cards">

@@ -39,6 +39,10 @@ export function App() {
           <code>adapt</code> are the package’s; the rest of the network is a page of plain
           TypeScript.
         </p>
+        <p>
+          The package’s README says how to use them; its guide{" "}
+          <code>docs/guides/train-eval-gap.md</code>, what the verdicts mean and what to do.
+        </p>
       </footer>
     </>
   );

@@ -53,11 +53,11 @@ export function LayerSection() {
     <section aria-labelledby="inside">
       <h2 id="inside">Inside a layer</h2>
       <p class="prose">
-        Each column is one of a layer’s 100 units. Before normalization,{" "}
-        <span class={`mark ${kind}`}>a dot</span> is what the unit is given for your digit, and the{" "}
-        <span class="mark band">band is where it usually lies</span>: its {kind} mean, plus and
-        minus one standard deviation. <span class="mark batch">Rings</span> are the mean of the
-        mini-batch
+        Each column is one of a layer’s 100 units, which the package calls channels. Before
+        normalization, <span class={`mark ${kind}`}>a dot</span> is what the unit is given for your
+        digit, and the <span class="mark band">band is where it usually lies</span>: its {kind}{" "}
+        mean, plus and minus one standard deviation. <span class="mark batch">Rings</span> are the
+        mean of the mini-batch
         {n === 1
           ? ": of one digit, the digit itself. "
           : n <= 16

@@ -27,6 +27,7 @@ export function Plot({ caption, label, height, empty = false, options, data }: P
   const latest = useRef(data);
   const visible = useRef(true);
   const pending = useRef(false);
+  const late = useRef(0);
   const colours = theme.value;
   latest.current = data;
   useEffect(() => {
@@ -48,23 +49,31 @@ export function Plot({ caption, label, height, empty = false, options, data }: P
       },
       { rootMargin: "400px" },
     );
+    const printing = () => drawn.setData(latest.current);
+    addEventListener("beforeprint", printing);
     resized.observe(element);
     seen.observe(element);
     return () => {
       resized.disconnect();
       seen.disconnect();
+      clearTimeout(late.current);
+      removeEventListener("beforeprint", printing);
       drawn.destroy();
       plot.current = null;
     };
   }, [colours, height, options]);
-  // After the next frame, so that an answer is on the screen before the plots behind it are drawn.
+  // After the next frame, so that an answer is on the screen before the plots behind it are drawn; what
+  // is far from the screen a second after the last change, for pictures of the whole page.
   useEffect(() => {
     if (pending.current) return;
     pending.current = true;
     requestAnimationFrame(() =>
       setTimeout(() => {
         pending.current = false;
-        if (visible.current) plot.current?.setData(latest.current);
+        const draw = () => plot.current?.setData(latest.current);
+        clearTimeout(late.current);
+        if (visible.current) draw();
+        else late.current = window.setTimeout(draw, 1000);
       }),
     );
   }, [data]);

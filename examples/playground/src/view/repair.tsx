@@ -12,6 +12,9 @@ import {
   model,
   repaired,
   undo,
+  YOUNG,
+  YOUNG_DECAY,
+  young,
 } from "../state.js";
 import { Choice, ContrastSlider, percent } from "./controls.js";
 import { LAYERS } from "./layer.js";
@@ -69,7 +72,8 @@ export function ShiftSection() {
       <p class="prose">
         Running averages are a memory of the training data. Lower the contrast, as another camera in
         poor light would, and they no longer fit: the answers get worse. <code>diagnose</code> says
-        so. Below, each dot is a unit; within the dashed lines its averages are near enough.
+        so. Below, each dot is a unit, a channel as <code>diagnose</code> says; within the dashed
+        lines its averages are near enough. Either repair stops the training, if it is going on.
       </p>
       <div class="controls">
         <ContrastSlider id="contrast-again" />
@@ -104,7 +108,11 @@ export function ShiftSection() {
           </button>
           <p id="calibrate-help">
             when the averages are too young or too noisy: the exact statistics of all training
-            digits take their place. Try it after 50 mini-batches of a new network with decay 0.99
+            digits take their place. Try it on{" "}
+            <button type="button" class="link" onClick={young}>
+              a new network after {YOUNG} mini-batches
+            </button>{" "}
+            with decay {YOUNG_DECAY}
           </p>
         </div>
       </div>

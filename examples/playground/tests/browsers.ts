@@ -53,8 +53,8 @@ for (const name of BROWSERS) {
       assert.equal(miniBatch.size, 1, "one digit alone: always the same answer");
 
       await playground.ready();
-      const latencies = await playground.latencies();
       const strokes = DRAWN.flat().length;
+      const latencies = await playground.latencies(strokes);
       assert.equal(latencies.length, strokes, "every stroke was answered");
       const slowest = Math.max(...latencies.map(({ frame }) => frame));
       const [first] = latencies;
@@ -262,7 +262,7 @@ for (const name of BROWSERS) {
       await slow.ready();
       await slow.draw(DRAWN[3]);
       await slow.until(() => document.querySelector("[data-answer]")?.textContent === "3");
-      const [first] = await slow.latencies();
+      const [first] = await slow.latencies(1);
       t.diagnostic(
         `stroke's end to answer: ${first.document.toFixed(1)} ms, ` +
           `${first.frame.toFixed(1)} with its frame`,

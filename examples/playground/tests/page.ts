@@ -55,26 +55,38 @@ export class Playground {
       const latencies: Latency[] = [];
       Object.assign(window, { latencies });
       addEventListener("pointerup", ({ timeStamp }) => waiting.push(timeStamp), true);
-      let finished = document.querySelector("[data-finished]")?.getAttribute("data-finished");
+      let finished = Number(
+        document.querySelector<HTMLElement>("[data-finished]")?.dataset.finished ?? 0,
+      );
       new MutationObserver(() => {
-        const now = document.querySelector("[data-finished]")?.getAttribute("data-finished");
+        const now = Number(
+          document.querySelector<HTMLElement>("[data-finished]")?.dataset.finished ?? 0,
+        );
         const answer = document.querySelector("[data-answer]")?.getAttribute("data-answer");
-        const start = waiting[0];
-        if (now === finished || !answer || start === undefined) return;
+        if (now === finished || !answer || waiting.length === 0) return;
+        // Strokes that end before the page is drawn anew are answered together.
+        const starts = waiting.splice(0, now - finished);
         finished = now;
-        waiting.shift();
-        const inDocument = performance.now() - start;
+        const inDocument = performance.now();
         requestAnimationFrame(() =>
           // A frame is drawn after its callbacks.
           setTimeout(() => {
-            latencies.push({ document: inDocument, frame: performance.now() - start });
+            const frame = performance.now();
+            for (const start of starts)
+              latencies.push({ document: inDocument - start, frame: frame - start });
           }),
         );
       }).observe(document.body, { subtree: true, attributes: true, childList: true });
     });
   }
 
-  latencies(): Promise<Latency[]> {
+  /** Those of all strokes, once there are as many; the last one's frame may be still to come. */
+  async latencies(strokes: number): Promise<Latency[]> {
+    await this.page.waitForFunction(
+      (wanted) => (window as unknown as { latencies: Latency[] }).latencies.length >= wanted,
+      { timeout: 20_000, polling: 50 },
+      strokes,
+    );
     return this.page.evaluate(() => (window as unknown as { latencies: Latency[] }).latencies);
   }
 

@@ -3,7 +3,7 @@
 // `hi` is the mean as float32; what it lacks of the float64 mean is in `shift` (channel.ts). Near
 // the mean x - hi is exact (Sterbenz 1974), where the folded form x·a + b would cancel.
 
-import { BLOCK_ROWS, storeFirst } from "./lanes";
+import { blockOf, storeFirst } from "./lanes";
 
 // @ts-ignore: decorator
 @inline function affine(x: v128, hi: v128, scale: v128, shift: v128): v128 {
@@ -20,7 +20,7 @@ export function affineStrips(
   rows: u32, width: u32, stride: usize,
 ): void {
   while (rows) {
-    const n = min(rows, BLOCK_ROWS);
+    const n = min(rows, blockOf(stride));
     strips(y, x, hi, scale, shift, n, width, stride);
     rows -= n;
     y += <usize>n * stride;
@@ -65,10 +65,19 @@ export function affineSweep(
   y: usize, x: usize, hi: usize, scale: usize, shift: usize,
   rows: u32, width: u32, stride: usize,
 ): void {
+  const fours = <usize>(width >> 4) << 6;
   const vectors = <usize>(width >> 2) << 4;
   const lanes = width & 3;
   for (let i: u32 = 0; i < rows; i++) {
     let c: usize = 0;
+    // By fours, since each vector alone has five addresses to work out: 0.65 and 0.79 nanoseconds.
+    for (; c < fours; c += 64) {
+      const q = y + c, p = x + c, h = hi + c, a = scale + c, b = shift + c;
+      v128.store(q, affine(v128.load(p), v128.load(h), v128.load(a), v128.load(b)));
+      v128.store(q, affine(v128.load(p, 16), v128.load(h, 16), v128.load(a, 16), v128.load(b, 16)), 16);
+      v128.store(q, affine(v128.load(p, 32), v128.load(h, 32), v128.load(a, 32), v128.load(b, 32)), 32);
+      v128.store(q, affine(v128.load(p, 48), v128.load(h, 48), v128.load(a, 48), v128.load(b, 48)), 48);
+    }
     for (; c < vectors; c += 16) {
       v128.store(y + c, affine(v128.load(x + c), v128.load(hi + c), v128.load(scale + c), v128.load(shift + c)));
     }

@@ -82,37 +82,45 @@ export function spread(columns: usize, parameter: usize, channels: u32, inner: u
   }
 }
 
+/** All bits set in lanes that a variance can be: neither negative nor infinite nor NaN. */
+// @ts-ignore: decorator
+@inline function isVariance(v: v128): v128 {
+  return v128.and(f64x2.ge(v, f64x2.splat(0)), f64x2.lt(v, f64x2.splat(Infinity)));
+}
+
+/** The first channel whose variance is none; n if all are. `all`: lanes of all of them, and perhaps one more. */
+function firstInvalid(variance: usize, n: u32, all: v128): u32 {
+  if (i64x2.all_true(all)) return n;
+  let c: u32 = 0;
+  while (c < n) {
+    const v = load<f64>(variance + (<usize>c << 3));
+    if (!(v >= 0 && v < Infinity)) break;
+    c++;
+  }
+  return c;
+}
+
 /**
  * Mean and population variance from the state that `momentsRows` and `momentsPlanes` leave, and what
- * float64 rounds off the mean (two-sum, Knuth).
+ * float64 rounds off the mean (two-sum, Knuth). Returns the first channel whose variance is negative or
+ * not finite; n if none is.
  */
 export function finishMoments(
   mean: usize, meanLow: usize, variance: usize, base: usize, offset: usize, m2: usize, count: f64, n: u32,
-): void {
+): u32 {
   const values = f64x2.splat(count);
+  let all = i64x2.splat(-1);
   for (let c: usize = 0; c < n; c += 2) {
     const b = widen(base + (c << 2)), o = v128.load(offset + (c << 3));
     const sum = f64x2.add(b, o);
     const part = f64x2.sub(sum, b);
+    const v = f64x2.div(v128.load(m2 + (c << 3)), values);
     v128.store(mean + (c << 3), sum);
     v128.store(meanLow + (c << 3), f64x2.add(f64x2.sub(b, f64x2.sub(sum, part)), f64x2.sub(o, part)));
-    v128.store(variance + (c << 3), f64x2.div(v128.load(m2 + (c << 3)), values));
+    v128.store(variance + (c << 3), v);
+    all = v128.and(all, isVariance(v));
   }
-}
-
-/** The first channel at or after `from` whose variance is negative or not finite; n if none is. */
-export function firstInvalid(variance: usize, from: u32, n: u32): u32 {
-  const zero = f64x2.splat(0), most = f64x2.splat(Infinity);
-  let c = from;
-  for (; c + 2 <= n; c += 2) {
-    const v = v128.load(variance + (<usize>c << 3));
-    if (!i64x2.all_true(v128.and(f64x2.ge(v, zero), f64x2.lt(v, most)))) break;
-  }
-  for (; c < n; c++) {
-    const v = load<f64>(variance + (<usize>c << 3));
-    if (!(v >= 0 && v < Infinity)) return c;
-  }
-  return n;
+  return firstInvalid(variance, n, all);
 }
 
 /** running += weight·(batch - running), where the batch's variance counts `correction` times. */
@@ -141,26 +149,31 @@ export function center(hi: usize, mean: usize, n: u32): void {
 
 /**
  * y = (x - hi)·scale + shift normalizes with mean and variance: scale = γ/√(σ²+ε) and
- * shift = β - (mean - hi + meanLow)·scale. gamma, beta or meanLow left out: 0.
+ * shift = β - (mean - hi + meanLow)·scale. gamma, beta or meanLow left out: 0. Returns the first channel
+ * whose variance is negative or not finite; n if none is.
  */
 export function scaleShift(
   hi: usize, scale: usize, shift: usize,
   mean: usize, meanLow: usize, variance: usize, gamma: usize, beta: usize, epsilon: f64, n: u32,
-): void {
+): u32 {
   const e = f64x2.splat(epsilon);
   const zero = f64x2.splat(0);
+  let all = i64x2.splat(-1);
   for (let c: usize = 0; c < n; c += 2) {
     const m = v128.load(mean + (c << 3));
     const l = meanLow ? v128.load(meanLow + (c << 3)) : zero;
     const h = f32x4.demote_f64x2_zero(m);
-    const inv = inverse(v128.load(variance + (c << 3)), e);
+    const v = v128.load(variance + (c << 3));
+    const inv = inverse(v, e);
     const s = scaleOf(inv, gamma ? gamma + (c << 2) : 0);
     const rest = f64x2.mul(f64x2.add(f64x2.sub(m, f64x2.promote_low_f32x4(h)), l), s);
     const b = beta ? widen(beta + (c << 2)) : zero;
     v128.store_lane<i64>(hi + (c << 2), h, 0);
     narrow(scale + (c << 2), s);
     narrow(shift + (c << 2), f64x2.sub(b, rest));
+    all = v128.and(all, isVariance(v));
   }
+  return firstInvalid(variance, n, all);
 }
 
 /**

@@ -7,104 +7,61 @@
 // Sums are taken about hi = float32(mean), which channel.ts corrects, in blocks as in moments.ts.
 
 import {
-  accumulate, BLOCK_PLANE, BLOCK_ROWS, firstLanes, high, low, SCRATCH, storeFirst, sum2,
+  accumulate, apartOf, BLOCK_PLANE, BLOCK_ROWS, blockOf, firstLanes, high, lastOf, low, stepOf, storeFirst, sum2,
 } from "./lanes";
 
-// One block, down one strip of 8 columns after the other: its rows are in cache. Strips of 16 need
-// more registers than there are: 0.54 nanoseconds a vector against 0.75, [64, 64].
-function sumStrips(
-  sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize, n: u32, width: u32, stride: usize,
-): void {
-  const zero = f32x4.splat(0);
-  let column: usize = 0;
-  for (let c: u32 = 0; c < width; c += 8) {
-    const h0 = v128.load(hi + column), h1 = v128.load(hi + column, 16);
-    const to = column << 1;
-    let g = dy + column, p = x + column;
-    for (let left = n; left > 0; ) {
-      const rest = left - min<u32>(left, 8);
-      let S0 = zero, S1 = zero, P0 = zero, P1 = zero;
-      while (left > rest) {
-        const half = min<u32>(left - rest, 4);
-        let s0 = zero, s1 = zero, p0 = zero, p1 = zero;
-        for (let i: u32 = 0; i < half; i++) {
-          const g0 = v128.load(g), g1 = v128.load(g, 16);
-          s0 = f32x4.add(s0, g0);
-          s1 = f32x4.add(s1, g1);
-          p0 = f32x4.add(p0, f32x4.mul(g0, f32x4.sub(v128.load(p), h0)));
-          p1 = f32x4.add(p1, f32x4.mul(g1, f32x4.sub(v128.load(p, 16), h1)));
-          g += stride;
-          p += stride;
-        }
-        S0 = f32x4.add(S0, s0);
-        S1 = f32x4.add(S1, s1);
-        P0 = f32x4.add(P0, p0);
-        P1 = f32x4.add(P1, p1);
-        left -= half;
-      }
-      accumulate(sumDy + to, S0);
-      accumulate(sumDy + to + 32, S1);
-      accumulate(sumDyX + to, P0);
-      accumulate(sumDyX + to + 32, P1);
-    }
-    column += 32;
-  }
-}
-
-// The same sums, of the same bits, with the rows read in the order of memory: they are not in cache.
-function sumSweep(
-  sumDy: usize, sumDyX: usize, scratch: usize, dy: usize, x: usize, hi: usize,
-  n: u32, width: u32, stride: usize,
+/**
+ * Adds to the float64 sums of each column; count, blocks, padding as in `momentsRows`, rows by fours as
+ * there.
+ */
+export function gradientSumsRows(
+  sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize, count: f64,
+  rows: u32, width: u32, stride: usize,
 ): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
-  const first = scratch, second = first + 2 * SCRATCH;
-  for (let left = n; left > 0; ) {
-    const group = min<u32>(left, 8);
-    memory.fill(first, 0, bytes);
-    memory.fill(first + SCRATCH, 0, bytes);
-    memory.fill(second, 0, bytes);
-    memory.fill(second + SCRATCH, 0, bytes);
-    for (let i: u32 = 0; i < group; i++) {
-      const s = i < 4 ? first : second, p = s + SCRATCH;
+  const step = stepOf(bytes, stride);
+  if (count == 0) {
+    memory.fill(sumDy, 0, bytes << 1);
+    memory.fill(sumDyX, 0, bytes << 1);
+  }
+  while (rows) {
+    const n = min(rows, BLOCK_ROWS);
+    const apart = apartOf(n, bytes, stride);
+    for (let i = n >> 2; i > 0; i--) {
+      const dy1 = dy + apart, dy2 = dy1 + apart, dy3 = dy2 + apart;
+      const x1 = x + apart, x2 = x1 + apart, x3 = x2 + apart;
+      for (let c: usize = 0; c < bytes; c += 16) {
+        const h = v128.load(hi + c);
+        const g = v128.load(dy + c), g1 = v128.load(dy1 + c);
+        const g2 = v128.load(dy2 + c), g3 = v128.load(dy3 + c);
+        const p = product(g, x + c, h), p1 = product(g1, x1 + c, h);
+        const p2 = product(g2, x2 + c, h), p3 = product(g3, x3 + c, h);
+        accumulate(sumDy + (c << 1), f32x4.add(f32x4.add(g, g1), f32x4.add(g2, g3)));
+        accumulate(sumDyX + (c << 1), f32x4.add(f32x4.add(p, p1), f32x4.add(p2, p3)));
+      }
+      dy += step;
+      x += step;
+    }
+    dy += lastOf(apart, bytes);
+    x += lastOf(apart, bytes);
+    for (let i = n & 3; i > 0; i--) {
       for (let c: usize = 0; c < bytes; c += 16) {
         const g = v128.load(dy + c);
-        const d = f32x4.sub(v128.load(x + c), v128.load(hi + c));
-        v128.store(s + c, f32x4.add(v128.load(s + c), g));
-        v128.store(p + c, f32x4.add(v128.load(p + c), f32x4.mul(g, d)));
+        accumulate(sumDy + (c << 1), g);
+        accumulate(sumDyX + (c << 1), product(g, x + c, v128.load(hi + c)));
       }
       dy += stride;
       x += stride;
     }
-    for (let c: usize = 0; c < bytes; c += 16) {
-      const s = first + c, p = s + SCRATCH, t = second + c;
-      accumulate(sumDy + (c << 1), f32x4.add(v128.load(s), v128.load(t)));
-      accumulate(sumDyX + (c << 1), f32x4.add(v128.load(p), v128.load(t + SCRATCH)));
-    }
-    left -= group;
+    rows -= n;
   }
 }
 
-/**
- * Adds to the float64 sums of each column; count, blocks, padding and `cold` as in `momentsRows`.
- * `scratch` is written: four arrays SCRATCH apart.
- */
-export function gradientSumsRows(
-  sumDy: usize, sumDyX: usize, scratch: usize, dy: usize, x: usize, hi: usize, count: f64,
-  rows: u32, width: u32, stride: usize, cold: bool,
-): void {
-  if (count == 0) {
-    const padded = <usize>((width + 15) & ~15);
-    memory.fill(sumDy, 0, padded << 3);
-    memory.fill(sumDyX, 0, padded << 3);
-  }
-  while (rows) {
-    const n = min(rows, BLOCK_ROWS);
-    if (cold) sumSweep(sumDy, sumDyX, scratch, dy, x, hi, n, width, stride);
-    else sumStrips(sumDy, sumDyX, dy, x, hi, n, width, stride);
-    rows -= n;
-    dy += <usize>n * stride;
-    x += <usize>n * stride;
-  }
+/** dy·(x - hi) of four columns. */
+// @ts-ignore: decorator
+@inline
+function product(dy: v128, x: usize, hi: v128): v128 {
+  return f32x4.mul(dy, f32x4.sub(v128.load(x), hi));
 }
 
 /** Adds to the float64 sums of each channel; count, planes and blocks as in `momentsPlanes`. */
@@ -188,7 +145,7 @@ export function gradientStrips(
   rows: u32, width: u32, stride: usize,
 ): void {
   while (rows) {
-    const n = min(rows, BLOCK_ROWS);
+    const n = min(rows, blockOf(stride));
     strips(dx, dy, x, hi, a, b, c, n, width, stride);
     rows -= n;
     dx += <usize>n * stride;

@@ -5,6 +5,6 @@ export { affineStrips, affineSweep, affinePlanes } from "./affine";
 export { gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
 export {
   merge, mergeSums, spread,
-  finishMoments, firstInvalid, updateRunning,
+  finishMoments, updateRunning,
   center, scaleShift, gradientTerms,
 } from "./channel";

@@ -7,8 +7,8 @@
 // paper, eq. 2.1).
 //
 // The mean has to be that exact: with a large gamma, its error is seen in every y. The squares are
-// summed in float32 lanes over at most 8 values, 4 and 4, and go on in float64: rounding stays below
-// (4 + 3)·2^-24 of q, 4e-7, in the worst case, near 1e-7 in practice (8 in a row were 5 % faster, and
+// summed in float32 lanes over at most 8 values, by twos, fours and eights, and go on in float64:
+// rounding stays below (3 + 3)·2^-24 of q, 4e-7, in the worst case, near 1e-7 in practice (8 in a row:
 // dx was off by 1.3e-6 where a few equal values stand against others). Planes: 32 values in a lane, by
 // twos, fours and eights, then 4 eights one after the other, (3 + 3 + 3)·2^-24.
 //
@@ -18,122 +18,64 @@
 // Blocks depend on the dimensions alone, never on addresses: the same bits wherever data live.
 
 import {
-  accumulate, BLOCK_PLANE, BLOCK_ROWS, firstLanes, high, low, SCRATCH, sum2, widen,
+  accumulate, apartOf, BLOCK_PLANE, BLOCK_ROWS, firstLanes, high, lastOf, low, SCRATCH, stepOf, sum2, widen,
+  widenNext,
 } from "./lanes";
 
-/** Bytes of a row up to which two of them are read at once: of 1 KB they are two streams. */
-const PAIR: usize = 512;
-
-/** Sums of `n` rows, down one strip of 16 columns after the other: the rows are in cache. */
-function sumStrips(sum: usize, x: usize, n: u32, width: u32, stride: usize): void {
-  for (let c: u32 = 0; c < width; c += 16) {
-    let a0 = f64x2.splat(0), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
-    let p = x;
-    for (let i: u32 = 0; i < n; i++) {
-      a0 = f64x2.add(a0, widen(p));
-      a1 = f64x2.add(a1, low(v128.load64_zero(p, 8)));
-      a2 = f64x2.add(a2, low(v128.load64_zero(p, 16)));
-      a3 = f64x2.add(a3, low(v128.load64_zero(p, 24)));
-      a4 = f64x2.add(a4, low(v128.load64_zero(p, 32)));
-      a5 = f64x2.add(a5, low(v128.load64_zero(p, 40)));
-      a6 = f64x2.add(a6, low(v128.load64_zero(p, 48)));
-      a7 = f64x2.add(a7, low(v128.load64_zero(p, 56)));
-      p += stride;
+/** Sums of `n` rows, four at a time (`apartOf`). */
+function sums(sum: usize, x: usize, n: u32, width: u32, stride: usize): void {
+  const bytes = <usize>((width + 3) & ~3) << 2;
+  const apart = apartOf(n, bytes, stride), step = stepOf(bytes, stride);
+  memory.fill(sum, 0, bytes << 1);
+  for (let i = n >> 2; i > 0; i--) {
+    const x1 = x + apart, x2 = x1 + apart, x3 = x2 + apart;
+    for (let c: usize = 0; c < bytes; c += 16) {
+      const p = x + c, p1 = x1 + c, p2 = x2 + c, p3 = x3 + c, s = sum + (c << 1);
+      v128.store(s, f64x2.add(f64x2.add(f64x2.add(f64x2.add(v128.load(s),
+        widen(p)), widen(p1)), widen(p2)), widen(p3)));
+      v128.store(s, f64x2.add(f64x2.add(f64x2.add(f64x2.add(v128.load(s, 16),
+        widenNext(p)), widenNext(p1)), widenNext(p2)), widenNext(p3)), 16);
     }
-    v128.store(sum, a0);
-    v128.store(sum, a1, 16);
-    v128.store(sum, a2, 32);
-    v128.store(sum, a3, 48);
-    v128.store(sum, a4, 64);
-    v128.store(sum, a5, 80);
-    v128.store(sum, a6, 96);
-    v128.store(sum, a7, 112);
-    x += 64;
-    sum += 128;
+    x += step;
   }
-}
-
-/**
- * The same sums, of the same bits, with the rows read in the order of memory: they are not in cache.
- * Short rows go in pairs, which halves the traffic with `sum` and still is one ascending stream.
- */
-function sumSweep(sum: usize, x: usize, n: u32, width: u32, stride: usize): void {
-  const end = sum + (<usize>width << 3);
-  memory.fill(sum, 0, <usize>((width + 15) & ~15) << 3);
-  let i: u32 = 0;
-  if (stride <= PAIR) {
-    for (; i + 2 <= n; i += 2) {
-      let p = x, q = x + stride;
-      for (let s = sum; s < end; s += 64) {
-        v128.store(s, f64x2.add(f64x2.add(v128.load(s), widen(p)), widen(q)));
-        v128.store(s, f64x2.add(f64x2.add(v128.load(s, 16), low(v128.load64_zero(p, 8))), low(v128.load64_zero(q, 8))), 16);
-        v128.store(s, f64x2.add(f64x2.add(v128.load(s, 32), low(v128.load64_zero(p, 16))), low(v128.load64_zero(q, 16))), 32);
-        v128.store(s, f64x2.add(f64x2.add(v128.load(s, 48), low(v128.load64_zero(p, 24))), low(v128.load64_zero(q, 24))), 48);
-        p += 32;
-        q += 32;
-      }
-      x += stride << 1;
-    }
-  }
-  for (; i < n; i++) {
-    let p = x;
-    for (let s = sum; s < end; s += 64) {
-      v128.store(s, f64x2.add(v128.load(s), widen(p)));
-      v128.store(s, f64x2.add(v128.load(s, 16), low(v128.load64_zero(p, 8))), 16);
-      v128.store(s, f64x2.add(v128.load(s, 32), low(v128.load64_zero(p, 16))), 32);
-      v128.store(s, f64x2.add(v128.load(s, 48), low(v128.load64_zero(p, 24))), 48);
-      p += 32;
-    }
+  x += lastOf(apart, bytes);
+  for (n &= 3; n > 0; n--) {
+    for (let c: usize = 0; c < bytes; c += 16) accumulate(sum + (c << 1), v128.load(x + c));
     x += stride;
   }
 }
 
-/** k = float32(sum·perValue), and q = Σ(x - k)² of `n` rows in float64, strip after strip. */
-function squares(
-  q: usize, k: usize, sum: usize, x: usize, perValue: v128, n: u32, width: u32, stride: usize,
-): void {
-  const zero = f32x4.splat(0);
-  memory.fill(q, 0, <usize>((width + 15) & ~15) << 3);
-  for (let c: u32 = 0; c < width; c += 16) {
-    const k0 = shiftOf(sum, perValue), k1 = shiftOf(sum + 32, perValue);
-    const k2 = shiftOf(sum + 64, perValue), k3 = shiftOf(sum + 96, perValue);
-    v128.store(k, k0);
-    v128.store(k, k1, 16);
-    v128.store(k, k2, 32);
-    v128.store(k, k3, 48);
-    let p = x;
-    for (let left = n; left > 0; ) {
-      const rest = left - min<u32>(left, 8);
-      let t0 = zero, t1 = zero, t2 = zero, t3 = zero;
-      while (left > rest) {
-        const half = min<u32>(left - rest, 4);
-        let q0 = zero, q1 = zero, q2 = zero, q3 = zero;
-        for (let i: u32 = 0; i < half; i++) {
-          const d0 = f32x4.sub(v128.load(p), k0);
-          const d1 = f32x4.sub(v128.load(p, 16), k1);
-          const d2 = f32x4.sub(v128.load(p, 32), k2);
-          const d3 = f32x4.sub(v128.load(p, 48), k3);
-          q0 = f32x4.add(q0, f32x4.mul(d0, d0));
-          q1 = f32x4.add(q1, f32x4.mul(d1, d1));
-          q2 = f32x4.add(q2, f32x4.mul(d2, d2));
-          q3 = f32x4.add(q3, f32x4.mul(d3, d3));
-          p += stride;
-        }
-        t0 = f32x4.add(t0, q0);
-        t1 = f32x4.add(t1, q1);
-        t2 = f32x4.add(t2, q2);
-        t3 = f32x4.add(t3, q3);
-        left -= half;
-      }
-      accumulate(q, t0);
-      accumulate(q + 32, t1);
-      accumulate(q + 64, t2);
-      accumulate(q + 96, t3);
+/** (x - k)² of four columns. */
+// @ts-ignore: decorator
+@inline
+function square(x: usize, k: v128): v128 {
+  const d = f32x4.sub(v128.load(x), k);
+  return f32x4.mul(d, d);
+}
+
+/**
+ * q = Σ(x - k)² of `n` rows in float64, eight rows at a time. One vector of each, since V8 loads all
+ * that is read between two stores before it computes with any of it.
+ */
+function squares(q: usize, k: usize, x: usize, n: u32, width: u32, stride: usize): void {
+  const bytes = <usize>((width + 3) & ~3) << 2;
+  memory.fill(q, 0, bytes << 1);
+  for (; n >= 8; n -= 8) {
+    const x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride, x4 = x3 + stride;
+    const x5 = x4 + stride, x6 = x5 + stride, x7 = x6 + stride;
+    for (let c: usize = 0; c < bytes; c += 16) {
+      const h = v128.load(k + c);
+      const a = f32x4.add(square(x + c, h), square(x1 + c, h));
+      const b = f32x4.add(square(x2 + c, h), square(x3 + c, h));
+      const d = f32x4.add(square(x4 + c, h), square(x5 + c, h));
+      const e = f32x4.add(square(x6 + c, h), square(x7 + c, h));
+      accumulate(q + (c << 1), f32x4.add(f32x4.add(a, b), f32x4.add(d, e)));
     }
-    x += 64;
-    q += 128;
-    k += 64;
-    sum += 128;
+    x = x7 + stride;
+  }
+  for (; n > 0; n--) {
+    for (let c: usize = 0; c < bytes; c += 16) accumulate(q + (c << 1), square(x + c, v128.load(k + c)));
+    x += stride;
   }
 }
 
@@ -158,20 +100,16 @@ function pool2(
  * Adds `rows` rows of `width` columns, `stride` bytes apart, to the state of the columns, which
  * holds `count` rows already (0: it is overwritten). A call's rows start a new block: callers cut
  * at multiples of BLOCK_ROWS. The state is read and written, rows are read, up to the next multiple
- * of 16 columns. `scratch` is written: room for five arrays SCRATCH apart.
- *
- * `cold`: the rows are not in cache. Strips of columns jump from row to row, which no prefetcher
- * follows, so the first reading, which brings a block into cache, is in the order of memory then:
- * [16384, 256] takes 0.8 nanoseconds a vector, and 3.1 in strips.
+ * of 4 columns. `scratch` is written: room for five arrays SCRATCH apart.
  */
 export function momentsRows(
   base: usize, offset: usize, m2: usize, scratch: usize, x: usize, count: f64,
-  rows: u32, width: u32, stride: usize, cold: bool,
+  rows: u32, width: u32, stride: usize,
 ): void {
   // q and sum are float64, twice as long.
   const q = scratch, sum = scratch + 2 * SCRATCH;
   if (count == 0) {
-    const padded = <usize>((width + 15) & ~15);
+    const padded = <usize>((width + 3) & ~3);
     memory.fill(offset, 0, padded << 3);
     memory.fill(m2, 0, padded << 3);
   }
@@ -179,11 +117,13 @@ export function momentsRows(
     const n = min(rows, BLOCK_ROWS);
     const m = <f64>n;
     const perValue = f64x2.splat(1 / m);
-    if (cold) sumSweep(sum, x, n, width, stride);
-    else sumStrips(sum, x, n, width, stride);
+    sums(sum, x, n, width, stride);
     // The shifts of the first block are the base.
     const shift = count == 0 ? base : scratch + 4 * SCRATCH;
-    squares(q, shift, sum, x, perValue, n, width, stride);
+    for (let c: usize = 0; c < width; c += 4) {
+      v128.store(shift + (c << 2), shiftOf(sum + (c << 3), perValue));
+    }
+    squares(q, shift, x, n, width, stride);
     const values = f64x2.splat(m);
     const weight = f64x2.splat(m / (count + m));
     const between = f64x2.splat((m * count) / (count + m));
@@ -220,7 +160,7 @@ function sumOf(x: usize, n: u32): f64 {
   let left = n;
   for (; left >= 8; left -= 8) {
     a = f64x2.add(a, widen(p));
-    b = f64x2.add(b, low(v128.load64_zero(p, 8)));
+    b = f64x2.add(b, widenNext(p));
     c = f64x2.add(c, low(v128.load64_zero(p, 16)));
     d = f64x2.add(d, low(v128.load64_zero(p, 24)));
     p += 32;

@@ -26,11 +26,10 @@ export interface Exports extends AffineExports {
   gradientPlanes: Kernel;
   merge: Kernel;
   mergeSums: Kernel;
-  finishMoments: Kernel;
-  firstInvalid: Kernel<number>;
+  finishMoments: Kernel<number>;
   updateRunning: Kernel;
   center: Kernel;
-  scaleShift: Kernel;
+  scaleShift: Kernel<number>;
   gradientTerms: Kernel;
 }
 

@@ -65,12 +65,6 @@ const PART = 32768;
  */
 const HOT = 8 << 20;
 
-/**
- * Loads wait for stores to the same address modulo this. In place, the rows of a strip are such where
- * the stride is a multiple: [64, 1024] took 34 microseconds in strips, 20 in the order of memory.
- */
-const ALIASED = 4096;
-
 interface Walk {
   readonly rows: boolean;
   /** Channels in a tile; the last one may have fewer. */
@@ -269,7 +263,8 @@ function walkRows(
   merge?: (rows: number, width: number) => void,
 ): void {
   const narrow = tile * inner;
-  if (tile < channels) {
+  // All columns of rows that stay where they are: one step as well.
+  if (tile < channels || (repeats === 1 && !isStreamed(operands))) {
     walkColumns(operands, outer, first * inner, narrow, channels * inner, step);
     return;
   }
@@ -345,16 +340,18 @@ function isCold(operands: Operands, view: View): boolean {
   return !isStreamed(operands) && 4 * (1 + others) * sizeOf(view) > HOT;
 }
 
-/** Leaves mean and variance of the channels first … first + n in kernel memory. */
+/**
+ * Leaves mean and variance of the channels first … first + n in kernel memory. Returns the first channel
+ * of these whose values are not all finite, n if there is none.
+ */
 function moments(
   { run, memory: { slots, scratch } }: Machine,
   operands: Operands,
   view: View,
   walk: Walk,
-  cold: boolean,
   first: number,
   n: number,
-): void {
+): number {
   const { base, offset, m2, mean, meanLow, variance } = slots;
   const { outer, inner } = view;
   if (walk.rows) {
@@ -365,7 +362,7 @@ function moments(
       first,
       n,
       (_out, a, _b, count, rows, width, stride) =>
-        run.momentsRows(base.at, offset.at, m2.at, scratch, a, count, rows, width, stride, +cold),
+        run.momentsRows(base.at, offset.at, m2.at, scratch, a, count, rows, width, stride),
       (rows, width) => run.merge(base.at, offset.at, m2.at, rows, width, 1, walk.repeats, width),
     );
     if (inner > 1) run.merge(base.at, offset.at, m2.at, outer, n, inner, inner, 1);
@@ -374,10 +371,23 @@ function moments(
       run.momentsPlanes(base.at, offset.at, m2.at, a, count, at, planes, tile, length),
     );
   }
-  run.finishMoments(mean.at, meanLow.at, variance.at, base.at, offset.at, m2.at, countOf(view), n);
+  // A value that is not finite leaves no finite variance.
+  const count = countOf(view);
+  return run.finishMoments(
+    mean.at,
+    meanLow.at,
+    variance.at,
+    base.at,
+    offset.at,
+    m2.at,
+    count,
+    n,
+  );
 }
 
-/** The error about channels whose statistics are not finite; five are enough to name. */
+const isVariance = (value: number): boolean => value >= 0 && value < Number.POSITIVE_INFINITY;
+
+/** The error about channels whose statistics are not finite, of which four are named. */
 function nonFinite(channels: readonly number[]): NonFiniteError {
   const names = `${channels.slice(0, 4).join(", ")}${channels.length > 4 ? ", …" : ""}`;
   return new NonFiniteError(
@@ -387,7 +397,8 @@ function nonFinite(channels: readonly number[]): NonFiniteError {
 
 /**
  * Works out scale and shift of the channels first … first + n in kernel memory, from `terms` or,
- * if `fresh`, from mean, meanLow and variance that lie there, checked.
+ * if `fresh`, from mean, meanLow and variance that lie there. Throws StateError for a variance that none
+ * can be.
  */
 function scaleShift(
   { run, memory: { slots } }: Machine,
@@ -405,9 +416,8 @@ function scaleShift(
   }
   const gamma = put(slots.gamma, terms.gamma, first, n);
   const beta = put(slots.beta, terms.beta, first, n);
-  const bad = fresh ? n : run.firstInvalid(variance.at, 0, n);
-  if (bad < n) checkVariance(terms.variance, first + bad);
-  run.scaleShift(
+  const { epsilon } = terms;
+  const bad = run.scaleShift(
     hi.at,
     scale.at,
     shift.at,
@@ -416,15 +426,16 @@ function scaleShift(
     variance.at,
     gamma,
     beta,
-    terms.epsilon,
+    epsilon,
     n,
   );
+  if (bad < n) checkVariance(terms.variance, first + bad);
 }
 
 /** Throws StateError if a channel's variance is none that a variance can be. */
 export function checkVariance(variance: Float64Array, channel: number): void {
   const value = variance[channel]!;
-  if (!(value >= 0 && value < Number.POSITIVE_INFINITY)) {
+  if (!isVariance(value)) {
     throw new StateError(
       `runningVariance: expected finite numbers >= 0, got ${value} for channel ${channel}`,
     );
@@ -450,12 +461,10 @@ function affine(
   const h = spread(run, columnHi, hi, n, view, walk);
   const a = spread(run, columnScale, scale, n, view, walk);
   const b = spread(run, columnShift, shift, n, view, walk);
-  const cold = isCold(operands, view);
-  walkRows(operands, view, walk, first, n, (y, x, _b, _count, rows, width, stride) => {
-    const sweep = cold || (y === x && stride % ALIASED === 0);
-    const kernel = sweep ? run.affineSweep : run.affineStrips;
-    kernel(y, x, h, a, b, rows, width, stride);
-  });
+  const kernel = isCold(operands, view) ? run.affineSweep : run.affineStrips;
+  walkRows(operands, view, walk, first, n, (y, x, _b, _count, rows, width, stride) =>
+    kernel(y, x, h, a, b, rows, width, stride),
+  );
 }
 
 /** Where the columns of a row find a parameter: laid out for them, or as it is. */
@@ -481,7 +490,7 @@ export interface Update extends Statistics {
 
 /**
  * Normalizes x by its own statistics, mean to 5e-7 sigma, variance to 1e-6, and moves
- * running averages. Mean and variance of `terms` are filled. Throws NonFiniteError or StateError
+ * running averages. Mean and variance of `terms` are filled, meanLow is if there are several tiles. Throws NonFiniteError or StateError
  * before anything else outside kernel memory is written. out may be x.
  */
 export function train(
@@ -500,13 +509,14 @@ export function train(
   const a = operand(memory, "x", x, 0, selection);
   const y = operand(memory, "out", out, 0, selection);
   const operands: Operands = { out: y, a, b: null };
+  // One tile stays in kernel memory.
+  const fresh = walk.tile === channels;
   enter(a);
-  allMoments(machine, a, view, walk, isCold(operands, view), (first, n) => {
+  allMoments(machine, a, view, walk, (first, n) => {
     take(terms.mean, mean, first, n);
-    take(terms.meanLow, meanLow, first, n);
+    if (!fresh) take(terms.meanLow, meanLow, first, n);
     take(terms.variance, variance, first, n);
   });
-  const fresh = walk.tile === channels;
   for (let first = 0; first < channels; first += walk.tile) {
     const n = Math.min(walk.tile, channels - first);
     scaleShift(machine, terms, first, n, fresh);
@@ -556,19 +566,14 @@ function allMoments(
   a: Operand,
   view: View,
   walk: Walk,
-  cold: boolean,
   each: (first: number, n: number) => void,
 ): void {
   const { variance } = machine.memory.slots;
   const bad: number[] = [];
   for (let first = 0; first < view.channels; first += walk.tile) {
     const n = Math.min(walk.tile, view.channels - first);
-    moments(machine, { out: null, a, b: null }, view, walk, cold, first, n);
-    // A value that is not finite leaves no finite variance.
-    let c = -1;
-    while (bad.length <= 4 && (c = machine.run.firstInvalid(variance.at, c + 1, n)) < n) {
-      bad.push(first + c);
-    }
+    const from = moments(machine, { out: null, a, b: null }, view, walk, first, n);
+    for (let c = from; c < n; c++) if (!isVariance(variance.array[c]!)) bad.push(first + c);
     each(first, n);
   }
   if (bad.length > 0) throw nonFinite(bad);
@@ -588,8 +593,7 @@ export function momentsOf(
   const a = operand(memory, "x", x, 0, selection);
   if (result.count === 0) return result;
   enter(a);
-  const cold = isCold({ out: null, a, b: null }, view);
-  allMoments(machine, a, view, walkOf(view), cold, (first, n) => {
+  allMoments(machine, a, view, walkOf(view), (first, n) => {
     take(result.mean, mean, first, n);
     take(result.meanLow, meanLow, first, n);
     take(result.m2, m2, first, n);
@@ -691,11 +695,10 @@ export interface Gradients<Out extends Float32Array = Float32Array> {
 
 /** Σdy and Σdy·(x - float32(mean)) of each channel of a tile, left in kernel memory. */
 function gradientSums(
-  { run, memory: { slots, scratch } }: Machine,
+  { run, memory: { slots } }: Machine,
   operands: Operands,
   view: View,
   walk: Walk,
-  cold: boolean,
   first: number,
   n: number,
 ): void {
@@ -717,19 +720,7 @@ function gradientSums(
       first,
       n,
       (_out, dy, x, count, rows, width, stride) =>
-        run.gradientSumsRows(
-          sumDy.at,
-          sumDyX.at,
-          scratch,
-          dy,
-          x,
-          h,
-          count,
-          rows,
-          width,
-          stride,
-          +cold,
-        ),
+        run.gradientSumsRows(sumDy.at, sumDyX.at, dy, x, h, count, rows, width, stride),
       (_rows, width) => {
         run.mergeSums(sumDy.at, width, 1, walk.repeats, width);
         run.mergeSums(sumDyX.at, width, 1, walk.repeats, width);
@@ -778,7 +769,7 @@ export function backward(
   for (let first = 0; first < view.channels; first += walk.tile) {
     const n = Math.min(walk.tile, view.channels - first);
     run.center(hi.at, put(mean, terms.mean, first, n), n);
-    if (sums === null) gradientSums(machine, { out: null, a, b }, view, walk, cold, first, n);
+    if (sums === null) gradientSums(machine, { out: null, a, b }, view, walk, first, n);
     else {
       put(sumDy, sums.sumDy, first, n);
       put(sumDyX, sumsX, first, n);
@@ -851,14 +842,13 @@ export function gradientSumsOf(
   const a = operand(memory, "dy", dy, 1, selection);
   const b = operand(memory, "x", x, 0, selection);
   const array = (): Float64Array => new Float64Array(view.channels);
-  const cold = isCold({ out: null, a, b }, view);
   const result = new GradientSums(countOf(view), array(), array());
   enter(a);
   enter(b);
   for (let first = 0; first < view.channels; first += walk.tile) {
     const n = Math.min(walk.tile, view.channels - first);
     run.center(hi.at, put(memory.slots.mean, mean, first, n), n);
-    gradientSums(machine, { out: null, a, b }, view, walk, cold, first, n);
+    gradientSums(machine, { out: null, a, b }, view, walk, first, n);
     take(result.sumDy, sumDy, first, n);
     take(result.sumDyXmu, sumDyX, first, n);
   }

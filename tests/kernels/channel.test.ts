@@ -182,24 +182,37 @@ test("finishMoments: mean + meanLow = base + offset, variance = m2/count", () =>
   );
 });
 
-test("firstInvalid finds each channel whose variance is negative or not finite", () => {
+test("finishMoments and scaleShift find the first variance that is negative or not finite", () => {
   const valid = [0, -0, 1, 1e300, 5e-324];
   const invalid = [-1e-300, -1, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   check(
     fc.property(
-      fc.array(fc.constantFrom(...valid, ...invalid), { minLength: 1, maxLength: 70 }),
-      (values) => {
+      fc.array(fc.constantFrom(...valid, ...valid, ...valid, ...invalid), {
+        minLength: 1,
+        maxLength: 70,
+      }),
+      fc.constantFrom(0, ...invalid),
+      (values, behind) => {
         binary.reset();
         const n = values.length;
-        const variance = binary.f64(values);
-        for (let from = 0; from <= n; from++) {
-          const rest = values.slice(from).findIndex((v) => !valid.includes(v));
-          const found = binary.call([], (run) => run.firstInvalid(variance.at, from, n));
-          expect(found).toBe(rest < 0 ? n : from + rest);
-        }
+        const first = values.findIndex((v) => !valid.includes(v));
+        const expected = first < 0 ? n : first;
+        // What lies behind the last channel is none of them.
+        const given = binary.f64([...values, behind]);
+        const [f64, f32] = [() => binary.f64(n + 1), () => binary.f32(n + 1)];
+        const [mean, low, variance, base, offset] = [f64(), f64(), f64(), f32(), f64()];
+        const finished = binary.call([[mean], [low], [variance]], (run) =>
+          run.finishMoments(mean.at, low.at, variance.at, base.at, offset.at, given.at, 1, n),
+        );
+        expect(finished).toBe(expected);
+        const [hi, scale, shift] = [f32(), f32(), f32()];
+        const scaled = binary.call([[hi], [scale], [shift]], (run) =>
+          run.scaleShift(hi.at, scale.at, shift.at, mean.at, 0, given.at, 0, 0, 1e-5, n),
+        );
+        expect(scaled).toBe(expected);
       },
     ),
-    60,
+    200,
   );
 });
 

@@ -95,17 +95,13 @@ describe("gradientSumsRows", () => {
           const x = binary.f32(normal(rows * pitch, seed + 1, 3), leads[1]);
           const hi = normal(width, seed + 2, 3, 0.1);
           const channelOf = (i: number): number => (i % pitch < width ? i % pitch : -1);
-          // Count 0 overwrites, others add; both ways of walking give the same bits.
+          // Count 0 overwrites, others add.
           for (const count of [0, 64]) {
-            const [hot, cold] = [0, 1].map((way) =>
-              sums(g, x, hi, 16, 0.75, (run, s, p, dy, at, h, scratch) =>
-                run.gradientSumsRows(s, p, scratch, dy, at, h, count, rows, width, pitch * 4, way),
-              ),
-            ) as [[Float64Array, Float64Array], [Float64Array, Float64Array]];
+            const actual = sums(g, x, hi, 4, 0.75, (run, s, p, dy, at, h) =>
+              run.gradientSumsRows(s, p, dy, at, h, count, rows, width, pitch * 4),
+            );
             const before = count === 0 ? 0 : 0.75;
-            compareSums(hot, expectedSums(g.array, x.array, hi, channelOf, before));
-            assertSameBits("Σdy", cold[0], hot[0]);
-            assertSameBits("Σdy·(x - hi)", cold[1], hot[1]);
+            compareSums(actual, expectedSums(g.array, x.array, hi, channelOf, before));
           }
         },
       ),

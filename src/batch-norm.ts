@@ -38,7 +38,7 @@ import {
 import type { InferOptions } from "./frozen.js";
 import { FrozenBatchNorm } from "./frozen-batch-norm.js";
 import { toNumbers, type Widened } from "./json.js";
-import { type Kernels, memoryOf, sharedKernels } from "./kernels.js";
+import { type Kernels, sharedKernels } from "./kernels.js";
 import { countOf, type Layout, noShape, sizeOf, type View, viewOf } from "./layout.js";
 import { type Selection, selectionOf } from "./mask.js";
 import {
@@ -63,7 +63,6 @@ import {
 } from "./options.js";
 import * as run from "./run.js";
 import { readSnapshot, type Snapshot, type State } from "./snapshot.js";
-import { isTiny, TINY_TERMS, tinyNormalize } from "./tiny.js";
 
 /** Options of `train`. */
 export interface TrainOptions<Out extends Float32Array = Float32Array> {
@@ -549,9 +548,7 @@ export class BatchNorm {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
     const out = outputOf(options.out, x) as Out;
-    const terms = this.#terms(this.#running);
-    if (isTiny(TINY_TERMS, memoryOf(this.#kernels), x, out)) tinyNormalize(out, x, view, terms);
-    else run.normalize(this.kernels.machine, out, x, view, terms);
+    run.normalize(this.kernels.machine, out, x, view, this.#terms(this.#running));
     return out;
   }
 

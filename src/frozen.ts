@@ -6,10 +6,8 @@ import { checkKeys, OptionError, StateError } from "./errors.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "./json.js";
 import { checkLayout, LAYOUTS, type Layout, viewOf } from "./layout.js";
 import type { AffineMachine } from "./machine.js";
-import type { Buffers } from "./memory.js";
 import { checkChannels, INFER_KEYS, NO_OPTIONS } from "./options.js";
 import { type Affine, apply } from "./run.js";
-import { isTiny, TINY_AFFINE, tinyAffine } from "./tiny.js";
 
 /** Options of `infer`. */
 export interface InferOptions<Out extends Float32Array = Float32Array> {
@@ -37,27 +35,19 @@ export interface FrozenJSON {
   readonly shift: readonly JsonNumber[];
 }
 
-/** Where a frozen layer works. */
-export interface Place {
-  /** The memory whose tensors are taken without copying, as far as there is one. */
-  memory(): Buffers | undefined;
-  /** The kernels; started at first use. */
-  machine(): AffineMachine;
-}
-
 /** What the `FrozenBatchNorm` of each entry is made of. */
 export class Frozen {
   readonly #channels: number;
   readonly #layout: Layout;
   readonly #affine: Affine;
-  readonly #place: Place;
+  readonly #machine: () => AffineMachine;
 
-  /** @internal */
-  constructor(channels: number, layout: Layout, affine: Affine, place: Place) {
+  /** @internal `machine` gives the kernels, started at first use. */
+  constructor(channels: number, layout: Layout, affine: Affine, machine: () => AffineMachine) {
     this.#channels = channels;
     this.#layout = layout;
     this.#affine = affine;
-    this.#place = place;
+    this.#machine = machine;
   }
 
   /** How many features are normalized. */
@@ -88,8 +78,7 @@ export class Frozen {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const view = viewOf(this.#layout, this.#channels, float32("x", x).length, options.shape);
     const out = outputOf(options.out, x) as Out;
-    if (isTiny(TINY_AFFINE, this.#place.memory(), x, out)) tinyAffine(out, x, view, this.#affine);
-    else apply(this.#place.machine(), out, x, view, this.#affine);
+    apply(this.#machine(), out, x, view, this.#affine);
     return out;
   }
 

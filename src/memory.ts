@@ -4,6 +4,7 @@
 //   0 … parameter arrays of one tile of channels: test time … two stream buffers … training … scratch
 //     … tensors … SLACK
 
+import { bufferOf, offsetOf } from "./arrays.js";
 import { describe, MemoryError, OptionError, StateError } from "./errors.js";
 
 /** Columns that the parameter arrays hold: what is wider goes in tiles of channels. */
@@ -244,11 +245,11 @@ export class Memory extends Buffers {
   }
 
   override addressOf(name: string, array: Float32Array): number {
-    // Asking an array for its buffer costs 30 ns; before the first tensor nobody has a view of this one.
-    if (!this.#anyTensor || array.buffer !== this.#buffer) return -1;
-    const from = array.byteOffset;
+    // Before the first tensor nobody has a view of this memory.
+    if (!this.#anyTensor || bufferOf(array) !== this.#buffer) return -1;
+    const from = offsetOf(array);
     const block = this.#live[this.#before(from)];
-    if (block && from + array.byteLength <= block.at + block.bytes && !this.#isFreed(array)) {
+    if (block && from + array.length * 4 <= block.at + block.bytes && !this.#isFreed(array)) {
       return from;
     }
     throw new StateError(

@@ -373,16 +373,7 @@ function moments(
   }
   // A value that is not finite leaves no finite variance.
   const count = countOf(view);
-  return run.finishMoments(
-    mean.at,
-    meanLow.at,
-    variance.at,
-    base.at,
-    offset.at,
-    m2.at,
-    count,
-    n,
-  );
+  return run.finishMoments(mean.at, meanLow.at, variance.at, base.at, offset.at, m2.at, count, n);
 }
 
 const isVariance = (value: number): boolean => value >= 0 && value < Number.POSITIVE_INFINITY;

@@ -6,7 +6,7 @@
 import { blockOf, storeFirst } from "./lanes";
 
 // @ts-ignore: decorator
-@inline function affine(x: v128, hi: v128, scale: v128, shift: v128): v128 {
+@inline export function affine(x: v128, hi: v128, scale: v128, shift: v128): v128 {
   return f32x4.add(f32x4.mul(f32x4.sub(x, hi), scale), shift);
 }
 
@@ -54,35 +54,20 @@ function strips(
     scale += 64;
     shift += 64;
   }
-  if (c < width) affineSweep(y, x, hi, scale, shift, rows, width - c, stride);
+  if (c < width) narrow(y, x, hi, scale, shift, rows, width - c, stride);
 }
 
-/**
- * Row after row, one ascending stream, parameters read from L1: rows not in cache, and what is left
- * of a row after strips. y may be x.
- */
-export function affineSweep(
+/** The same for the less than 16 columns that strips leave over, row after row. */
+export function narrow(
   y: usize, x: usize, hi: usize, scale: usize, shift: usize,
   rows: u32, width: u32, stride: usize,
 ): void {
-  const fours = <usize>(width >> 4) << 6;
-  const vectors = <usize>(width >> 2) << 4;
-  const lanes = width & 3;
+  const bytes = <usize>width << 2;
   for (let i: u32 = 0; i < rows; i++) {
-    let c: usize = 0;
-    // By fours, since each vector alone has five addresses to work out: 0.65 and 0.79 nanoseconds.
-    for (; c < fours; c += 64) {
-      const q = y + c, p = x + c, h = hi + c, a = scale + c, b = shift + c;
-      v128.store(q, affine(v128.load(p), v128.load(h), v128.load(a), v128.load(b)));
-      v128.store(q, affine(v128.load(p, 16), v128.load(h, 16), v128.load(a, 16), v128.load(b, 16)), 16);
-      v128.store(q, affine(v128.load(p, 32), v128.load(h, 32), v128.load(a, 32), v128.load(b, 32)), 32);
-      v128.store(q, affine(v128.load(p, 48), v128.load(h, 48), v128.load(a, 48), v128.load(b, 48)), 48);
-    }
-    for (; c < vectors; c += 16) {
-      v128.store(y + c, affine(v128.load(x + c), v128.load(hi + c), v128.load(scale + c), v128.load(shift + c)));
-    }
-    if (lanes) {
-      storeFirst(y + c, affine(v128.load(x + c), v128.load(hi + c), v128.load(scale + c), v128.load(shift + c)), lanes);
+    for (let c: usize = 0; c < bytes; c += 16) {
+      const v = affine(v128.load(x + c), v128.load(hi + c), v128.load(scale + c), v128.load(shift + c));
+      if (c + 16 <= bytes) v128.store(y + c, v);
+      else storeFirst(y + c, v, width & 3);
     }
     x += stride;
     y += stride;
@@ -94,12 +79,11 @@ export function affinePlanes(
   y: usize, x: usize, hi: usize, scale: usize, shift: usize,
   first: u32, planes: u32, channels: u32, inner: u32,
 ): void {
-  const lanes = inner & 3;
   let c = <usize>first << 2;
   for (let plane: u32 = 0; plane < planes; plane++) {
     const h = v128.load32_splat(hi + c), a = v128.load32_splat(scale + c), b = v128.load32_splat(shift + c);
-    let vectors = inner >> 2;
-    for (; vectors >= 4; vectors -= 4) {
+    let left = inner;
+    for (; left >= 16; left -= 16) {
       v128.store(y, affine(v128.load(x), h, a, b));
       v128.store(y, affine(v128.load(x, 16), h, a, b), 16);
       v128.store(y, affine(v128.load(x, 32), h, a, b), 32);
@@ -107,15 +91,14 @@ export function affinePlanes(
       x += 64;
       y += 64;
     }
-    for (; vectors > 0; vectors--) {
-      v128.store(y, affine(v128.load(x), h, a, b));
-      x += 16;
-      y += 16;
-    }
-    if (lanes) {
-      storeFirst(y, affine(v128.load(x), h, a, b), lanes);
-      x += lanes << 2;
-      y += lanes << 2;
+    while (left > 0) {
+      const n = min<u32>(left, 4);
+      const v = affine(v128.load(x), h, a, b);
+      if (n == 4) v128.store(y, v);
+      else storeFirst(y, v, n);
+      left -= n;
+      x += n << 2;
+      y += n << 2;
     }
     c += 4;
     if (c == <usize>channels << 2) c = 0;

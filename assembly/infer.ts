@@ -1,3 +1,3 @@
 // The surface of the small binary, for test time alone: see index.ts.
-export { affineStrips, affineSweep, affinePlanes } from "./affine";
+export { affineStrips, affinePlanes } from "./affine";
 export { spread } from "./channel";

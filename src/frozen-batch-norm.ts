@@ -2,7 +2,7 @@
 
 import { checkKeys } from "./errors.js";
 import { type Folded, type FoldOptions, fold } from "./fold.js";
-import { Frozen, type FrozenJSON, readFrozen } from "./frozen.js";
+import { Frozen, type FrozenJSON, type Place, readFrozen } from "./frozen.js";
 import type { Widened } from "./json.js";
 import { checkKernels, type Kernels, memoryOf, sharedKernels } from "./kernels.js";
 import type { Layout } from "./layout.js";
@@ -24,7 +24,7 @@ export class FrozenBatchNorm extends Frozen {
 
   /** @internal Use `bn.freeze()` or `FrozenBatchNorm.fromJSON`. */
   constructor(channels: number, layout: Layout, affine: Affine, kernels: Kernels | undefined) {
-    super(channels, layout, affine, () => (kernels ?? sharedKernels()).machine);
+    super(channels, layout, affine, placeOf(kernels));
     this.#affine = affine;
     this.#kernels = kernels;
   }
@@ -84,6 +84,11 @@ export class FrozenBatchNorm extends Frozen {
     return create(...readFrozen(json), kernels);
   }
 }
+
+const placeOf = (kernels: Kernels | undefined): Place => ({
+  memory: () => memoryOf(kernels),
+  machine: () => (kernels ?? sharedKernels()).machine,
+});
 
 // As in batch-norm.ts: a class that names itself loses its name.
 const create = (...of: ConstructorParameters<typeof FrozenBatchNorm>): FrozenBatchNorm =>

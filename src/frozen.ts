@@ -6,8 +6,10 @@ import { checkKeys, OptionError, StateError } from "./errors.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "./json.js";
 import { checkLayout, LAYOUTS, type Layout, viewOf } from "./layout.js";
 import type { AffineMachine } from "./machine.js";
+import type { Buffers } from "./memory.js";
 import { checkChannels, INFER_KEYS, NO_OPTIONS } from "./options.js";
 import { type Affine, apply } from "./run.js";
+import { isTiny, tinyAffine } from "./tiny.js";
 
 /** Options of `infer`. */
 export interface InferOptions<Out extends Float32Array = Float32Array> {
@@ -35,19 +37,27 @@ export interface FrozenJSON {
   readonly shift: readonly JsonNumber[];
 }
 
+/** Where a frozen layer works. */
+export interface Place {
+  /** The memory whose tensors are taken without copying, as far as there is one. */
+  memory(): Buffers | undefined;
+  /** The kernels; started at first use. */
+  machine(): AffineMachine;
+}
+
 /** What the `FrozenBatchNorm` of each entry is made of. */
 export class Frozen {
   readonly #channels: number;
   readonly #layout: Layout;
   readonly #affine: Affine;
-  readonly #machine: () => AffineMachine;
+  readonly #place: Place;
 
-  /** @internal `machine` gives the kernels, started at first use. */
-  constructor(channels: number, layout: Layout, affine: Affine, machine: () => AffineMachine) {
+  /** @internal */
+  constructor(channels: number, layout: Layout, affine: Affine, place: Place) {
     this.#channels = channels;
     this.#layout = layout;
     this.#affine = affine;
-    this.#machine = machine;
+    this.#place = place;
   }
 
   /** How many features are normalized. */
@@ -78,7 +88,8 @@ export class Frozen {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const view = viewOf(this.#layout, this.#channels, float32("x", x).length, options.shape);
     const out = outputOf(options.out, x) as Out;
-    apply(this.#machine(), out, x, view, this.#affine);
+    if (isTiny(this.#place.memory(), x, out)) tinyAffine(out, x, view, this.#affine);
+    else apply(this.#place.machine(), out, x, view, this.#affine);
     return out;
   }
 

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { Frozen, type FrozenJSON, readFrozen } from "./frozen.js";
+import { Frozen, type FrozenJSON, type Place, readFrozen } from "./frozen.js";
 import type { Widened } from "./json.js";
 import { type AffineMachine, start } from "./machine.js";
 import { Buffers, MIN_BYTES } from "./memory.js";
@@ -44,10 +44,12 @@ export class FrozenBatchNorm extends Frozen {
   }
 }
 
-let shared: AffineMachine | undefined;
+let machine: AffineMachine | undefined;
 
-const machine = (): AffineMachine => (shared ??= start(() => new Buffers(MIN_BYTES)));
+const PLACE: Place = {
+  memory: () => undefined,
+  machine: () => (machine ??= start(() => new Buffers(MIN_BYTES))),
+};
 
 // As in batch-norm.ts: a class that names itself loses its name.
-const create = (json: unknown): FrozenBatchNorm =>
-  new FrozenBatchNorm(...readFrozen(json), machine);
+const create = (json: unknown): FrozenBatchNorm => new FrozenBatchNorm(...readFrozen(json), PLACE);

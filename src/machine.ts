@@ -10,13 +10,15 @@ type Kernel<Result = void> = (...args: number[]) => Result;
 /** The surface of the small binary: see assembly/infer.ts. */
 export interface AffineExports {
   affineStrips: Kernel;
-  affineSweep: Kernel;
+  /** Not in the small one, which never meets what is cold. */
+  affineSweep?: Kernel;
   affinePlanes: Kernel;
   spread: Kernel;
 }
 
 /** The surface of the binary: see assembly/index.ts. */
 export interface Exports extends AffineExports {
+  affineSweep: Kernel;
   momentsRows: Kernel;
   momentsPlanes: Kernel;
   gradientSumsRows: Kernel;

@@ -12,23 +12,21 @@ export const MAX_COLUMNS = 1024;
 /** Rows in a block of assembly/lanes.ts: parts of a reduction are cut at its multiples. */
 export const BLOCK_ROWS = 64;
 /** Float32 values in a stream buffer: one block of MAX_COLUMNS. */
-export const STREAM_FLOATS = BLOCK_ROWS * MAX_COLUMNS;
+export const STREAM_FLOATS = 65536;
 
 const PAGE = 65536;
+// Plain numbers: a bundler drops those that an entry does not use, and keeps what is to be worked out.
 /** The least that a memory has. */
-export const MIN_BYTES = 1 << 20;
-const MAX_BYTES = 65536 * PAGE;
+export const MIN_BYTES = 1048576;
+const MAX_BYTES = 4294967296;
 /** 16 MiB: tensors for a layer of a usual size, and little beside the 128 MB of an edge worker. */
-export const DEFAULT_BYTES = 16 << 20;
+export const DEFAULT_BYTES = 16777216;
 
 // Kernels read vectors, strips of 16 columns at most, past what they are given (lanes.ts).
 const SLACK = 64;
 // Loads that follow stores to the same address modulo 4096 wait for them: [1024, 1024] took 265 µs
 // with x and y so placed, 165 otherwise. So neighbours start at different multiples of 64.
 const STAGGER = 320;
-
-// As in assembly/lanes.ts.
-const SCRATCH = MAX_COLUMNS * 4 + STAGGER;
 
 /** A float32 or float64 array at a fixed place of kernel memory. */
 export interface Slot<A> {
@@ -49,14 +47,19 @@ const slotOf = <A>(at: number, array: A): Slot<A> => ({ at, array, part: array }
 /** Has a place for an array of MAX_COLUMNS parameters. */
 type Place<A> = () => Slot<A>;
 
-/** The parameter arrays of test time, in the order in which they lie in memory. */
-const affineSlots = (f32: Place<Float32Array>) => ({
+/** What the elementwise kernels compute with. */
+const elementwiseSlots = (f32: Place<Float32Array>) => ({
   hi: f32(),
   scale: f32(),
   shift: f32(),
-  columnHi: f32(),
-  columnScale: f32(),
-  columnShift: f32(),
+  slope: f32(),
+});
+
+/** The parameter arrays of test time, in the order in which they lie in memory. */
+const affineSlots = (f32: Place<Float32Array>) => ({
+  ...elementwiseSlots(f32),
+  /** The same laid out for the columns of a row. */
+  columns: elementwiseSlots(f32),
 });
 
 /** The other ones. */
@@ -64,10 +67,8 @@ const trainingSlots = (f32: Place<Float32Array>, f64: Place<Float64Array>) => ({
   base: f32(),
   gamma: f32(),
   beta: f32(),
-  slope: f32(),
   dgamma: f32(),
   dbeta: f32(),
-  columnSlope: f32(),
   offset: f64(),
   m2: f64(),
   mean: f64(),
@@ -155,7 +156,7 @@ export class Memory extends Buffers {
       },
     );
     this.slots = { ...this.slots, ...more };
-    this.scratch = this.place(5 * SCRATCH);
+    this.scratch = this.place(5 * (MAX_COLUMNS * 4 + STAGGER));
     this.#tensors = alignUp(this.place(0), 64);
   }
 

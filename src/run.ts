@@ -8,9 +8,10 @@
 //           several at once (`repeats`), so that every width fills its vectors.
 // Channels that do not fit the parameter arrays go in tiles.
 
+import { copy } from "./arrays.js";
 import { NonFiniteError, StateError } from "./errors.js";
 import { countOf, sizeOf, type View } from "./layout.js";
-import type { AffineExports, AffineMachine, Machine } from "./machine.js";
+import type { AffineMachine, Machine } from "./machine.js";
 import type { Copies, Selection } from "./mask.js";
 import {
   BLOCK_ROWS,
@@ -57,13 +58,13 @@ const MIN_ROWS = 8;
  */
 const PART = 32768;
 /**
- * Up to this many bytes, all tensors of a call together, rows in kernel memory are taken to be in
+ * Up to this many values, 8 MiB, all tensors of a call together, rows in kernel memory are taken to be in
  * cache and are walked in column strips; beyond it, in the order of memory. Nanoseconds for four
  * values, strips and sweep: infer of 8 MiB 0.71 and 0.91, of 16 MiB 2.8 and 1.5; gradient of 12 MiB
  * 2.7 and 1.8. Of 9.2 MiB it was 1.0 and 1.3 on a quiet machine, but five times that for strips
  * where others used the shared cache.
  */
-const HOT = 8 << 20;
+const HOT = 2 << 20;
 
 interface Walk {
   readonly rows: boolean;
@@ -71,26 +72,26 @@ interface Walk {
   readonly tile: number;
   /** Rows taken as one. */
   readonly repeats: number;
+  /** Whether a parameter lies once per channel, or is laid out per column of a row. */
+  readonly spread: boolean;
 }
 
 function walkOf({ outer, channels, inner }: View): Walk {
   const rows = inner === 1 || (inner < MIN_PLANE && outer >= MIN_ROWS);
-  const tile = Math.min(
-    channels,
-    rows ? Math.floor(MAX_COLUMNS / Math.max(inner, 1)) : MAX_COLUMNS,
-  );
-  const width = channels * inner;
+  const tile = Math.min(channels, rows ? Math.floor(MAX_COLUMNS / inner) : MAX_COLUMNS);
+  let width = channels * inner;
   let repeats = 1;
-  if (rows && tile === channels) {
-    while (
-      ((repeats * width) % 16 !== 0 || repeats * width < 64) &&
-      2 * repeats * width <= MAX_COLUMNS &&
-      outer >= 2 * repeats * BLOCK_ROWS
-    ) {
-      repeats *= 2;
-    }
+  while (
+    rows &&
+    tile === channels &&
+    (width % 16 !== 0 || width < 64) &&
+    2 * width <= MAX_COLUMNS &&
+    outer >= 2 * repeats * BLOCK_ROWS
+  ) {
+    width *= 2;
+    repeats *= 2;
   }
-  return { rows, tile, repeats };
+  return { rows, tile, repeats, spread: rows && repeats * inner !== 1 };
 }
 
 /** A tensor that a kernel reads or writes: where it lies, or through a stream buffer. */
@@ -104,8 +105,6 @@ interface Operand {
    * of a call are of one length, so that none is held while another is streamed.
    */
   readonly held: boolean;
-  /** The rows that take part, copied together. */
-  readonly copies: Copies;
 }
 
 /** Throws StateError for a tensor that is freed. */
@@ -118,119 +117,59 @@ function operand(
 ): Operand {
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
-  const copies = selection ?? ALL;
-  const held = copies === ALL && own < 0 && array.length <= STREAM_FLOATS;
-  const address = copies !== ALL ? -1 : held ? stream.at : own;
-  return { array, address, stream, held, copies };
+  const held = selection === null && own < 0 && array.length <= STREAM_FLOATS;
+  const address = selection !== null ? -1 : held ? stream.at : own;
+  return { array, address, stream, held };
 }
+
+/** True for an ordinary array that goes in parts. */
+const inParts = (o: Operand | null): o is Operand => o !== null && o.address < 0;
 
 /** Copies an input that is held. Two readings of it then need one copy. */
 function enter({ held, stream, array }: Operand): void {
-  if (held) stream.array.set(array);
+  if (held) copy(stream.array, array);
 }
 
 /** Copies an output that is held. */
 function leave({ held, stream, array }: Operand): void {
-  if (held) array.set(firstOf(stream, array.length));
+  if (held) copy(array, firstOf(stream, array.length));
 }
 
-/** Operands of one kernel: `out` may be absent (a reduction), `b` as well. */
-interface Operands {
+/** One traversal of tensors by a kernel, with all that a step of it needs. */
+interface Pass<M> {
+  readonly machine: M;
+  readonly view: View;
+  readonly walk: Walk;
+  /** Absent in a reduction. */
   readonly out: Operand | null;
   readonly a: Operand;
   readonly b: Operand | null;
+  /** One of them is an ordinary array whose values have to be copied part by part. */
+  readonly streamed: boolean;
+  /** They lie in kernel memory and are, those in one place counted once, more than the cache holds. */
+  readonly cold: boolean;
+  /** How values are copied: rows that take part together. */
+  readonly copies: Copies;
 }
 
-/** True if one of them is an ordinary array whose values have to be copied part by part. */
-const isStreamed = ({ out, a, b }: Operands): boolean =>
-  a.address < 0 || (out !== null && out.address < 0) || (b !== null && b.address < 0);
-
-const pointer = (o: Operand | null, offset: number): number =>
-  o === null ? 0 : o.address < 0 ? o.stream.at : o.address + offset * 4;
-
-/** All rows of an array. */
-const ALL: Copies = {
-  // What is not cut into columns may be cut anywhere.
-  pitch: 1,
-  gather({ array: packed }, array, pitch, row, rows, column, width) {
-    let from = row * pitch + column;
-    if (width === pitch) packed.set(array.subarray(from, from + rows * pitch));
-    else {
-      for (let i = 0; i < rows; i++, from += pitch) {
-        packed.set(array.subarray(from, from + width), i * width);
-      }
-    }
-  },
-  scatter(stream, array, pitch, row, rows, column, width) {
-    let to = row * pitch + column;
-    if (width === pitch) array.set(firstOf(stream, rows * pitch), to);
-    else {
-      for (let i = 0; i < rows; i++, to += pitch) {
-        array.set(stream.array.subarray(i * width, (i + 1) * width), to);
-      }
-    }
-  },
-};
-
-/** Walks the contiguous values from..to: at once where they lie, or in parts of `part` values. */
-function walkRun(
-  operands: Operands,
-  from: number,
-  to: number,
-  part: number,
-  step: (out: number, a: number, b: number, offset: number, length: number) => void,
-): void {
-  const { out, a, b } = operands;
-  if (!isStreamed(operands)) {
-    if (from < to) step(pointer(out, from), pointer(a, from), pointer(b, from), from, to - from);
-    return;
-  }
-  const { pitch } = a.copies;
-  for (let offset = from; offset < to; offset += part) {
-    const length = Math.min(part, to - offset);
-    const row = offset / pitch;
-    const rows = length / pitch;
-    for (const o of [a, b]) {
-      if (o !== null && o.address < 0) {
-        o.copies.gather(o.stream, o.array, pitch, row, rows, 0, pitch);
-      }
-    }
-    step(pointer(out, offset), pointer(a, offset), pointer(b, offset), offset, length);
-    if (out !== null && out.address < 0) {
-      out.copies.scatter(out.stream, out.array, pitch, row, rows, 0, pitch);
-    }
-  }
-}
-
-/**
- * Walks `width` columns at `column` of rows of `pitch` values: in place, or, if one operand is an
- * ordinary array, all gathered row by row into the stream buffers.
- */
-function walkColumns(
-  operands: Operands,
-  outer: number,
-  column: number,
-  width: number,
-  pitch: number,
-  step: RowStep,
-): void {
-  const { out, a, b } = operands;
-  if (!isStreamed(operands)) {
-    step(pointer(out, column), pointer(a, column), pointer(b, column), 0, outer, width, pitch * 4);
-    return;
-  }
-  for (let row = 0; row < outer; row += BLOCK_ROWS) {
-    const rows = Math.min(BLOCK_ROWS, outer - row);
-    for (const o of [a, b]) {
-      o?.copies.gather(o.stream, o.array, pitch, row, rows, column, width);
-    }
-    step(out?.stream.at ?? 0, a.stream.at, b?.stream.at ?? 0, row, rows, width, width * 4);
-    out?.copies.scatter(out.stream, out.array, pitch, row, rows, column, width);
-  }
+function passOf<M>(
+  machine: M,
+  view: View,
+  walk: Walk,
+  selection: Selection | null,
+  out: Operand | null,
+  a: Operand,
+  b: Operand | null,
+): Pass<M> {
+  const streamed = inParts(a) || inParts(out) || inParts(b);
+  const others = (out !== null && out.address !== a.address ? 1 : 0) + (b === null ? 0 : 1);
+  const cold = !streamed && (1 + others) * sizeOf(view) > HOT;
+  return { machine, view, walk, out, a, b, copies: selection ?? ALL, streamed, cold };
 }
 
 /** What a kernel does with some rows: `count` rows came before in the same columns. */
-type RowStep = (
+type RowStep<M> = (
+  pass: Pass<M>,
   out: number,
   a: number,
   b: number,
@@ -241,7 +180,8 @@ type RowStep = (
 ) => void;
 
 /** What a kernel does with some planes, or with a part of one. */
-type PlaneStep = (
+type PlaneStep<M> = (
+  pass: Pass<M>,
   out: number,
   a: number,
   b: number,
@@ -252,49 +192,136 @@ type PlaneStep = (
   inner: number,
 ) => void;
 
-/** Rows of a tile of channels; streamed, in parts that are whole blocks. */
-function walkRows(
-  operands: Operands,
-  { outer, channels, inner }: View,
-  { repeats }: Walk,
-  first: number,
-  tile: number,
-  step: RowStep,
-  merge?: (rows: number, width: number) => void,
+/**
+ * The steps of a traversal. Functions of the module: a closure made for a call costs more than a step
+ * of a small tensor.
+ */
+interface Steps<M> {
+  readonly rows: RowStep<M>;
+  readonly planes: PlaneStep<M>;
+  /** Pools what `rows` rows taken several at once left, `width` columns for each of these. */
+  readonly merge?: (pass: Pass<M>, rows: number, width: number) => void;
+}
+
+const pointer = (o: Operand | null, offset: number): number =>
+  o === null ? 0 : o.address < 0 ? o.stream.at : o.address + offset * 4;
+
+/** All rows of an array. */
+const ALL: Copies = {
+  // What is not cut into columns may be cut anywhere.
+  pitch: 1,
+  gather({ array: packed }, array, pitch, row, rows, column, width) {
+    // Whole rows at once.
+    const n = width === pitch ? rows : 1;
+    for (let i = 0; i < rows; i += n) {
+      const from = (row + i) * pitch + column;
+      packed.set(array.subarray(from, from + n * width), i * width);
+    }
+  },
+  scatter(stream, array, pitch, row, rows, column, width) {
+    const n = width === pitch ? rows : 1;
+    for (let i = 0; i < rows; i += n) {
+      const part =
+        i > 0 ? stream.array.subarray(i * width, (i + n) * width) : firstOf(stream, n * width);
+      array.set(part, (row + i) * pitch + column);
+    }
+  },
+};
+
+/** Walks the contiguous values from..to: at once where they lie, or in parts of `part` values. */
+function walkRun<M>(
+  pass: Pass<M>,
+  from: number,
+  to: number,
+  part: number,
+  step: (out: number, a: number, b: number, offset: number, length: number) => void,
 ): void {
+  const { out, a, b, copies } = pass;
+  if (!pass.streamed) {
+    if (from < to) step(pointer(out, from), pointer(a, from), pointer(b, from), from, to - from);
+    return;
+  }
+  const { pitch } = copies;
+  for (let offset = from; offset < to; offset += part) {
+    const length = Math.min(part, to - offset);
+    const row = offset / pitch;
+    const rows = length / pitch;
+    for (const o of [a, b]) {
+      if (inParts(o)) copies.gather(o.stream, o.array, pitch, row, rows, 0, pitch);
+    }
+    step(pointer(out, offset), pointer(a, offset), pointer(b, offset), offset, length);
+    if (inParts(out)) copies.scatter(out.stream, out.array, pitch, row, rows, 0, pitch);
+  }
+}
+
+/**
+ * Walks `width` columns at `column` of rows of `pitch` values: in place, or, if one operand is an
+ * ordinary array, all gathered row by row into the stream buffers.
+ */
+function walkColumns<M>(
+  pass: Pass<M>,
+  column: number,
+  width: number,
+  pitch: number,
+  step: RowStep<M>,
+): void {
+  const { out, a, b, copies } = pass;
+  const { outer } = pass.view;
+  if (!pass.streamed) {
+    step(
+      pass,
+      pointer(out, column),
+      pointer(a, column),
+      pointer(b, column),
+      0,
+      outer,
+      width,
+      pitch * 4,
+    );
+    return;
+  }
+  for (let row = 0; row < outer; row += BLOCK_ROWS) {
+    const rows = Math.min(BLOCK_ROWS, outer - row);
+    for (const o of [a, b]) {
+      if (o !== null) copies.gather(o.stream, o.array, pitch, row, rows, column, width);
+    }
+    step(pass, out?.stream.at ?? 0, a.stream.at, b?.stream.at ?? 0, row, rows, width, width * 4);
+    if (out !== null) copies.scatter(out.stream, out.array, pitch, row, rows, column, width);
+  }
+}
+
+/** Rows of a tile of channels; streamed, in parts that are whole blocks. */
+function walkRows<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number): void {
+  const { outer, channels, inner } = pass.view;
+  const { repeats } = pass.walk;
   const narrow = tile * inner;
   // All columns of rows that stay where they are: one step as well.
-  if (tile < channels || (repeats === 1 && !isStreamed(operands))) {
-    walkColumns(operands, outer, first * inner, narrow, channels * inner, step);
+  if (tile < channels || (repeats === 1 && !pass.streamed)) {
+    walkColumns(pass, first * inner, narrow, channels * inner, steps.rows);
     return;
   }
   const width = repeats * narrow;
   const rows = Math.floor(outer / repeats);
   const block = BLOCK_ROWS * width;
   const part = Math.ceil(PART / block) * block;
-  walkRun(operands, 0, rows * width, part, (out, a, b, offset, length) =>
-    step(out, a, b, offset / width, length / width, width, width * 4),
-  );
-  if (repeats > 1) merge?.(rows, narrow);
+  const go = (from: number, to: number, each: number): void =>
+    walkRun(pass, from, to, part, (out, a, b, offset, length) =>
+      steps.rows(pass, out, a, b, offset / each, length / each, each, each * 4),
+    );
+  go(0, rows * width, width);
+  if (repeats > 1) steps.merge?.(pass, rows, narrow);
   // Rows that did not fill a wide one.
-  walkRun(operands, rows * width, outer * narrow, part, (out, a, b, offset, length) =>
-    step(out, a, b, offset / narrow, length / narrow, narrow, narrow * 4),
-  );
+  go(rows * width, outer * narrow, narrow);
 }
 
 /** Planes of a tile of channels: one run if the tile has all of them, else one run per example. */
-function walkPlanes(
-  operands: Operands,
-  { outer, channels, inner }: View,
-  first: number,
-  tile: number,
-  step: PlaneStep,
-): void {
+function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number): void {
+  const { outer, channels, inner } = pass.view;
   const whole = tile === channels;
   const runs = whole ? 1 : outer;
   const planes = whole ? outer * channels : tile;
   // A part is whole planes, or, of planes that exceed it, whole blocks of one.
-  const long = inner > PART && isStreamed(operands);
+  const long = inner > PART && pass.streamed;
   const part = long ? PART : Math.floor(PART / inner) * inner;
   const visits = long ? planes : 1;
   const length = (planes * inner) / visits;
@@ -302,14 +329,19 @@ function walkPlanes(
     const start = (run * channels + first) * inner;
     for (let visit = 0; visit < visits; visit++) {
       const from = start + visit * length;
-      walkRun(operands, from, from + length, part, (out, a, b, offset, n) => {
+      walkRun(pass, from, from + length, part, (out, a, b, offset, n) => {
         const plane = Math.floor((offset - start) / inner);
         const count = (run + Math.floor(plane / tile)) * inner + ((offset - start) % inner);
-        step(out, a, b, count, plane % tile, Math.max(1, n / inner), tile, Math.min(n, inner));
+        const planes = Math.max(1, n / inner);
+        steps.planes(pass, out, a, b, count, plane % tile, planes, tile, Math.min(n, inner));
       });
     }
   }
 }
+
+/** Takes a kernel through a tile of channels. */
+const walkTile = <M>(pass: Pass<M>, steps: Steps<M>, first: number, n: number): void =>
+  (pass.walk.rows ? walkRows : walkPlanes)(pass, steps, first, n);
 
 /** Puts the channels first … first + n of a parameter into its place in kernel memory. */
 function put<A extends Float32Array | Float64Array>(
@@ -319,7 +351,7 @@ function put<A extends Float32Array | Float64Array>(
   n: number,
 ): number {
   if (array === null) return 0;
-  slot.array.set(n === array.length ? array : array.subarray(first, first + n));
+  copy(slot.array, n === array.length ? array : array.subarray(first, first + n));
   return slot.at;
 }
 
@@ -330,49 +362,38 @@ function take<A extends Float32Array | Float64Array>(
   first: number,
   n: number,
 ): void {
-  if (array !== null) array.set(firstOf(slot, n), first);
+  if (array !== null) copy(array, firstOf(slot, n), first);
 }
 
-/** True if the tensors of a call, those in one place counted once, are more than the cache holds. */
-function isCold(operands: Operands, view: View): boolean {
-  const { out, a, b } = operands;
-  const others = Number(out !== null && out.address !== a.address) + Number(b !== null);
-  return !isStreamed(operands) && 4 * (1 + others) * sizeOf(view) > HOT;
-}
+const MOMENTS: Steps<Machine> = {
+  rows({ machine: { run, memory } }, _out, a, _b, count, rows, width, stride) {
+    const { base, offset, m2 } = memory.slots;
+    run.momentsRows(base.at, offset.at, m2.at, memory.scratch, a, count, rows, width, stride);
+  },
+  planes({ machine: { run, memory } }, _out, a, _b, count, first, planes, channels, inner) {
+    const { base, offset, m2 } = memory.slots;
+    run.momentsPlanes(base.at, offset.at, m2.at, a, count, first, planes, channels, inner);
+  },
+  merge({ machine: { run, memory }, walk }, rows, width) {
+    const { base, offset, m2 } = memory.slots;
+    run.merge(base.at, offset.at, m2.at, rows, width, 1, walk.repeats, width);
+  },
+};
 
 /**
  * Leaves mean and variance of the channels first … first + n in kernel memory. Returns the first channel
  * of these whose values are not all finite, n if there is none.
  */
-function moments(
-  { run, memory: { slots, scratch } }: Machine,
-  operands: Operands,
-  view: View,
-  walk: Walk,
-  first: number,
-  n: number,
-): number {
-  const { base, offset, m2, mean, meanLow, variance } = slots;
-  const { outer, inner } = view;
-  if (walk.rows) {
-    walkRows(
-      operands,
-      view,
-      walk,
-      first,
-      n,
-      (_out, a, _b, count, rows, width, stride) =>
-        run.momentsRows(base.at, offset.at, m2.at, scratch, a, count, rows, width, stride),
-      (rows, width) => run.merge(base.at, offset.at, m2.at, rows, width, 1, walk.repeats, width),
-    );
-    if (inner > 1) run.merge(base.at, offset.at, m2.at, outer, n, inner, inner, 1);
-  } else {
-    walkPlanes(operands, view, first, n, (_out, a, _b, count, at, planes, tile, length) =>
-      run.momentsPlanes(base.at, offset.at, m2.at, a, count, at, planes, tile, length),
-    );
+function moments(pass: Pass<Machine>, first: number, n: number): number {
+  const { run, memory } = pass.machine;
+  const { base, offset, m2, mean, meanLow, variance } = memory.slots;
+  const { outer, inner } = pass.view;
+  walkTile(pass, MOMENTS, first, n);
+  if (pass.walk.rows && inner > 1) {
+    run.merge(base.at, offset.at, m2.at, outer, n, inner, inner, 1);
   }
   // A value that is not finite leaves no finite variance.
-  const count = countOf(view);
+  const count = outer * inner;
   return run.finishMoments(mean.at, meanLow.at, variance.at, base.at, offset.at, m2.at, count, n);
 }
 
@@ -386,25 +407,15 @@ function nonFinite(channels: readonly number[]): NonFiniteError {
   );
 }
 
-/**
- * Works out scale and shift of the channels first … first + n in kernel memory, from `terms` or,
- * if `fresh`, from mean, meanLow and variance that lie there. Throws StateError for a variance that none
- * can be.
- */
+/** Works out `scaleShift` of a tile from mean, `meanLow` and variance that lie in kernel memory. */
 function scaleShift(
   { run, memory: { slots } }: Machine,
   terms: Terms,
+  meanLow: number,
   first: number,
   n: number,
-  fresh: boolean,
 ): void {
   const { mean, variance, hi, scale, shift } = slots;
-  let meanLow = slots.meanLow.at;
-  if (!fresh) {
-    put(mean, terms.mean, first, n);
-    put(variance, terms.variance, first, n);
-    meanLow = put(slots.meanLow, terms.meanLow, first, n);
-  }
   const gamma = put(slots.gamma, terms.gamma, first, n);
   const beta = put(slots.beta, terms.beta, first, n);
   const { epsilon } = terms;
@@ -423,6 +434,24 @@ function scaleShift(
   if (bad < n) checkVariance(terms.variance, first + bad);
 }
 
+/**
+ * Works out scale and shift of the channels first … first + n in kernel memory. Throws StateError for a
+ * variance that none can be.
+ */
+function putTerms(machine: Machine, terms: Terms, first: number, n: number): void {
+  const { mean, meanLow, variance } = machine.memory.slots;
+  put(mean, terms.mean, first, n);
+  put(variance, terms.variance, first, n);
+  scaleShift(machine, terms, put(meanLow, terms.meanLow, first, n), first, n);
+}
+
+/** Has them there from where they were worked out. */
+function putAffine({ memory: { slots } }: AffineMachine, from: Affine, first: number, n: number) {
+  put(slots.hi, from.hi, first, n);
+  put(slots.scale, from.scale, first, n);
+  put(slots.shift, from.shift, first, n);
+}
+
 /** Throws StateError if a channel's variance is none that a variance can be. */
 export function checkVariance(variance: Float64Array, channel: number): void {
   const value = variance[channel]!;
@@ -433,43 +462,39 @@ export function checkVariance(variance: Float64Array, channel: number): void {
   }
 }
 
+const AFFINE: Steps<AffineMachine> = {
+  rows(pass, y, x, _b, _count, rows, width, stride) {
+    const { run } = pass.machine;
+    const { hi, scale, shift } = rowSlots(pass);
+    const kernel = (pass.cold && run.affineSweep) || run.affineStrips;
+    kernel(y, x, hi.at, scale.at, shift.at, rows, width, stride);
+  },
+  planes({ machine: { run, memory } }, y, x, _b, _count, first, planes, channels, inner) {
+    const { hi, scale, shift } = memory.slots;
+    run.affinePlanes(y, x, hi.at, scale.at, shift.at, first, planes, channels, inner);
+  },
+};
+
 /** out = (x - hi)·scale + shift of a tile whose scale and shift lie in kernel memory. */
-function affine(
-  { run, memory: { slots } }: AffineMachine,
-  operands: Operands,
-  view: View,
-  walk: Walk,
-  first: number,
-  n: number,
-): void {
-  const { hi, scale, shift, columnHi, columnScale, columnShift } = slots;
-  if (!walk.rows) {
-    walkPlanes(operands, view, first, n, (y, x, _b, _count, at, planes, tile, length) =>
-      run.affinePlanes(y, x, hi.at, scale.at, shift.at, at, planes, tile, length),
-    );
-    return;
-  }
-  const h = spread(run, columnHi, hi, n, view, walk);
-  const a = spread(run, columnScale, scale, n, view, walk);
-  const b = spread(run, columnShift, shift, n, view, walk);
-  const kernel = isCold(operands, view) ? run.affineSweep : run.affineStrips;
-  walkRows(operands, view, walk, first, n, (y, x, _b, _count, rows, width, stride) =>
-    kernel(y, x, h, a, b, rows, width, stride),
-  );
+function affine(pass: Pass<AffineMachine>, first: number, n: number): void {
+  spread(pass, ["hi", "scale", "shift"], n);
+  walkTile(pass, AFFINE, first, n);
 }
 
-/** Where the columns of a row find a parameter: laid out for them, or as it is. */
+/** Where a row finds the parameters of its columns. */
+const rowSlots = ({ machine: { memory }, walk }: Pass<AffineMachine>) =>
+  walk.spread ? memory.slots.columns : memory.slots;
+
+/** Lays parameters out for the columns of a row, if the walk is one that needs it. */
 function spread(
-  run: AffineExports,
-  columns: Slot<Float32Array>,
-  parameter: Slot<Float32Array>,
+  { machine: { run, memory }, view, walk }: Pass<AffineMachine>,
+  names: readonly ("hi" | "scale" | "shift" | "slope")[],
   n: number,
-  { inner }: View,
-  { repeats }: Walk,
-): number {
-  if (repeats * inner === 1) return parameter.at;
-  run.spread(columns.at, parameter.at, n, inner, repeats);
-  return columns.at;
+): void {
+  if (!walk.spread) return;
+  for (const name of names) {
+    run.spread(memory.slots.columns[name].at, memory.slots[name].at, n, view.inner, walk.repeats);
+  }
 }
 
 /** Where running averages go from here: += weight·(batch - running). */
@@ -481,8 +506,9 @@ export interface Update extends Statistics {
 
 /**
  * Normalizes x by its own statistics, mean to 5e-7 sigma, variance to 1e-6, and moves
- * running averages. Mean and variance of `terms` are filled, meanLow is if there are several tiles. Throws NonFiniteError or StateError
- * before anything else outside kernel memory is written. out may be x.
+ * running averages. Mean and variance of `terms` are filled, meanLow is if there are several tiles.
+ * Throws NonFiniteError or StateError before anything else outside kernel memory is written. out may
+ * be x.
  */
 export function train(
   machine: Machine,
@@ -494,25 +520,22 @@ export function train(
   update: Update | null,
 ): void {
   const { memory } = machine;
-  const { mean, meanLow, variance } = memory.slots;
   const { channels } = view;
   const walk = walkOf(view);
   const a = operand(memory, "x", x, 0, selection);
   const y = operand(memory, "out", out, 0, selection);
-  const operands: Operands = { out: y, a, b: null };
   // One tile stays in kernel memory.
-  const fresh = walk.tile === channels;
+  const one = walk.tile === channels;
   enter(a);
-  allMoments(machine, a, view, walk, (first, n) => {
-    take(terms.mean, mean, first, n);
-    if (!fresh) take(terms.meanLow, meanLow, first, n);
-    take(terms.variance, variance, first, n);
-  });
+  const reading = passOf(machine, view, walk, selection, null, a, null);
+  allMoments(reading, terms.mean, one ? null : terms.meanLow, terms.variance, null);
+  const writing = passOf(machine, view, walk, selection, y, a, null);
   for (let first = 0; first < channels; first += walk.tile) {
     const n = Math.min(walk.tile, channels - first);
-    scaleShift(machine, terms, first, n, fresh);
+    if (one) scaleShift(machine, terms, memory.slots.meanLow.at, first, n);
+    else putTerms(machine, terms, first, n);
     if (update !== null) move(machine, update, first, n);
-    affine(machine, operands, view, walk, first, n);
+    affine(writing, first, n);
   }
   leave(y);
   selection?.pad(out, terms.beta);
@@ -549,23 +572,29 @@ export function moveTo(machine: Machine, update: Update, { mean, variance }: Sta
 }
 
 /**
- * Works out the moments of every channel, a tile at a time; `each` finds those of the channels
- * first … first + n in kernel memory. Throws NonFiniteError in the end for those not finite.
+ * Works out the moments of every channel, a tile at a time, into those of the arrays that are given.
+ * Throws NonFiniteError in the end for channels not finite.
  */
 function allMoments(
-  machine: Machine,
-  a: Operand,
-  view: View,
-  walk: Walk,
-  each: (first: number, n: number) => void,
+  pass: Pass<Machine>,
+  mean: Float64Array,
+  meanLow: Float64Array | null,
+  variance: Float64Array | null,
+  m2: Float64Array | null,
 ): void {
-  const { variance } = machine.memory.slots;
+  const { slots } = pass.machine.memory;
+  const { tile } = pass.walk;
+  const { channels } = pass.view;
   const bad: number[] = [];
-  for (let first = 0; first < view.channels; first += walk.tile) {
-    const n = Math.min(walk.tile, view.channels - first);
-    const from = moments(machine, { out: null, a, b: null }, view, walk, first, n);
-    for (let c = from; c < n; c++) if (!isVariance(variance.array[c]!)) bad.push(first + c);
-    each(first, n);
+  for (let first = 0; first < channels; first += tile) {
+    const n = Math.min(tile, channels - first);
+    for (let c = moments(pass, first, n); c < n; c++) {
+      if (!isVariance(slots.variance.array[c]!)) bad.push(first + c);
+    }
+    take(mean, slots.mean, first, n);
+    take(meanLow, slots.meanLow, first, n);
+    take(variance, slots.variance, first, n);
+    take(m2, slots.m2, first, n);
   }
   if (bad.length > 0) throw nonFinite(bad);
 }
@@ -577,18 +606,13 @@ export function momentsOf(
   view: View,
   selection: Selection | null,
 ): Moments {
-  const { memory } = machine;
-  const { mean, meanLow, m2 } = memory.slots;
   const array = (): Float64Array => new Float64Array(view.channels);
   const result = new Moments(countOf(view), array(), array(), array());
-  const a = operand(memory, "x", x, 0, selection);
+  const a = operand(machine.memory, "x", x, 0, selection);
   if (result.count === 0) return result;
   enter(a);
-  allMoments(machine, a, view, walkOf(view), (first, n) => {
-    take(result.mean, mean, first, n);
-    take(result.meanLow, meanLow, first, n);
-    take(result.m2, m2, first, n);
-  });
+  const pass = passOf(machine, view, walkOf(view), selection, null, a, null);
+  allMoments(pass, result.mean, result.meanLow, null, result.m2);
   return result;
 }
 
@@ -602,7 +626,7 @@ export function affineOf(machine: Machine, terms: Terms): Affine {
   const result = { hi: array(), scale: array(), shift: array() };
   for (let first = 0; first < terms.mean.length; first += MAX_COLUMNS) {
     const n = Math.min(MAX_COLUMNS, terms.mean.length - first);
-    scaleShift(machine, terms, first, n, false);
+    putTerms(machine, terms, first, n);
     take(result.hi, hi, first, n);
     take(result.scale, scale, first, n);
     take(result.shift, shift, first, n);
@@ -622,14 +646,11 @@ export function normalize(
   terms: Terms,
   selection: Selection | null = null,
 ): void {
+  const walk = walkOf(view);
   // All channels are looked at before the first value is written: one tile looks as it goes.
-  if (walkOf(view).tile < view.channels) {
-    apply(machine, out, x, view, affineOf(machine, terms), selection);
-  } else {
-    applyTiles(machine, out, x, view, selection, (first, n) =>
-      scaleShift(machine, terms, first, n, false),
-    );
-  }
+  if (walk.tile < view.channels) {
+    applyTiles(machine, out, x, view, walk, selection, affineOf(machine, terms), putAffine);
+  } else applyTiles(machine, out, x, view, walk, selection, terms, putTerms);
   selection?.pad(out, terms.beta);
 }
 
@@ -640,36 +661,30 @@ export function apply(
   x: Float32Array,
   view: View,
   affine: Affine,
-  selection: Selection | null = null,
 ): void {
-  const { hi, scale, shift } = machine.memory.slots;
-  applyTiles(machine, out, x, view, selection, (first, n) => {
-    put(hi, affine.hi, first, n);
-    put(scale, affine.scale, first, n);
-    put(shift, affine.shift, first, n);
-  });
+  applyTiles(machine, out, x, view, walkOf(view), null, affine, putAffine);
 }
 
-/** The same; `enterTile` has hi, scale and shift of the channels first … first + n in kernel memory. */
-function applyTiles(
-  machine: AffineMachine,
+/** The same; `putTile` has hi, scale and shift of the channels first … first + n in kernel memory. */
+function applyTiles<M extends AffineMachine, From>(
+  machine: M,
   out: Float32Array,
   x: Float32Array,
   view: View,
+  walk: Walk,
   selection: Selection | null,
-  enterTile: (first: number, n: number) => void,
+  from: From,
+  putTile: (machine: M, from: From, first: number, n: number) => void,
 ): void {
-  const { memory } = machine;
   const { channels } = view;
-  const walk = walkOf(view);
-  const a = operand(memory, "x", x, 0, selection);
-  const y = operand(memory, "out", out, 0, selection);
-  const operands: Operands = { out: y, a, b: null };
+  const a = operand(machine.memory, "x", x, 0, selection);
+  const y = operand(machine.memory, "out", out, 0, selection);
+  const pass = passOf(machine, view, walk, selection, y, a, null);
   enter(a);
   for (let first = 0; first < channels; first += walk.tile) {
     const n = Math.min(walk.tile, channels - first);
-    enterTile(first, n);
-    affine(machine, operands, view, walk, first, n);
+    putTile(machine, from, first, n);
+    affine(pass, first, n);
   }
   leave(y);
 }
@@ -684,45 +699,55 @@ export interface Gradients<Out extends Float32Array = Float32Array> {
   readonly dbeta: Out | null;
 }
 
+const SUMS: Steps<Machine> = {
+  rows(pass, _out, dy, x, count, rows, width, stride) {
+    const { run, memory } = pass.machine;
+    const { sumDy, sumDyX } = memory.slots;
+    const { hi } = rowSlots(pass);
+    run.gradientSumsRows(sumDy.at, sumDyX.at, dy, x, hi.at, count, rows, width, stride);
+  },
+  planes({ machine: { run, memory } }, _out, dy, x, count, first, planes, channels, inner) {
+    const { hi, sumDy, sumDyX } = memory.slots;
+    const [s, p] = [sumDy.at, sumDyX.at];
+    run.gradientSumsPlanes(s, p, dy, x, hi.at, count, first, planes, channels, inner);
+  },
+  merge({ machine: { run, memory }, walk }, _rows, width) {
+    for (const { at } of [memory.slots.sumDy, memory.slots.sumDyX]) {
+      run.mergeSums(at, width, 1, walk.repeats, width);
+    }
+  },
+};
+
 /** Σdy and Σdy·(x - float32(mean)) of each channel of a tile, left in kernel memory. */
-function gradientSums(
-  { run, memory: { slots } }: Machine,
-  operands: Operands,
-  view: View,
-  walk: Walk,
-  first: number,
-  n: number,
-): void {
-  const { hi, columnHi, sumDy, sumDyX } = slots;
-  const { inner } = view;
-  if (sizeOf(view) === 0) {
+function gradientSums(pass: Pass<Machine>, first: number, n: number): void {
+  const { run, memory } = pass.machine;
+  const { sumDy, sumDyX } = memory.slots;
+  const { inner } = pass.view;
+  if (sizeOf(pass.view) === 0) {
     sumDy.array.fill(0);
     sumDyX.array.fill(0);
-  } else if (!walk.rows) {
-    walkPlanes(operands, view, first, n, (_out, dy, x, count, at, planes, tile, length) =>
-      run.gradientSumsPlanes(sumDy.at, sumDyX.at, dy, x, hi.at, count, at, planes, tile, length),
-    );
-  } else {
-    const h = spread(run, columnHi, hi, n, view, walk);
-    walkRows(
-      operands,
-      view,
-      walk,
-      first,
-      n,
-      (_out, dy, x, count, rows, width, stride) =>
-        run.gradientSumsRows(sumDy.at, sumDyX.at, dy, x, h, count, rows, width, stride),
-      (_rows, width) => {
-        run.mergeSums(sumDy.at, width, 1, walk.repeats, width);
-        run.mergeSums(sumDyX.at, width, 1, walk.repeats, width);
-      },
-    );
-    if (inner > 1) {
-      run.mergeSums(sumDy.at, n, inner, inner, 1);
-      run.mergeSums(sumDyX.at, n, inner, inner, 1);
-    }
+    return;
+  }
+  spread(pass, ["hi"], n);
+  walkTile(pass, SUMS, first, n);
+  if (pass.walk.rows && inner > 1) {
+    for (const { at } of [sumDy, sumDyX]) run.mergeSums(at, n, inner, inner, 1);
   }
 }
+
+const GRADIENT: Steps<Machine> = {
+  rows(pass, out, dy, x, _count, rows, width, stride) {
+    const { run } = pass.machine;
+    const { hi, scale, shift, slope } = rowSlots(pass);
+    const kernel = pass.cold ? run.gradientSweep : run.gradientStrips;
+    kernel(out, dy, x, hi.at, scale.at, shift.at, slope.at, rows, width, stride);
+  },
+  planes({ machine: { run, memory } }, out, g, p, _count, first, planes, channels, inner) {
+    const { hi, scale, shift, slope } = memory.slots;
+    const [h, a, b, c] = [hi.at, scale.at, shift.at, slope.at];
+    run.gradientPlanes(out, g, p, h, a, b, c, first, planes, channels, inner);
+  },
+};
 
 /**
  * The gradient of a layer that normalized x with `terms`: by statistics that each value enters with
@@ -747,20 +772,20 @@ export function backward(
   const a = operand(memory, "dy", dy, 1, selection);
   const b = operand(memory, "x", x, 0, selection);
   const dx = operand(memory, "out.dx", into.dx, 1, selection);
-  const operands: Operands = { out: dx, a, b };
+  const reading = passOf(machine, view, walk, selection, null, a, b);
+  const writing = passOf(machine, view, walk, selection, dx, a, b);
   // Written by copies, but not where a tensor was.
   for (const name of ["dgamma", "dbeta"] as const) {
     const array = into[name];
     if (array !== null) memory.addressOf(`out.${name}`, array);
   }
-  const cold = isCold(operands, view);
   const sumsX = sums && aboutCenter(sums, terms.mean, 1);
   enter(a);
   enter(b);
   for (let first = 0; first < view.channels; first += walk.tile) {
     const n = Math.min(walk.tile, view.channels - first);
     run.center(hi.at, put(mean, terms.mean, first, n), n);
-    if (sums === null) gradientSums(machine, { out: null, a, b }, view, walk, first, n);
+    if (sums === null) gradientSums(reading, first, n);
     else {
       put(sumDy, sums.sumDy, first, n);
       put(sumDyX, sumsX, first, n);
@@ -786,33 +811,8 @@ export function backward(
     if (perValue === 0) for (const zero of [shift, slope]) firstOf(zero, n).fill(0);
     take(into.dgamma, dgamma, first, n);
     take(into.dbeta, dbeta, first, n);
-    if (!walk.rows) {
-      walkPlanes(operands, view, first, n, (out, g, p, _count, at, planes, tile, length) =>
-        run.gradientPlanes(
-          out,
-          g,
-          p,
-          hi.at,
-          scale.at,
-          shift.at,
-          slope.at,
-          at,
-          planes,
-          tile,
-          length,
-        ),
-      );
-      continue;
-    }
-    const { columnHi, columnScale, columnShift, columnSlope } = slots;
-    const h = spread(run, columnHi, hi, n, view, walk);
-    const s = spread(run, columnScale, scale, n, view, walk);
-    const t = spread(run, columnShift, shift, n, view, walk);
-    const u = spread(run, columnSlope, slope, n, view, walk);
-    const kernel = cold ? run.gradientSweep : run.gradientStrips;
-    walkRows(operands, view, walk, first, n, (out, g, p, _count, rows, width, stride) =>
-      kernel(out, g, p, h, s, t, u, rows, width, stride),
-    );
+    spread(writing, ["hi", "scale", "shift", "slope"], n);
+    walkTile(writing, GRADIENT, first, n);
   }
   leave(dx);
   selection?.pad(into.dx, null);
@@ -834,12 +834,13 @@ export function gradientSumsOf(
   const b = operand(memory, "x", x, 0, selection);
   const array = (): Float64Array => new Float64Array(view.channels);
   const result = new GradientSums(countOf(view), array(), array());
+  const pass = passOf(machine, view, walk, selection, null, a, b);
   enter(a);
   enter(b);
   for (let first = 0; first < view.channels; first += walk.tile) {
     const n = Math.min(walk.tile, view.channels - first);
     run.center(hi.at, put(memory.slots.mean, mean, first, n), n);
-    gradientSums(machine, { out: null, a, b }, view, walk, first, n);
+    gradientSums(pass, first, n);
     take(result.sumDy, sumDy, first, n);
     take(result.sumDyXmu, sumDyX, first, n);
   }

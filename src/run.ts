@@ -51,13 +51,6 @@ export interface Affine {
 const MIN_PLANE = 16;
 const MIN_ROWS = 8;
 /**
- * Of arrays beyond a stream buffer: values of planes or narrow rows that go at a time, 128 KiB; wide rows go a
- * block at a time, up to 256 KiB. Copies are bound by memory: from 32 to 256 KiB all took the same
- * within a tenth. A multiple of BLOCK_PLANE (assembly/lanes.ts), so that reductions
- * are cut between blocks and give the same bits in one part or many.
- */
-const PART = 32768;
-/**
  * Up to this many values, 8 MiB, all tensors of a call together, rows in kernel memory are taken to be in
  * cache and are walked in column strips; beyond it, in the order of memory. Nanoseconds for four
  * values, strips and sweep: infer of 8 MiB 0.71 and 0.91, of 16 MiB 2.8 and 1.5; gradient of 12 MiB
@@ -303,7 +296,7 @@ function walkRows<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number
   const width = repeats * narrow;
   const rows = Math.floor(outer / repeats);
   const block = BLOCK_ROWS * width;
-  const part = Math.ceil(PART / block) * block;
+  const part = Math.floor(STREAM_FLOATS / block) * block;
   const go = (from: number, to: number, each: number): void =>
     walkRun(pass, from, to, part, (out, a, b, offset, length) =>
       steps.rows(pass, out, a, b, offset / each, length / each, each, each * 4),
@@ -321,8 +314,8 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
   const runs = whole ? 1 : outer;
   const planes = whole ? outer * channels : tile;
   // A part is whole planes, or, of planes that exceed it, whole blocks of one.
-  const long = inner > PART && pass.streamed;
-  const part = long ? PART : Math.floor(PART / inner) * inner;
+  const long = inner > STREAM_FLOATS && pass.streamed;
+  const part = long ? STREAM_FLOATS : Math.floor(STREAM_FLOATS / inner) * inner;
   const visits = long ? planes : 1;
   const length = (planes * inner) / visits;
   for (let run = 0; run < runs; run++) {

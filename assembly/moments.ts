@@ -7,8 +7,8 @@
 // paper, eq. 2.1).
 //
 // The mean has to be that exact: with a large gamma, its error is seen in every y. The squares are
-// summed in float32 lanes over at most 8 values, by twos, fours and eights, and go on in float64:
-// rounding stays below (3 + 3)·2^-24 of q, 4e-7, in the worst case, near 1e-7 in practice (8 in a row:
+// summed in float32 lanes over at most 16 values, by twos, fours and eights, and go on in float64:
+// rounding stays below (4 + 3)·2^-24 of q, 4e-7, in the worst case, near 1e-7 in practice (8 in a row:
 // dx was off by 1.3e-6 where a few equal values stand against others). Planes: 32 values in a lane, by
 // twos, fours and eights, then 4 eights one after the other, (3 + 3 + 3)·2^-24.
 //
@@ -53,24 +53,48 @@ function square(x: usize, k: v128): v128 {
   return f32x4.mul(d, d);
 }
 
+/** Σ(x - k)² of four columns, `at` bytes from eight rows of `stride` bytes. */
+// @ts-ignore: decorator
+@inline
+function eight(
+  x: usize, x1: usize, x2: usize, x3: usize, x4: usize, x5: usize, x6: usize, x7: usize, at: usize, k: v128,
+): v128 {
+  return f32x4.add(
+    f32x4.add(
+      f32x4.add(square(x + at, k), square(x1 + at, k)), f32x4.add(square(x2 + at, k), square(x3 + at, k)),
+    ),
+    f32x4.add(
+      f32x4.add(square(x4 + at, k), square(x5 + at, k)), f32x4.add(square(x6 + at, k), square(x7 + at, k)),
+    ),
+  );
+}
+
 /**
- * q = Σ(x - k)² of `n` rows in float64, eight rows at a time. One vector of each, since V8 loads all
- * that is read between two stores before it computes with any of it.
+ * q = Σ(x - k)² of `n` rows in float64, sixteen rows at a time: eight, held in `half`, and eight. One
+ * vector of each row, since V8 loads all that is read between two stores before it computes with any of it.
  */
-function squares(q: usize, k: usize, x: usize, n: u32, width: u32, stride: usize): void {
+function squares(q: usize, k: usize, half: usize, x: usize, n: u32, width: u32, stride: usize): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
   memory.fill(q, 0, bytes << 1);
-  for (; n >= 8; n -= 8) {
-    const x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride, x4 = x3 + stride;
-    const x5 = x4 + stride, x6 = x5 + stride, x7 = x6 + stride;
-    for (let c: usize = 0; c < bytes; c += 16) {
-      const h = v128.load(k + c);
-      const a = f32x4.add(square(x + c, h), square(x1 + c, h));
-      const b = f32x4.add(square(x2 + c, h), square(x3 + c, h));
-      const d = f32x4.add(square(x4 + c, h), square(x5 + c, h));
-      const e = f32x4.add(square(x6 + c, h), square(x7 + c, h));
-      accumulate(q + (c << 1), f32x4.add(f32x4.add(a, b), f32x4.add(d, e)));
+  while (n >= 8) {
+    let x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride, x4 = x3 + stride;
+    let x5 = x4 + stride, x6 = x5 + stride, x7 = x6 + stride;
+    if (n >= 16) {
+      for (let c: usize = 0; c < bytes; c += 16) {
+        v128.store(half + c, eight(x, x1, x2, x3, x4, x5, x6, x7, c, v128.load(k + c)));
+      }
+      n -= 8;
+      x = x7 + stride;
+      x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride, x4 = x3 + stride;
+      x5 = x4 + stride, x6 = x5 + stride, x7 = x6 + stride;
+    } else {
+      memory.fill(half, 0, bytes);
     }
+    for (let c: usize = 0; c < bytes; c += 16) {
+      const sum = eight(x, x1, x2, x3, x4, x5, x6, x7, c, v128.load(k + c));
+      accumulate(q + (c << 1), f32x4.add(v128.load(half + c), sum));
+    }
+    n -= 8;
     x = x7 + stride;
   }
   for (; n > 0; n--) {
@@ -100,7 +124,7 @@ function pool2(
  * Adds `rows` rows of `width` columns, `stride` bytes apart, to the state of the columns, which
  * holds `count` rows already (0: it is overwritten). A call's rows start a new block: callers cut
  * at multiples of BLOCK_ROWS. The state is read and written, rows are read, up to the next multiple
- * of 4 columns. `scratch` is written: room for five arrays SCRATCH apart.
+ * of 4 columns. `scratch` is written: room for six arrays SCRATCH apart.
  */
 export function momentsRows(
   base: usize, offset: usize, m2: usize, scratch: usize, x: usize, count: f64,
@@ -123,7 +147,7 @@ export function momentsRows(
     for (let c: usize = 0; c < width; c += 4) {
       v128.store(shift + (c << 2), shiftOf(sum + (c << 3), perValue));
     }
-    squares(q, shift, x, n, width, stride);
+    squares(q, shift, scratch + 5 * SCRATCH, x, n, width, stride);
     const values = f64x2.splat(m);
     const weight = f64x2.splat(m / (count + m));
     const between = f64x2.splat((m * count) / (count + m));

@@ -90,7 +90,12 @@ interface Block {
   /** Where the tensor begins: behind the stagger. */
   readonly at: number;
   readonly bytes: number;
+  /** As it was given to its user. */
+  readonly view: Float32Array;
 }
+
+/** Not an address. */
+const FREED = -1;
 
 /** A WebAssembly memory of fixed size with what test time needs, and no room for tensors of users. */
 export class Buffers {
@@ -135,7 +140,7 @@ export class Buffers {
 /** A memory with what training needs, and with tensors that users allocate behind that. */
 export class Memory extends Buffers {
   declare readonly slots: ReturnType<typeof affineSlots> & ReturnType<typeof trainingSlots>;
-  /** Room for what a reduction holds of one block: five arrays SCRATCH (assembly/lanes.ts) apart. */
+  /** Room for what a reduction holds of one block: six arrays SCRATCH (assembly/lanes.ts) apart. */
   readonly scratch: number;
   // The memory never grows, so this stays its buffer; asking the memory for it costs a call.
   readonly #buffer = this.wasm.buffer;
@@ -143,10 +148,11 @@ export class Memory extends Buffers {
   readonly #end = this.#buffer.byteLength - SLACK;
   /** Live tensors in ascending order. */
   readonly #live: Block[] = [];
-  /** Views that were given back: another tensor may lie where they point. */
-  readonly #freed = new WeakSet<Float32Array>();
-  // Asking the set costs as much as normalizing 16 values.
-  #anyFreed = false;
+  /**
+   * Addresses of the views that `allocate` made, found without a call, unlike the buffer of an array; FREED
+   * for those given back: another tensor may lie where they point.
+   */
+  readonly #addresses = new WeakMap<Float32Array, number>();
   #anyTensor = false;
   #turn = 0;
 
@@ -155,12 +161,12 @@ export class Memory extends Buffers {
     const more = trainingSlots(
       () => this.float32(MAX_COLUMNS),
       () => {
-        const at = this.place(MAX_COLUMNS * 8 + SLACK);
+        const at = this.place(MAX_COLUMNS * 8);
         return slotOf(at, new Float64Array(this.#buffer, at, MAX_COLUMNS));
       },
     );
     this.slots = { ...this.slots, ...more };
-    this.scratch = this.place(5 * (MAX_COLUMNS * 4 + STAGGER));
+    this.scratch = this.place(6 * (MAX_COLUMNS * 4 + STAGGER));
     this.#tensors = alignUp(this.place(0), 64);
   }
 
@@ -174,18 +180,18 @@ export class Memory extends Buffers {
     // What fills pages is staggered against its neighbours, if there is room.
     const bytes = length * 4;
     const lead = bytes >= 16384 ? (this.#turn = (this.#turn + STAGGER) % 4096) : 0;
-    const at = this.#place(lead, bytes) ?? this.#place(0, bytes);
-    if (at === undefined) {
+    const view = this.#place(lead, bytes) ?? this.#place(0, bytes);
+    if (view === undefined) {
       throw new MemoryError(
         `length: expected to fit into ${this.bytes} bytes of kernel memory, of which ` +
           `${this.freeBytes} are free, got ${length} values of 4 bytes; for more: new Kernels({ memory: bytes })`,
       );
     }
-    return new Float32Array(this.#buffer, at, length).fill(0);
+    return view;
   }
 
-  /** Takes the first gap that holds `bytes` behind `lead`; their address, if there is one. */
-  #place(lead: number, bytes: number): number | undefined {
+  /** Takes the first gap that holds `bytes` behind `lead` and zeroes them, if there is one. */
+  #place(lead: number, bytes: number): Float32Array<ArrayBuffer> | undefined {
     const size = alignUp(lead + Math.max(bytes, 1), 64);
     let start = this.#tensors;
     let index = 0;
@@ -196,9 +202,11 @@ export class Memory extends Buffers {
     }
     if (start + size > this.#end) return undefined;
     const at = start + lead;
-    this.#live.splice(index, 0, { start, end: start + size, at, bytes });
+    const view = new Float32Array(this.#buffer, at, bytes / 4).fill(0);
+    this.#live.splice(index, 0, { start, end: start + size, at, bytes, view });
+    this.#addresses.set(view, at);
     this.#anyTensor = true;
-    return at;
+    return view;
   }
 
   /** Gives a tensor back. */
@@ -210,18 +218,15 @@ export class Memory extends Buffers {
     }
     const index = this.#before(view.byteOffset);
     const block = this.#live[index];
-    if (this.#isFreed(view) || block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
+    const freed = this.#addresses.get(view) === FREED;
+    if (freed || block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
       throw new StateError(
         "view: expected a tensor as alloc returned it, got one that is freed already or a part",
       );
     }
     this.#live.splice(index, 1);
-    this.#freed.add(view);
-    this.#anyFreed = true;
-  }
-
-  #isFreed(view: Float32Array): boolean {
-    return this.#anyFreed && this.#freed.has(view);
+    // Another view of all of it may have been given.
+    this.#addresses.set(view, FREED).set(block.view, FREED);
   }
 
   /** Size of the memory. */
@@ -251,12 +256,15 @@ export class Memory extends Buffers {
 
   override addressOf(name: string, array: Float32Array): number {
     // Before the first tensor nobody has a view of this memory.
-    if (!this.#anyTensor || bufferOf(array) !== this.#buffer) return -1;
+    if (!this.#anyTensor) return -1;
+    const known = this.#addresses.get(array);
+    if (known !== undefined && known !== FREED) return known;
+    if (bufferOf(array) !== this.#buffer) return -1;
+    // A part of a tensor.
     const from = offsetOf(array);
     const block = this.#live[this.#before(from)];
-    if (block && from + array.length * 4 <= block.at + block.bytes && !this.#isFreed(array)) {
-      return from;
-    }
+    const inside = block && from + array.length * 4 <= block.at + block.bytes;
+    if (inside && known !== FREED) return from;
     throw new StateError(
       `${name}: expected a tensor of kernel memory in use, got one that is freed already`,
     );

@@ -1,6 +1,6 @@
 // Kernel memory: what `alloc` gives, what is left after many calls, data larger than all of it.
 
-import { BatchNorm, Kernels, MemoryError } from "batchnorm-wasm";
+import { BatchNorm, Kernels, MemoryError, StateError } from "batchnorm-wasm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { LAYOUTS, layerOf, type Shaped, settle, sizeOf } from "./support/cases.js";
@@ -123,6 +123,23 @@ describe("alloc and free", () => {
       150,
     );
     expect(largest(kernels)).toBe(capacity);
+  });
+
+  test("freed by another view of all of it: neither view is a tensor any more", () => {
+    const kernels = new Kernels({ memory: 1 << 20 });
+    const layer = new BatchNorm(4, { kernels });
+    const view = kernels.alloc(64);
+    const other = view.subarray();
+    layer.infer(other, { out: view });
+    kernels.free(other);
+    const again = kernels.alloc(64);
+    expect(again.byteOffset).toBe(view.byteOffset);
+    for (const gone of [view, other]) {
+      expect(() => layer.infer(gone)).toThrow(StateError);
+      expect(() => kernels.free(gone)).toThrow(StateError);
+    }
+    layer.infer(again.subarray(8, 16));
+    layer.infer(again);
   });
 
   test("hundreds of tensors, freed in any order, leave one piece", () => {

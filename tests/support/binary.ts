@@ -20,8 +20,8 @@ export interface Slot<A extends Floats> {
 /** What a kernel may write: an array, and as many values behind it. */
 export type Writes = readonly [Slot<Floats>, padding?: number];
 
-/** Float32 values of the scratch that kernels of rows take: five arrays SCRATCH of assembly/lanes.ts. */
-export const SCRATCH = 5 * (1024 + 80);
+/** Float32 values of the scratch that kernels of rows take: six arrays SCRATCH of assembly/lanes.ts. */
+export const SCRATCH = 6 * (1024 + 80);
 
 const PAGES = 32;
 const MARGIN = 272; // Bytes between arrays: four strips of 16 columns, and a bit.

@@ -54,11 +54,11 @@ function strips(
     scale += 64;
     shift += 64;
   }
-  if (c < width) narrow(y, x, hi, scale, shift, rows, width - c, stride);
+  if (c < width) affineRows(y, x, hi, scale, shift, rows, width - c, stride);
 }
 
-/** The same for the less than 16 columns that strips leave over, row after row. */
-export function narrow(
+/** Row after row, a vector at a time: what strips and pairs of rows leave over. */
+export function affineRows(
   y: usize, x: usize, hi: usize, scale: usize, shift: usize,
   rows: u32, width: u32, stride: usize,
 ): void {

@@ -7,7 +7,7 @@
 // Sums are taken about hi = float32(mean), which channel.ts corrects, in blocks as in moments.ts.
 
 import {
-  accumulate, apartOf, BLOCK_PLANE, BLOCK_ROWS, blockOf, firstLanes, high, lastOf, low, stepOf, storeFirst, sum2,
+  accumulate, apartOf, BLOCK_PLANE, BLOCK_ROWS, blockOf, firstLanes, halfOf, high, lastOf, low, pairsOf, stepOf, storeFirst, sum2,
 } from "./lanes";
 
 /**
@@ -176,32 +176,58 @@ function strips(
     column += 32;
   }
   if (at < width) {
-    gradientSweep(
+    gradientRows(
       dx + column, dy + column, x + column, hi + column, a + column, b + column, c + column,
       rows, width - at, stride,
     );
   }
 }
 
-/** Row after row, parameters read from L1. dx may be dy. */
-export function gradientSweep(
+/** Row after row, a vector at a time: what strips and pairs of rows leave over. */
+function gradientRows(
   dx: usize, dy: usize, x: usize, hi: usize, a: usize, b: usize, c: usize,
   rows: u32, width: u32, stride: usize,
 ): void {
-  const vectors = <usize>(width >> 2) << 4;
-  const lanes = width & 3;
+  const bytes = <usize>width << 2;
   for (let i: u32 = 0; i < rows; i++) {
-    let k: usize = 0;
-    for (; k < vectors; k += 16) {
-      v128.store(dx + k, gradient(v128.load(dy + k), v128.load(x + k), v128.load(hi + k), v128.load(a + k), v128.load(b + k), v128.load(c + k)));
-    }
-    if (lanes) {
-      storeFirst(dx + k, gradient(v128.load(dy + k), v128.load(x + k), v128.load(hi + k), v128.load(a + k), v128.load(b + k), v128.load(c + k)), lanes);
+    for (let k: usize = 0; k < bytes; k += 16) {
+      const v = gradient(v128.load(dy + k), v128.load(x + k), v128.load(hi + k), v128.load(a + k), v128.load(b + k), v128.load(c + k));
+      if (k + 16 <= bytes) v128.store(dx + k, v);
+      else storeFirst(dx + k, v, width & 3);
     }
     dx += stride;
     dy += stride;
     x += stride;
   }
+}
+
+/** Rows not in cache: pairs of them, one of each half (`halfOf`), in ascending order. dx may be dy. */
+export function gradientSweep(
+  dx: usize, dy: usize, x: usize, hi: usize, a: usize, b: usize, c: usize,
+  rows: u32, width: u32, stride: usize,
+): void {
+  const bytes = <usize>(width >> 2) << 4;
+  const lanes = width & 3;
+  const half = halfOf(rows), pairs = pairsOf(rows);
+  const apart = <usize>half * stride;
+  for (let i: u32 = 0; i < pairs; i++) {
+    const dx1 = dx + apart, dy1 = dy + apart, x1 = x + apart;
+    for (let k: usize = 0; k < bytes; k += 16) {
+      const h = v128.load(hi + k), s = v128.load(a + k), t = v128.load(b + k), u = v128.load(c + k);
+      const g = v128.load(dy + k), p = v128.load(x + k), g1 = v128.load(dy1 + k), p1 = v128.load(x1 + k);
+      v128.store(dx + k, gradient(g, p, h, s, t, u));
+      v128.store(dx1 + k, gradient(g1, p1, h, s, t, u));
+    }
+    if (lanes) {
+      for (let row: usize = 0; row <= apart; row += apart) {
+        gradientRows(dx + row + bytes, dy + row + bytes, x + row + bytes, hi + bytes, a + bytes, b + bytes, c + bytes, 1, lanes, stride);
+      }
+    }
+    dx += stride;
+    dy += stride;
+    x += stride;
+  }
+  gradientRows(dx, dy, x, hi, a, b, c, min(half, rows) - pairs, width, stride);
 }
 
 /** Planes one after the other, as in `momentsPlanes`. dx may be dy. */

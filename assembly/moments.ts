@@ -103,23 +103,6 @@ function squares(q: usize, k: usize, half: usize, x: usize, n: u32, width: u32, 
   }
 }
 
-// Pools a block into two columns: sum, shift k, q = Σ(x - k)².
-// @ts-ignore: decorator
-@inline
-function pool2(
-  base: usize, offset: usize, m2: usize,
-  sum: v128, k: v128, q: v128, n: v128, perValue: v128, weight: v128, between: v128,
-): void {
-  const r = f64x2.sub(sum, f64x2.mul(n, k));
-  const rest = f64x2.mul(r, perValue);
-  const o = v128.load(offset);
-  const d = f64x2.sub(f64x2.add(f64x2.sub(k, widen(base)), rest), o);
-  v128.store(offset, f64x2.add(o, f64x2.mul(d, weight)));
-  const within = f64x2.pmax(f64x2.sub(q, f64x2.mul(r, rest)), f64x2.splat(0));
-  const added = f64x2.add(within, f64x2.mul(f64x2.mul(d, d), between));
-  v128.store(m2, f64x2.add(v128.load(m2), added));
-}
-
 /**
  * Adds `rows` rows of `width` columns, `stride` bytes apart, to the state of the columns, which
  * holds `count` rows already (0: it is overwritten). A call's rows start a new block: callers cut
@@ -151,12 +134,17 @@ export function momentsRows(
     const values = f64x2.splat(m);
     const weight = f64x2.splat(m / (count + m));
     const between = f64x2.splat((m * count) / (count + m));
-    for (let c: usize = 0; c < width; c += 4) {
-      const b = base + (c << 2), o = offset + (c << 3), v = m2 + (c << 3);
-      const s = sum + (c << 3), t = q + (c << 3);
-      const k = v128.load(shift + (c << 2));
-      pool2(b, o, v, v128.load(s), low(k), v128.load(t), values, perValue, weight, between);
-      pool2(b + 8, o + 16, v + 16, v128.load(s, 16), high(k), v128.load(t, 16), values, perValue, weight, between);
+    for (let c: usize = 0; c < width; c += 2) {
+      const half = c << 2, at = c << 3;
+      const k = widen(shift + half);
+      const r = f64x2.sub(v128.load(sum + at), f64x2.mul(values, k));
+      const rest = f64x2.mul(r, perValue);
+      const o = v128.load(offset + at);
+      const d = f64x2.sub(f64x2.add(f64x2.sub(k, widen(base + half)), rest), o);
+      v128.store(offset + at, f64x2.add(o, f64x2.mul(d, weight)));
+      const within = f64x2.pmax(f64x2.sub(v128.load(q + at), f64x2.mul(r, rest)), f64x2.splat(0));
+      const added = f64x2.add(within, f64x2.mul(f64x2.mul(d, d), between));
+      v128.store(m2 + at, f64x2.add(v128.load(m2 + at), added));
     }
     count += m;
     rows -= n;

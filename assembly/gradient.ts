@@ -7,7 +7,7 @@
 // Sums are taken about hi = float32(mean), which channel.ts corrects, in blocks as in moments.ts.
 
 import {
-  accumulate, apartOf, BLOCK_PLANE, BLOCK_ROWS, blockOf, firstLanes, halfOf, high, lastOf, low, pairsOf, stepOf, storeFirst, sum2,
+  accumulate, apartOf, BLOCK_PLANE, blockOf, firstLanes, halfOf, high, lastOf, low, pairsOf, rowsOf, stepOf, storeFirst, sum2,
 } from "./lanes";
 
 /**
@@ -25,7 +25,7 @@ export function gradientSumsRows(
     memory.fill(sumDyX, 0, bytes << 1);
   }
   while (rows) {
-    const n = min(rows, BLOCK_ROWS);
+    const n = min(rows, rowsOf(width));
     const apart = apartOf(n, bytes, stride);
     for (let i = n >> 2; i > 0; i--) {
       const dy1 = dy + apart, dy2 = dy1 + apart, dy3 = dy2 + apart;

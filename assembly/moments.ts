@@ -18,7 +18,7 @@
 // Blocks depend on the dimensions alone, never on addresses: the same bits wherever data live.
 
 import {
-  accumulate, apartOf, BLOCK_PLANE, BLOCK_ROWS, firstLanes, high, lastOf, low, SCRATCH, stepOf, sum2, widen,
+  accumulate, apartOf, BLOCK_PLANE, firstLanes, high, lastOf, low, rowsOf, SCRATCH, stepOf, sum2, widen,
   widenNext,
 } from "./lanes";
 
@@ -106,7 +106,7 @@ function squares(q: usize, k: usize, half: usize, x: usize, n: u32, width: u32, 
 /**
  * Adds `rows` rows of `width` columns, `stride` bytes apart, to the state of the columns, which
  * holds `count` rows already (0: it is overwritten). A call's rows start a new block: callers cut
- * at multiples of BLOCK_ROWS. The state is read and written, rows are read, up to the next multiple
+ * at multiples of `rowsOf`. The state is read and written, rows are read, up to the next multiple
  * of 4 columns. `scratch` is written: room for six arrays SCRATCH apart.
  */
 export function momentsRows(
@@ -121,7 +121,7 @@ export function momentsRows(
     memory.fill(m2, 0, padded << 3);
   }
   while (rows) {
-    const n = min(rows, BLOCK_ROWS);
+    const n = min(rows, rowsOf(width));
     const m = <f64>n;
     const perValue = f64x2.splat(1 / m);
     sums(sum, x, n, width, stride);

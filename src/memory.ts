@@ -9,8 +9,9 @@ import { describe, MemoryError, OptionError, StateError } from "./errors.js";
 
 /** Columns that the parameter arrays hold: what is wider goes in tiles of channels. */
 export const MAX_COLUMNS = 1024;
-/** Rows in a block of assembly/lanes.ts: parts of a reduction are cut at its multiples. */
-export const BLOCK_ROWS = 64;
+/** `rowsOf` of assembly/lanes.ts: parts of a reduction are cut at its multiples. */
+export const rowsOf = (width: number): number =>
+  64 * (width > 64 ? Math.floor(MAX_COLUMNS / width) : 1);
 /**
  * Float32 values in a stream buffer, 256 KiB, and in a part of an array that goes through it: one block of
  * MAX_COLUMNS, and a multiple of BLOCK_PLANE (assembly/lanes.ts), so that reductions are cut between

@@ -13,14 +13,7 @@ import { NonFiniteError, StateError } from "./errors.js";
 import { countOf, sizeOf, type View } from "./layout.js";
 import type { AffineMachine, Machine } from "./machine.js";
 import type { Copies, Selection } from "./mask.js";
-import {
-  BLOCK_ROWS,
-  type Buffers,
-  firstOf,
-  MAX_COLUMNS,
-  type Slot,
-  STREAM_FLOATS,
-} from "./memory.js";
+import { type Buffers, firstOf, MAX_COLUMNS, rowsOf, type Slot, STREAM_FLOATS } from "./memory.js";
 import { GradientSums, Moments } from "./moments.js";
 
 /** Mean and variance per channel. */
@@ -79,7 +72,7 @@ function walkOf({ outer, channels, inner }: View): Walk {
     tile === channels &&
     (width % 16 !== 0 || width < 64) &&
     2 * width <= MAX_COLUMNS &&
-    outer >= 2 * repeats * BLOCK_ROWS
+    outer >= 128 * repeats
   ) {
     width *= 2;
     repeats *= 2;
@@ -273,8 +266,9 @@ function walkColumns<M>(
     );
     return;
   }
-  for (let row = 0; row < outer; row += BLOCK_ROWS) {
-    const rows = Math.min(BLOCK_ROWS, outer - row);
+  const block = rowsOf(width);
+  for (let row = 0; row < outer; row += block) {
+    const rows = Math.min(block, outer - row);
     for (const o of [a, b]) {
       if (o !== null) copies.gather(o.stream, o.array, pitch, row, rows, column, width);
     }
@@ -295,7 +289,7 @@ function walkRows<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number
   }
   const width = repeats * narrow;
   const rows = Math.floor(outer / repeats);
-  const block = BLOCK_ROWS * width;
+  const block = rowsOf(width) * width;
   const part = Math.floor(STREAM_FLOATS / block) * block;
   const go = (from: number, to: number, each: number): void =>
     walkRun(pass, from, to, part, (out, a, b, offset, length) =>

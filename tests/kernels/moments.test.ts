@@ -2,6 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { rowsOf } from "../../src/memory.js";
 import { Binary, SCRATCH, type Slot, type Writes } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertMoments, assertSameBits } from "../support/compare.js";
@@ -117,17 +118,34 @@ describe("momentsRows", () => {
     );
   });
 
-  test("calls cut at multiples of 64 rows leave the same bits", () => {
+  test("calls cut between blocks leave the same bits", () => {
     check(
       fc.property(inputs, seeds, ({ rows, width, gap, lead, mean, seed }, choice) => {
         binary.reset();
         const x = binary.f32(normal(rows * (width + gap), seed, mean), lead);
         const whole = run(x, rows, width, width + gap, []);
-        const cuts = [64, 128, 192, 256].filter((row, i) => row < rows && (choice >> i) & 1);
+        const blocks = [1, 2, 3, 4].map((k) => k * rowsOf(width));
+        const cuts = blocks.filter((row, i) => row < rows && (choice >> i) & 1);
         assertSameState(run(x, rows, width, width + gap, cuts), whole);
       }),
       60,
     );
+  });
+
+  test.each([64, 65, 128, 257, 512, 600, 1000, 1024])("blocks of %i columns", (width) => {
+    binary.reset();
+    const block = rowsOf(width);
+    const rows = 2 * block + 37;
+    const all = normal(rows * width, width, 1e3);
+    const x = binary.f32(all);
+    const whole = run(x, rows, width, width, []);
+    assertMoments(
+      momentsOf(whole, rows),
+      oracle.moments(all, { outer: rows, channels: width, inner: 1 }),
+    );
+    for (const cuts of [[block], [2 * block], [block, 2 * block]]) {
+      assertSameState(run(x, rows, width, width, cuts), whole);
+    }
   });
 
   test("NaN and infinity stay in their own column", () => {

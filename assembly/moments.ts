@@ -211,8 +211,9 @@ export function momentsPlanes(
     while (left) {
       const n = min(left, BLOCK_PLANE);
       const m = <f64>n;
+      const perValue = 1 / m;
       const sum = sumOf(x, n);
-      const shift = <f32>(sum / m);
+      const shift = <f32>(sum * perValue);
       const k = f32x4.splat(shift);
       const zero = f32x4.splat(0);
       let Q = f64x2.splat(0);
@@ -250,16 +251,17 @@ export function momentsPlanes(
         Q = f64x2.add(Q, f64x2.add(low(q), high(q)));
       }
       const r = sum - m * <f64>shift;
-      const own = sum2(Q) - r * (r / m);
+      const rest = r * perValue;
+      const own = sum2(Q) - r * rest;
       const within = max<f64>(own, 0);
       const at = <usize>c;
       if (held == 0) {
         store<f32>(base + (at << 2), shift);
-        store<f64>(offset + (at << 3), r / m);
+        store<f64>(offset + (at << 3), rest);
         store<f64>(m2 + (at << 3), within);
       } else {
         const from = load<f64>(offset + (at << 3));
-        const delta = <f64>shift - <f64>load<f32>(base + (at << 2)) + r / m - from;
+        const delta = <f64>shift - <f64>load<f32>(base + (at << 2)) + rest - from;
         store<f64>(offset + (at << 3), from + delta * (m / (held + m)));
         store<f64>(m2 + (at << 3), load<f64>(m2 + (at << 3)) + (within + delta * delta * ((m * held) / (held + m))));
       }

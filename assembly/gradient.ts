@@ -219,9 +219,11 @@ export function gradientSweep(
       v128.store(dx1 + k, gradient(g1, p1, h, s, t, u));
     }
     if (lanes) {
-      for (let row: usize = 0; row <= apart; row += apart) {
+      let row: usize = 0;
+      do {
         gradientRows(dx + row + bytes, dy + row + bytes, x + row + bytes, hi + bytes, a + bytes, b + bytes, c + bytes, 1, lanes, stride);
-      }
+        row = apart - row;
+      } while (row);
     }
     dx += stride;
     dy += stride;

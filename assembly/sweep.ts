@@ -21,9 +21,11 @@ export function affineSweep(
       v128.store(y1 + c, affine(w, h, a, b));
     }
     if (lanes) {
-      for (let row: usize = 0; row <= apart; row += apart) {
+      let row: usize = 0;
+      do {
         affineRows(y + row + bytes, x + row + bytes, hi + bytes, scale + bytes, shift + bytes, 1, lanes, stride);
-      }
+        row = apart - row;
+      } while (row);
     }
     x += stride;
     y += stride;

@@ -3,16 +3,15 @@
 // `hi` is the mean as float32; what it lacks of the float64 mean is in `shift` (channel.ts). Near
 // the mean x - hi is exact (Sterbenz 1974), where the folded form x·a + b would cancel.
 
-import { blockOf, storeFirst } from "./lanes";
+import { halfOf, pairsOf, storeFirst, stripOf } from "./lanes";
 
 // @ts-ignore: decorator
-@inline export function affine(x: v128, hi: v128, scale: v128, shift: v128): v128 {
+@inline function affine(x: v128, hi: v128, scale: v128, shift: v128): v128 {
   return f32x4.add(f32x4.mul(f32x4.sub(x, hi), scale), shift);
 }
 
 /**
- * Column strips of 16, walked down a block of rows with their parameters in registers: rows in
- * cache. In blocks, since a strip down all rows of 4 KB has each of them on a page of its own.
+ * Rows in cache: strips of 16 columns, each walked down `stripOf` rows with its parameters in registers.
  * y may be x.
  */
 export function affineStrips(
@@ -20,7 +19,7 @@ export function affineStrips(
   rows: u32, width: u32, stride: usize,
 ): void {
   while (rows) {
-    const n = min(rows, blockOf(stride));
+    const n = min(rows, stripOf(stride));
     strips(y, x, hi, scale, shift, n, width, stride);
     rows -= n;
     y += <usize>n * stride;
@@ -58,7 +57,7 @@ function strips(
 }
 
 /** Row after row, a vector at a time: what strips and pairs of rows leave over. */
-export function affineRows(
+function affineRows(
   y: usize, x: usize, hi: usize, scale: usize, shift: usize,
   rows: u32, width: u32, stride: usize,
 ): void {
@@ -72,6 +71,33 @@ export function affineRows(
     x += stride;
     y += stride;
   }
+}
+
+/** Rows not in cache: pairs of them, one of each half (`halfOf`), in ascending order. y may be x. */
+export function affineSweep(
+  y: usize, x: usize, hi: usize, scale: usize, shift: usize,
+  rows: u32, width: u32, stride: usize,
+): void {
+  const bytes = <usize>(width >> 2) << 4;
+  const lanes = width & 3;
+  const half = halfOf(rows), pairs = pairsOf(rows);
+  const apart = <usize>half * stride;
+  for (let i: u32 = 0; i < pairs; i++) {
+    const x1 = x + apart, y1 = y + apart;
+    for (let c: usize = 0; c < bytes; c += 16) {
+      const h = v128.load(hi + c), a = v128.load(scale + c), b = v128.load(shift + c);
+      const v = v128.load(x + c), w = v128.load(x1 + c);
+      v128.store(y + c, affine(v, h, a, b));
+      v128.store(y1 + c, affine(w, h, a, b));
+    }
+    if (lanes) {
+      affineRows(y + bytes, x + bytes, hi + bytes, scale + bytes, shift + bytes, 1, lanes, stride);
+      affineRows(y1 + bytes, x1 + bytes, hi + bytes, scale + bytes, shift + bytes, 1, lanes, stride);
+    }
+    x += stride;
+    y += stride;
+  }
+  affineRows(y, x, hi, scale, shift, min(half, rows) - pairs, width, stride);
 }
 
 /** Planes one after the other, as in `momentsPlanes`. y may be x. */

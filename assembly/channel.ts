@@ -82,15 +82,18 @@ export function spread(columns: usize, parameter: usize, channels: u32, inner: u
   }
 }
 
-/** All bits set in lanes that a variance can be: neither negative nor infinite nor NaN. */
+/** All bits set in lanes that are a variance: neither negative nor infinite nor NaN. */
 // @ts-ignore: decorator
 @inline function isVariance(v: v128): v128 {
   return v128.and(f64x2.ge(v, f64x2.splat(0)), f64x2.lt(v, f64x2.splat(Infinity)));
 }
 
-/** The first channel whose variance is none; n if all are. `all`: lanes of all of them, and perhaps one more. */
-function firstInvalid(variance: usize, n: u32, all: v128): u32 {
-  if (i64x2.all_true(all)) return n;
+/**
+ * The first channel whose variance is negative or not finite; n if none is. `valid`: `isVariance` of all of
+ * them, and of what may lie behind the last one.
+ */
+function firstInvalid(variance: usize, n: u32, valid: v128): u32 {
+  if (i64x2.all_true(valid)) return n;
   let c: u32 = 0;
   while (c < n) {
     const v = load<f64>(variance + (<usize>c << 3));
@@ -109,7 +112,7 @@ export function finishMoments(
   mean: usize, meanLow: usize, variance: usize, base: usize, offset: usize, m2: usize, count: f64, n: u32,
 ): u32 {
   const values = f64x2.splat(count);
-  let all = i64x2.splat(-1);
+  let valid = i64x2.splat(-1);
   for (let c: usize = 0; c < n; c += 2) {
     const b = widen(base + (c << 2)), o = v128.load(offset + (c << 3));
     const sum = f64x2.add(b, o);
@@ -118,9 +121,9 @@ export function finishMoments(
     v128.store(mean + (c << 3), sum);
     v128.store(meanLow + (c << 3), f64x2.add(f64x2.sub(b, f64x2.sub(sum, part)), f64x2.sub(o, part)));
     v128.store(variance + (c << 3), v);
-    all = v128.and(all, isVariance(v));
+    valid = v128.and(valid, isVariance(v));
   }
-  return firstInvalid(variance, n, all);
+  return firstInvalid(variance, n, valid);
 }
 
 /** running += weight·(batch - running), where the batch's variance counts `correction` times. */
@@ -158,7 +161,7 @@ export function scaleShift(
 ): u32 {
   const e = f64x2.splat(epsilon);
   const zero = f64x2.splat(0);
-  let all = i64x2.splat(-1);
+  let valid = i64x2.splat(-1);
   for (let c: usize = 0; c < n; c += 2) {
     const m = v128.load(mean + (c << 3));
     const l = meanLow ? v128.load(meanLow + (c << 3)) : zero;
@@ -171,9 +174,9 @@ export function scaleShift(
     v128.store_lane<i64>(hi + (c << 2), h, 0);
     narrow(scale + (c << 2), s);
     narrow(shift + (c << 2), f64x2.sub(b, rest));
-    all = v128.and(all, isVariance(v));
+    valid = v128.and(valid, isVariance(v));
   }
-  return firstInvalid(variance, n, all);
+  return firstInvalid(variance, n, valid);
 }
 
 /**

@@ -7,26 +7,26 @@
 // Sums are taken about hi = float32(mean), which channel.ts corrects, in blocks as in moments.ts.
 
 import {
-  accumulate, apartOf, BLOCK_PLANE, blockOf, firstLanes, halfOf, high, lastOf, low, pairsOf, rowsOf, stepOf, storeFirst, sum2,
+  accumulate, apartOf, BLOCK_PLANE, stripOf, firstLanes, halfOf, high, lastOf, low, pairsOf, rowsOf, stepOf, storeFirst, sum2,
 } from "./lanes";
 
 /**
- * Adds to the float64 sums of each column; count, blocks, padding as in `momentsRows`, rows by fours as
- * there.
+ * Adds to the float64 sums of each column; count, blocks, padding as in `momentsRows`, rows by fours
+ * (`apartOf`).
  */
 export function gradientSumsRows(
   sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize, count: f64,
   rows: u32, width: u32, stride: usize,
 ): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
-  const step = stepOf(bytes, stride);
+  const step = stepOf(width, stride);
   if (count == 0) {
     memory.fill(sumDy, 0, bytes << 1);
     memory.fill(sumDyX, 0, bytes << 1);
   }
   while (rows) {
     const n = min(rows, rowsOf(width));
-    const apart = apartOf(n, bytes, stride);
+    const apart = apartOf(n, width, stride);
     for (let i = n >> 2; i > 0; i--) {
       const dy1 = dy + apart, dy2 = dy1 + apart, dy3 = dy2 + apart;
       const x1 = x + apart, x2 = x1 + apart, x3 = x2 + apart;
@@ -42,8 +42,8 @@ export function gradientSumsRows(
       dy += step;
       x += step;
     }
-    dy += lastOf(apart, bytes);
-    x += lastOf(apart, bytes);
+    dy += lastOf(apart, width);
+    x += lastOf(apart, width);
     for (let i = n & 3; i > 0; i--) {
       for (let c: usize = 0; c < bytes; c += 16) {
         const g = v128.load(dy + c);
@@ -145,7 +145,7 @@ export function gradientStrips(
   rows: u32, width: u32, stride: usize,
 ): void {
   while (rows) {
-    const n = min(rows, blockOf(stride));
+    const n = min(rows, stripOf(stride));
     strips(dx, dy, x, hi, a, b, c, n, width, stride);
     rows -= n;
     dx += <usize>n * stride;
@@ -219,11 +219,8 @@ export function gradientSweep(
       v128.store(dx1 + k, gradient(g1, p1, h, s, t, u));
     }
     if (lanes) {
-      let row: usize = 0;
-      do {
-        gradientRows(dx + row + bytes, dy + row + bytes, x + row + bytes, hi + bytes, a + bytes, b + bytes, c + bytes, 1, lanes, stride);
-        row = apart - row;
-      } while (row);
+      gradientRows(dx + bytes, dy + bytes, x + bytes, hi + bytes, a + bytes, b + bytes, c + bytes, 1, lanes, stride);
+      gradientRows(dx1 + bytes, dy1 + bytes, x1 + bytes, hi + bytes, a + bytes, b + bytes, c + bytes, 1, lanes, stride);
     }
     dx += stride;
     dy += stride;

@@ -1,8 +1,7 @@
 // The surface of the binary. Arguments go outputs, inputs, scalars, dimensions; pointers are bytes,
 // strides are bytes, everything else counts float32 values. Nothing is kept between calls.
 export { momentsRows, momentsPlanes } from "./moments";
-export { affineStrips, affinePlanes } from "./affine";
-export { affineSweep } from "./sweep";
+export { affineStrips, affineSweep, affinePlanes } from "./affine";
 export { gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
 export {
   merge, mergeSums, spread,

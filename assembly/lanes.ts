@@ -4,19 +4,30 @@
 // theirs; the memory keeps SLACK bytes behind everything that a kernel may be given.
 
 /**
- * Rows in a block of a reduction, by their columns: 256 KiB, or 64 rows of up to 64 columns, which are read
- * twice from L1. Nanoseconds for four values of moments, and of blocks of 64 rows: 256 columns 0.97 and
- * 1.05, from memory 1.06 and 1.27; 64 columns from memory 1.16, and of more rows up to 1.34.
+ * Columns up to which rows are narrow: a block of them is read twice from L1, and four that are taken
+ * together are neighbours. Nanoseconds for four values of moments from memory, so and as wide ones: 64
+ * columns 1.16 and 1.34; wide and so: 128 columns 1.5 and 2.6.
  */
+const NARROW: u32 = 64;
+/** Rows in a block of narrow ones. */
+const BLOCK_ROWS: u32 = 64;
+/** Values in a block of wide ones, 256 KiB: 256 columns 0.97, and 1.05 in 64 rows; from memory 1.06 and 1.27. */
+const BLOCK_VALUES: u32 = 65536;
+
+/** Rows in a block of a reduction; run.ts has the same. */
 // @ts-ignore: decorator
 @inline export function rowsOf(width: u32): u32 {
-  return width <= 64 ? 64 : 1024 / width * 64;
+  return width <= NARROW ? BLOCK_ROWS : BLOCK_VALUES / BLOCK_ROWS / width * BLOCK_ROWS;
 }
+
 /** Values in a block of a plane: 16 KiB, so that the second reading finds it in L1. */
 export const BLOCK_PLANE: u32 = 4096;
 
 /** Bytes from one scratch array to the next: MAX_COLUMNS float32, staggered as memory.ts does. */
 export const SCRATCH: usize = 4096 + 320;
+
+/** Bytes of a row from which strips of columns go down fewer rows. */
+const LONG: usize = 2048;
 
 /**
  * Rows down which a strip of columns goes, by the bytes from one to the next. The cache keeps 8 lines of
@@ -24,36 +35,32 @@ export const SCRATCH: usize = 4096 + 320;
  * 0.68 (in place 0.52 and 1.84), of 512 0.54 and 0.58, of 256 0.55 and 0.56, of 64 0.48 and 0.41.
  */
 // @ts-ignore: decorator
-@inline export function blockOf(stride: usize): u32 {
-  return stride < 2048 ? 64 : 8;
+@inline export function stripOf(stride: usize): u32 {
+  return stride < LONG ? 64 : 8;
 }
 
 /**
  * How far apart the four rows of a block are that a reduction takes together, vector after vector in
- * ascending order, which the prefetchers of the memory follow. Neighbours if they are narrow, up to 64
- * columns: one stream. Of wider ones four neighbours would be four streams within a page, which are not
- * followed: they come from the quarters of the block. Nanoseconds for four values of a sum, neighbours
- * and quarters, from memory: 64 columns 1.1 and 1.6, 128 2.6 and 1.5, 256 2.3 and 1.4, 1024 1.6 and 1.2.
+ * ascending order, which the prefetchers of the memory follow. Neighbours if they are narrow: one stream.
+ * Of wider ones four neighbours would be four streams within a page, which are not followed: they come
+ * from the quarters of the block.
  */
 // @ts-ignore: decorator
-@inline export function apartOf(rows: u32, bytes: usize, stride: usize): usize {
-  return bytes <= NARROW ? stride : <usize>(rows >> 2) * stride;
+@inline export function apartOf(rows: u32, width: u32, stride: usize): usize {
+  return width <= NARROW ? stride : <usize>(rows >> 2) * stride;
 }
 
 /** From four such rows to the next four. */
 // @ts-ignore: decorator
-@inline export function stepOf(bytes: usize, stride: usize): usize {
-  return bytes <= NARROW ? stride << 2 : stride;
+@inline export function stepOf(width: u32, stride: usize): usize {
+  return width <= NARROW ? stride << 2 : stride;
 }
 
 /** From where the steps end to the rows that make no four. */
 // @ts-ignore: decorator
-@inline export function lastOf(apart: usize, bytes: usize): usize {
-  return bytes <= NARROW ? 0 : 3 * apart;
+@inline export function lastOf(apart: usize, width: u32): usize {
+  return width <= NARROW ? 0 : 3 * apart;
 }
-
-/** Bytes of a row. */
-const NARROW: usize = 256;
 
 /**
  * From a row of the first half to the one that goes with it where rows are not in cache: memory serves two

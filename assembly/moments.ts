@@ -8,8 +8,8 @@
 //
 // The mean has to be that exact: with a large gamma, its error is seen in every y. The squares are
 // summed in float32 lanes over at most 16 values, by twos, fours and eights, and go on in float64:
-// rounding stays below (4 + 3)·2^-24 of q, 4e-7, in the worst case, near 1e-7 in practice (8 in a row:
-// dx was off by 1.3e-6 where a few equal values stand against others). Planes: 32 values in a lane, by
+// rounding stays below (4 + 3)·2^-24 of q, 4e-7, in the worst case, near 1e-7 in practice (8 added
+// one after the other: dx was off by 1.3e-6 where a few equal values stand against others). Planes: 32 values in a lane, by
 // twos, fours and eights, then 4 eights one after the other, (3 + 3 + 3)·2^-24.
 //
 // The state of a column is (base, offset, m2): mean = base + offset, where base is a float32 near
@@ -25,7 +25,7 @@ import {
 /** Sums of `n` rows, four at a time (`apartOf`). */
 function sums(sum: usize, x: usize, n: u32, width: u32, stride: usize): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
-  const apart = apartOf(n, bytes, stride), step = stepOf(bytes, stride);
+  const apart = apartOf(n, width, stride), step = stepOf(width, stride);
   memory.fill(sum, 0, bytes << 1);
   for (let i = n >> 2; i > 0; i--) {
     const x1 = x + apart, x2 = x1 + apart, x3 = x2 + apart;
@@ -38,7 +38,7 @@ function sums(sum: usize, x: usize, n: u32, width: u32, stride: usize): void {
     }
     x += step;
   }
-  x += lastOf(apart, bytes);
+  x += lastOf(apart, width);
   for (n &= 3; n > 0; n--) {
     for (let c: usize = 0; c < bytes; c += 16) accumulate(sum + (c << 1), v128.load(x + c));
     x += stride;
@@ -70,10 +70,10 @@ function eight(
 }
 
 /**
- * q = Σ(x - k)² of `n` rows in float64, sixteen rows at a time: eight, held in `half`, and eight. One
+ * q = Σ(x - k)² of `n` rows in float64, sixteen rows at a time: eight, held in `first`, and eight. One
  * vector of each row, since V8 loads all that is read between two stores before it computes with any of it.
  */
-function squares(q: usize, k: usize, half: usize, x: usize, n: u32, width: u32, stride: usize): void {
+function squares(q: usize, k: usize, first: usize, x: usize, n: u32, width: u32, stride: usize): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
   memory.fill(q, 0, bytes << 1);
   while (n >= 8) {
@@ -81,18 +81,18 @@ function squares(q: usize, k: usize, half: usize, x: usize, n: u32, width: u32, 
     let x5 = x4 + stride, x6 = x5 + stride, x7 = x6 + stride;
     if (n >= 16) {
       for (let c: usize = 0; c < bytes; c += 16) {
-        v128.store(half + c, eight(x, x1, x2, x3, x4, x5, x6, x7, c, v128.load(k + c)));
+        v128.store(first + c, eight(x, x1, x2, x3, x4, x5, x6, x7, c, v128.load(k + c)));
       }
       n -= 8;
       x = x7 + stride;
       x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride, x4 = x3 + stride;
       x5 = x4 + stride, x6 = x5 + stride, x7 = x6 + stride;
     } else {
-      memory.fill(half, 0, bytes);
+      memory.fill(first, 0, bytes);
     }
     for (let c: usize = 0; c < bytes; c += 16) {
       const sum = eight(x, x1, x2, x3, x4, x5, x6, x7, c, v128.load(k + c));
-      accumulate(q + (c << 1), f32x4.add(v128.load(half + c), sum));
+      accumulate(q + (c << 1), f32x4.add(v128.load(first + c), sum));
     }
     n -= 8;
     x = x7 + stride;
@@ -135,12 +135,12 @@ export function momentsRows(
     const weight = f64x2.splat(m / (count + m));
     const between = f64x2.splat((m * count) / (count + m));
     for (let c: usize = 0; c < width; c += 2) {
-      const half = c << 2, at = c << 3;
-      const k = widen(shift + half);
+      const at = c << 3;
+      const k = widen(shift + (c << 2));
       const r = f64x2.sub(v128.load(sum + at), f64x2.mul(values, k));
       const rest = f64x2.mul(r, perValue);
       const o = v128.load(offset + at);
-      const d = f64x2.sub(f64x2.add(f64x2.sub(k, widen(base + half)), rest), o);
+      const d = f64x2.sub(f64x2.add(f64x2.sub(k, widen(base + (c << 2))), rest), o);
       v128.store(offset + at, f64x2.add(o, f64x2.mul(d, weight)));
       const within = f64x2.pmax(f64x2.sub(v128.load(q + at), f64x2.mul(r, rest)), f64x2.splat(0));
       const added = f64x2.add(within, f64x2.mul(f64x2.mul(d, d), between));

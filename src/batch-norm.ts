@@ -539,7 +539,8 @@ export class BatchNorm {
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged unless it is `out`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
    * @throws ShapeError if x, shape or out do not fit; StateError for an invalid running variance or
-   * a freed tensor; OptionError for an unknown option. Nothing has been written then.
+   * a freed tensor; OptionError for an unknown option. Nothing has been written then. The first use of
+   * kernels: UnsupportedError or MemoryError.
    */
   infer<Out extends Float32Array = Float32Array<ArrayBuffer>>(
     x: Float32Array,

@@ -10,6 +10,7 @@ import { show } from "./layout.js";
 import type { Memory } from "./memory.js";
 import { choice, number } from "./options.js";
 import type { Affine } from "./run.js";
+import { tinyAffine } from "./tiny.js";
 
 /** Options of `fold`. */
 export interface FoldOptions {
@@ -104,14 +105,13 @@ export function fold(affine: Affine, memory: Memory | undefined, options: FoldOp
   });
   const bias = new Float32Array(sums);
 
-  // One example, rounded as the kernels round.
-  const normalized = (values: Float32Array): Float32Array =>
-    values.map((v, i) => {
-      const c = Math.floor((i * channels) / values.length);
-      return Math.fround(Math.fround(v - hi[c]!) * scale[c]!) + shift[c]!;
-    });
+  const normalized = (values: Float32Array): Float32Array => {
+    tinyAffine(values, values, { outer: 1, channels, inner: values.length / channels }, affine);
+    return values;
+  };
   const x = probe(kernel, before ? null : affine);
   const z = run(kernel, x, weight, bias);
+  // Last, as it may overwrite x.
   const y = before ? normalized(run(kernel, x, w, b)) : run(kernel, normalized(x), w, b);
   const maxDifference = y.reduce((most, v, k) => Math.max(most, Math.abs(v - z[k]!)), 0);
   return { weight, bias, maxDifference };

@@ -9,7 +9,7 @@ import type { AffineMachine } from "./machine.js";
 import type { Buffers } from "./memory.js";
 import { checkChannels, INFER_KEYS, NO_OPTIONS } from "./options.js";
 import { type Affine, apply } from "./run.js";
-import { tinyAffine } from "./tiny.js";
+import { isTiny, tinyAffine } from "./tiny.js";
 
 /** Options of `infer`. */
 export interface InferOptions<Out extends Float32Array = Float32Array> {
@@ -88,9 +88,8 @@ export class Frozen {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const view = viewOf(this.#layout, this.#channels, float32("x", x).length, options.shape);
     const out = outputOf(options.out, x) as Out;
-    if (!tinyAffine(this.#place.memory(), out, x, view, this.#affine)) {
-      apply(this.#place.machine(), out, x, view, this.#affine);
-    }
+    if (isTiny(this.#place.memory(), out, x)) tinyAffine(out, x, view, this.#affine);
+    else apply(this.#place.machine(), out, x, view, this.#affine);
     return out;
   }
 

@@ -13,7 +13,7 @@ import { NonFiniteError, StateError } from "./errors.js";
 import { countOf, sizeOf, type View } from "./layout.js";
 import type { AffineMachine, Machine } from "./machine.js";
 import type { Copies, Selection } from "./mask.js";
-import { type Buffers, firstOf, MAX_COLUMNS, rowsOf, type Slot, STREAM_FLOATS } from "./memory.js";
+import { type Buffers, firstOf, MAX_COLUMNS, type Slot, STREAM_FLOATS } from "./memory.js";
 import { GradientSums, Moments } from "./moments.js";
 
 /** Mean and variance per channel. */
@@ -40,15 +40,20 @@ export interface Affine {
   readonly shift: Float32Array;
 }
 
+const BLOCK_ROWS = 64;
+/** Rows in a block of a reduction, as `rowsOf` of assembly/lanes.ts: parts are cut at its multiples. */
+export const rowsOf = (width: number): number =>
+  BLOCK_ROWS * (width > 64 ? Math.floor(MAX_COLUMNS / width) : 1);
+
 /** Shorter planes go as rows, if there are rows enough to pool their columns for. */
 const MIN_PLANE = 16;
 const MIN_ROWS = 8;
 /**
- * Up to this many values, 8 MiB, all tensors of a call together, rows in kernel memory are taken to be in
- * cache and are walked in column strips; beyond it, in the order of memory. Nanoseconds for four
- * values, strips and sweep: infer of 8 MiB 0.71 and 0.91, of 16 MiB 2.8 and 1.5; gradient of 12 MiB
- * 2.7 and 1.8. Of 9.2 MiB it was 1.0 and 1.3 on a quiet machine, but five times that for strips
- * where others used the shared cache.
+ * Up to this many values, 8 MiB, all tensors of an elementwise call together, rows in kernel memory are taken
+ * to be in cache and go by strips of columns; beyond it, in pairs, one of each half. Nanoseconds for
+ * four values, strips and pairs: infer of 8 MiB 0.50 and 0.64, of 16 MiB 0.69 and 0.65, of 32 MiB 2.2 and
+ * 1.0; gradient of 12 MiB 1.2 and 1.1, of 24 MiB 2.7 and 1.3. Between 8 and 16 MiB strips take up to five
+ * times as long where others use the shared cache.
  */
 const HOT = 2 << 20;
 
@@ -58,8 +63,8 @@ interface Walk {
   readonly tile: number;
   /** Rows taken as one. */
   readonly repeats: number;
-  /** Whether a parameter lies once per channel, or is laid out per column of a row. */
-  readonly spread: boolean;
+  /** Whether parameters are laid out for the columns of a row; else they lie once per channel. */
+  readonly columns: boolean;
 }
 
 function walkOf({ outer, channels, inner }: View): Walk {
@@ -72,12 +77,12 @@ function walkOf({ outer, channels, inner }: View): Walk {
     tile === channels &&
     (width % 16 !== 0 || width < 64) &&
     2 * width <= MAX_COLUMNS &&
-    outer >= 128 * repeats
+    outer >= 2 * repeats * BLOCK_ROWS
   ) {
     width *= 2;
     repeats *= 2;
   }
-  return { rows, tile, repeats, spread: rows && repeats * inner !== 1 };
+  return { rows, tile, repeats, columns: rows && repeats * inner !== 1 };
 }
 
 /** A tensor that a kernel reads or writes: where it lies, or through a stream buffer. */
@@ -132,7 +137,7 @@ interface Pass<M> {
   readonly b: Operand | null;
   /** One of them is an ordinary array whose values have to be copied part by part. */
   readonly streamed: boolean;
-  /** They lie in kernel memory and are, those in one place counted once, more than the cache holds. */
+  /** For elementwise kernels: in kernel memory, and, those in one place counted once, more than HOT. */
   readonly cold: boolean;
   /** How values are copied: rows that take part together. */
   readonly copies: Copies;
@@ -148,8 +153,8 @@ function passOf<M>(
   b: Operand | null,
 ): Pass<M> {
   const streamed = inParts(a) || inParts(out) || inParts(b);
-  const others = (out !== null && out.address !== a.address ? 1 : 0) + (b === null ? 0 : 1);
-  const cold = !streamed && (1 + others) * sizeOf(view) > HOT;
+  const tensors = 1 + (out && out.address !== a.address ? 1 : 0) + (b ? 1 : 0);
+  const cold = !streamed && tensors * sizeOf(view) > HOT;
   return { machine, view, walk, out, a, b, copies: selection ?? ALL, streamed, cold };
 }
 
@@ -197,19 +202,17 @@ const ALL: Copies = {
   // What is not cut into columns may be cut anywhere.
   pitch: 1,
   gather({ array: packed }, array, pitch, row, rows, column, width) {
-    // Whole rows at once.
+    // Whole rows are one.
     const n = width === pitch ? rows : 1;
     for (let i = 0; i < rows; i += n) {
       const from = (row + i) * pitch + column;
       packed.set(array.subarray(from, from + n * width), i * width);
     }
   },
-  scatter(stream, array, pitch, row, rows, column, width) {
+  scatter({ array: packed }, array, pitch, row, rows, column, width) {
     const n = width === pitch ? rows : 1;
     for (let i = 0; i < rows; i += n) {
-      const part =
-        i > 0 ? stream.array.subarray(i * width, (i + n) * width) : firstOf(stream, n * width);
-      array.set(part, (row + i) * pitch + column);
+      array.set(packed.subarray(i * width, (i + n) * width), (row + i) * pitch + column);
     }
   },
 };
@@ -368,8 +371,9 @@ const MOMENTS: Steps<Machine> = {
 };
 
 /**
- * Leaves mean and variance of the channels first … first + n in kernel memory. Returns the first channel
- * of these whose values are not all finite, n if there is none.
+ * Leaves mean and variance of the channels first … first + n in kernel memory. Returns which is the first
+ * of these whose variance is not finite, as it is of values that are not, or where it overflows; n if there
+ * is none.
  */
 function moments(pass: Pass<Machine>, first: number, n: number): number {
   const { run, memory } = pass.machine;
@@ -379,8 +383,7 @@ function moments(pass: Pass<Machine>, first: number, n: number): number {
   if (pass.walk.rows && inner > 1) {
     run.merge(base.at, offset.at, m2.at, outer, n, inner, inner, 1);
   }
-  // A value that is not finite leaves no finite variance.
-  const count = outer * inner;
+  const count = countOf(pass.view);
   return run.finishMoments(mean.at, meanLow.at, variance.at, base.at, offset.at, m2.at, count, n);
 }
 
@@ -425,15 +428,15 @@ function scaleShift(
  * Works out scale and shift of the channels first … first + n in kernel memory. Throws StateError for a
  * variance that none can be.
  */
-function putTerms(machine: Machine, terms: Terms, first: number, n: number): void {
+function enterTerms(machine: Machine, terms: Terms, first: number, n: number): void {
   const { mean, meanLow, variance } = machine.memory.slots;
   put(mean, terms.mean, first, n);
   put(variance, terms.variance, first, n);
   scaleShift(machine, terms, put(meanLow, terms.meanLow, first, n), first, n);
 }
 
-/** Has them there from where they were worked out. */
-function putAffine({ memory: { slots } }: AffineMachine, from: Affine, first: number, n: number) {
+/** Copies hi, scale and shift of the channels first … first + n into kernel memory. */
+function enterAffine({ memory: { slots } }: AffineMachine, from: Affine, first: number, n: number) {
   put(slots.hi, from.hi, first, n);
   put(slots.scale, from.scale, first, n);
   put(slots.shift, from.shift, first, n);
@@ -453,6 +456,7 @@ const AFFINE: Steps<AffineMachine> = {
   rows(pass, y, x, _b, _count, rows, width, stride) {
     const { run } = pass.machine;
     const { hi, scale, shift } = rowSlots(pass);
+    // Without a sweep, the small binary, nothing is cold.
     const kernel = (pass.cold && run.affineSweep) || run.affineStrips;
     kernel(y, x, hi.at, scale.at, shift.at, rows, width, stride);
   },
@@ -470,7 +474,7 @@ function affine(pass: Pass<AffineMachine>, first: number, n: number): void {
 
 /** Where a row finds the parameters of its columns. */
 const rowSlots = ({ machine: { memory }, walk }: Pass<AffineMachine>) =>
-  walk.spread ? memory.slots.columns : memory.slots;
+  walk.columns ? memory.slots.columns : memory.slots;
 
 /** Lays parameters out for the columns of a row, if the walk is one that needs it. */
 function spread(
@@ -478,7 +482,7 @@ function spread(
   names: readonly ("hi" | "scale" | "shift" | "slope")[],
   n: number,
 ): void {
-  if (!walk.spread) return;
+  if (!walk.columns) return;
   for (const name of names) {
     run.spread(memory.slots.columns[name].at, memory.slots[name].at, n, view.inner, walk.repeats);
   }
@@ -520,7 +524,7 @@ export function train(
   for (let first = 0; first < channels; first += walk.tile) {
     const n = Math.min(walk.tile, channels - first);
     if (one) scaleShift(machine, terms, memory.slots.meanLow.at, first, n);
-    else putTerms(machine, terms, first, n);
+    else enterTerms(machine, terms, first, n);
     if (update !== null) move(machine, update, first, n);
     affine(writing, first, n);
   }
@@ -613,7 +617,7 @@ export function affineOf(machine: Machine, terms: Terms): Affine {
   const result = { hi: array(), scale: array(), shift: array() };
   for (let first = 0; first < terms.mean.length; first += MAX_COLUMNS) {
     const n = Math.min(MAX_COLUMNS, terms.mean.length - first);
-    putTerms(machine, terms, first, n);
+    enterTerms(machine, terms, first, n);
     take(result.hi, hi, first, n);
     take(result.scale, scale, first, n);
     take(result.shift, shift, first, n);
@@ -636,8 +640,8 @@ export function normalize(
   const walk = walkOf(view);
   // All channels are looked at before the first value is written: one tile looks as it goes.
   if (walk.tile < view.channels) {
-    applyTiles(machine, out, x, view, walk, selection, affineOf(machine, terms), putAffine);
-  } else applyTiles(machine, out, x, view, walk, selection, terms, putTerms);
+    applyTiles(machine, out, x, view, walk, selection, affineOf(machine, terms), enterAffine);
+  } else applyTiles(machine, out, x, view, walk, selection, terms, enterTerms);
   selection?.pad(out, terms.beta);
 }
 
@@ -649,10 +653,10 @@ export function apply(
   view: View,
   affine: Affine,
 ): void {
-  applyTiles(machine, out, x, view, walkOf(view), null, affine, putAffine);
+  applyTiles(machine, out, x, view, walkOf(view), null, affine, enterAffine);
 }
 
-/** The same; `putTile` has hi, scale and shift of the channels first … first + n in kernel memory. */
+/** The same; `enterTile` has hi, scale and shift of the channels first … first + n in kernel memory. */
 function applyTiles<M extends AffineMachine, From>(
   machine: M,
   out: Float32Array,
@@ -661,7 +665,7 @@ function applyTiles<M extends AffineMachine, From>(
   walk: Walk,
   selection: Selection | null,
   from: From,
-  putTile: (machine: M, from: From, first: number, n: number) => void,
+  enterTile: (machine: M, from: From, first: number, n: number) => void,
 ): void {
   const { channels } = view;
   const a = operand(machine.memory, "x", x, 0, selection);
@@ -670,7 +674,7 @@ function applyTiles<M extends AffineMachine, From>(
   enter(a);
   for (let first = 0; first < channels; first += walk.tile) {
     const n = Math.min(walk.tile, channels - first);
-    putTile(machine, from, first, n);
+    enterTile(machine, from, first, n);
     affine(pass, first, n);
   }
   leave(y);

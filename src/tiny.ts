@@ -11,23 +11,23 @@ import type { Affine } from "./run.js";
  */
 const TINY = 32;
 
-/**
- * out = (x - hi)·scale + shift, if these are few values; returns whether they are. out may be x. Throws
- * StateError for a tensor of `memory` that is freed.
- */
+/** Whether they are so few. Throws StateError for a tensor of `memory` that is freed. */
+export function isTiny(memory: Buffers | undefined, out: Float32Array, x: Float32Array): boolean {
+  if (x.length > TINY) return false;
+  memory?.addressOf("x", x);
+  memory?.addressOf("out", out);
+  return true;
+}
+
+/** out = (x - hi)·scale + shift; out may be x. */
 export function tinyAffine(
-  memory: Buffers | undefined,
   out: Float32Array,
   x: Float32Array,
   { channels, inner }: View,
   { hi, scale, shift }: Affine,
-): boolean {
-  if (x.length > TINY) return false;
-  memory?.addressOf("x", x);
-  memory?.addressOf("out", out);
+): void {
   for (let i = 0; i < x.length; i++) {
     const c = Math.floor(i / inner) % channels;
     out[i] = Math.fround(Math.fround(x[i]! - hi[c]!) * scale[c]!) + shift[c]!;
   }
-  return true;
 }

@@ -246,10 +246,10 @@ describe("at test time", () => {
     check(fc.property(shapes(1), seeds, compareAlone), 80);
   });
 
-  test("any bits, a few hundred values in JavaScript or in the kernels", () => {
+  test("any bits, a few values in JavaScript, more in the kernels", () => {
     check(
       fc.property(
-        shapes(1, 300),
+        fc.oneof(shapes(1, 32), shapes(1, 300)),
         fc.boolean(),
         fc.boolean(),
         fc.constantFrom(0, 1e-5),
@@ -266,12 +266,12 @@ describe("at test time", () => {
           const { shape } = shaped;
           const values = anyBits(sizeOf(shaped), seed);
           const x = put("tensor", kernels, values);
-          // In kernel memory even the smallest input goes through the kernels.
+          // Only frozen layers do few values in JavaScript.
           const frozen = layer.freeze();
           const expected = layer.infer(x.array, { shape });
-          assertSameBits("frozen kernels", frozen.infer(x.array, { shape }), expected);
-          assertSameBits("JavaScript", layer.infer(values, { shape }), expected);
-          assertSameBits("frozen JavaScript", frozen.infer(values, { shape }), expected);
+          assertSameBits("frozen, tensor", frozen.infer(x.array, { shape }), expected);
+          assertSameBits("array", layer.infer(values, { shape }), expected);
+          assertSameBits("frozen, array", frozen.infer(values, { shape }), expected);
           const out = values.slice();
           assertSameBits("in place", layer.infer(out, { shape, out }), expected);
           out.set(values);

@@ -3,7 +3,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Exports } from "../../src/machine.js";
-import { Binary, SCRATCH, type Slot } from "../support/binary.js";
+import { rowsOf } from "../../src/run.js";
+import { Binary, type Slot, type Writes } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertSameBits, assertWithin, SUM_ERROR } from "../support/compare.js";
 import { anyBits, normal } from "../support/data.js";
@@ -46,7 +47,6 @@ type SumsKernel = (
   dy: number,
   x: number,
   hi: number,
-  scratch: number,
 ) => void;
 
 function sums(
@@ -59,13 +59,14 @@ function sums(
 ): [Float64Array, Float64Array] {
   const h = binary.f32(hi);
   const [s, p] = [binary.f64(hi.length), binary.f64(hi.length)];
-  const scratch = binary.f32(SCRATCH);
   s.array.fill(before);
   p.array.fill(before);
   const padding = (step - (hi.length % step)) % step;
-  binary.call([[s, padding], [p, padding], [scratch]], (kernels) =>
-    kernel(kernels, s.at, p.at, dy.at, x.at, h.at, scratch.at),
-  );
+  const writes: Writes[] = [
+    [s, padding],
+    [p, padding],
+  ];
+  binary.call(writes, (kernels) => kernel(kernels, s.at, p.at, dy.at, x.at, h.at));
   return [s.array, p.array];
 }
 
@@ -109,6 +110,37 @@ describe("gradientSumsRows", () => {
     );
   });
 });
+
+test.each([64, 65, 128, 257, 512, 600, 1000, 1024])(
+  "gradientSumsRows in blocks of %i columns",
+  (width) => {
+    binary.reset();
+    const block = rowsOf(width);
+    const rows = 2 * block + 37;
+    const g = binary.f32(normal(rows * width, width, 0.25));
+    const x = binary.f32(normal(rows * width, width + 1, 3));
+    const hi = normal(width, width + 2, 3, 0.1);
+    const cut = (cuts: number[]) =>
+      sums(g, x, hi, 4, 0, (run, s, p, dy, at, h) => {
+        let from = 0;
+        for (const to of [...cuts, rows]) {
+          const skip = from * width * 4;
+          run.gradientSumsRows(s, p, dy + skip, at + skip, h, from, to - from, width, width * 4);
+          from = to;
+        }
+      });
+    const whole = cut([]);
+    compareSums(
+      whole,
+      expectedSums(g.array, x.array, hi, (i) => i % width, 0),
+    );
+    for (const cuts of [[block], [2 * block], [block, 2 * block]]) {
+      const [sumDy, sumDyX] = cut(cuts);
+      assertSameBits("Σdy", sumDy, whole[0]);
+      assertSameBits("Σdy·(x - hi)", sumDyX, whole[1]);
+    }
+  },
+);
 
 describe("gradientSumsPlanes", () => {
   test("adds the sums of every channel, from any channel on", () => {
@@ -221,7 +253,10 @@ describe.each(["gradientStrips", "gradientSweep"] as const)("%s", (name) => {
   test("every column of every row, and nothing else, any stride and address", () => {
     check(
       fc.property(
-        fc.integer({ min: 1, max: 20 }),
+        fc.oneof(
+          { weight: 4, arbitrary: fc.integer({ min: 1, max: 20 }) },
+          { weight: 1, arbitrary: fc.integer({ min: 60, max: 140 }) },
+        ),
         widths,
         fc.integer({ min: 0, max: 9 }),
         leads,

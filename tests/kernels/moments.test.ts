@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { rowsOf } from "../../src/memory.js";
+import { rowsOf } from "../../src/run.js";
 import { Binary, SCRATCH, type Slot, type Writes } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertMoments, assertSameBits } from "../support/compare.js";

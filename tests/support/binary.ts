@@ -20,11 +20,11 @@ export interface Slot<A extends Floats> {
 /** What a kernel may write: an array, and as many values behind it. */
 export type Writes = readonly [Slot<Floats>, padding?: number];
 
-/** Float32 values of the scratch that kernels of rows take: six arrays SCRATCH of assembly/lanes.ts. */
+/** Float32 values of the scratch that `momentsRows` takes: six arrays SCRATCH of assembly/lanes.ts. */
 export const SCRATCH = 6 * (1024 + 80);
 
 const PAGES = 32;
-const MARGIN = 272; // Bytes between arrays: four strips of 16 columns, and a bit.
+const MARGIN = 272; // Bytes between arrays: more than kernels read past them.
 const BEHIND = 4096; // Bytes watched behind the last array.
 
 /** The kernels, with arrays in their memory between guard values. */

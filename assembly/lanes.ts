@@ -24,7 +24,7 @@ const BLOCK_VALUES: u32 = 65536;
 export const BLOCK_PLANE: u32 = 4096;
 
 /** Bytes from one scratch array to the next: MAX_COLUMNS float32, staggered as memory.ts does. */
-export const SCRATCH: usize = 4096 + 320;
+export const SCRATCH: usize = 4096 + 336;
 
 /** Bytes of a row from which strips of columns go down fewer rows. */
 const LONG: usize = 2048;

@@ -108,13 +108,13 @@ function operand(
 ): Operand {
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
-  const held = selection === null && own < 0 && array.length <= STREAM_FLOATS;
-  const address = selection !== null ? -1 : held ? stream.at : own;
+  const held = !selection && own < 0 && array.length <= STREAM_FLOATS;
+  const address = selection ? -1 : held ? stream.at : own;
   return { array, address, stream, held };
 }
 
 /** True for an ordinary array that goes in parts. */
-const inParts = (o: Operand | null): o is Operand => o !== null && o.address < 0;
+const inParts = (o: Operand | null): o is Operand => !!o && o.address < 0;
 
 /** Copies an input that is held. Two readings of it then need one copy. */
 function enter({ held, stream, array }: Operand): void {

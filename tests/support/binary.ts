@@ -21,7 +21,7 @@ export interface Slot<A extends Floats> {
 export type Writes = readonly [Slot<Floats>, padding?: number];
 
 /** Float32 values of the scratch that `momentsRows` takes: six arrays SCRATCH of assembly/lanes.ts. */
-export const SCRATCH = 6 * (1024 + 80);
+export const SCRATCH = 6 * (1024 + 84);
 
 const PAGES = 32;
 const MARGIN = 272; // Bytes between arrays: more than kernels read past them.

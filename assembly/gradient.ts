@@ -7,7 +7,8 @@
 // Sums are taken about hi = float32(mean), which channel.ts corrects, in blocks as in moments.ts.
 
 import {
-  accumulate, apartOf, BLOCK_PLANE, stripOf, firstLanes, halfOf, high, lastOf, low, pairsOf, rowsOf, stepOf, storeFirst, sum2,
+  accumulate, apartOf, BLOCK_PLANE, firstLanes, halfOf, high, lastOf, low, pairsOf, rowsOf, stepOf,
+  storeFirst, stripOf, sum2,
 } from "./lanes";
 
 /**

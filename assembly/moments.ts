@@ -18,8 +18,8 @@
 // Blocks depend on the dimensions alone, never on addresses: the same bits wherever data live.
 
 import {
-  accumulate, apartOf, BLOCK_PLANE, firstLanes, high, lastOf, low, rowsOf, SCRATCH, stepOf, sum2, widen,
-  widenNext,
+  accumulate, apartOf, BLOCK_PLANE, firstLanes, high, lastOf, low, rowsOf, SCRATCH, stepOf, sum2,
+  widen, widenNext,
 } from "./lanes";
 
 /** Sums of `n` rows, four at a time (`apartOf`). */

@@ -10,9 +10,9 @@ import { describe, MemoryError, OptionError, StateError } from "./errors.js";
 /** Columns that the parameter arrays hold: what is wider goes in tiles of channels. */
 export const MAX_COLUMNS = 1024;
 /**
- * Float32 values in a stream buffer, 256 KiB, and in a part of an array that goes through it: one block of
- * MAX_COLUMNS, and a multiple of BLOCK_PLANE (assembly/lanes.ts), so that reductions are cut between
- * blocks and give the same bits in one part or many. Half of it took an eighth longer for [32, 64, 56, 56].
+ * Float32 values in a stream buffer, 256 KiB, and at most in a part of an array that goes through it: a
+ * block of any rows fits (`rowsOf`), and it is a multiple of BLOCK_PLANE (assembly/lanes.ts), so that
+ * reductions are cut between blocks and give the same bits in one part or many. Half of it took an eighth longer for [32, 64, 56, 56].
  */
 export const STREAM_FLOATS = 65536;
 

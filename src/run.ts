@@ -41,7 +41,10 @@ export interface Affine {
 }
 
 const BLOCK_ROWS = 64;
-/** Rows in a block of a reduction, as `rowsOf` of assembly/lanes.ts: parts are cut at its multiples. */
+/**
+ * Rows in a block of a reduction, narrow or wide, as `rowsOf` of assembly/lanes.ts has it, with the
+ * measurements: parts are cut at its multiples.
+ */
 export const rowsOf = (width: number): number =>
   BLOCK_ROWS * (width > 64 ? Math.floor(MAX_COLUMNS / width) : 1);
 

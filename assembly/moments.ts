@@ -31,10 +31,10 @@ function sums(sum: usize, x: usize, n: u32, width: u32, stride: usize): void {
     const x1 = x + apart, x2 = x1 + apart, x3 = x2 + apart;
     for (let c: usize = 0; c < bytes; c += 16) {
       const p = x + c, p1 = x1 + c, p2 = x2 + c, p3 = x3 + c, s = sum + (c << 1);
-      v128.store(s, f64x2.add(f64x2.add(f64x2.add(f64x2.add(v128.load(s),
-        widen(p)), widen(p1)), widen(p2)), widen(p3)));
-      v128.store(s, f64x2.add(f64x2.add(f64x2.add(f64x2.add(v128.load(s, 16),
-        widenNext(p)), widenNext(p1)), widenNext(p2)), widenNext(p3)), 16);
+      v128.store(s, f64x2.add(v128.load(s),
+        f64x2.add(f64x2.add(widen(p), widen(p1)), f64x2.add(widen(p2), widen(p3)))));
+      v128.store(s, f64x2.add(v128.load(s, 16),
+        f64x2.add(f64x2.add(widenNext(p), widenNext(p1)), f64x2.add(widenNext(p2), widenNext(p3)))), 16);
     }
     x += step;
   }
@@ -53,19 +53,18 @@ function square(x: usize, k: v128): v128 {
   return f32x4.mul(d, d);
 }
 
-/** Σ(x - k)² of four columns, `at` bytes from eight rows of `stride` bytes. */
+/**
+ * Σ(x - k)² of four columns of eight rows. Their addresses are sums of the first and of multiples of `stride`,
+ * an instruction each; eight pointers do not fit the registers.
+ */
 // @ts-ignore: decorator
 @inline
-function eight(
-  x: usize, x1: usize, x2: usize, x3: usize, x4: usize, x5: usize, x6: usize, x7: usize, at: usize, k: v128,
-): v128 {
+function eight(x: usize, stride: usize, k: v128): v128 {
+  const x1 = x + stride, x2 = x + (stride << 1), x3 = x1 + (stride << 1);
+  const x4 = x + (stride << 2), x5 = x1 + (stride << 2), x6 = x2 + (stride << 2), x7 = x3 + (stride << 2);
   return f32x4.add(
-    f32x4.add(
-      f32x4.add(square(x + at, k), square(x1 + at, k)), f32x4.add(square(x2 + at, k), square(x3 + at, k)),
-    ),
-    f32x4.add(
-      f32x4.add(square(x4 + at, k), square(x5 + at, k)), f32x4.add(square(x6 + at, k), square(x7 + at, k)),
-    ),
+    f32x4.add(f32x4.add(square(x, k), square(x1, k)), f32x4.add(square(x2, k), square(x3, k))),
+    f32x4.add(f32x4.add(square(x4, k), square(x5, k)), f32x4.add(square(x6, k), square(x7, k))),
   );
 }
 
@@ -77,25 +76,18 @@ function squares(q: usize, k: usize, first: usize, x: usize, n: u32, width: u32,
   const bytes = <usize>((width + 3) & ~3) << 2;
   memory.fill(q, 0, bytes << 1);
   while (n >= 8) {
-    let x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride, x4 = x3 + stride;
-    let x5 = x4 + stride, x6 = x5 + stride, x7 = x6 + stride;
     if (n >= 16) {
-      for (let c: usize = 0; c < bytes; c += 16) {
-        v128.store(first + c, eight(x, x1, x2, x3, x4, x5, x6, x7, c, v128.load(k + c)));
-      }
+      for (let c: usize = 0; c < bytes; c += 16) v128.store(first + c, eight(x + c, stride, v128.load(k + c)));
       n -= 8;
-      x = x7 + stride;
-      x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride, x4 = x3 + stride;
-      x5 = x4 + stride, x6 = x5 + stride, x7 = x6 + stride;
+      x += stride << 3;
     } else {
       memory.fill(first, 0, bytes);
     }
     for (let c: usize = 0; c < bytes; c += 16) {
-      const sum = eight(x, x1, x2, x3, x4, x5, x6, x7, c, v128.load(k + c));
-      accumulate(q + (c << 1), f32x4.add(v128.load(first + c), sum));
+      accumulate(q + (c << 1), f32x4.add(v128.load(first + c), eight(x + c, stride, v128.load(k + c))));
     }
     n -= 8;
-    x = x7 + stride;
+    x += stride << 3;
   }
   for (; n > 0; n--) {
     for (let c: usize = 0; c < bytes; c += 16) accumulate(q + (c << 1), square(x + c, v128.load(k + c)));

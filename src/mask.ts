@@ -5,32 +5,9 @@
 import { isUint8Array } from "./arrays.js";
 import { describe, ShapeError } from "./errors.js";
 import { countOf, type View } from "./layout.js";
-import type { Slot } from "./memory.js";
-
-/**
- * Copies `width` values from `column` on of each of the rows row … row + rows, of `pitch` values, between
- * an array and the stream buffer, where they lie one after the other.
- */
-type Copy = (
-  stream: Slot<Float32Array>,
-  array: Float32Array,
-  pitch: number,
-  row: number,
-  rows: number,
-  column: number,
-  width: number,
-) => void;
-
-/** How values get from an ordinary array into a stream buffer, and back. */
-export interface Copies {
-  /** Where a run of values may be cut: at multiples of so many. */
-  readonly pitch: number;
-  readonly gather: Copy;
-  readonly scatter: Copy;
-}
 
 /** The positions of a view that hold data. */
-export class Selection implements Copies {
+export class Selection {
   /** The view with its padding. */
   readonly full: View;
   /** Where in the tensor the channels of each selected position begin, ascending. */
@@ -46,53 +23,37 @@ export class Selection implements Copies {
     return { outer: this.at.length, channels: this.full.channels, inner: 1 };
   }
 
-  get pitch(): number {
-    return this.full.channels;
-  }
-
-  gather(
-    { array: packed }: Slot<Float32Array>,
+  /**
+   * Copies values of an array to where they lie one after the other, or `back`: `rows` rows of `width` values
+   * from the value `at` of the selected positions on, of which a row is a part, or several.
+   */
+  transfer(
+    packed: Float32Array,
     array: Float32Array,
-    _pitch: number,
-    row: number,
+    at: number,
     rows: number,
-    column: number,
     width: number,
+    back: boolean,
   ): void {
     const { channels, inner } = this.full;
-    for (let i = 0, n = 1; i < rows; i += n) {
-      const from = this.at[row + i]! + column * inner;
-      n = 1;
-      if (inner === 1) {
-        // Neighbours are copied at once.
-        if (width === channels)
-          while (i + n < rows && this.at[row + i + n] === from + n * width) n++;
-        packed.set(array.subarray(from, from + n * width), i * width);
-      } else {
-        for (let c = 0; c < width; c++) packed[i * width + c] = array[from + c * inner]!;
-      }
-    }
-  }
-
-  scatter(
-    { array: packed }: Slot<Float32Array>,
-    array: Float32Array,
-    _pitch: number,
-    row: number,
-    rows: number,
-    column: number,
-    width: number,
-  ): void {
-    const { channels, inner } = this.full;
-    for (let i = 0, n = 1; i < rows; i += n) {
-      const to = this.at[row + i]! + column * inner;
-      n = 1;
-      if (inner === 1) {
-        if (width === channels) while (i + n < rows && this.at[row + i + n] === to + n * width) n++;
-        array.set(packed.subarray(i * width, (i + n) * width), to);
-      } else {
-        for (let c = 0; c < width; c++) array[to + c * inner] = packed[i * width + c]!;
-      }
+    const first = Math.floor(at / channels);
+    const n = Math.min(width, channels);
+    const end = first + (rows * width) / n;
+    for (let row = first, next = row; row < end; row = next) {
+      const from = this.at[row]! + (at % channels) * inner;
+      const to = (row - first) * n;
+      next++;
+      // Neighbours are copied at once.
+      const whole = inner === 1 && n === channels;
+      while (whole && next < end && this.at[next] === from + (next - row) * n) next++;
+      const length = (next - row) * n;
+      if (inner > 1) {
+        for (let c = 0; c < n; c++) {
+          if (back) array[from + c * inner] = packed[to + c]!;
+          else packed[to + c] = array[from + c * inner]!;
+        }
+      } else if (back) array.set(packed.subarray(to, to + length), from);
+      else packed.set(array.subarray(from, from + length), to);
     }
   }
 

@@ -1,8 +1,8 @@
 // The only file that touches memory.buffer: where everything lies in kernel memory, and the tensors
 // that users allocate. The memory never grows, so views stay valid.
 //
-//   0 … parameter arrays of one tile of channels: test time … two stream buffers … training … scratch
-//     … tensors … SLACK
+//   0 … parameter arrays of one tile of channels: test time … stream buffers … training … scratch … tensors
+//     … SLACK
 
 import { bufferOf, offsetOf } from "./arrays.js";
 import { describe, MemoryError, OptionError, StateError } from "./errors.js";
@@ -102,8 +102,8 @@ export class Buffers {
   /** @internal Not in the types, which need no WebAssembly then. */
   readonly wasm: WebAssembly.Memory;
   readonly slots: ReturnType<typeof affineSlots>;
-  /** Two buffers through which ordinary arrays go: held there as a whole, or streamed. */
-  readonly streams: readonly [Slot<Float32Array>, Slot<Float32Array>];
+  /** Buffers through which ordinary arrays go, a second one in training: held there as a whole, or in parts. */
+  readonly streams: Slot<Float32Array>[];
   #next = STAGGER;
 
   constructor(bytes: number) {
@@ -116,7 +116,7 @@ export class Buffers {
       );
     }
     this.slots = affineSlots(() => this.float32(MAX_COLUMNS));
-    this.streams = [this.float32(STREAM_FLOATS), this.float32(STREAM_FLOATS)];
+    this.streams = [this.float32(STREAM_FLOATS)];
   }
 
   /** The next free place, for `bytes`. */
@@ -158,6 +158,7 @@ export class Memory extends Buffers {
 
   constructor(bytes: number) {
     super(checkBytes(bytes));
+    this.streams.push(this.float32(STREAM_FLOATS));
     const more = trainingSlots(
       () => this.float32(MAX_COLUMNS),
       () => {

@@ -12,7 +12,7 @@ import { copy } from "./arrays.js";
 import { NonFiniteError, StateError } from "./errors.js";
 import { countOf, sizeOf, type View } from "./layout.js";
 import type { AffineMachine, Machine } from "./machine.js";
-import type { Copies, Selection } from "./mask.js";
+import type { Selection } from "./mask.js";
 import { type Buffers, firstOf, MAX_COLUMNS, type Slot, STREAM_FLOATS } from "./memory.js";
 import { GradientSums, Moments } from "./moments.js";
 
@@ -59,46 +59,62 @@ const MIN_ROWS = 8;
  * times as long where others use the shared cache.
  */
 const HOT = 2 << 20;
+/**
+ * Columns that a row is to have at least, of rows that are narrower and many: vectors are full, and loops not too
+ * short.
+ */
+const LEAST = 64;
+/**
+ * And where values are not in cache. Nanoseconds for four values, 64 columns, 128 and 256: moments of 25 MB 1.15,
+ * 1.13 and 1.04, affine 0.92, 1.07 and 0.91, gradient 1.52, 1.52 and 1.49.
+ */
+const LEAST_COLD = 256;
+/**
+ * Values, 8 KiB, of an ordinary array in cache that an elementwise kernel of one input takes at a time, so that
+ * they go from copy to kernel to copy in L1. Nanoseconds for four values of infer, 8 KiB and 256 KiB at a time:
+ * [64, 256] 0.83 and 0.95, [256, 256] 0.92 and 1.06. Of rows that are longer than an eighth it takes as much as
+ * reductions do: a strip would go down few of them ([1024, 1024] 1.3 and 1.2).
+ */
+const PIECE = 2048;
+/** More values than there can be. */
+const ALL = 2 ** 40;
 
 interface Walk {
   readonly rows: boolean;
   /** Channels in a tile; the last one may have fewer. */
   readonly tile: number;
-  /** Rows taken as one. */
-  readonly repeats: number;
-  /** Whether parameters are laid out for the columns of a row; else they lie once per channel. */
-  readonly columns: boolean;
 }
 
 function walkOf({ outer, channels, inner }: View): Walk {
   const rows = inner === 1 || (inner < MIN_PLANE && outer >= MIN_ROWS);
   const tile = Math.min(channels, rows ? Math.floor(MAX_COLUMNS / inner) : MAX_COLUMNS);
+  return { rows, tile };
+}
+
+/** How many rows are taken as one of whole lines and of `least` columns, if there are enough of them. */
+function repeatsOf({ outer, channels, inner }: View, { rows, tile }: Walk, least: number): number {
   let width = channels * inner;
   let repeats = 1;
   while (
     rows &&
     tile === channels &&
-    (width % 16 !== 0 || width < 64) &&
+    (width % 16 !== 0 || width < least) &&
     2 * width <= MAX_COLUMNS &&
     outer >= 2 * repeats * BLOCK_ROWS
   ) {
     width *= 2;
     repeats *= 2;
   }
-  return { rows, tile, repeats, columns: rows && repeats * inner !== 1 };
+  return repeats;
 }
 
 /** A tensor that a kernel reads or writes: where it lies, or through a stream buffer. */
 interface Operand {
   readonly array: Float32Array;
-  /** -1 for an ordinary array that goes through its stream buffer in parts. */
-  readonly address: number;
+  /** Where the kernel finds its first value, and bytes to the next. 0: it goes through `stream` in parts. */
+  readonly base: number;
+  readonly unit: 0 | 4;
   readonly stream: Slot<Float32Array>;
-  /**
-   * An ordinary array all of which fits its stream buffer: in by `enter`, out by `leave`. All operands
-   * of a call are of one length, so that none is held while another is streamed.
-   */
-  readonly held: boolean;
 }
 
 /** Throws StateError for a tensor that is freed. */
@@ -111,22 +127,18 @@ function operand(
 ): Operand {
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
-  const held = !selection && own < 0 && array.length <= STREAM_FLOATS;
-  const address = selection ? -1 : held ? stream.at : own;
-  return { array, address, stream, held };
+  if (!selection && own >= 0) return { array, base: own, unit: 4, stream };
+  return { array, base: stream.at, unit: 0, stream };
 }
 
-/** True for an ordinary array that goes in parts. */
-const inParts = (o: Operand | null): o is Operand => !!o && o.address < 0;
+/** The same operand in parts. */
+const inParts = (o: Operand): Operand => ({ ...o, base: o.stream.at, unit: 0 });
 
-/** Copies an input that is held. Two readings of it then need one copy. */
-function enter({ held, stream, array }: Operand): void {
-  if (held) copy(stream.array, array);
-}
-
-/** Copies an output that is held. */
-function leave({ held, stream, array }: Operand): void {
-  if (held) copy(array, firstOf(stream, array.length));
+/** Copies an input that fits its stream buffer into it as a whole: two readings of it then need one copy. */
+function held({ array, base, unit, stream }: Operand, selection: Selection | null): Operand {
+  const fits = unit === 0 && selection === null && array.length <= STREAM_FLOATS;
+  if (fits) copy(stream.array, array);
+  return { array, base, unit: fits ? 4 : unit, stream };
 }
 
 /** One traversal of tensors by a kernel, with all that a step of it needs. */
@@ -134,31 +146,50 @@ interface Pass<M> {
   readonly machine: M;
   readonly view: View;
   readonly walk: Walk;
+  /** Rows taken as one. */
+  readonly repeats: number;
+  /** Whether parameters are laid out for the columns of a row; else they lie once per channel. */
+  readonly columns: boolean;
   /** Absent in a reduction. */
   readonly out: Operand | null;
   readonly a: Operand;
   readonly b: Operand | null;
-  /** One of them is an ordinary array whose values have to be copied part by part. */
-  readonly streamed: boolean;
   /** For elementwise kernels: in kernel memory, and, those in one place counted once, more than HOT. */
   readonly cold: boolean;
-  /** How values are copied: rows that take part together. */
-  readonly copies: Copies;
+  /** Values of ordinary arrays that are copied at once, at most; ALL if nothing has to be copied in parts. */
+  readonly part: number;
+  /** The positions that take part; `null`: all. */
+  readonly selection: Selection | null;
 }
 
 function passOf<M>(
   machine: M,
   view: View,
-  walk: Walk,
   selection: Selection | null,
   out: Operand | null,
   a: Operand,
   b: Operand | null,
 ): Pass<M> {
-  const streamed = inParts(a) || inParts(out) || inParts(b);
-  const tensors = 1 + (out && out.address !== a.address ? 1 : 0) + (b ? 1 : 0);
-  const cold = !streamed && tensors * sizeOf(view) > HOT;
-  return { machine, view, walk, out, a, b, copies: selection ?? ALL, streamed, cold };
+  const walk = walkOf(view);
+  const size = sizeOf(view);
+  const streamed = a.unit === 0 || b?.unit === 0 || out?.unit === 0;
+  // Columns are cut out of all rows or of none: the kernels know one distance between rows.
+  if (streamed && walk.rows && walk.tile < view.channels) {
+    a = inParts(a);
+    b &&= inParts(b);
+    out &&= inParts(out);
+  }
+  const tensors = 1 + (out && out.array !== a.array ? 1 : 0) + (b ? 1 : 0);
+  const much = tensors * size > HOT;
+  const cold = !streamed && much;
+  // What lies where must not change the bits of a reduction. Sums of gradients gain nothing.
+  const least = (out ? cold : much && !b) ? LEAST_COLD : LEAST;
+  const repeats = repeatsOf(view, walk, least);
+  const columns = walk.rows && repeats * view.inner !== 1;
+  const long = walk.rows && repeats * view.channels * view.inner > PIECE / MIN_ROWS;
+  const whole = !out || b || much || long || size <= 2 * PIECE;
+  const part = !streamed ? ALL : whole ? STREAM_FLOATS : PIECE;
+  return { machine, view, walk, repeats, columns, out, a, b, selection, cold, part };
 }
 
 /** What a kernel does with some rows: `count` rows came before in the same columns. */
@@ -197,137 +228,119 @@ interface Steps<M> {
   readonly merge?: (pass: Pass<M>, rows: number, width: number) => void;
 }
 
-const pointer = (o: Operand | null, offset: number): number =>
-  o === null ? 0 : o.address < 0 ? o.stream.at : o.address + offset * 4;
-
-/** All rows of an array. */
-const ALL: Copies = {
-  // What is not cut into columns may be cut anywhere.
-  pitch: 1,
-  gather({ array: packed }, array, pitch, row, rows, column, width) {
-    // Whole rows are one.
-    const n = width === pitch ? rows : 1;
-    for (let i = 0; i < rows; i += n) {
-      const from = (row + i) * pitch + column;
-      packed.set(array.subarray(from, from + n * width), i * width);
-    }
-  },
-  scatter({ array: packed }, array, pitch, row, rows, column, width) {
-    const n = width === pitch ? rows : 1;
-    for (let i = 0; i < rows; i += n) {
-      array.set(packed.subarray(i * width, (i + n) * width), (row + i) * pitch + column);
-    }
-  },
-};
-
-/** Walks the contiguous values from..to: at once where they lie, or in parts of `part` values. */
-function walkRun<M>(
-  pass: Pass<M>,
-  from: number,
-  to: number,
-  part: number,
-  step: (out: number, a: number, b: number, offset: number, length: number) => void,
-): void {
-  const { out, a, b, copies } = pass;
-  if (!pass.streamed) {
-    if (from < to) step(pointer(out, from), pointer(a, from), pointer(b, from), from, to - from);
-    return;
-  }
-  const { pitch } = copies;
-  for (let offset = from; offset < to; offset += part) {
-    const length = Math.min(part, to - offset);
-    const row = offset / pitch;
-    const rows = length / pitch;
-    for (const o of [a, b]) {
-      if (inParts(o)) copies.gather(o.stream, o.array, pitch, row, rows, 0, pitch);
-    }
-    step(pointer(out, offset), pointer(a, offset), pointer(b, offset), offset, length);
-    if (inParts(out)) copies.scatter(out.stream, out.array, pitch, row, rows, 0, pitch);
-  }
-}
-
 /**
- * Walks `width` columns at `column` of rows of `pitch` values: in place, or, if one operand is an
- * ordinary array, all gathered row by row into the stream buffers.
+ * Copies rows of an ordinary array into its stream buffer, where they lie one after the other, or `back`: `rows`
+ * of `width` values, `pitch` apart, from the value `at` on.
  */
-function walkColumns<M>(
-  pass: Pass<M>,
-  column: number,
+function transfer<M>(
+  { selection }: Pass<M>,
+  { array, stream }: Operand,
+  at: number,
+  rows: number,
   width: number,
   pitch: number,
-  step: RowStep<M>,
+  back: boolean,
 ): void {
-  const { out, a, b, copies } = pass;
-  const { outer } = pass.view;
-  if (!pass.streamed) {
-    step(
-      pass,
-      pointer(out, column),
-      pointer(a, column),
-      pointer(b, column),
-      0,
-      outer,
-      width,
-      pitch * 4,
-    );
+  const packed = stream.array;
+  if (selection !== null) {
+    selection.transfer(packed, array, at, rows, width, back);
     return;
   }
-  const block = rowsOf(width);
-  for (let row = 0; row < outer; row += block) {
-    const rows = Math.min(block, outer - row);
-    for (const o of [a, b]) {
-      if (o !== null) copies.gather(o.stream, o.array, pitch, row, rows, column, width);
-    }
-    step(pass, out?.stream.at ?? 0, a.stream.at, b?.stream.at ?? 0, row, rows, width, width * 4);
-    if (out !== null) copies.scatter(out.stream, out.array, pitch, row, rows, column, width);
+  const n = width === pitch ? rows : 1;
+  for (let i = 0; i < rows; i += n) {
+    const from = at + i * pitch;
+    const to = i * width;
+    const length = n * width;
+    if (back) copy(array, to ? packed.subarray(to, to + length) : firstOf(stream, length), from);
+    else copy(packed, length === array.length ? array : array.subarray(from, from + length), to);
   }
 }
 
-/** Rows of a tile of channels; streamed, in parts that are whole blocks. */
-function walkRows<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number): void {
-  const { outer, channels, inner } = pass.view;
-  const { repeats } = pass.walk;
-  const narrow = tile * inner;
-  // All columns of rows that stay where they are: one step as well.
-  if (tile < channels || (repeats === 1 && !pass.streamed)) {
-    walkColumns(pass, first * inner, narrow, channels * inner, steps.rows);
+/** Brings inputs that go in parts. */
+function enter<M>(pass: Pass<M>, at: number, rows: number, width: number, pitch: number): void {
+  const { a, b } = pass;
+  if (a.unit === 0) transfer(pass, a, at, rows, width, pitch, false);
+  if (b?.unit === 0) transfer(pass, b, at, rows, width, pitch, false);
+}
+
+/** Takes an output that goes in parts away. */
+function leave<M>(pass: Pass<M>, at: number, rows: number, width: number, pitch: number): void {
+  const { out } = pass;
+  if (out?.unit === 0) transfer(pass, out, at, rows, width, pitch, true);
+}
+
+const pointer = (o: Operand | null, at: number): number => (o ? o.base + at * o.unit : 0);
+
+/**
+ * Walks `rows` rows of `width` values, `pitch` apart, from the value `from` on: at once where they lie, or in
+ * parts.
+ */
+function walkRun<M>(
+  pass: Pass<M>,
+  step: RowStep<M>,
+  from: number,
+  count: number,
+  rows: number,
+  width: number,
+  pitch: number,
+): void {
+  const { out, a, b } = pass;
+  if (pass.part === ALL) {
+    const y = pointer(out, from);
+    step(pass, y, pointer(a, from), pointer(b, from), count, rows, width, pitch * 4);
     return;
   }
+  // Reductions are cut between blocks, elementwise kernels between any rows.
+  const block = out ? 1 : rowsOf(width);
+  const part = Math.floor(pass.part / (block * width)) * block;
+  for (let row = 0; row < rows; row += part) {
+    const n = Math.min(part, rows - row);
+    const at = from + row * pitch;
+    enter(pass, at, n, width, pitch);
+    step(pass, pointer(out, at), pointer(a, at), pointer(b, at), count + row, n, width, width * 4);
+    leave(pass, at, n, width, pitch);
+  }
+}
+
+/** Rows of a tile of channels. */
+function walkRows<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number): void {
+  const { outer, channels, inner } = pass.view;
+  const { repeats } = pass;
+  const narrow = tile * inner;
   const width = repeats * narrow;
   const rows = Math.floor(outer / repeats);
-  const block = rowsOf(width) * width;
-  const part = Math.floor(STREAM_FLOATS / block) * block;
-  const go = (from: number, to: number, each: number): void =>
-    walkRun(pass, from, to, part, (out, a, b, offset, length) =>
-      steps.rows(pass, out, a, b, offset / each, length / each, each, each * 4),
-    );
-  go(0, rows * width, width);
-  if (repeats > 1) steps.merge?.(pass, rows, narrow);
+  walkRun(pass, steps.rows, first * inner, 0, rows, width, repeats * channels * inner);
+  if (repeats === 1) return;
+  steps.merge?.(pass, rows, narrow);
   // Rows that did not fill a wide one.
-  go(rows * width, outer * narrow, narrow);
+  const done = rows * repeats;
+  walkRun(pass, steps.rows, rows * width, done, outer - done, narrow, narrow);
 }
 
 /** Planes of a tile of channels: one run if the tile has all of them, else one run per example. */
 function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number): void {
+  const { out, a, b, part } = pass;
   const { outer, channels, inner } = pass.view;
-  const whole = tile === channels;
-  const runs = whole ? 1 : outer;
-  const planes = whole ? outer * channels : tile;
+  const runs = tile === channels ? 1 : outer;
+  const planes = (outer / runs) * tile;
   // A part is whole planes, or, of planes that exceed it, whole blocks of one.
-  const long = inner > STREAM_FLOATS && pass.streamed;
-  const part = long ? STREAM_FLOATS : Math.floor(STREAM_FLOATS / inner) * inner;
-  const visits = long ? planes : 1;
-  const length = (planes * inner) / visits;
+  const group = Math.max(1, Math.floor(part / inner));
   for (let run = 0; run < runs; run++) {
-    const start = (run * channels + first) * inner;
-    for (let visit = 0; visit < visits; visit++) {
-      const from = start + visit * length;
-      walkRun(pass, from, from + length, part, (out, a, b, offset, n) => {
-        const plane = Math.floor((offset - start) / inner);
-        const count = (run + Math.floor(plane / tile)) * inner + ((offset - start) % inner);
-        const planes = Math.max(1, n / inner);
-        steps.planes(pass, out, a, b, count, plane % tile, planes, tile, Math.min(n, inner));
-      });
+    for (let plane = 0; plane < planes; plane += group) {
+      const n = Math.min(group, planes - plane);
+      const from = (run * channels + first + plane) * inner;
+      const channel = plane % tile;
+      const count = (run + Math.floor(plane / tile)) * inner;
+      for (let done = 0; done < n * inner; done += part) {
+        const length = Math.min(part, n * inner - done);
+        const at = from + done;
+        enter(pass, at, 1, length, length);
+        const to = pointer(out, at);
+        const p = pointer(a, at);
+        const q = pointer(b, at);
+        steps.planes(pass, to, p, q, count + done, channel, n, tile, Math.min(length, inner));
+        leave(pass, at, 1, length, length);
+      }
     }
   }
 }
@@ -367,9 +380,9 @@ const MOMENTS: Steps<Machine> = {
     const { base, offset, m2 } = memory.slots;
     run.momentsPlanes(base.at, offset.at, m2.at, a, count, first, planes, channels, inner);
   },
-  merge({ machine: { run, memory }, walk }, rows, width) {
+  merge({ machine: { run, memory }, repeats }, rows, width) {
     const { base, offset, m2 } = memory.slots;
-    run.merge(base.at, offset.at, m2.at, rows, width, 1, walk.repeats, width);
+    run.merge(base.at, offset.at, m2.at, rows, width, 1, repeats, width);
   },
 };
 
@@ -476,18 +489,18 @@ function affine(pass: Pass<AffineMachine>, first: number, n: number): void {
 }
 
 /** Where a row finds the parameters of its columns. */
-const rowSlots = ({ machine: { memory }, walk }: Pass<AffineMachine>) =>
-  walk.columns ? memory.slots.columns : memory.slots;
+const rowSlots = ({ machine: { memory }, columns }: Pass<AffineMachine>) =>
+  columns ? memory.slots.columns : memory.slots;
 
 /** Lays parameters out for the columns of a row, if the walk is one that needs it. */
 function spread(
-  { machine: { run, memory }, view, walk }: Pass<AffineMachine>,
+  { machine: { run, memory }, view, repeats, columns }: Pass<AffineMachine>,
   names: readonly ("hi" | "scale" | "shift" | "slope")[],
   n: number,
 ): void {
-  if (!walk.columns) return;
+  if (!columns) return;
   for (const name of names) {
-    run.spread(memory.slots.columns[name].at, memory.slots[name].at, n, view.inner, walk.repeats);
+    run.spread(memory.slots.columns[name].at, memory.slots[name].at, n, view.inner, repeats);
   }
 }
 
@@ -515,23 +528,22 @@ export function train(
 ): void {
   const { memory } = machine;
   const { channels } = view;
-  const walk = walkOf(view);
+  const { tile } = walkOf(view);
   const a = operand(memory, "x", x, 0, selection);
   const y = operand(memory, "out", out, 0, selection);
   // One tile stays in kernel memory.
-  const one = walk.tile === channels;
-  enter(a);
-  const reading = passOf(machine, view, walk, selection, null, a, null);
+  const one = tile === channels;
+  const input = held(a, selection);
+  const reading = passOf(machine, view, selection, null, input, null);
   allMoments(reading, terms.mean, one ? null : terms.meanLow, terms.variance, null);
-  const writing = passOf(machine, view, walk, selection, y, a, null);
-  for (let first = 0; first < channels; first += walk.tile) {
-    const n = Math.min(walk.tile, channels - first);
+  const writing = passOf(machine, view, selection, y, input, null);
+  for (let first = 0; first < channels; first += tile) {
+    const n = Math.min(tile, channels - first);
     if (one) scaleShift(machine, terms, memory.slots.meanLow.at, first, n);
     else enterTerms(machine, terms, first, n);
     if (update !== null) move(machine, update, first, n);
     affine(writing, first, n);
   }
-  leave(y);
   selection?.pad(out, terms.beta);
 }
 
@@ -604,8 +616,7 @@ export function momentsOf(
   const result = new Moments(countOf(view), array(), array(), array());
   const a = operand(machine.memory, "x", x, 0, selection);
   if (result.count === 0) return result;
-  enter(a);
-  const pass = passOf(machine, view, walkOf(view), selection, null, a, null);
+  const pass = passOf(machine, view, selection, null, held(a, selection), null);
   allMoments(pass, result.mean, result.meanLow, null, result.m2);
   return result;
 }
@@ -640,11 +651,10 @@ export function normalize(
   terms: Terms,
   selection: Selection | null = null,
 ): void {
-  const walk = walkOf(view);
   // All channels are looked at before the first value is written: one tile looks as it goes.
-  if (walk.tile < view.channels) {
-    applyTiles(machine, out, x, view, walk, selection, affineOf(machine, terms), enterAffine);
-  } else applyTiles(machine, out, x, view, walk, selection, terms, enterTerms);
+  if (walkOf(view).tile < view.channels) {
+    applyTiles(machine, out, x, view, selection, affineOf(machine, terms), enterAffine);
+  } else applyTiles(machine, out, x, view, selection, terms, enterTerms);
   selection?.pad(out, terms.beta);
 }
 
@@ -656,7 +666,7 @@ export function apply(
   view: View,
   affine: Affine,
 ): void {
-  applyTiles(machine, out, x, view, walkOf(view), null, affine, enterAffine);
+  applyTiles(machine, out, x, view, null, affine, enterAffine);
 }
 
 /** The same; `enterTile` has hi, scale and shift of the channels first … first + n in kernel memory. */
@@ -665,7 +675,6 @@ function applyTiles<M extends AffineMachine, From>(
   out: Float32Array,
   x: Float32Array,
   view: View,
-  walk: Walk,
   selection: Selection | null,
   from: From,
   enterTile: (machine: M, from: From, first: number, n: number) => void,
@@ -673,14 +682,13 @@ function applyTiles<M extends AffineMachine, From>(
   const { channels } = view;
   const a = operand(machine.memory, "x", x, 0, selection);
   const y = operand(machine.memory, "out", out, 0, selection);
-  const pass = passOf(machine, view, walk, selection, y, a, null);
-  enter(a);
-  for (let first = 0; first < channels; first += walk.tile) {
-    const n = Math.min(walk.tile, channels - first);
+  const pass = passOf(machine, view, selection, y, a, null);
+  const { tile } = pass.walk;
+  for (let first = 0; first < channels; first += tile) {
+    const n = Math.min(tile, channels - first);
     enterTile(machine, from, first, n);
     affine(pass, first, n);
   }
-  leave(y);
 }
 
 /** What `backward` returns. */
@@ -705,9 +713,9 @@ const SUMS: Steps<Machine> = {
     const [s, p] = [sumDy.at, sumDyX.at];
     run.gradientSumsPlanes(s, p, dy, x, hi.at, count, first, planes, channels, inner);
   },
-  merge({ machine: { run, memory }, walk }, _rows, width) {
+  merge({ machine: { run, memory }, repeats }, _rows, width) {
     for (const { at } of [memory.slots.sumDy, memory.slots.sumDyX]) {
-      run.mergeSums(at, width, 1, walk.repeats, width);
+      run.mergeSums(at, width, 1, repeats, width);
     }
   },
 };
@@ -762,22 +770,23 @@ export function backward(
   const { run, memory } = machine;
   const { slots } = memory;
   const { hi, scale, shift, slope, dgamma, dbeta, sumDy, sumDyX, mean, variance } = slots;
-  const walk = walkOf(view);
+  const { tile } = walkOf(view);
   const a = operand(memory, "dy", dy, 1, selection);
   const b = operand(memory, "x", x, 0, selection);
   const dx = operand(memory, "out.dx", into.dx, 1, selection);
-  const reading = passOf(machine, view, walk, selection, null, a, b);
-  const writing = passOf(machine, view, walk, selection, dx, a, b);
   // Written by copies, but not where a tensor was.
   for (const name of ["dgamma", "dbeta"] as const) {
     const array = into[name];
     if (array !== null) memory.addressOf(`out.${name}`, array);
   }
   const sumsX = sums && aboutCenter(sums, terms.mean, 1);
-  enter(a);
-  enter(b);
-  for (let first = 0; first < view.channels; first += walk.tile) {
-    const n = Math.min(walk.tile, view.channels - first);
+  // The dx of a tile goes through the buffer that dy is held in.
+  const one = tile === view.channels;
+  const [g, p] = one ? [held(a, selection), held(b, selection)] : [a, b];
+  const reading = passOf(machine, view, selection, null, g, p);
+  const writing = passOf(machine, view, selection, dx, g, p);
+  for (let first = 0; first < view.channels; first += tile) {
+    const n = Math.min(tile, view.channels - first);
     run.center(hi.at, put(mean, terms.mean, first, n), n);
     if (sums === null) gradientSums(reading, first, n);
     else {
@@ -808,7 +817,6 @@ export function backward(
     spread(writing, ["hi", "scale", "shift", "slope"], n);
     walkTile(writing, GRADIENT, first, n);
   }
-  leave(dx);
   selection?.pad(into.dx, null);
 }
 
@@ -823,16 +831,15 @@ export function gradientSumsOf(
 ): GradientSums {
   const { run, memory } = machine;
   const { hi, sumDy, sumDyX } = memory.slots;
-  const walk = walkOf(view);
   const a = operand(memory, "dy", dy, 1, selection);
   const b = operand(memory, "x", x, 0, selection);
   const array = (): Float64Array => new Float64Array(view.channels);
   const result = new GradientSums(countOf(view), array(), array());
-  const pass = passOf(machine, view, walk, selection, null, a, b);
-  enter(a);
-  enter(b);
-  for (let first = 0; first < view.channels; first += walk.tile) {
-    const n = Math.min(walk.tile, view.channels - first);
+  const [g, p] = [held(a, selection), held(b, selection)];
+  const pass = passOf(machine, view, selection, null, g, p);
+  const { tile } = pass.walk;
+  for (let first = 0; first < view.channels; first += tile) {
+    const n = Math.min(tile, view.channels - first);
     run.center(hi.at, put(memory.slots.mean, mean, first, n), n);
     gradientSums(pass, first, n);
     take(result.sumDy, sumDy, first, n);

@@ -7,7 +7,9 @@ import { LAYOUTS, layerOf, type Shaped, settle, sizeOf } from "./support/cases.j
 import { assertSameBits, assertWithin } from "./support/compare.js";
 import { normal, random } from "./support/data.js";
 import { bitsOf } from "./support/guards.js";
+import { moments } from "./support/oracle.js";
 import { check } from "./support/property.js";
+import { viewOf } from "./support/shapes.js";
 
 const MIB = 1 << 20;
 
@@ -412,8 +414,11 @@ describe("ordinary arrays larger than the memory", () => {
     { layout: "NCL", shape: [100, 700, 15] },
     { layout: "NCL", shape: [3, 4, 100_003] },
     { layout: "NHWC", shape: [40, 61, 61, 8] },
+    // More than 2 Mi values: narrow rows by 240 and 256 columns, with rows left over.
+    { layout: "NC", shape: [40_007, 60] },
+    { layout: "NHWC", shape: [5, 59, 61, 128] },
   ])("$layout $shape: the bits of a memory that holds them", (shaped) => {
-    const roomy = new Kernels({ memory: 24 * MIB });
+    const roomy = new Kernels({ memory: 48 * MIB });
     const { shape } = shaped;
     const x = normal(sizeOf(shaped), 1, 3);
     const resident = [0, 1, 2].map(() => roomy.alloc(x.length)) as Float32Array[];
@@ -427,5 +432,17 @@ describe("ordinary arrays larger than the memory", () => {
     assertSameBits("y", small.train(x, { shape }), large.train(p, { shape, out: r }));
     assertSameBits("dx", small.backward(dy).dx, large.backward(q, { out: { dx: r } }).dx);
     assertSameBits("z", small.infer(x, { shape }), large.infer(p, { shape, out: r }));
+  });
+
+  test("40,007 rows of 60 channels that drift: the statistics of float64", () => {
+    const shaped = { layout: "NC", shape: [40_007, 60] } as const;
+    const x = normal(sizeOf(shaped), 5, 1.3);
+    for (let i = 0; i < x.length; i++) x[i] = x[i]! + Math.floor(i / 60) / 1000;
+    const layer = new BatchNorm(60, { kernels });
+    layer.train(x, { out: new Float32Array(x.length) });
+    const { mean, variance } = moments(x, viewOf(shaped));
+    const { lastBatch } = layer;
+    assertWithin("mean", lastBatch!.mean, mean, (c) => 1e-12 * Math.sqrt(variance[c]!));
+    assertWithin("variance", lastBatch!.variance, variance, (c) => 2e-7 * variance[c]!);
   });
 });

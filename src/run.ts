@@ -59,25 +59,13 @@ const MIN_ROWS = 8;
  * times as long where others use the shared cache.
  */
 const HOT = 2 << 20;
-/**
- * Columns that a row is to have at least, of rows that are narrower and many: vectors are full, and loops not too
- * short.
- */
+/** Columns of narrower rows that are taken several at once, at least: loops along a row are not too short. */
 const LEAST = 64;
 /**
- * And where values are not in cache. Nanoseconds for four values, 64 columns, 128 and 256: moments of 25 MB 1.15,
- * 1.13 and 1.04, affine 0.92, 1.07 and 0.91, gradient 1.52, 1.52 and 1.49.
+ * And of more than HOT values. Nanoseconds for four values of 25 MB, by 64 columns, 128 and 256: moments 1.15,
+ * 1.13 and 1.04, affine 0.92, 1.07 and 0.91, gradient 1.52, 1.52 and 1.49; sums of the gradient gain nothing.
  */
 const LEAST_COLD = 256;
-/**
- * Values, 8 KiB, of an ordinary array in cache that an elementwise kernel of one input takes at a time, so that
- * they go from copy to kernel to copy in L1. Nanoseconds for four values of infer, 8 KiB and 256 KiB at a time:
- * [64, 256] 0.83 and 0.95, [256, 256] 0.92 and 1.06. Of rows that are longer than an eighth it takes as much as
- * reductions do: a strip would go down few of them ([1024, 1024] 1.3 and 1.2).
- */
-const PIECE = 2048;
-/** More values than there can be. */
-const ALL = 2 ** 40;
 
 interface Walk {
   readonly rows: boolean;
@@ -91,7 +79,7 @@ function walkOf({ outer, channels, inner }: View): Walk {
   return { rows, tile };
 }
 
-/** How many rows are taken as one of whole lines and of `least` columns, if there are enough of them. */
+/** How many rows are taken as one of whole lines and at least `least` columns, if there are enough of them. */
 function repeatsOf({ outer, channels, inner }: View, { rows, tile }: Walk, least: number): number {
   let width = channels * inner;
   let repeats = 1;
@@ -115,6 +103,8 @@ interface Operand {
   readonly base: number;
   readonly unit: 0 | 4;
   readonly stream: Slot<Float32Array>;
+  /** An ordinary array all of which fits its stream buffer: in by `enter`, out by `leave`. */
+  readonly held: boolean;
 }
 
 /** Throws StateError for a tensor that is freed. */
@@ -127,19 +117,23 @@ function operand(
 ): Operand {
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
-  if (!selection && own >= 0) return { array, base: own, unit: 4, stream };
-  return { array, base: stream.at, unit: 0, stream };
+  const held = !selection && own < 0 && array.length <= STREAM_FLOATS;
+  if (!selection && own >= 0) return { array, base: own, unit: 4, stream, held };
+  return { array, base: stream.at, unit: held ? 4 : 0, stream, held };
+}
+
+/** Copies an input that is held. Two readings of it then need one copy. */
+function enter({ held, stream, array }: Operand): void {
+  if (held) copy(stream.array, array);
+}
+
+/** Copies an output that is held. */
+function leave({ held, stream, array }: Operand): void {
+  if (held) copy(array, firstOf(stream, array.length));
 }
 
 /** The same operand in parts. */
 const inParts = (o: Operand): Operand => ({ ...o, base: o.stream.at, unit: 0 });
-
-/** Copies an input that fits its stream buffer into it as a whole: two readings of it then need one copy. */
-function held({ array, base, unit, stream }: Operand, selection: Selection | null): Operand {
-  const fits = unit === 0 && selection === null && array.length <= STREAM_FLOATS;
-  if (fits) copy(stream.array, array);
-  return { array, base, unit: fits ? 4 : unit, stream };
-}
 
 /** One traversal of tensors by a kernel, with all that a step of it needs. */
 interface Pass<M> {
@@ -156,8 +150,8 @@ interface Pass<M> {
   readonly b: Operand | null;
   /** For elementwise kernels: in kernel memory, and, those in one place counted once, more than HOT. */
   readonly cold: boolean;
-  /** Values of ordinary arrays that are copied at once, at most; ALL if nothing has to be copied in parts. */
-  readonly part: number;
+  /** One of them is an ordinary array whose values have to be copied part by part. */
+  readonly streamed: boolean;
   /** The positions that take part; `null`: all. */
   readonly selection: Selection | null;
 }
@@ -182,14 +176,11 @@ function passOf<M>(
   const tensors = 1 + (out && out.array !== a.array ? 1 : 0) + (b ? 1 : 0);
   const much = tensors * size > HOT;
   const cold = !streamed && much;
-  // What lies where must not change the bits of a reduction. Sums of gradients gain nothing.
+  // Where values lie must not change the bits of a reduction.
   const least = (out ? cold : much && !b) ? LEAST_COLD : LEAST;
   const repeats = repeatsOf(view, walk, least);
   const columns = walk.rows && repeats * view.inner !== 1;
-  const long = walk.rows && repeats * view.channels * view.inner > PIECE / MIN_ROWS;
-  const whole = !out || b || much || long || size <= 2 * PIECE;
-  const part = !streamed ? ALL : whole ? STREAM_FLOATS : PIECE;
-  return { machine, view, walk, repeats, columns, out, a, b, selection, cold, part };
+  return { machine, view, walk, repeats, columns, out, a, b, selection, streamed, cold };
 }
 
 /** What a kernel does with some rows: `count` rows came before in the same columns. */
@@ -242,29 +233,30 @@ function transfer<M>(
   back: boolean,
 ): void {
   const packed = stream.array;
-  if (selection !== null) {
-    selection.transfer(packed, array, at, rows, width, back);
-    return;
-  }
-  const n = width === pitch ? rows : 1;
-  for (let i = 0; i < rows; i += n) {
-    const from = at + i * pitch;
-    const to = i * width;
-    const length = n * width;
-    if (back) copy(array, to ? packed.subarray(to, to + length) : firstOf(stream, length), from);
-    else copy(packed, length === array.length ? array : array.subarray(from, from + length), to);
+  if (selection !== null) selection.transfer(packed, array, at, rows, width, back);
+  else if (width === pitch) {
+    const length = rows * width;
+    if (back) copy(array, firstOf(stream, length), at);
+    else copy(packed, array.subarray(at, at + length));
+  } else {
+    for (let i = 0; i < rows; i++) {
+      const from = at + i * pitch;
+      const to = i * width;
+      if (back) copy(array, packed.subarray(to, to + width), from);
+      else copy(packed, array.subarray(from, from + width), to);
+    }
   }
 }
 
 /** Brings inputs that go in parts. */
-function enter<M>(pass: Pass<M>, at: number, rows: number, width: number, pitch: number): void {
+function bring<M>(pass: Pass<M>, at: number, rows: number, width: number, pitch: number): void {
   const { a, b } = pass;
   if (a.unit === 0) transfer(pass, a, at, rows, width, pitch, false);
   if (b?.unit === 0) transfer(pass, b, at, rows, width, pitch, false);
 }
 
 /** Takes an output that goes in parts away. */
-function leave<M>(pass: Pass<M>, at: number, rows: number, width: number, pitch: number): void {
+function send<M>(pass: Pass<M>, at: number, rows: number, width: number, pitch: number): void {
   const { out } = pass;
   if (out?.unit === 0) transfer(pass, out, at, rows, width, pitch, true);
 }
@@ -273,7 +265,7 @@ const pointer = (o: Operand | null, at: number): number => (o ? o.base + at * o.
 
 /**
  * Walks `rows` rows of `width` values, `pitch` apart, from the value `from` on: at once where they lie, or in
- * parts.
+ * parts that are whole blocks.
  */
 function walkRun<M>(
   pass: Pass<M>,
@@ -285,20 +277,19 @@ function walkRun<M>(
   pitch: number,
 ): void {
   const { out, a, b } = pass;
-  if (pass.part === ALL) {
+  if (!pass.streamed) {
     const y = pointer(out, from);
     step(pass, y, pointer(a, from), pointer(b, from), count, rows, width, pitch * 4);
     return;
   }
-  // Reductions are cut between blocks, elementwise kernels between any rows.
-  const block = out ? 1 : rowsOf(width);
-  const part = Math.floor(pass.part / (block * width)) * block;
+  const block = rowsOf(width);
+  const part = Math.floor(STREAM_FLOATS / (block * width)) * block;
   for (let row = 0; row < rows; row += part) {
     const n = Math.min(part, rows - row);
     const at = from + row * pitch;
-    enter(pass, at, n, width, pitch);
+    bring(pass, at, n, width, pitch);
     step(pass, pointer(out, at), pointer(a, at), pointer(b, at), count + row, n, width, width * 4);
-    leave(pass, at, n, width, pitch);
+    send(pass, at, n, width, pitch);
   }
 }
 
@@ -319,11 +310,12 @@ function walkRows<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number
 
 /** Planes of a tile of channels: one run if the tile has all of them, else one run per example. */
 function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number): void {
-  const { out, a, b, part } = pass;
+  const { out, a, b } = pass;
   const { outer, channels, inner } = pass.view;
   const runs = tile === channels ? 1 : outer;
   const planes = (outer / runs) * tile;
   // A part is whole planes, or, of planes that exceed it, whole blocks of one.
+  const part = pass.streamed ? STREAM_FLOATS : planes * inner;
   const group = Math.max(1, Math.floor(part / inner));
   for (let run = 0; run < runs; run++) {
     for (let plane = 0; plane < planes; plane += group) {
@@ -334,12 +326,12 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
       for (let done = 0; done < n * inner; done += part) {
         const length = Math.min(part, n * inner - done);
         const at = from + done;
-        enter(pass, at, 1, length, length);
+        bring(pass, at, 1, length, length);
         const to = pointer(out, at);
         const p = pointer(a, at);
         const q = pointer(b, at);
         steps.planes(pass, to, p, q, count + done, channel, n, tile, Math.min(length, inner));
-        leave(pass, at, 1, length, length);
+        send(pass, at, 1, length, length);
       }
     }
   }
@@ -533,10 +525,10 @@ export function train(
   const y = operand(memory, "out", out, 0, selection);
   // One tile stays in kernel memory.
   const one = tile === channels;
-  const input = held(a, selection);
-  const reading = passOf(machine, view, selection, null, input, null);
+  enter(a);
+  const reading = passOf(machine, view, selection, null, a, null);
   allMoments(reading, terms.mean, one ? null : terms.meanLow, terms.variance, null);
-  const writing = passOf(machine, view, selection, y, input, null);
+  const writing = passOf(machine, view, selection, y, a, null);
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
     if (one) scaleShift(machine, terms, memory.slots.meanLow.at, first, n);
@@ -544,6 +536,7 @@ export function train(
     if (update !== null) move(machine, update, first, n);
     affine(writing, first, n);
   }
+  leave(y);
   selection?.pad(out, terms.beta);
 }
 
@@ -616,7 +609,8 @@ export function momentsOf(
   const result = new Moments(countOf(view), array(), array(), array());
   const a = operand(machine.memory, "x", x, 0, selection);
   if (result.count === 0) return result;
-  const pass = passOf(machine, view, selection, null, held(a, selection), null);
+  enter(a);
+  const pass = passOf(machine, view, selection, null, a, null);
   allMoments(pass, result.mean, result.meanLow, null, result.m2);
   return result;
 }
@@ -683,12 +677,14 @@ function applyTiles<M extends AffineMachine, From>(
   const a = operand(machine.memory, "x", x, 0, selection);
   const y = operand(machine.memory, "out", out, 0, selection);
   const pass = passOf(machine, view, selection, y, a, null);
+  enter(a);
   const { tile } = pass.walk;
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
     enterTile(machine, from, first, n);
     affine(pass, first, n);
   }
+  leave(y);
 }
 
 /** What `backward` returns. */
@@ -780,11 +776,10 @@ export function backward(
     if (array !== null) memory.addressOf(`out.${name}`, array);
   }
   const sumsX = sums && aboutCenter(sums, terms.mean, 1);
-  // The dx of a tile goes through the buffer that dy is held in.
-  const one = tile === view.channels;
-  const [g, p] = one ? [held(a, selection), held(b, selection)] : [a, b];
-  const reading = passOf(machine, view, selection, null, g, p);
-  const writing = passOf(machine, view, selection, dx, g, p);
+  enter(a);
+  enter(b);
+  const reading = passOf(machine, view, selection, null, a, b);
+  const writing = passOf(machine, view, selection, dx, a, b);
   for (let first = 0; first < view.channels; first += tile) {
     const n = Math.min(tile, view.channels - first);
     run.center(hi.at, put(mean, terms.mean, first, n), n);
@@ -817,6 +812,7 @@ export function backward(
     spread(writing, ["hi", "scale", "shift", "slope"], n);
     walkTile(writing, GRADIENT, first, n);
   }
+  leave(dx);
   selection?.pad(into.dx, null);
 }
 
@@ -835,8 +831,9 @@ export function gradientSumsOf(
   const b = operand(memory, "x", x, 0, selection);
   const array = (): Float64Array => new Float64Array(view.channels);
   const result = new GradientSums(countOf(view), array(), array());
-  const [g, p] = [held(a, selection), held(b, selection)];
-  const pass = passOf(machine, view, selection, null, g, p);
+  enter(a);
+  enter(b);
+  const pass = passOf(machine, view, selection, null, a, b);
   const { tile } = pass.walk;
   for (let first = 0; first < view.channels; first += tile) {
     const n = Math.min(tile, view.channels - first);

@@ -39,12 +39,12 @@ export class Selection {
     const first = Math.floor(at / channels);
     const n = Math.min(width, channels);
     const end = first + (rows * width) / n;
+    const whole = inner === 1 && n === channels;
     for (let row = first, next = row; row < end; row = next) {
       const from = this.at[row]! + (at % channels) * inner;
       const to = (row - first) * n;
       next++;
       // Neighbours are copied at once.
-      const whole = inner === 1 && n === channels;
       while (whole && next < end && this.at[next] === from + (next - row) * n) next++;
       const length = (next - row) * n;
       if (inner > 1) {

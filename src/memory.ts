@@ -102,8 +102,8 @@ export class Buffers {
   /** @internal Not in the types, which need no WebAssembly then. */
   readonly wasm: WebAssembly.Memory;
   readonly slots: ReturnType<typeof affineSlots>;
-  /** Buffers through which ordinary arrays go, a second one in training: held there as a whole, or in parts. */
-  readonly streams: Slot<Float32Array>[];
+  /** Buffers through which ordinary arrays go, held there or in parts: one, and another one in training. */
+  readonly streams: readonly Slot<Float32Array>[];
   #next = STAGGER;
 
   constructor(bytes: number) {
@@ -139,6 +139,7 @@ export class Buffers {
 
 /** A memory with what training needs, and with tensors that users allocate behind that. */
 export class Memory extends Buffers {
+  declare readonly streams: readonly Slot<Float32Array>[];
   declare readonly slots: ReturnType<typeof affineSlots> & ReturnType<typeof trainingSlots>;
   /** Room for what a reduction holds of one block: six arrays. */
   readonly scratch: number;
@@ -158,7 +159,7 @@ export class Memory extends Buffers {
 
   constructor(bytes: number) {
     super(checkBytes(bytes));
-    this.streams.push(this.float32(STREAM_FLOATS));
+    this.streams = [...this.streams, this.float32(STREAM_FLOATS)];
     const more = trainingSlots(
       () => this.float32(MAX_COLUMNS),
       () => {

@@ -5,7 +5,7 @@
 // A view (outer, channels, inner) is walked in one of two ways, chosen by its dimensions alone:
 //   planes  SIMD along the `inner` values of a channel;
 //   rows    SIMD across columns: a row is all channels, each `inner` times. Narrow rows are taken
-//           several at once (`repeats`), so that every width fills its vectors.
+//           several at once (`repeats`), so that every width fills its vectors and loops are long.
 // Channels that do not fit the parameter arrays go in tiles.
 
 import { copy } from "./arrays.js";
@@ -52,20 +52,21 @@ export const rowsOf = (width: number): number =>
 const MIN_PLANE = 16;
 const MIN_ROWS = 8;
 /**
- * Up to this many values, 8 MiB, all tensors of an elementwise call together, rows in kernel memory are taken
- * to be in cache and go by strips of columns; beyond it, in pairs, one of each half. Nanoseconds for
+ * Up to this many values, 8 MiB, all tensors of a traversal together, values are taken to be in cache. Rows of
+ * elementwise kernels then go by strips of columns; beyond it, in pairs, one of each half. Nanoseconds for
  * four values, strips and pairs: infer of 8 MiB 0.50 and 0.64, of 16 MiB 0.69 and 0.65, of 32 MiB 2.2 and
  * 1.0; gradient of 12 MiB 1.2 and 1.1, of 24 MiB 2.7 and 1.3. Between 8 and 16 MiB strips take up to five
  * times as long where others use the shared cache.
  */
 const HOT = 2 << 20;
-/** Columns of narrower rows that are taken several at once, at least: loops along a row are not too short. */
-const LEAST = 64;
+/** Columns that rows taken several at once are to have at least: loops along them are not too short. */
+const MIN_COLUMNS = 64;
 /**
- * And of more than HOT values. Nanoseconds for four values of 25 MB, by 64 columns, 128 and 256: moments 1.15,
- * 1.13 and 1.04, affine 0.92, 1.07 and 0.91, gradient 1.52, 1.52 and 1.49; sums of the gradient gain nothing.
+ * And of more than HOT values, for moments, and for elementwise kernels of kernel memory. Nanoseconds for four
+ * values of 25 MB, by 64 columns, 128 and 256: moments 1.15, 1.13 and 1.04, affine 0.92, 1.07 and 0.91,
+ * gradient 1.52, 1.52 and 1.49; sums of the gradient gain nothing.
  */
-const LEAST_COLD = 256;
+const MIN_COLUMNS_LARGE = 256;
 
 interface Walk {
   readonly rows: boolean;
@@ -79,7 +80,7 @@ function walkOf({ outer, channels, inner }: View): Walk {
   return { rows, tile };
 }
 
-/** How many rows are taken as one of whole lines and at least `least` columns, if there are enough of them. */
+/** How many rows are taken as one of whole lines and at least `least` columns, if there are enough. */
 function repeatsOf({ outer, channels, inner }: View, { rows, tile }: Walk, least: number): number {
   let width = channels * inner;
   let repeats = 1;
@@ -117,9 +118,15 @@ function operand(
 ): Operand {
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
+  const inPlace = !selection && own >= 0;
   const held = !selection && own < 0 && array.length <= STREAM_FLOATS;
-  if (!selection && own >= 0) return { array, base: own, unit: 4, stream, held };
-  return { array, base: stream.at, unit: held ? 4 : 0, stream, held };
+  return {
+    array,
+    base: inPlace ? own : stream.at,
+    unit: inPlace || held ? 4 : 0,
+    stream,
+    held,
+  };
 }
 
 /** Copies an input that is held. Two readings of it then need one copy. */
@@ -132,7 +139,10 @@ function leave({ held, stream, array }: Operand): void {
   if (held) copy(array, firstOf(stream, array.length));
 }
 
-/** The same operand in parts. */
+/**
+ * The same operand in parts. None that goes so is held: all of a call are of one length, so that where one
+ * exceeds its buffer, all do.
+ */
 const inParts = (o: Operand): Operand => ({ ...o, base: o.stream.at, unit: 0 });
 
 /** One traversal of tensors by a kernel, with all that a step of it needs. */
@@ -150,7 +160,7 @@ interface Pass<M> {
   readonly b: Operand | null;
   /** For elementwise kernels: in kernel memory, and, those in one place counted once, more than HOT. */
   readonly cold: boolean;
-  /** One of them is an ordinary array whose values have to be copied part by part. */
+  /** One of them goes in parts. */
   readonly streamed: boolean;
   /** The positions that take part; `null`: all. */
   readonly selection: Selection | null;
@@ -173,12 +183,12 @@ function passOf<M>(
     b &&= inParts(b);
     out &&= inParts(out);
   }
-  const tensors = 1 + (out && out.array !== a.array ? 1 : 0) + (b ? 1 : 0);
-  const much = tensors * size > HOT;
-  const cold = !streamed && much;
-  // Where values lie must not change the bits of a reduction.
-  const least = (out ? cold : much && !b) ? LEAST_COLD : LEAST;
-  const repeats = repeatsOf(view, walk, least);
+  const tensors = 1 + (out && out.base !== a.base ? 1 : 0) + (b ? 1 : 0);
+  const large = tensors * size > HOT;
+  const cold = !streamed && large;
+  // Of a reduction by size alone: where values lie must not change the bits.
+  const wide = out ? cold : large && !b;
+  const repeats = repeatsOf(view, walk, wide ? MIN_COLUMNS_LARGE : MIN_COLUMNS);
   const columns = walk.rows && repeats * view.inner !== 1;
   return { machine, view, walk, repeats, columns, out, a, b, selection, streamed, cold };
 }
@@ -220,8 +230,8 @@ interface Steps<M> {
 }
 
 /**
- * Copies rows of an ordinary array into its stream buffer, where they lie one after the other, or `back`: `rows`
- * of `width` values, `pitch` apart, from the value `at` on.
+ * Copies rows of an array into its stream buffer, where they lie one after the other, or `back`: `rows` of
+ * `width` values, `pitch` apart, from the value `at` on.
  */
 function transfer<M>(
   { selection }: Pass<M>,
@@ -233,30 +243,29 @@ function transfer<M>(
   back: boolean,
 ): void {
   const packed = stream.array;
-  if (selection !== null) selection.transfer(packed, array, at, rows, width, back);
-  else if (width === pitch) {
-    const length = rows * width;
-    if (back) copy(array, firstOf(stream, length), at);
-    else copy(packed, array.subarray(at, at + length));
-  } else {
-    for (let i = 0; i < rows; i++) {
-      const from = at + i * pitch;
-      const to = i * width;
-      if (back) copy(array, packed.subarray(to, to + width), from);
-      else copy(packed, array.subarray(from, from + width), to);
-    }
+  if (selection !== null) {
+    selection.transfer(packed, array, at, rows, width, back);
+    return;
+  }
+  const n = width === pitch ? rows : 1;
+  const length = n * width;
+  for (let i = 0; i < rows; i += n) {
+    const from = at + i * pitch;
+    const to = i * width;
+    if (back) copy(array, packed.subarray(to, to + length), from);
+    else copy(packed, array.subarray(from, from + length), to);
   }
 }
 
-/** Brings inputs that go in parts. */
-function bring<M>(pass: Pass<M>, at: number, rows: number, width: number, pitch: number): void {
+/** Copies what of the inputs goes in parts into the stream buffers. */
+function gather<M>(pass: Pass<M>, at: number, rows: number, width: number, pitch: number): void {
   const { a, b } = pass;
   if (a.unit === 0) transfer(pass, a, at, rows, width, pitch, false);
   if (b?.unit === 0) transfer(pass, b, at, rows, width, pitch, false);
 }
 
-/** Takes an output that goes in parts away. */
-function send<M>(pass: Pass<M>, at: number, rows: number, width: number, pitch: number): void {
+/** Copies an output that goes in parts from there. */
+function scatter<M>(pass: Pass<M>, at: number, rows: number, width: number, pitch: number): void {
   const { out } = pass;
   if (out?.unit === 0) transfer(pass, out, at, rows, width, pitch, true);
 }
@@ -264,8 +273,8 @@ function send<M>(pass: Pass<M>, at: number, rows: number, width: number, pitch: 
 const pointer = (o: Operand | null, at: number): number => (o ? o.base + at * o.unit : 0);
 
 /**
- * Walks `rows` rows of `width` values, `pitch` apart, from the value `from` on: at once where they lie, or in
- * parts that are whole blocks.
+ * Walks `rows` rows of `width` values, `pitch` apart, from the value `from` on, `count` rows behind the first:
+ * at once where they lie, or in parts of whole blocks.
  */
 function walkRun<M>(
   pass: Pass<M>,
@@ -276,20 +285,16 @@ function walkRun<M>(
   width: number,
   pitch: number,
 ): void {
-  const { out, a, b } = pass;
-  if (!pass.streamed) {
-    const y = pointer(out, from);
-    step(pass, y, pointer(a, from), pointer(b, from), count, rows, width, pitch * 4);
-    return;
-  }
+  const { out, a, b, streamed } = pass;
   const block = rowsOf(width);
-  const part = Math.floor(STREAM_FLOATS / (block * width)) * block;
+  const part = streamed ? Math.floor(STREAM_FLOATS / (block * width)) * block : rows;
+  const stride = (streamed ? width : pitch) * 4;
   for (let row = 0; row < rows; row += part) {
     const n = Math.min(part, rows - row);
     const at = from + row * pitch;
-    bring(pass, at, n, width, pitch);
-    step(pass, pointer(out, at), pointer(a, at), pointer(b, at), count + row, n, width, width * 4);
-    send(pass, at, n, width, pitch);
+    gather(pass, at, n, width, pitch);
+    step(pass, pointer(out, at), pointer(a, at), pointer(b, at), count + row, n, width, stride);
+    scatter(pass, at, n, width, pitch);
   }
 }
 
@@ -314,7 +319,7 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
   const { outer, channels, inner } = pass.view;
   const runs = tile === channels ? 1 : outer;
   const planes = (outer / runs) * tile;
-  // A part is whole planes, or, of planes that exceed it, whole blocks of one.
+  // As many whole planes as fit a part; one that exceeds it goes alone, in parts of whole blocks.
   const part = pass.streamed ? STREAM_FLOATS : planes * inner;
   const group = Math.max(1, Math.floor(part / inner));
   for (let run = 0; run < runs; run++) {
@@ -326,12 +331,12 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
       for (let done = 0; done < n * inner; done += part) {
         const length = Math.min(part, n * inner - done);
         const at = from + done;
-        bring(pass, at, 1, length, length);
+        gather(pass, at, 1, length, length);
         const to = pointer(out, at);
         const p = pointer(a, at);
         const q = pointer(b, at);
         steps.planes(pass, to, p, q, count + done, channel, n, tile, Math.min(length, inner));
-        send(pass, at, 1, length, length);
+        scatter(pass, at, 1, length, length);
       }
     }
   }
@@ -520,13 +525,13 @@ export function train(
 ): void {
   const { memory } = machine;
   const { channels } = view;
-  const { tile } = walkOf(view);
   const a = operand(memory, "x", x, 0, selection);
   const y = operand(memory, "out", out, 0, selection);
-  // One tile stays in kernel memory.
-  const one = tile === channels;
   enter(a);
   const reading = passOf(machine, view, selection, null, a, null);
+  const { tile } = reading.walk;
+  // One tile stays in kernel memory.
+  const one = tile === channels;
   allMoments(reading, terms.mean, one ? null : terms.meanLow, terms.variance, null);
   const writing = passOf(machine, view, selection, y, a, null);
   for (let first = 0; first < channels; first += tile) {
@@ -766,7 +771,6 @@ export function backward(
   const { run, memory } = machine;
   const { slots } = memory;
   const { hi, scale, shift, slope, dgamma, dbeta, sumDy, sumDyX, mean, variance } = slots;
-  const { tile } = walkOf(view);
   const a = operand(memory, "dy", dy, 1, selection);
   const b = operand(memory, "x", x, 0, selection);
   const dx = operand(memory, "out.dx", into.dx, 1, selection);
@@ -780,6 +784,7 @@ export function backward(
   enter(b);
   const reading = passOf(machine, view, selection, null, a, b);
   const writing = passOf(machine, view, selection, dx, a, b);
+  const { tile } = reading.walk;
   for (let first = 0; first < view.channels; first += tile) {
     const n = Math.min(tile, view.channels - first);
     run.center(hi.at, put(mean, terms.mean, first, n), n);

@@ -257,6 +257,8 @@ describe("a batch with padding is the batch without it", () => {
       { layout: "NCL", shape: [9, 5, 7] },
       { layout: "NCL", shape: [3, 4, 33] },
       { layout: "NCDHW", shape: [2, 3, 3, 5, 2] },
+      // More than a part of a stream, in runs longer than one.
+      { layout: "NC", shape: [5000, 33] },
     ] as const) {
       checkMasked(new Padded(shaped, mask(countOf(shaped), 5), 5, 100));
     }
@@ -289,7 +291,7 @@ describe("where the arrays lie", () => {
     { layout: "NC", shape: [70, 33] },
     { layout: "NC", shape: [9, 1500] },
     { layout: "NCL", shape: [5, 6, 31] },
-    { layout: "NC", shape: [3000, 33] },
+    { layout: "NC", shape: [5000, 33] },
   ];
 
   test("the same bits in every place", () => {

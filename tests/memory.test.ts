@@ -3,13 +3,12 @@
 import { BatchNorm, Kernels, MemoryError, StateError } from "batchnorm-wasm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { LAYOUTS, layerOf, type Shaped, settle, sizeOf } from "./support/cases.js";
+import { LAYOUTS, layerOf, type Shaped, settle, sizeOf, viewOf } from "./support/cases.js";
 import { assertSameBits, assertWithin } from "./support/compare.js";
 import { normal, random } from "./support/data.js";
 import { bitsOf } from "./support/guards.js";
 import { moments } from "./support/oracle.js";
 import { check } from "./support/property.js";
-import { viewOf } from "./support/shapes.js";
 
 const MIB = 1 << 20;
 
@@ -414,7 +413,7 @@ describe("ordinary arrays larger than the memory", () => {
     { layout: "NCL", shape: [100, 700, 15] },
     { layout: "NCL", shape: [3, 4, 100_003] },
     { layout: "NHWC", shape: [40, 61, 61, 8] },
-    // More than 2 Mi values: narrow rows by 240 and 256 columns, with rows left over.
+    // More than 2 Mi values: narrow rows by 480 and 256 columns, with rows left over.
     { layout: "NC", shape: [40_007, 60] },
     { layout: "NHWC", shape: [5, 59, 61, 128] },
   ])("$layout $shape: the bits of a memory that holds them", (shaped) => {
@@ -430,6 +429,9 @@ describe("ordinary arrays larger than the memory", () => {
     const small = layerOf(shaped, { kernels });
     const large = layerOf(shaped, { kernels: roomy });
     assertSameBits("y", small.train(x, { shape }), large.train(p, { shape, out: r }));
+    for (const name of ["mean", "variance"] as const) {
+      assertSameBits(name, small.lastBatch![name], large.lastBatch![name]);
+    }
     assertSameBits("dx", small.backward(dy).dx, large.backward(q, { out: { dx: r } }).dx);
     assertSameBits("z", small.infer(x, { shape }), large.infer(p, { shape, out: r }));
   });

@@ -44,7 +44,7 @@ export const countOf = (shaped: Shaped): number => sizeOf(shaped) / channelsOf(s
  * A shape for each way that data are walked: rows one by one and several at once (few channels,
  * many examples), rows wider than the parameter arrays (1024), arrays that fit a stream buffer (65536
  * values) and beyond, narrow planes taken as rows, planes of less and more than a block (4096) and
- * than a streamed part (32768), planes of more channels than 1024. Tensors that are swept (8 MiB a
+ * than a part of a stream (65536), planes of more channels than 1024. Tensors that are swept (8 MiB a
  * call) are in memory.test.ts.
  */
 export const SHAPES: readonly Shaped[] = (
@@ -76,7 +76,7 @@ export const SHAPES: readonly Shaped[] = (
     ["NCL", [3, 5, 16]],
     ["NCL", [3, 2, 4099]],
     ["NCL", [2, 3, 16387]],
-    ["NCL", [1, 2, 50001]],
+    ["NCL", [1, 2, 70001]],
     ["NCL", [3, 1030, 17]],
     ["NCL", [4, 1030, 17]],
     ["NCL", [700, 20, 5]],

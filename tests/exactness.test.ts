@@ -311,6 +311,54 @@ describe("what an analyst found", () => {
     },
   );
 
+  // A digit for each value of a column: which of x and of dy it is.
+  test.each([
+    [
+      "NCL",
+      1,
+      1.2154834270477295,
+      [-0.19088797271251678, 0.057918667793273926, 0.4093225300312042],
+      [0.8726679086685181, -0.3352642059326172, -0.8727455139160156],
+      "0000000000000000000000000001000100020100001111111111100011110000",
+    ],
+    [
+      "NC",
+      512,
+      1.1143183708190918,
+      [-0.044954508543014526, 552.9302368164062, -17.442886352539062, -2.3993213176727295],
+      [0.4438028931617737, -237.47918701171875, -0.44242480397224426, -0.2271030843257904],
+      "03000300000030032003000000030000",
+    ],
+  ] as const)(
+    "%s, %i channels, one value far from others of two or three kinds: dx",
+    (layout, channels, gamma, values, slopes, pattern) => {
+      const bn = new BatchNorm(channels, { layout, epsilon: 0 });
+      bn.gamma!.fill(gamma);
+      const m = pattern.length;
+      const of = (kinds: readonly number[]): number[] => Array.from(pattern, (k) => kinds[+k]!);
+      const [column, slope] = [of(values), of(slopes)];
+      const spread = (one: readonly number[]): Float32Array =>
+        Float32Array.from({ length: m * channels }, (_, i) => one[Math.floor(i / channels)]!);
+      bn.train(spread(column), { shape: layout === "NC" ? [m, channels] : [1, channels, m] });
+      const { dx } = bn.backward(spread(slope));
+
+      const average = (f: (i: number) => number): number =>
+        column.reduce((sum, _, i) => sum + f(i), 0) / m;
+      const mean = average((i) => column[i]!);
+      const root = Math.sqrt(average((i) => (column[i]! - mean) ** 2));
+      const level = average((i) => slope[i]!);
+      const share = average((i) => ((column[i]! - mean) / root) * slope[i]!);
+      const wanted = column.map(
+        (v, i) => (gamma / root) * (slope[i]! - level - ((v - mean) / root) * share),
+      );
+      const most = Math.max(...slope.map(Math.abs));
+      const largest = Math.max(...wanted.map(Math.abs), (gamma / root) * most);
+      for (let i = 0; i < m; i++) {
+        expect(Math.abs(dx[i * channels]! - wanted[i]!)).toBeLessThan(1.3e-6 * largest);
+      }
+    },
+  );
+
   test("a column of sixteen whose squares round alike: y", () => {
     const x = Float32Array.from({ length: 16 }, (_, i) =>
       i === 0

@@ -1,8 +1,8 @@
 // The only file that touches memory.buffer: where everything lies in kernel memory, and the tensors
 // that users allocate. The memory never grows, so views stay valid.
 //
-//   0 … parameter arrays of one tile of channels: test time … stream buffers … training … scratch … tensors
-//     … SLACK
+//   0 … parameter arrays of one tile of channels: test time … stream buffer … training: another one,
+//     arrays, scratch … tensors … SLACK
 
 import { bufferOf, offsetOf } from "./arrays.js";
 import { describe, MemoryError, OptionError, StateError } from "./errors.js";
@@ -12,7 +12,8 @@ export const MAX_COLUMNS = 1024;
 /**
  * Float32 values in a stream buffer, 256 KiB, and at most in a part of an array that goes through it: a
  * block of any rows fits (`rowsOf`), and it is a multiple of BLOCK_PLANE (assembly/lanes.ts), so that
- * reductions are cut between blocks and give the same bits in one part or many. Half of it took an eighth longer for [32, 64, 56, 56].
+ * reductions are cut between blocks and give the same bits in one part or many. Half of it took an eighth
+ * longer for [32, 64, 56, 56].
  */
 export const STREAM_FLOATS = 65536;
 

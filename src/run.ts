@@ -52,8 +52,8 @@ export const rowsOf = (width: number): number =>
 const MIN_PLANE = 16;
 const MIN_ROWS = 8;
 /**
- * Up to this many values, 8 MiB, all tensors of a traversal together, values are taken to be in cache. Rows of
- * elementwise kernels then go by strips of columns; beyond it, in pairs, one of each half. Nanoseconds for
+ * Up to this many values, 8 MiB, all tensors of a traversal together, values are taken to be in cache. Rows
+ * of elementwise kernels then go by strips of columns; beyond it, in pairs, one of each half. Nanoseconds for
  * four values, strips and pairs: infer of 8 MiB 0.50 and 0.64, of 16 MiB 0.69 and 0.65, of 32 MiB 2.2 and
  * 1.0; gradient of 12 MiB 1.2 and 1.1, of 24 MiB 2.7 and 1.3. Between 8 and 16 MiB strips take up to five
  * times as long where others use the shared cache.
@@ -62,8 +62,8 @@ const HOT = 2 << 20;
 /** Columns that rows taken several at once are to have at least: loops along them are not too short. */
 const MIN_COLUMNS = 64;
 /**
- * And of more than HOT values, for moments, and for elementwise kernels of kernel memory. Nanoseconds for four
- * values of 25 MB, by 64 columns, 128 and 256: moments 1.15, 1.13 and 1.04, affine 0.92, 1.07 and 0.91,
+ * And of more than HOT values, for moments, and for elementwise kernels of kernel memory. Nanoseconds for
+ * four values of 25 MB, by 64 columns, 128 and 256: moments 1.15, 1.13 and 1.04, affine 0.92, 1.07 and 0.91,
  * gradient 1.52, 1.52 and 1.49; sums of the gradient gain nothing.
  */
 const MIN_COLUMNS_LARGE = 256;
@@ -273,8 +273,8 @@ function scatter<M>(pass: Pass<M>, at: number, rows: number, width: number, pitc
 const pointer = (o: Operand | null, at: number): number => (o ? o.base + at * o.unit : 0);
 
 /**
- * Walks `rows` rows of `width` values, `pitch` apart, from the value `from` on, `count` rows behind the first:
- * at once where they lie, or in parts of whole blocks.
+ * Walks `rows` rows of `width` values, `pitch` apart, from the value `from` on, after `count` rows of the
+ * same columns: at once where they lie, or in parts of whole blocks.
  */
 function walkRun<M>(
   pass: Pass<M>,

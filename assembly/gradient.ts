@@ -7,8 +7,8 @@
 // Sums are taken about hi = float32(mean), which channel.ts corrects, in blocks as in moments.ts.
 
 import {
-  accumulate, apartOf, BLOCK_PLANE, firstLanes, halfOf, high, lastOf, low, pairsOf, rowsOf, stepOf,
-  storeFirst, stripOf, sum2,
+  accumulate, apartOf, BLOCK_PLANE, BLOCK_TWO, firstLanes, halfOf, high, lastOf, low, pairsOf, rowsOf,
+  stepOf, storeFirst, stripOf, sum2,
 } from "./lanes";
 
 /**
@@ -26,7 +26,7 @@ export function gradientSumsRows(
     memory.fill(sumDyX, 0, bytes << 1);
   }
   while (rows) {
-    const n = min(rows, rowsOf(width));
+    const n = min(rows, rowsOf(width, BLOCK_TWO));
     const apart = apartOf(n, width, stride);
     for (let i = n >> 2; i > 0; i--) {
       const dy1 = dy + apart, dy2 = dy1 + apart, dy3 = dy2 + apart;

@@ -18,8 +18,8 @@
 // Blocks depend on the dimensions alone, never on addresses: the same bits wherever data live.
 
 import {
-  accumulate, apartOf, BLOCK_PLANE, firstLanes, high, lastOf, low, rowsOf, SCRATCH, stepOf, sum2,
-  widen, widenNext,
+  accumulate, apartOf, BLOCK_ONE, BLOCK_PLANE, firstLanes, high, lastOf, low, rowsOf, SCRATCH, stepOf,
+  sum2, widen, widenNext,
 } from "./lanes";
 
 /** Sums of `n` rows, four at a time (`apartOf`). */
@@ -114,7 +114,7 @@ export function momentsRows(
     memory.fill(m2, 0, padded << 3);
   }
   while (rows) {
-    const n = min(rows, rowsOf(width));
+    const n = min(rows, rowsOf(width, BLOCK_ONE));
     const m = <f64>n;
     const perValue = f64x2.splat(1 / m);
     sums(sum, x, n, width, stride);

@@ -10,10 +10,10 @@ import { describe, MemoryError, OptionError, StateError } from "./errors.js";
 /** Columns that the parameter arrays hold: what is wider goes in tiles of channels. */
 export const MAX_COLUMNS = 1024;
 /**
- * Float32 values in a stream buffer, 256 KiB, and at most in a part of an array that goes through it: a
- * block of any rows fits (`rowsOf`), and it is a multiple of BLOCK_PLANE (assembly/lanes.ts), so that
- * reductions are cut between blocks and give the same bits in one part or many. Half of it took an eighth
- * longer for [32, 64, 56, 56].
+ * Float32 values in a stream buffer, 256 KiB, and at most in a part of an array that goes through it; in
+ * two for moments, 512 KiB. A block of any rows fits (`rowsOf`), and it is a multiple of BLOCK_PLANE
+ * (assembly/lanes.ts), so that reductions are cut between blocks and give the same bits in one part or
+ * many. Half of it took an eighth longer for [32, 64, 56, 56].
  */
 export const STREAM_FLOATS = 65536;
 
@@ -103,7 +103,10 @@ export class Buffers {
   /** @internal Not in the types, which need no WebAssembly then. */
   readonly wasm: WebAssembly.Memory;
   readonly slots: ReturnType<typeof affineSlots>;
-  /** Buffers through which ordinary arrays go, held there or in parts: one, and another one in training. */
+  /**
+   * Buffers through which ordinary arrays go, held there or in parts: one, and another one in training. The
+   * first then reaches into the second, for moments, which need no other.
+   */
   readonly streams: readonly Slot<Float32Array>[];
   #next = STAGGER;
 
@@ -160,7 +163,9 @@ export class Memory extends Buffers {
 
   constructor(bytes: number) {
     super(checkBytes(bytes));
-    this.streams = [...this.streams, this.float32(STREAM_FLOATS)];
+    const { at } = this.streams[0]!;
+    const second = this.float32(STREAM_FLOATS);
+    this.streams = [slotOf(at, new Float32Array(this.#buffer, at, 2 * STREAM_FLOATS)), second];
     const more = trainingSlots(
       () => this.float32(MAX_COLUMNS),
       () => {

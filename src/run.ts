@@ -42,11 +42,11 @@ export interface Affine {
 
 const BLOCK_ROWS = 64;
 /**
- * Rows in a block of a reduction, narrow or wide, as `rowsOf` of assembly/lanes.ts has it, with the
- * measurements: parts are cut at its multiples.
+ * Rows in a block of a reduction, narrow or wide, of `values` (`Pass.room`), as `rowsOf` of
+ * assembly/lanes.ts has it, with the measurements: parts are cut at its multiples.
  */
-export const rowsOf = (width: number): number =>
-  BLOCK_ROWS * (width > 64 ? Math.floor(MAX_COLUMNS / width) : 1);
+export const rowsOf = (width: number, values: number): number =>
+  BLOCK_ROWS * (width > 64 ? Math.floor(values / BLOCK_ROWS / width) : 1);
 
 /** Shorter planes go as rows, if there are rows enough to pool their columns for. */
 const MIN_PLANE = 16;
@@ -162,6 +162,8 @@ interface Pass<M> {
   readonly cold: boolean;
   /** One of them goes in parts. */
   readonly streamed: boolean;
+  /** Values in such a part at most. */
+  readonly room: number;
   /** The positions that take part; `null`: all. */
   readonly selection: Selection | null;
 }
@@ -190,7 +192,9 @@ function passOf<M>(
   const wide = out ? cold : large && !b;
   const repeats = repeatsOf(view, walk, wide ? MIN_COLUMNS_LARGE : MIN_COLUMNS);
   const columns = walk.rows && repeats * view.inner !== 1;
-  return { machine, view, walk, repeats, columns, out, a, b, selection, streamed, cold };
+  // Moments have the stream buffers of both, for blocks twice as large.
+  const room = out || b ? STREAM_FLOATS : 2 * STREAM_FLOATS;
+  return { machine, view, walk, repeats, columns, out, a, b, selection, streamed, room, cold };
 }
 
 /** What a kernel does with some rows: `count` rows came before in the same columns. */
@@ -285,9 +289,9 @@ function walkRun<M>(
   width: number,
   pitch: number,
 ): void {
-  const { out, a, b, streamed } = pass;
-  const block = rowsOf(width);
-  const part = streamed ? Math.floor(STREAM_FLOATS / (block * width)) * block : rows;
+  const { out, a, b, streamed, room } = pass;
+  const block = rowsOf(width, room);
+  const part = streamed ? Math.floor(room / (block * width)) * block : rows;
   const stride = (streamed ? width : pitch) * 4;
   for (let row = 0; row < rows; row += part) {
     const n = Math.min(part, rows - row);
@@ -320,7 +324,7 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
   const runs = tile === channels ? 1 : outer;
   const planes = (outer / runs) * tile;
   // As many whole planes as fit a part; one that exceeds it goes alone, in parts of whole blocks.
-  const part = pass.streamed ? STREAM_FLOATS : planes * inner;
+  const part = pass.streamed ? pass.room : planes * inner;
   const group = Math.max(1, Math.floor(part / inner));
   for (let run = 0; run < runs; run++) {
     for (let plane = 0; plane < planes; plane += group) {

@@ -2,6 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { STREAM_FLOATS } from "../../src/memory.js";
 import { rowsOf } from "../../src/run.js";
 import { Binary, SCRATCH, type Slot, type Writes } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
@@ -124,7 +125,7 @@ describe("momentsRows", () => {
         binary.reset();
         const x = binary.f32(normal(rows * (width + gap), seed, mean), lead);
         const whole = run(x, rows, width, width + gap, []);
-        const blocks = [1, 2, 3, 4].map((k) => k * rowsOf(width));
+        const blocks = [1, 2, 3, 4].map((k) => k * rowsOf(width, 2 * STREAM_FLOATS));
         const cuts = blocks.filter((row, i) => row < rows && (choice >> i) & 1);
         assertSameState(run(x, rows, width, width + gap, cuts), whole);
       }),
@@ -134,7 +135,7 @@ describe("momentsRows", () => {
 
   test.each([64, 65, 128, 257, 512, 600, 1000, 1024])("blocks of %i columns", (width) => {
     binary.reset();
-    const block = rowsOf(width);
+    const block = rowsOf(width, 2 * STREAM_FLOATS);
     const rows = 2 * block + 37;
     const all = normal(rows * width, width, 1e3);
     const x = binary.f32(all);

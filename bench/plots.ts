@@ -279,7 +279,7 @@ function growthCurves(points: readonly Growth[], cpu: string): TopLevelSpec {
       y: {
         field,
         type: "quantitative",
-        axis: { title, ...(top === null && LOG_AXIS) },
+        axis: { title, ...(top === null && { ...LOG_AXIS, values: [0.2, 0.5, 1, 2, 5, 10] }) },
         scale: top === null ? { type: "log", nice: false } : { domain: [0, top] },
       },
       color,

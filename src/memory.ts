@@ -10,10 +10,10 @@ import { describe, MemoryError, OptionError, StateError } from "./errors.js";
 /** Columns that the parameter arrays hold: what is wider goes in tiles of channels. */
 export const MAX_COLUMNS = 1024;
 /**
- * Float32 values in a stream buffer, 256 KiB, and at most in a part of an array that goes through it; in
- * two for moments, 512 KiB. A block of any rows fits (`rowsOf`), and it is a multiple of BLOCK_PLANE
- * (assembly/lanes.ts), so that reductions are cut between blocks and give the same bits in one part or
- * many. Half of it took an eighth longer for [32, 64, 56, 56].
+ * Float32 values in a stream buffer, 256 KiB, and at most in a part of an array that goes through it, but
+ * for a block of moments, which fills two. A block of any other rows fits (`rowsOf`), and it is a multiple
+ * of BLOCK_PLANE (assembly/lanes.ts), so that reductions are cut between blocks and give the same bits in
+ * one part or many. Half of it took an eighth longer for [32, 64, 56, 56].
  */
 export const STREAM_FLOATS = 65536;
 
@@ -105,7 +105,7 @@ export class Buffers {
   readonly slots: ReturnType<typeof affineSlots>;
   /**
    * Buffers through which ordinary arrays go, held there or in parts: one, and another one in training. The
-   * first then reaches into the second, for moments, which need no other.
+   * first then reaches into the second: moments, whose blocks are larger, need no other.
    */
   readonly streams: readonly Slot<Float32Array>[];
   #next = STAGGER;
@@ -120,6 +120,7 @@ export class Buffers {
       );
     }
     this.slots = affineSlots(() => this.float32(MAX_COLUMNS));
+    // The last of these: that of `Memory` has to follow it.
     this.streams = [this.float32(STREAM_FLOATS)];
   }
 

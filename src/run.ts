@@ -40,11 +40,13 @@ export interface Affine {
   readonly shift: Float32Array;
 }
 
+// As in assembly/lanes.ts, with the measurements.
 const BLOCK_ROWS = 64;
-/**
- * Rows in a block of a reduction, narrow or wide, of `values` (`Pass.room`), as `rowsOf` of
- * assembly/lanes.ts has it, with the measurements: parts are cut at its multiples.
- */
+/** Values in a block of wide rows where one tensor is reduced: both stream buffers. */
+export const BLOCK_ONE = 131072;
+/** And where two are: a stream buffer for each. */
+export const BLOCK_TWO = 65536;
+/** Rows in a block of a reduction, narrow or wide, of `values`: parts are cut at its multiples. */
 export const rowsOf = (width: number, values: number): number =>
   BLOCK_ROWS * (width > 64 ? Math.floor(values / BLOCK_ROWS / width) : 1);
 
@@ -104,7 +106,7 @@ interface Operand {
   readonly base: number;
   readonly unit: 0 | 4;
   readonly stream: Slot<Float32Array>;
-  /** An ordinary array all of which fits its stream buffer: in by `enter`, out by `leave`. */
+  /** An ordinary array of at most STREAM_FLOATS: all of it in by `enter`, out by `leave`. */
   readonly held: boolean;
 }
 
@@ -141,7 +143,7 @@ function leave({ held, stream, array }: Operand): void {
 
 /**
  * The same operand in parts. None that goes so is held: all of a call are of one length, so that where one
- * exceeds its buffer, all do.
+ * exceeds STREAM_FLOATS, all do.
  */
 const inParts = (o: Operand): Operand => ({ ...o, base: o.stream.at, unit: 0 });
 
@@ -162,8 +164,6 @@ interface Pass<M> {
   readonly cold: boolean;
   /** One of them goes in parts. */
   readonly streamed: boolean;
-  /** Values in such a part at most. */
-  readonly room: number;
   /** The positions that take part; `null`: all. */
   readonly selection: Selection | null;
 }
@@ -192,9 +192,7 @@ function passOf<M>(
   const wide = out ? cold : large && !b;
   const repeats = repeatsOf(view, walk, wide ? MIN_COLUMNS_LARGE : MIN_COLUMNS);
   const columns = walk.rows && repeats * view.inner !== 1;
-  // Moments have the stream buffers of both, for blocks twice as large.
-  const room = out || b ? STREAM_FLOATS : 2 * STREAM_FLOATS;
-  return { machine, view, walk, repeats, columns, out, a, b, selection, streamed, room, cold };
+  return { machine, view, walk, repeats, columns, out, a, b, selection, streamed, cold };
 }
 
 /** What a kernel does with some rows: `count` rows came before in the same columns. */
@@ -289,9 +287,9 @@ function walkRun<M>(
   width: number,
   pitch: number,
 ): void {
-  const { out, a, b, streamed, room } = pass;
-  const block = rowsOf(width, room);
-  const part = streamed ? Math.floor(room / (block * width)) * block : rows;
+  const { out, a, b, streamed } = pass;
+  const block = rowsOf(width, out || b ? BLOCK_TWO : BLOCK_ONE);
+  const part = streamed ? (Math.floor(STREAM_FLOATS / (block * width)) || 1) * block : rows;
   const stride = (streamed ? width : pitch) * 4;
   for (let row = 0; row < rows; row += part) {
     const n = Math.min(part, rows - row);
@@ -324,7 +322,7 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
   const runs = tile === channels ? 1 : outer;
   const planes = (outer / runs) * tile;
   // As many whole planes as fit a part; one that exceeds it goes alone, in parts of whole blocks.
-  const part = pass.streamed ? pass.room : planes * inner;
+  const part = pass.streamed ? STREAM_FLOATS : planes * inner;
   const group = Math.max(1, Math.floor(part / inner));
   for (let run = 0; run < runs; run++) {
     for (let plane = 0; plane < planes; plane += group) {

@@ -232,9 +232,10 @@ describe("a batch with padding is the batch without it", () => {
   });
 
   const LARGE: readonly Shaped[] = [
-    // More values than a stream buffer (65536) and more channels than the parameter arrays (1024).
+    // More values than a stream buffer (65536), rows of more than a block of moments (131072), more
+    // channels than the parameter arrays (1024).
     { layout: "NC", shape: [5000, 33] },
-    { layout: "NC", shape: [140, 1500] },
+    { layout: "NC", shape: [300, 1500] },
     { layout: "NC", shape: [70, 1024] },
     { layout: "NC", shape: [9, 4001] },
     { layout: "NLC", shape: [7, 31, 401] },

@@ -3,8 +3,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Exports } from "../../src/machine.js";
-import { STREAM_FLOATS } from "../../src/memory.js";
-import { rowsOf } from "../../src/run.js";
+import { BLOCK_TWO, rowsOf } from "../../src/run.js";
 import { Binary, type Slot, type Writes } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertSameBits, assertWithin, SUM_ERROR } from "../support/compare.js";
@@ -116,7 +115,7 @@ test.each([64, 65, 128, 257, 512, 600, 1000, 1024])(
   "gradientSumsRows in blocks of %i columns",
   (width) => {
     binary.reset();
-    const block = rowsOf(width, STREAM_FLOATS);
+    const block = rowsOf(width, BLOCK_TWO);
     const rows = 2 * block + 37;
     const g = binary.f32(normal(rows * width, width, 0.25));
     const x = binary.f32(normal(rows * width, width + 1, 3));

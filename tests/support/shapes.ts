@@ -43,9 +43,9 @@ export const countOf = (shaped: Shaped): number => sizeOf(shaped) / channelsOf(s
 /**
  * A shape for each way that data are walked: rows one by one and several at once (few channels,
  * many examples), rows wider than the parameter arrays (1024), arrays that fit a stream buffer (65536
- * values) and beyond, more than a block of moments (131072), narrow planes taken as rows, planes of less
- * and more than a block (4096) and than a part of a stream (65536), planes of more channels than 1024. Tensors that are swept (8 MiB a
- * call) are in memory.test.ts.
+ * values) and beyond, wide rows of more than a block of moments (131072), narrow planes taken as rows,
+ * planes of less and more than a block (4096) and than a part of a stream (65536), planes of more channels
+ * than 1024. Tensors that are swept (8 MiB a call) are in memory.test.ts.
  */
 export const SHAPES: readonly Shaped[] = (
   [

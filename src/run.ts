@@ -6,7 +6,8 @@
 //   planes  SIMD along the `inner` values of a channel;
 //   rows    SIMD across columns: a row is all channels, each `inner` times. Narrow rows are taken
 //           several at once (`repeats`), so that every width fills its vectors and loops are long.
-// Channels that do not fit the parameter arrays go in tiles.
+// Channels that do not fit the parameter arrays go in tiles. At test time one example of `channels` values
+// is not walked.
 
 import { copy } from "./arrays.js";
 import { NonFiniteError, StateError } from "./errors.js";
@@ -46,7 +47,7 @@ const BLOCK_ROWS = 64;
 export const BLOCK_ONE = 131072;
 /** And where two are: a stream buffer for each. */
 export const BLOCK_TWO = 65536;
-/** Rows in a block of a reduction, narrow or wide, of `values`: parts are cut at its multiples. */
+/** Rows in a block of `values`, narrow or wide. */
 export const rowsOf = (width: number, values: number): number =>
   BLOCK_ROWS * (width > 64 ? Math.floor(values / BLOCK_ROWS / width) : 1);
 
@@ -82,7 +83,10 @@ function walkOf({ outer, channels, inner }: View): Walk {
   return { rows, tile };
 }
 
-/** How many rows are taken as one of whole lines and at least `least` columns, if there are enough. */
+/**
+ * How many rows are taken as one of whole lines and at least `least` columns, if there are enough. Of rows
+ * in tiles one: they are wider than MAX_COLUMNS.
+ */
 function repeatsOf({ outer, channels, inner }: View, { rows }: Walk, least: number): number {
   let width = channels * inner;
   let repeats = 1;
@@ -224,7 +228,7 @@ type PlaneStep<M> = (
  * of a small tensor.
  */
 interface Steps<M> {
-  /** Rows in a block of a reduction, at whose multiples parts are cut. */
+  /** Rows in a block of a reduction, at whose multiples parts are cut; elsewhere any cut gives the same bits. */
   readonly block?: (width: number) => number;
   readonly rows: RowStep<M>;
   readonly planes: PlaneStep<M>;
@@ -691,7 +695,7 @@ function applyTiles<M extends AffineMachine, From>(
   const a = operand(machine.memory, "x", x, 0, selection);
   const y = operand(machine.memory, "out", out, 0, selection);
   enter(a);
-  if (a.unit && x.length === channels && channels <= MAX_COLUMNS) {
+  if (selection === null && x.length === channels && channels <= MAX_COLUMNS) {
     // One example needs no walk. [1, 64], so and otherwise: infer 0.40 and 0.47 µs, frozen 0.19 and 0.25.
     const { hi, scale, shift } = machine.memory.slots;
     enterTile(machine, from, 0, channels);

@@ -7,9 +7,10 @@ import type { Affine } from "./run.js";
 
 /**
  * Up to this many values JavaScript is the faster way. Microseconds, and of the kernels: 3 values 0.07
- * and 0.14, 16 0.11 and 0.14, 24 0.14 and 0.14, 32 0.17 and 0.14.
+ * and 0.20, 16 0.11 and 0.20, 32 0.17 and 0.20, 64 0.25 and 0.22; of one example, which the kernels take
+ * without a walk, 24 0.14 and 0.14, 32 0.17 and 0.14.
  */
-const TINY = 24;
+const TINY = 32;
 
 /** Whether they are so few. Throws StateError for a tensor of `memory` that is freed. */
 export function isTiny(memory: Buffers | undefined, out: Float32Array, x: Float32Array): boolean {

@@ -246,6 +246,35 @@ describe("at test time", () => {
     check(fc.property(shapes(1), seeds, compareAlone), 80);
   });
 
+  // The walks need two values a channel: one example goes without.
+  test.each([1, 33, 64, 65, 1023, 1024, 1025])(
+    "one example of %i channels, anywhere",
+    (channels) => {
+      const shaped: Shaped = { layout: "NC", shape: [2, channels] };
+      const layer = layerOf(shaped, { kernels: SMALL }, 3);
+      const values = normal(channels, 4);
+      // Among others it is walked.
+      const both = layer.infer(Float32Array.of(...values, ...values)).subarray(0, channels);
+      for (const one of [layer, layer.freeze()]) {
+        for (const from of PLACES) {
+          for (const to of PLACES) {
+            const x = put(from, SMALL, values, 1);
+            const out = room(to, SMALL, channels, 3);
+            one.infer(x.array, { out: out.array });
+            assertSameBits(`${from} to ${to}`, out.array, both);
+            assertSameBits("x", x.array, values);
+            one.infer(x.array, { out: x.array });
+            assertSameBits(`${from} in place`, x.array, both);
+            for (const place of [x, out]) {
+              place.assertIntact();
+              place.free();
+            }
+          }
+        }
+      }
+    },
+  );
+
   test("any bits, a few values in JavaScript, more in the kernels", () => {
     check(
       fc.property(

@@ -30,6 +30,13 @@ const SAMPLE = 0.5;
 const NATIVE_SAMPLE = 3;
 /** Milliseconds, and calls at least, until the engine has optimized what it will optimize. */
 const WARM_UP = { time: 60, calls: 1 };
+/**
+ * From this size on a burst begins with calls that are not timed, until the caches hold this side's arrays
+ * and no more of those of the side before: this many, and no more than fit into so many milliseconds.
+ * Microseconds of train [16384,256], resident, call after call behind another side's, on an Intel Xeon: 5091,
+ * 4315, 3808, 3447, 3251, 2992, 2843, 2739, 2661, 2682, 2621. A burst of 10 ms saw the first three.
+ */
+const SETTLE = { size: 2 ** 18, calls: 8, time: 60 };
 /** A side whose calls are longer than a burst gets fewer rounds: this many times its share. */
 const PATIENCE = 3;
 
@@ -44,6 +51,8 @@ interface Side {
   readonly bursts: number[];
   calls: number;
   rounds: number;
+  /** Calls not timed before a burst. */
+  settle: number;
 }
 
 export async function measure(
@@ -61,16 +70,17 @@ export async function measure(
       const copies = peer.kind === "copy";
       const tolerance = peer.kind === "ours" ? TOLERANCE.ours : TOLERANCE.peer;
       const error = copies ? 0 : check(peer.name, c, expected, await session.answer(), tolerance);
-      sides.push({ peer, session, error, bursts: [], calls: 1, rounds: effort.rounds });
+      const { rounds } = effort;
+      sides.push({ peer, session, error, bursts: [], calls: 1, rounds, settle: 0 });
     }
-    for (const side of sides) await warmUp(side, effort);
+    for (const side of sides) await warmUp(side, effort, c.size >= SETTLE.size);
     for (let round = 0; round < EXTENSIONS * effort.rounds; round++) {
       if (round > 0 && round % effort.rounds === 0 && sides.every(isQuiet)) break;
       for (let i = 0; i < sides.length; i++) {
         const side = sides[(i + round) % sides.length];
         if (round % effort.rounds >= side.rounds) continue;
         // What the side before left behind is not this one's to collect.
-        if (c.size >= 2 ** 18) globalThis.gc?.();
+        if (c.size >= SETTLE.size) globalThis.gc?.();
         side.bursts.push(await burst(side, effort.burst));
       }
     }
@@ -91,7 +101,7 @@ function summary(bursts: readonly number[]): { time: number; noise: number } {
 /** A best burst that few others come near may be followed by a better one. */
 const isQuiet = ({ bursts }: Side): boolean => summary(bursts).noise < NOISY;
 
-async function warmUp(side: Side, effort: Effort): Promise<void> {
+async function warmUp(side: Side, effort: Effort, large: boolean): Promise<void> {
   let calls = 0;
   let batch = 1;
   let last = Number.POSITIVE_INFINITY;
@@ -106,9 +116,11 @@ async function warmUp(side: Side, effort: Effort): Promise<void> {
   side.calls = Math.max(1, Math.ceil(sample / last));
   const affordable = Math.floor((PATIENCE * effort.rounds * effort.burst) / last);
   side.rounds = Math.max(1, Math.min(effort.rounds, affordable));
+  if (large) side.settle = Math.min(SETTLE.calls, Math.floor(SETTLE.time / last));
 }
 
-async function burst({ session, calls }: Side, time: number): Promise<number> {
+async function burst({ session, calls, settle }: Side, time: number): Promise<number> {
+  if (settle > 0) await session.sample(settle);
   const bench = new Bench({ time, iterations: 1, warmup: false, throws: true });
   let median = Number.NaN;
   bench.add(

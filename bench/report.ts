@@ -193,7 +193,7 @@ const HEAD = `# Benchmark
 
 Made by \`npm run bench\` from the JSON files beside it; not edited by hand.
 
-A time is that of the best of several short bursts, each the median of its samples; the bursts of all libraries alternate. Every answer was held against float64 before it was timed. *resident*: tensors in kernel memory. *plain*: ordinary arrays, the result into one that is given. *plain, fresh out*: the result in a fresh array. *plain, frozen*: as plain, by \`freeze().infer\`. *js*: a JavaScript loop written as well as JavaScript allows (four rows or values at a time); *js-straight*: the same as one writes it first. Libraries for JavaScript take a Float32Array and give one; PyTorch and oneDNN keep their tensors. tfjs has channels last only, ONNX channels first only; oneDNN's rows are its NHWC.`;
+A time is that of the best of several short bursts, each the median of its samples; the bursts of all libraries alternate, and of tensors of 1 MiB and more begin with calls that are not timed, while the caches fill. Every answer was held against float64 before it was timed. *resident*: tensors in kernel memory. *plain*: ordinary arrays, the result into one that is given. *plain, fresh out*: the result in a fresh array. *plain, frozen*: as plain, by \`freeze().infer\`. *js*: a JavaScript loop written as well as JavaScript allows (four rows or values at a time); *js-straight*: the same as one writes it first. Libraries for JavaScript take a Float32Array and give one; PyTorch and oneDNN keep their tensors. tfjs has channels last only, ONNX channels first only; oneDNN's rows are its NHWC.`;
 
 /** Returns the files written. */
 export async function writeReport(): Promise<string[]> {

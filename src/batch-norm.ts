@@ -14,7 +14,15 @@ import {
   examplesOf,
   type Source,
 } from "./adapt.js";
-import { arrayOf, float32, float32Of, isSame, outputOf, refuseShared } from "./arrays.js";
+import {
+  arrayOf,
+  float32,
+  float32Of,
+  isSame,
+  refuseShared,
+  resultOf,
+  unzeroedOutputOf,
+} from "./arrays.js";
 import { Batch, type BatchSource, insideOf, type StatisticsKind } from "./batch.js";
 import { type Diagnosis, diagnosisOf } from "./diagnose.js";
 import {
@@ -337,7 +345,7 @@ export class BatchNorm {
     const statistics = this.#statisticsOf(options.statistics);
     const update = flag("updateRunning", options.updateRunning, true);
     const { full, selection, view } = this.#seen(x, options);
-    const out = outputOf(options.out, x) as Out;
+    const out = unzeroedOutputOf(options.out, x) as Out;
     const machine = this.kernels.machine;
     const next = this.#next;
     const terms = this.#terms(next, next.meanLow);
@@ -508,7 +516,7 @@ export class BatchNorm {
       const parameter = (given: Float32Array | null): Float32Array | null =>
         given && new Float32Array(given.length);
       return {
-        dx: new Float32Array(x.length),
+        dx: resultOf(x.length),
         dgamma: parameter(this.#gamma),
         dbeta: parameter(this.#beta),
       };
@@ -548,7 +556,7 @@ export class BatchNorm {
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
-    const out = outputOf(options.out, x) as Out;
+    const out = unzeroedOutputOf(options.out, x) as Out;
     run.normalize(this.kernels.machine, out, x, view, this.#terms(this.#running));
     return out;
   }

@@ -30,13 +30,15 @@ const SAMPLE = 0.5;
 const NATIVE_SAMPLE = 3;
 /** Milliseconds, and calls at least, until the engine has optimized what it will optimize. */
 const WARM_UP = { time: 60, calls: 1 };
+/** Values from which garbage is collected before a burst, and a burst begins with calls that are not timed. */
+const LARGE = 2 ** 18;
 /**
- * From this size on a burst begins with calls that are not timed, until the caches hold this side's arrays
- * and no more of those of the side before: this many, and no more than fit into so many milliseconds.
- * Microseconds of train [16384,256], resident, call after call behind another side's, on an Intel Xeon: 5091,
- * 4315, 3808, 3447, 3251, 2992, 2843, 2739, 2661, 2682, 2621. A burst of 10 ms saw the first three.
+ * Such calls at most, and milliseconds for them; one at least. The caches then hold this side's arrays and no
+ * more of those of the side before. Microseconds of train [16384,256], resident, call after call behind
+ * another side's, on an Intel Xeon: 5091, 4315, 3808, 3447, 3251, 2992, 2843, 2739, 2661, 2682, 2621. A burst
+ * of 10 ms saw the first three.
  */
-const SETTLE = { size: 2 ** 18, calls: 8, time: 60 };
+const SETTLE = { calls: 8, time: 100 };
 /** A side whose calls are longer than a burst gets fewer rounds: this many times its share. */
 const PATIENCE = 3;
 
@@ -73,14 +75,14 @@ export async function measure(
       const { rounds } = effort;
       sides.push({ peer, session, error, bursts: [], calls: 1, rounds, settle: 0 });
     }
-    for (const side of sides) await warmUp(side, effort, c.size >= SETTLE.size);
+    for (const side of sides) await warmUp(side, effort, c.size >= LARGE);
     for (let round = 0; round < EXTENSIONS * effort.rounds; round++) {
       if (round > 0 && round % effort.rounds === 0 && sides.every(isQuiet)) break;
       for (let i = 0; i < sides.length; i++) {
         const side = sides[(i + round) % sides.length];
         if (round % effort.rounds >= side.rounds) continue;
         // What the side before left behind is not this one's to collect.
-        if (c.size >= SETTLE.size) globalThis.gc?.();
+        if (c.size >= LARGE) globalThis.gc?.();
         side.bursts.push(await burst(side, effort.burst));
       }
     }
@@ -116,7 +118,7 @@ async function warmUp(side: Side, effort: Effort, large: boolean): Promise<void>
   side.calls = Math.max(1, Math.ceil(sample / last));
   const affordable = Math.floor((PATIENCE * effort.rounds * effort.burst) / last);
   side.rounds = Math.max(1, Math.min(effort.rounds, affordable));
-  if (large) side.settle = Math.min(SETTLE.calls, Math.floor(SETTLE.time / last));
+  if (large) side.settle = Math.max(1, Math.min(SETTLE.calls, Math.floor(SETTLE.time / last)));
 }
 
 async function burst({ session, calls, settle }: Side, time: number): Promise<number> {

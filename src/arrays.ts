@@ -104,7 +104,7 @@ export function refuseShared(
   }
 }
 
-/** `value`, if it is a Float32Array of `length` values, or, if it is undefined, a fresh one. */
+/** `value`, if it is a Float32Array of `length` values, or, if it is undefined, a fresh one of zeros. */
 export const arrayOf = (name: string, value: unknown, length: number): Float32Array =>
   value === undefined ? new Float32Array(length) : float32Of(name, value, length);
 
@@ -118,22 +118,24 @@ export function outputOf(out: unknown, x: Float32Array): Float32Array {
   return array;
 }
 
-/** What Node and Bun have: memory that is not zeroed first, a buffer of its own. */
+/** Node's allocator of memory that is not zeroed, and that of runtimes like it; some zero it all the same. */
 interface NodeGlobal {
-  readonly Buffer?: { allocUnsafeSlow?(bytes: number): { readonly buffer: ArrayBuffer } };
+  readonly Buffer?: { allocUnsafeSlow?(bytes: number): Uint8Array<ArrayBuffer> };
 }
 
 /**
  * An array for a result, all of whose values its caller writes: not zeroed where the runtime can leave that
- * out. Microseconds, so and by `new Float32Array`: 512 values 0.29 and 0.53, 4096 0.52 and 1.10, 65536 1.9
- * and 11.2; 256 0.27 and 0.25. Above 32 MiB malloc has zeroed pages only.
+ * out. Microseconds in Node, so and by `new Float32Array`: 256 values 0.27 and 0.25, 512 0.29 and 0.53, 4096
+ * 0.52 and 1.10, 65536 1.9 and 11.2. From 32 MiB on glibc takes zeroed pages anyway.
  */
 export function resultOf(length: number): Float32Array<ArrayBuffer> {
-  const some = length >= 1024 && length < 2 ** 23;
-  const bytes = some && (globalThis as NodeGlobal).Buffer?.allocUnsafeSlow?.(4 * length);
-  return new Float32Array(bytes ? bytes.buffer : (length as never));
+  const pays = length >= 512 && length < 2 ** 23;
+  const bytes = pays && (globalThis as NodeGlobal).Buffer?.allocUnsafeSlow?.(4 * length);
+  return bytes
+    ? new Float32Array(bytes.buffer, bytes.byteOffset, length)
+    : new Float32Array(length);
 }
 
-/** As `outputOf`, a fresh one not zeroed. */
+/** As `outputOf`, a fresh one not zeroed. Frozen layers do without: their entry has no bytes left. */
 export const unzeroedOutputOf = (out: unknown, x: Float32Array): Float32Array =>
   outputOf(out === undefined ? resultOf(x.length) : out, x);

@@ -522,7 +522,7 @@ export class BatchNorm {
       };
     }
     checkKeys("out", out, OUT_KEYS);
-    const dx = arrayOf("out.dx", out.dx, x.length);
+    const dx = out.dx === undefined ? resultOf(x.length) : float32Of("out.dx", out.dx, x.length);
     const dgamma = this.#parameterOf("gamma", out.dgamma);
     const dbeta = this.#parameterOf("beta", out.dbeta);
     const given = isSame(dx, dy) ? null : dy;

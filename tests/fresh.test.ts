@@ -1,13 +1,16 @@
 // Fresh results, whose memory Node does not zero: nothing of what was there before is left in them.
 
-import type { BatchNorm } from "batchnorm-wasm";
+import { type BackwardOptions, Kernels } from "batchnorm-wasm";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { countOf, layerOf, nameOf, SHAPES, type Shaped, settle, sizeOf } from "./support/cases.js";
 import { assertSameBits } from "./support/compare.js";
 import { normal } from "./support/data.js";
 
-/** What resultOf of src/arrays.ts asks Node for. */
-const LEAST = 1024;
+/** Values from which `resultOf` of src/arrays.ts asks Node, and from which it does so no more. */
+const LEAST = 512;
+const MOST = 2 ** 23;
+
+const KERNELS = new Kernels({ memory: 32 << 20 });
 
 /** From here on Buffer.allocUnsafeSlow gives memory full of NaN. */
 function poison() {
@@ -21,62 +24,100 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** All that is fresh of a train, backward and infer, or what is written into arrays that are given. */
-function results(shaped: Shaped, mask: Uint8Array | null, fresh: boolean): Float32Array[] {
-  const size = sizeOf(shaped);
-  const { shape } = shaped;
-  const x = normal(size, 3, 2);
-  const dy = normal(size, 4, 0.5);
-  const given = () => (fresh ? {} : { out: new Float32Array(size) });
-  const masked = mask ? { mask } : {};
-  const gradient = (layer: BatchNorm): Float32Array => {
-    if (fresh) return layer.backward(dy).dx;
-    return layer.backward(dy, { out: { dx: new Float32Array(size) } }).dx;
-  };
-  const layer = settle(layerOf(shaped), 5);
-  const normalized = layer.train(x, { shape, ...masked, ...given() });
-  const dx = gradient(layer);
-  const frozen = layer.train(x, { shape, statistics: "running", ...masked, ...given() });
-  return [normalized, dx, frozen, gradient(layer), layer.infer(x, { shape, ...given() })];
+interface Way {
+  readonly mask?: (positions: number) => Uint8Array;
+  /** By the moments and sums of all workers, of which there is one. */
+  readonly pooled?: boolean;
+  /** x and dy are tensors of kernel memory. */
+  readonly resident?: boolean;
 }
 
-describe("a fresh result has the bits of a given one", () => {
-  const cases = SHAPES.filter((s) => sizeOf(s) >= LEAST && countOf(s) >= 4);
-  test.each(cases.map((shaped) => [nameOf(shaped), shaped] as const))("%s", (_, shaped) => {
-    const half = Uint8Array.from({ length: countOf(shaped) }, (_, p) => Number(p % 3 !== 1));
-    for (const mask of [null, half]) {
-      const expected = results(shaped, mask, false);
-      const spy = poison();
-      const actual = results(shaped, mask, true);
-      expect(spy).toHaveBeenCalledTimes(actual.length);
-      vi.restoreAllMocks();
-      for (const [i, array] of actual.entries()) {
-        assertSameBits(`result ${i}`, array, expected[i]!);
-        expect([array.byteOffset, array.buffer.byteLength]).toEqual([0, array.byteLength]);
-      }
-    }
-  });
+const some = (positions: number): Uint8Array =>
+  Uint8Array.from({ length: positions }, (_, p) => Number(p % 3 !== 1));
 
-  test("one example", () => {
-    const shaped: Shaped = { layout: "NC", shape: [1, 2048] };
-    const layer = settle(layerOf(shaped), 5);
-    const x = normal(2048, 3);
-    const expected = layer.infer(x, { out: new Float32Array(2048) });
+const WAYS: Readonly<Record<string, Way>> = {
+  plainly: {},
+  "with a mask": { mask: some },
+  "by pooled moments": { pooled: true },
+  "by pooled moments, with a mask": { pooled: true, mask: some },
+  "in kernel memory": { resident: true },
+  "in kernel memory, with a mask": { resident: true, mask: some },
+};
+
+function resident(values: Float32Array): Float32Array {
+  const tensor = KERNELS.alloc(values.length);
+  tensor.set(values);
+  return tensor;
+}
+
+/** All that is fresh of train, backward and infer, or what is written into arrays that are given. */
+function results(shaped: Shaped, way: Way, fresh: boolean): Float32Array[] {
+  const size = sizeOf(shaped);
+  const { shape } = shaped;
+  const place = way.resident ? resident : (values: Float32Array) => values;
+  const x = place(normal(size, 3, 2));
+  const dy = place(normal(size, 4, 0.5));
+  const mask = way.mask ? { mask: way.mask(countOf(shaped)) } : {};
+  const nothing = { mask: new Uint8Array(countOf(shaped)) };
+  const layer = settle(layerOf(shaped, { kernels: KERNELS }), 5);
+  const out = () => (fresh ? {} : { out: new Float32Array(size) });
+  /** Twice: by themselves, and beside an array that is given. */
+  const dx = (sums: Pick<BackwardOptions, "sums">): Float32Array[] => {
+    const given = fresh ? {} : { dx: new Float32Array(size) };
+    const dgamma = new Float32Array(layer.channels);
+    return [
+      layer.backward(dy, fresh ? sums : { ...sums, out: { dx: new Float32Array(size) } }).dx,
+      layer.backward(dy, { ...sums, out: { ...given, dgamma } }).dx,
+    ];
+  };
+  const statistics = way.pooled ? layer.moments(x, { shape, ...mask }) : "batch";
+  const all: Float32Array[] = [layer.train(x, { shape, statistics, ...mask, ...out() })];
+  all.push(...dx(way.pooled ? { sums: layer.backwardSums(dy) } : {}));
+  for (const masked of [mask, nothing]) {
+    all.push(layer.train(x, { shape, statistics: "running", ...masked, ...out() }), ...dx({}));
+  }
+  all.push(layer.infer(x, { shape, ...out() }));
+  if (way.resident) for (const tensor of [x, dy]) KERNELS.free(tensor);
+  return all;
+}
+
+describe.each(Object.entries(WAYS))("a fresh result has the bits of a given one, %s", (_, way) => {
+  const cases = SHAPES.filter((shaped) => sizeOf(shaped) >= LEAST);
+  test.each(cases.map((shaped) => [nameOf(shaped), shaped] as const))("%s", (_, shaped) => {
+    const expected = results(shaped, way, false);
     const spy = poison();
-    assertSameBits("y", layer.infer(x), expected);
-    expect(spy).toHaveBeenCalledOnce();
+    const actual = results(shaped, way, true);
+    expect(spy).toHaveBeenCalledTimes(actual.length);
+    for (const [i, array] of actual.entries()) {
+      assertSameBits(`result ${i}`, array, expected[i]!);
+      expect([array.byteOffset, array.buffer.byteLength]).toEqual([0, array.byteLength]);
+    }
   });
 });
 
-describe("memory is zeroed, as everywhere,", () => {
-  const fresh = (values: number): Float32Array =>
-    layerOf({ layout: "NC", shape: [1, values] }).infer(new Float32Array(values));
+const example = (values: number): Float32Array =>
+  settle(layerOf({ layout: "NC", shape: [1, values] }), 5).infer(normal(values, 3));
 
-  test("where a result is small or so large that malloc zeroes it", () => {
+test("one example, which is not walked", () => {
+  const expected = settle(layerOf({ layout: "NC", shape: [1, LEAST] }), 5).infer(normal(LEAST, 3), {
+    out: new Float32Array(LEAST),
+  });
+  poison();
+  assertSameBits("y", example(LEAST), expected);
+});
+
+describe("Node is not asked", () => {
+  const rows = (values: number) =>
+    layerOf({ layout: "NC", shape: [values / 64, 64] }).infer(new Float32Array(values));
+
+  test("for few values, nor for so many that their pages are zeroed anyway", () => {
     const spy = poison();
-    expect(fresh(LEAST - 1).length).toBe(LEAST - 1);
-    layerOf({ layout: "NC", shape: [2 ** 23 / 64, 64] }).infer(new Float32Array(2 ** 23));
+    rows(LEAST - 64);
+    rows(MOST);
     expect(spy).not.toHaveBeenCalled();
+    rows(LEAST);
+    rows(MOST - 64);
+    expect(spy).toHaveBeenCalledTimes(2);
   });
 
   test.each([
@@ -84,10 +125,10 @@ describe("memory is zeroed, as everywhere,", () => {
     ["another Buffer", {}],
   ])("in a runtime with %s", (_, other) => {
     const { Buffer } = globalThis;
-    const expected = fresh(LEAST);
+    const expected = example(LEAST);
     try {
       Object.assign(globalThis, { Buffer: other });
-      assertSameBits("y", fresh(LEAST), expected);
+      assertSameBits("y", example(LEAST), expected);
     } finally {
       Object.assign(globalThis, { Buffer });
     }

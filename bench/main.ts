@@ -14,9 +14,9 @@ import { type Measured, type Result, type Run, readRecord, writeRecord } from ".
 import { expectedFor, regressions } from "./regression.js";
 import { barsTable, caseTable, writeReport } from "./report.js";
 
-const HELP = `npm run bench                      everything, about ten minutes; keeps the record
+const HELP = `npm run bench                      everything, a quarter of an hour; keeps the record
 npm run bench -- --peers           first installs the libraries to measure against (800 MB)
-npm run bench -- --quick           ours and the JavaScript loop only, under a minute; keeps nothing
+npm run bench -- --quick           ours and the JavaScript loop only, a minute or two; keeps nothing
 npm run bench -- --check           as --quick, and fails where a ratio is worse than the record's
 npm run bench -- --huge            arrays up to 1 Gi floats (8 GiB of memory); adds to the record
 npm run bench -- --report          draws the report anew from the records

@@ -39,8 +39,8 @@ const LONG: usize = 1024;
  * Rows down which a strip of columns goes, by the bytes from one to the next. The cache keeps 8 lines of
  * those a multiple of 4 KB apart. Nanoseconds for four values, 8 rows and 64, on AMD's Zen 4: of 1024
  * columns 0.53 and 0.68 (in place 0.52 and 1.84), of 512 0.54 and 0.58, of 256 0.55 and 0.56, of 64 0.48 and
- * 0.41; on an Intel Xeon: of 256 0.54 and 1.05, of 64 0.52 and 0.56. Between 64 and 256 columns the two
- * differ by less, and Zen 4 was not measured.
+ * 0.41; on an Intel Xeon: of 256 0.54 and 1.05, of 192 0.57 and 0.67, of 64 0.52 and 0.56. Zen 4 was not
+ * measured between 64 columns and 256.
  */
 // @ts-ignore: decorator
 @inline export function stripOf(stride: usize): u32 {

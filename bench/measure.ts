@@ -34,9 +34,9 @@ const WARM_UP = { time: 60, calls: 1 };
 const LARGE = 2 ** 18;
 /**
  * Such calls at most, and milliseconds for them; one at least. The caches then hold this side's arrays and no
- * more of those of the side before. Milliseconds of train, resident, on an Intel Xeon, in the 1st, 4th, 8th,
- * 16th and 30th call behind another side: [16384,256] 5.1, 3.4, 2.7, -, -, [100352,64] 9.4, 7.3, 6.5, 5.7,
- * 5.1. A burst of 10 ms saw the first two or three.
+ * more of those of the side before. Milliseconds of train, resident, on an Intel Xeon, behind another side:
+ * [16384,256] in the first call 5.1, in the 4th 3.4, in the 8th 2.7; [100352,64] in the first 9.4, in the 4th
+ * 7.3, in the 8th 6.5, in the 16th 5.7, in the 30th 5.1. A burst of 10 ms saw the first two or three.
  */
 const SETTLE = { calls: 32, time: 150 };
 /** A side whose calls are longer than a burst gets fewer rounds: this many times its share. */

@@ -124,12 +124,16 @@ interface NodeGlobal {
 }
 
 /**
- * An array for a result, all of whose values its caller writes: not zeroed where the runtime can leave that
- * out. Microseconds in Node, so and by `new Float32Array`: 256 values 0.27 and 0.25, 512 0.29 and 0.53, 4096
- * 0.52 and 1.10, 65536 1.9 and 11.2. From 32 MiB on glibc takes zeroed pages anyway.
+ * Values from which it pays. Microseconds in Node, so and by `new Float32Array`: 256 values 0.27 and 0.25, 512
+ * 0.29 and 0.53, 4096 0.52 and 1.10, 65536 1.9 and 11.2.
  */
+const UNZEROED = 512;
+/** And from which it does no more, 32 MiB: glibc takes pages then that the system has zeroed. */
+const PAGES = 8388608;
+
+/** An array for a result, all of whose values its caller writes: not zeroed where that can be left out. */
 export function resultOf(length: number): Float32Array<ArrayBuffer> {
-  const pays = length >= 512 && length < 2 ** 23;
+  const pays = length >= UNZEROED && length < PAGES;
   const bytes = pays && (globalThis as NodeGlobal).Buffer?.allocUnsafeSlow?.(4 * length);
   return bytes
     ? new Float32Array(bytes.buffer, bytes.byteOffset, length)

@@ -33,14 +33,14 @@ export const BLOCK_PLANE: u32 = 4096;
 export const SCRATCH: usize = 4096 + 336;
 
 /** Bytes of a row from which strips of columns go down fewer rows. */
-const LONG: usize = 1024;
+const LONG: usize = 512;
 
 /**
  * Rows down which a strip of columns goes, by the bytes from one to the next. The cache keeps 8 lines of
  * those a multiple of 4 KB apart. Nanoseconds for four values, 8 rows and 64, on AMD's Zen 4: of 1024
  * columns 0.53 and 0.68 (in place 0.52 and 1.84), of 512 0.54 and 0.58, of 256 0.55 and 0.56, of 64 0.48 and
- * 0.41; on an Intel Xeon: of 256 0.54 and 1.05, of 192 0.57 and 0.67, of 64 0.52 and 0.56. Zen 4 was not
- * measured between 64 columns and 256.
+ * 0.41; on an Intel Xeon: of 256 0.54 and 1.05, of 192 0.57 and 0.67, of 128 0.41 and 0.49 and, 3 MiB of
+ * them, 1.14 and 1.41, of 64 0.36 and 0.34. Zen 4 was not measured between 64 columns and 256.
  */
 // @ts-ignore: decorator
 @inline export function stripOf(stride: usize): u32 {

@@ -45,7 +45,8 @@ export const countOf = (shaped: Shaped): number => sizeOf(shaped) / channelsOf(s
  * many examples), rows wider than the parameter arrays (1024), arrays that fit a stream buffer (65536
  * values) and beyond, wide rows of more than a block of moments (131072), narrow planes taken as rows,
  * planes of less and more than a block (4096) and than a part of a stream (65536), planes of more channels
- * than 1024. Tensors that are swept (8 MiB a call) are in memory.test.ts.
+ * than 1024, planes of which `backward` takes some channels at a time ([2, 3, 16387], [4, 1030, 17],
+ * [5, 67, 15, 15]) and too short ones for that ([40, 11, 13, 13]). Tensors that are swept (8 MiB a call) are in memory.test.ts.
  */
 export const SHAPES: readonly Shaped[] = (
   [
@@ -83,6 +84,7 @@ export const SHAPES: readonly Shaped[] = (
     ["NCL", [700, 20, 5]],
     ["NCHW", [3, 5, 11, 13]],
     ["NCHW", [5, 67, 15, 15]],
+    ["NCHW", [40, 11, 13, 13]],
     ["NCDHW", [2, 3, 3, 5, 7]],
   ] as const
 ).map(([layout, shape]) => ({ layout, shape }));

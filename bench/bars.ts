@@ -3,13 +3,14 @@
 
 import type { Layout, Op } from "./cases.js";
 import { FRESH, PLAIN, RESIDENT } from "./ours.js";
+import { SET_PLAIN, SET_RESIDENT, THROUGH } from "./peers/copy.js";
 import { type Measured, type Result, timeOf } from "./record.js";
 
 export interface Bar {
   readonly what: string;
   readonly bar: string;
   readonly measured: string;
-  /** null where what it takes is not in the record. */
+  /** null where what it takes is not in the record, and of limits, which are no bars. */
   readonly pass: boolean | null;
 }
 
@@ -70,7 +71,7 @@ export const theirTime = (result: Result, m: Measured, peer: string): number | u
     : timeOf(m, peer);
 
 function againstPytorch(result: Result): Bar[] {
-  return (["infer", "train"] as const).map((op) => {
+  const rows = (["infer", "train"] as const).map((op) => {
     const found = result.cases.filter((m) => m.op === op);
     return least(
       `kernel memory against PyTorch, ${op}, every shape`,
@@ -78,12 +79,18 @@ function againstPytorch(result: Result): Bar[] {
       1,
     );
   });
+  const copied = ratiosOf(result.cases, "PyTorch", SET_RESIDENT);
+  return [...rows, ...limit("Float32Array.set of as many against PyTorch, infer", copied)];
 }
+
+/** What a bar would show if all that ours did was to move the values. */
+const limit = (what: string, ratios: readonly Ratio[]): Bar[] =>
+  ratios.length === 0 ? [] : [{ ...least(what, ratios, 0, "limit"), pass: null }];
 
 function againstCopy(result: Result): Bar {
   const what = "infer of 16 Mi floats in kernel memory against Float32Array.set of as many";
   const large = result.sizes.find((m) => m.op === "infer" && m.size === 2 ** 24);
-  const copies = ["set (plain)", "set (kernel memory)"].map((side) => timeOf(large, side));
+  const copies = [SET_PLAIN, SET_RESIDENT].map((side) => timeOf(large, side));
   const ours = timeOf(large, RESIDENT);
   if (!ours || copies.some((time) => time === undefined)) return missing(what, "≥ 0.9");
   const value = Math.min(...(copies as number[])) / ours;
@@ -104,16 +111,16 @@ function againstLibrary(result: Result, peer: string, every: number, mean: numbe
 }
 
 function plainAgainstJs(result: Result): Bar[] {
-  const all = ratiosOf([...result.cases, ...result.sizes], "js", PLAIN);
-  const larger = ratiosOf(
-    [...result.cases, ...result.sizes].filter((m) => m.size >= 4096),
-    "js",
-    PLAIN,
-  );
-  const what = "ordinary arrays against the JavaScript loop";
+  const all = [...result.cases, ...result.sizes];
+  const larger = all.filter((m) => m.size >= 4096);
+  const what = "against the JavaScript loop";
   return [
-    least(`${what}, every shape and size`, all, 1, "≥ 1"),
-    least(`${what}, from 4,096 floats on`, larger, 3, "≥ 3"),
+    least(`ordinary arrays ${what}, every shape and size`, ratiosOf(all, "js", PLAIN), 1, "≥ 1"),
+    least(`ordinary arrays ${what}, from 4,096 floats on`, ratiosOf(larger, "js", PLAIN), 3, "≥ 3"),
+    ...limit(
+      `copies in and out alone ${what}, infer, from 4,096 floats on`,
+      ratiosOf(larger, "js", THROUGH),
+    ),
   ];
 }
 

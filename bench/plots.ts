@@ -4,6 +4,7 @@ import type { TopLevelSpec } from "vega-lite";
 import { theirTime } from "./bars.js";
 import { bytesOf } from "./cases.js";
 import { FRESH, PLAIN, RESIDENT } from "./ours.js";
+import { SET_PLAIN } from "./peers/copy.js";
 import { peerModule } from "./peers/peer.js";
 import { type Growth, type Measured, type Result, timeOf } from "./record.js";
 
@@ -28,7 +29,7 @@ const LOOKS: readonly Look[] = [
   { side: "PyTorch", label: "PyTorch (native)", color: "#d62742", dash: [6, 3] },
   { side: "oneDNN", label: "oneDNN AVX-512 (native)", color: "#222222", dash: [6, 3] },
   {
-    side: "set (plain)",
+    side: SET_PLAIN,
     label: "memcpy (Float32Array.set)",
     color: "#777777",
     dash: [1, 3],
@@ -160,7 +161,7 @@ function timeCurves(result: Result, op: "infer" | "train"): TopLevelSpec {
 
 /** Libraries below the JavaScript loop would only crowd the bottom line. */
 function bandwidth(result: Result): TopLevelSpec {
-  const shown = [RESIDENT, PLAIN, "js", "jax-js", "PyTorch", "oneDNN", "tfjs-wasm", "set (plain)"];
+  const shown = [RESIDENT, PLAIN, "js", "jax-js", "PyTorch", "oneDNN", "tfjs-wasm", SET_PLAIN];
   const points = pointsOf(
     result.sizes,
     "infer",

@@ -5,6 +5,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { type Bar, bars, geometricMean, number, theirTime } from "./bars.js";
 import { bytesOf, type Case, OPS, type Op, type PeerOp } from "./cases.js";
 import { FRESH, FROZEN, PLAIN, RESIDENT } from "./ours.js";
+import { SET_PLAIN, SET_RESIDENT, THROUGH } from "./peers/copy.js";
 import { Missing } from "./peers/peer.js";
 import { plots } from "./plots.js";
 import {
@@ -17,6 +18,7 @@ import {
 } from "./record.js";
 
 const OURS = [RESIDENT, PLAIN, FRESH, FROZEN];
+const COPIES = [SET_PLAIN, SET_RESIDENT, THROUGH];
 const OP_NAMES: Readonly<Record<PeerOp, string>> = {
   infer: "infer",
   train: "train",
@@ -83,7 +85,7 @@ const table = (head: readonly string[], rows: readonly (readonly string[])[]): s
 
 function timesTable(result: Result, op: Op): string {
   const found = result.cases.filter((m) => m.op === op);
-  const sides = [...OURS, ...result.peers.map(({ name }) => name)].filter((side) =>
+  const sides = [...OURS, ...result.peers.map(({ name }) => name), ...COPIES].filter((side) =>
     found.some((m) => timeOf(m, side) !== undefined),
   );
   const rows = found.map((m) => [
@@ -193,7 +195,7 @@ const HEAD = `# Benchmark
 
 Made by \`npm run bench\` from the JSON files beside it; not edited by hand.
 
-A time is that of the best of several short bursts, each the median of its samples; the bursts of all libraries alternate. In runs from 2026-11-28 on, bursts of tensors of 1 MiB and more begin with up to 32 calls that are not timed, fewer where a call is long, while the caches fill; before, large tensors were timed while they still came in. Every answer was held against float64 before it was timed. *resident*: tensors in kernel memory. *plain*: ordinary arrays, the result into one that is given. *plain, fresh out*: the result in a fresh array. *plain, frozen*: as plain, by \`freeze().infer\`. *js*: a JavaScript loop written as well as JavaScript allows (four rows or values at a time); *js-straight*: the same as one writes it first. Libraries for JavaScript take a Float32Array and give one; PyTorch and oneDNN keep their tensors. tfjs has channels last only, ONNX channels first only; oneDNN's rows are its NHWC.`;
+A time is that of the best of several short bursts, each the median of its samples; the bursts of all libraries alternate. In runs from 2026-11-28 on, bursts of tensors of 1 MiB and more begin with up to 32 calls that are not timed, fewer where a call is long, while the caches fill; before, large tensors were timed while they still came in. Every answer was held against float64 before it was timed. *resident*: tensors in kernel memory. *plain*: ordinary arrays, the result into one that is given. *plain, fresh out*: the result in a fresh array. *plain, frozen*: as plain, by \`freeze().infer\`. *js*: a JavaScript loop written as well as JavaScript allows (four rows or values at a time); *js-straight*: the same as one writes it first. Libraries for JavaScript take a Float32Array and give one; PyTorch and oneDNN keep their tensors. *set*, *copies in and out*: as many values moved and nothing computed, the second through a buffer of WebAssembly memory as values that a kernel is to see have to go; a *limit* is what ours would reach if that were all. tfjs has channels last only, ONNX channels first only; oneDNN's rows are its NHWC.`;
 
 /** Returns the files written. */
 export async function writeReport(): Promise<string[]> {

@@ -1,43 +1,73 @@
-// Not a peer but the limit: `Float32Array.set` of as many values, which reads and writes what
-// `infer` reads and writes and computes nothing. Once between ordinary arrays, once inside one
-// WebAssembly memory (where both stand 64 bytes apart modulo 4096, as kernel memory has them).
+// Not peers but limits: what `infer` reads and writes, and nothing computed. `Float32Array.set` between
+// ordinary arrays and inside one WebAssembly memory (where both stand 64 bytes apart modulo 4096, as kernel
+// memory has them); and from an ordinary array through a WebAssembly memory into another one, as values that
+// a kernel is to see have to go.
 
 import type { Case } from "../cases.js";
 import { keep, type Peer, type Session } from "./peer.js";
 
-const session = (from: Float32Array, to: Float32Array): Session => ({
+export const SET_PLAIN = "set (plain)";
+export const SET_RESIDENT = "set (kernel memory)";
+export const THROUGH = "copies in and out (plain)";
+
+/** Values that go through at a time; 16 to 256 KiB take equally long. As STREAM_FLOATS of src/memory.ts. */
+const PART = 65536;
+
+const session = (copy: () => void, to: Float32Array): Session => ({
   answer: () => ({}),
   sample(calls) {
     const start = performance.now();
-    for (let i = 0; i < calls; i++) to.set(from);
+    for (let i = 0; i < calls; i++) copy();
     const spent = performance.now() - start;
     keep(to);
     return spent;
   },
 });
 
+const set = (from: Float32Array, to: Float32Array): Session => session(() => to.set(from), to);
+
 const common = {
   version: "",
   kind: "copy",
-  layouts: ["NC"],
+  layouts: ["NC", "NCHW", "NHWC"],
   ops: ["infer"],
 } as const;
 
 export const copyPlain: Peer = {
   ...common,
-  name: "set (plain)",
-  open: async (_: Case, __, data) => session(data.x, new Float32Array(data.x.length)),
+  name: SET_PLAIN,
+  open: async (_: Case, __, data) => set(data.x, new Float32Array(data.x.length)),
 };
 
 export const copyResident: Peer = {
   ...common,
-  name: "set (kernel memory)",
+  name: SET_RESIDENT,
   async open(c, _, data) {
     const bytes = Math.ceil((4 * c.size) / 4096) * 4096 + 2048;
     const pages = Math.ceil((2 * bytes) / 65536);
     const { buffer } = new WebAssembly.Memory({ initial: pages, maximum: pages });
     const from = new Float32Array(buffer, 0, c.size);
     from.set(data.x);
-    return session(from, new Float32Array(buffer, bytes, c.size));
+    return set(from, new Float32Array(buffer, bytes, c.size));
+  },
+};
+
+export const copyThrough: Peer = {
+  ...common,
+  name: THROUGH,
+  async open(c, _, { x }) {
+    const { buffer } = new WebAssembly.Memory({ initial: 8 });
+    const y = new Float32Array(c.size);
+    const parts: [from: Float32Array, inside: Float32Array, at: number][] = [];
+    for (let at = 0; at < c.size; at += PART) {
+      const from = x.subarray(at, at + PART);
+      parts.push([from, new Float32Array(buffer, 336, from.length), at]);
+    }
+    return session(() => {
+      for (const [from, inside, at] of parts) {
+        inside.set(from);
+        y.set(inside, at);
+      }
+    }, y);
   },
 };

@@ -5,7 +5,7 @@
 //
 // Needs Debian's python3-torch and python3-onnx.
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { BatchNorm } from "batchnorm-wasm";
@@ -18,6 +18,21 @@ import {
   writeOnnx,
   writeTorch,
 } from "batchnorm-wasm/state";
+
+const PYTHON = "/usr/bin/python3";
+const [only] = process.argv.slice(2);
+if (only !== "tfjs") {
+  const tried = spawnSync(PYTHON, ["-c", "import torch, onnx"], { encoding: "utf8" });
+  if (tried.status !== 0) {
+    const got = tried.error?.message ?? tried.stderr.trim().split("\n").at(-1);
+    console.error(
+      `golden:check: expected Debian's python3-torch and python3-onnx, got ${got}\n` +
+        "To install them: apt-get install python3-torch python3-onnx\n" +
+        "TensorFlow.js alone: node tests/golden/check.mjs tfjs",
+    );
+    process.exit(1);
+  }
+}
 
 const here = new URL("./", import.meta.url);
 const build = new URL("../../build/golden/", here);
@@ -142,6 +157,5 @@ writeModel("alone", layers, writeKeras(layers));
 writeFileSync(new URL("expected.json", build), JSON.stringify(expected));
 const run = (program, ...parameters) =>
   execFileSync(program, parameters, { stdio: "inherit", cwd: fileURLToPath(here) });
-const [only] = process.argv.slice(2);
-if (only !== "tfjs") run("/usr/bin/python3", "state/make.py", "--check");
+if (only !== "tfjs") run(PYTHON, "state/make.py", "--check");
 if (only !== "python") run(process.execPath, "state/make.mjs", "--check");

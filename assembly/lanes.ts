@@ -39,8 +39,9 @@ const LONG: usize = 512;
  * Rows down which a strip of columns goes, by the bytes from one to the next. The cache keeps 8 lines of
  * those a multiple of 4 KB apart. Nanoseconds for four values, 8 rows and 64, on AMD's Zen 4: of 1024
  * columns 0.53 and 0.68 (in place 0.52 and 1.84), of 512 0.54 and 0.58, of 256 0.55 and 0.56, of 64 0.48 and
- * 0.41; on an Intel Xeon: of 256 0.54 and 1.05, of 192 0.57 and 0.67, of 128 0.41 and 0.49 and, 3 MiB of
- * them, 1.14 and 1.41, of 64 0.36 and 0.34. Zen 4 was not measured between 64 columns and 256.
+ * 0.41; on an Intel Xeon, in its second cache and beyond: of 256 0.41 and 0.48, 1.17 and 1.41 (in place 0.36
+ * and 1.08), of 128 0.39 and 0.44, 1.14 and 1.41, of 64 0.36 and 0.34, 1.13 and 1.44. Zen 4 was not measured
+ * between 64 columns and 256.
  */
 // @ts-ignore: decorator
 @inline export function stripOf(stride: usize): u32 {

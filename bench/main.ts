@@ -21,7 +21,7 @@ npm run bench -- --check           as --quick, and fails where a ratio is worse 
 npm run bench -- --huge            arrays up to 1 Gi floats (8 GiB of memory); adds to the record
 npm run bench -- --report          draws the report anew from the records
   --shape 256,256    only this shape          --op infer|train|backward   only this operation
-  --side js,oneDNN   only these, ours, copies  with any of the three, nothing is kept`;
+  --side js,oneDNN   only these, and ours     with any of the three, nothing is kept`;
 
 const FULL: Effort = { rounds: 16, burst: 10 };
 const CURVES: Effort = { rounds: 10, burst: 7 };
@@ -72,7 +72,7 @@ async function full(choice: Choice): Promise<void> {
   saySkipped(skipped);
   const sides = [...OURS, ...(choice.side(JS.name) ? [JS] : []), ...peers];
   try {
-    const all = [...sides, ...COPIES];
+    const all = [...sides, ...COPIES.filter(({ name }) => choice.side(name))];
     const cases = await measureCases(CASES.filter(choice.shape), all, choice, FULL);
     if (!choice.all) return;
 

@@ -5,7 +5,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { type Bar, bars, geometricMean, number, theirTime } from "./bars.js";
 import { bytesOf, type Case, OPS, type Op, type PeerOp } from "./cases.js";
 import { FRESH, FROZEN, PLAIN, RESIDENT } from "./ours.js";
-import { SET_PLAIN, SET_RESIDENT, THROUGH } from "./peers/copy.js";
+import { COPIES } from "./peers/index.js";
 import { Missing } from "./peers/peer.js";
 import { plots } from "./plots.js";
 import {
@@ -18,7 +18,6 @@ import {
 } from "./record.js";
 
 const OURS = [RESIDENT, PLAIN, FRESH, FROZEN];
-const COPIES = [SET_PLAIN, SET_RESIDENT, THROUGH];
 const OP_NAMES: Readonly<Record<PeerOp, string>> = {
   infer: "infer",
   train: "train",
@@ -34,7 +33,8 @@ const micro = (time: number | undefined): string =>
       ? Math.round(time).toLocaleString("en")
       : String(Number(time.toPrecision(3)));
 
-const pass = (ok: boolean | null): string => (ok === null ? "–" : ok ? "pass" : "FAIL");
+const pass = (ok: Bar["pass"]): string =>
+  ok === "limit" ? ok : ok === null ? "–" : ok ? "pass" : "FAIL";
 
 /** Where a library has only forward and backward in one, ours is the sum of both. */
 function stepOf(rows: readonly Measured[], side: string): number | undefined {
@@ -71,7 +71,7 @@ export function barsTable(list: readonly Bar[]): string {
   return list
     .map(
       ({ what, bar, measured, pass: ok }) =>
-        `${pass(ok).padEnd(5)} ${what.padEnd(width)}  ${measured}  (bar: ${bar})`,
+        `${pass(ok).padEnd(5)} ${what.padEnd(width)}  ${measured}${bar && `  (bar: ${bar})`}`,
     )
     .join("\n");
 }
@@ -85,7 +85,8 @@ const table = (head: readonly string[], rows: readonly (readonly string[])[]): s
 
 function timesTable(result: Result, op: Op): string {
   const found = result.cases.filter((m) => m.op === op);
-  const sides = [...OURS, ...result.peers.map(({ name }) => name), ...COPIES].filter((side) =>
+  const others = [...result.peers, ...COPIES].map(({ name }) => name);
+  const sides = [...OURS, ...others].filter((side) =>
     found.some((m) => timeOf(m, side) !== undefined),
   );
   const rows = found.map((m) => [

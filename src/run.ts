@@ -6,8 +6,8 @@
 //   planes  SIMD along the `inner` values of a channel;
 //   rows    SIMD across columns: a row is all channels, each `inner` times. Narrow rows are taken
 //           several at once (`repeats`), so that every width fills its vectors and loops are long.
-// Channels that do not fit the parameter arrays go in tiles. At test time one example of `channels` values
-// is not walked.
+// Channels that do not fit the parameter arrays go in tiles, and those of `backward` in smaller ones where
+// its two traversals then meet in cache (NEAR). At test time one example of `channels` values is not walked.
 
 import { copy } from "./arrays.js";
 import { NonFiniteError, StateError } from "./errors.js";
@@ -72,19 +72,22 @@ const MIN_COLUMNS = 64;
 const MIN_COLUMNS_LARGE = 256;
 
 /**
- * Planes of at most NEAR values: `backward` takes as many channels at a time as fit a stream buffer with all
- * their examples, so that its second traversal finds them in cache, and copies ordinary arrays once; unless
- * fewer than NEAR_RUN values of an example would lie together. Microseconds on an Intel Xeon, so and all
- * channels at once, in kernel memory and ordinary arrays: [8,128,28,28] 432 and 598, 662 and 860;
- * [32,256,14,14] 955 and 1190, 1592 and 1828; but [8,256,56,56] 8015 and 5987, 9493 and 9517, and
- * [64,256,14,14], by runs of 980 values, 3302 and 2436, 5492 and 4027. Not measured on AMD's.
+ * Tensors in planes of at most NEAR values: `backward` takes as many channels at a time as fit a stream
+ * buffer with all their examples, so that its second traversal finds them in cache, and copies ordinary
+ * arrays once. Microseconds on an Intel Xeon, so and all channels at once, in kernel memory and ordinary
+ * arrays: [8,128,28,28] 464 and 612, 687 and 895; [8,128,56,56] 1799 and 2425, 2619 and 3568; but
+ * [8,256,56,56] 8015 and 5987, 9493 and 9517. Not measured on AMD's.
  */
-const NEAR = 3145728;
-const NEAR_RUN = 3072;
+const NEAR = 3670016;
+/**
+ * Unless fewer of an example's values would lie together. By runs of 1960, [32,256,14,14], 926 and 1179, 1551
+ * and 1854; by runs of 980, [64,256,14,14], 2417 and 2301, 4064 and 3552.
+ */
+const NEAR_RUN = 1792;
 
 interface Walk {
   readonly rows: boolean;
-  /** Channels in a tile; the last one may have fewer. */
+  /** Channels in a tile, at most; the last one may have fewer. */
   readonly tile: number;
 }
 
@@ -784,13 +787,22 @@ const GRADIENT: Steps<Machine> = {
   },
 };
 
-/** Channels that `backward` takes at a time: few (NEAR) if its tensors are all of a kind. */
-function tileNear({ view, walk, selection, out, a, b }: Pass<Machine>): number {
-  const { outer, inner } = view;
-  const tile = Math.floor(STREAM_FLOATS / (outer * inner));
-  const alike = selection === null && a.unit === b!.unit && a.unit === out!.unit;
-  const near = alike && !walk.rows && sizeOf(view) <= NEAR && tile * inner >= NEAR_RUN;
-  return near ? Math.min(tile, walk.tile) : walk.tile;
+/** Channels that fit a stream buffer with all their examples. */
+const channelsNear = ({ outer, inner }: View): number =>
+  Math.floor(STREAM_FLOATS / (outer * inner));
+
+/** Whether `backward` takes so many at a time (NEAR): of planes, if the tensors are all of a kind. */
+function isNear({ view, walk }: Pass<Machine>, dx: Operand, dy: Operand, x: Operand): boolean {
+  const alike = dx.unit === dy.unit && dx.unit === x.unit;
+  const run = channelsNear(view) * view.inner;
+  return alike && !walk.rows && sizeOf(view) <= NEAR && run >= NEAR_RUN;
+}
+
+/** Takes a kernel over planes that lie in the stream buffers: `n` channels of all examples. */
+function walkNear<M>(pass: Pass<M>, steps: Steps<M>, n: number): void {
+  const { view, out, a, b } = pass;
+  const [to, p, q] = [pointer(out, 0), pointer(a, 0), pointer(b, 0)];
+  steps.planes(pass, to, p, q, 0, 0, view.outer * n, n, view.inner);
 }
 
 /**
@@ -826,9 +838,10 @@ export function backward(
   const reading = passOf(machine, view, selection, null, a, b);
   const writing = passOf(machine, view, selection, dx, a, b);
   const { outer, channels, inner } = view;
-  const tile = tileNear(writing);
-  // Then both traversals are of what lies in the stream buffers, all examples of some channels.
-  const copied = writing.streamed && tile < writing.walk.tile;
+  const near = isNear(writing, dx, a, b);
+  const tile = near ? Math.min(channelsNear(view), writing.walk.tile) : writing.walk.tile;
+  // Both traversals are of what lies in the stream buffers then, and planes need no `spread`.
+  const copied = near && writing.streamed;
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
     run.center(hi.at, put(mean, terms.mean, first, n), n);
@@ -836,7 +849,7 @@ export function backward(
     if (sums !== null) {
       put(sumDy, sums.sumDy, first, n);
       put(sumDyX, sumsX, first, n);
-    } else if (copied) SUMS.planes(reading, 0, a.base, b.base, 0, 0, outer * n, n, inner);
+    } else if (copied) walkNear(reading, SUMS, n);
     else gradientSums(reading, first, n);
     put(variance, terms.variance, first, n);
     const gamma = put(slots.gamma, terms.gamma, first, n);
@@ -860,7 +873,7 @@ export function backward(
     take(into.dgamma, dgamma, first, n);
     take(into.dbeta, dbeta, first, n);
     if (copied) {
-      GRADIENT.planes(writing, dx.base, a.base, b.base, 0, 0, outer * n, n, inner);
+      walkNear(writing, GRADIENT, n);
       transfer(writing, dx, first * inner, outer, n * inner, channels * inner, true);
     } else {
       spread(writing, ["hi", "scale", "shift", "slope"], n);

@@ -217,6 +217,8 @@ describe("the parts of a batch are as the whole", () => {
     { layout: "NC", channels: 1030, sizes: [70, 5], padded: [] },
     { layout: "NCL", channels: 3, sides: [25_001], sizes: [1, 1] },
     { layout: "NCL", channels: 1100, sides: [17], sizes: [1, 2] },
+    // Planes of which `backward` takes one channel at a time, above, and some.
+    { layout: "NCHW", channels: 50, sides: [29, 31], sizes: [3, 2] },
     { layout: "NHWC", channels: 40, sides: [31, 33], sizes: [2, 1], padded: [1] },
   ])("$layout, $channels channels, $sizes examples", (split) => checkSplit(split));
 

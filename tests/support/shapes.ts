@@ -46,7 +46,7 @@ export const countOf = (shaped: Shaped): number => sizeOf(shaped) / channelsOf(s
  * values) and beyond, wide rows of more than a block of moments (131072), narrow planes taken as rows,
  * planes of less and more than a block (4096) and than a part of a stream (65536), planes of more channels
  * than 1024, planes of which `backward` takes some channels at a time ([2, 3, 16387], [4, 1030, 17],
- * [5, 67, 15, 15]) and too short ones for that ([40, 11, 13, 13]). Tensors that are swept (8 MiB a call)
+ * [3, 1400, 20], [5, 67, 15, 15]) and too short ones for that ([40, 11, 13, 13]). Tensors that are swept (8 MiB a call)
  * are in memory.test.ts.
  */
 export const SHAPES: readonly Shaped[] = (
@@ -82,6 +82,7 @@ export const SHAPES: readonly Shaped[] = (
     ["NCL", [1, 2, 70001]],
     ["NCL", [3, 1030, 17]],
     ["NCL", [4, 1030, 17]],
+    ["NCL", [3, 1400, 20]],
     ["NCL", [700, 20, 5]],
     ["NCHW", [3, 5, 11, 13]],
     ["NCHW", [5, 67, 15, 15]],

@@ -429,7 +429,7 @@ export class BatchNorm {
    * `statistics: "running"` the statistics are constants: dx = γ·dy/√(σ² + ε).
    *
    * Largest error of dx against float64: 1e-6 of the channel's largest |γ·dy|/√(σ² + ε) or |dx|; 2e-6
-   * where up to five values lie three σ or more from all others.
+   * where up to thirty values lie three σ or more from all others.
    *
    * @param dy float32 values in the shape of x.
    * @returns dx in the shape of x; dgamma and dbeta [channels], `null` where left out.

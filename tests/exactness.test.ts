@@ -402,6 +402,19 @@ describe("what an analyst found", () => {
     });
   });
 
+  test("a plane of eight equal values 30 σ from all others: dx", () => {
+    const [m, few, v, high, low] = [
+      7188, 8, 8.470911183446605, 1.0000397775022256, -1.024417213800004,
+    ];
+    const bn = new BatchNorm(1, { layout: "NCL", epsilon: 0 });
+    const x = Float32Array.from({ length: m }, (_, i) => (i < few ? v : 0));
+    bn.train(x, { shape: [1, 1, m] });
+    const { dx } = bn.backward(x.map((value) => (value > 0 ? low : high)));
+    // dy and x are linear in each other.
+    const unit = -low / Math.fround(v) / Math.sqrt((few / m) * (1 - few / m));
+    for (const value of dx) expect(Math.abs(value)).toBeLessThan(2e-6 * unit);
+  });
+
   test("a mean of a million sigma and a large gamma", () => {
     const [m, at, gamma] = [7001, 999999, 1e5];
     const x = new Float32Array(m).fill(at);

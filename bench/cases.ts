@@ -62,6 +62,12 @@ export const SIZES: readonly Case[] = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18].map((p
   makeCase([1 << power, 64], "NC"),
 );
 
+/**
+ * Values from which a tensor, of 1 MiB then, is large. It lives in the outer cache and in memory, which it
+ * shares with all that runs beside it.
+ */
+export const LARGE = 1 << 18;
+
 /** One value a channel has no variance: `train` refuses, and there is nothing to measure. */
 export const opsOf = (c: Case): readonly Op[] => (c.outer * c.inner > 1 ? OPS : ["infer"]);
 

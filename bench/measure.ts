@@ -1,10 +1,10 @@
 // Times the sides of one case against each other. This machine is shared and noisy, so no side is
 // timed in one go: each round gives every side a short burst, in an order that turns from round to
-// round. A burst is one tinybench run; its value is the median of its samples. A side's time is
-// its best burst: interference only ever adds time, and one quiet burst of many is enough.
+// round. A burst is one tinybench run; its value is the median of its samples. What is kept of a side
+// is its best burst and how far the median one is from it (`timeOf`).
 
 import { Bench } from "tinybench";
-import type { Case, Data, PeerOp } from "./cases.js";
+import { type Case, type Data, LARGE, type PeerOp } from "./cases.js";
 import { check, expect, TOLERANCE } from "./check.js";
 import type { Peer, Session } from "./peers/peer.js";
 
@@ -30,13 +30,12 @@ const SAMPLE = 0.5;
 const NATIVE_SAMPLE = 3;
 /** Milliseconds, and calls at least, until the engine has optimized what it will optimize. */
 const WARM_UP = { time: 60, calls: 1 };
-/** Values from which garbage is collected before a burst, and a burst begins with calls that are not timed. */
-const LARGE = 2 ** 18;
 /**
- * Such calls at most, and milliseconds for them; one at least. The caches then hold this side's arrays and no
- * more of those of the side before. Milliseconds of train, resident, on an Intel Xeon, behind another side:
- * [16384,256] in the first call 5.1, in the 4th 3.4, in the 8th 2.7; [100352,64] in the first 9.4, in the 4th
- * 7.3, in the 8th 6.5, in the 16th 5.7, in the 30th 5.1. A burst of 10 ms saw the first two or three.
+ * Calls at most that are not timed before a burst of LARGE tensors, and milliseconds for them; one at least.
+ * The caches then hold this side's arrays and no more of those of the side before. Milliseconds of train,
+ * resident, on an Intel Xeon, behind another side: [16384,256] in the first call 5.1, in the 4th 3.4, in the
+ * 8th 2.7; [100352,64] in the first 9.4, in the 4th 7.3, in the 8th 6.5, in the 16th 5.7, in the 30th 5.1. A
+ * burst of 10 ms saw the first two or three.
  */
 const SETTLE = { calls: 32, time: 150 };
 /** A side whose calls are longer than a burst gets fewer rounds: this many times its share. */

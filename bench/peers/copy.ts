@@ -1,7 +1,7 @@
 // Not peers but limits: what `infer` reads and writes, and nothing computed. `Float32Array.set` between
 // ordinary arrays and inside one WebAssembly memory (where both stand 64 bytes apart modulo 4096, as kernel
-// memory has them); and from an ordinary array through a WebAssembly memory into another one, as values that
-// a kernel is to see have to go.
+// memory has them); from an ordinary array through a WebAssembly memory into another one, as values that a
+// kernel is to see have to go; and `slice`, into a fresh array.
 
 import type { Case } from "../cases.js";
 import { keep, type Peer, type Session } from "./peer.js";
@@ -9,23 +9,30 @@ import { keep, type Peer, type Session } from "./peer.js";
 export const SET_PLAIN = "set (plain)";
 export const SET_RESIDENT = "set (kernel memory)";
 export const THROUGH = "copies in and out (plain)";
+export const SLICE = "slice (plain, fresh out)";
 
 /** As STREAM_FLOATS and STAGGER of src/memory.ts. Parts of 16 KiB to 16 MiB take equally long. */
 const PART = 65536;
 const START = 336;
 
-const session = (copy: () => void, to: Float32Array): Session => ({
+/** Of a copy, which returns where it went. */
+const session = (copy: () => Float32Array): Session => ({
   answer: () => ({}),
   sample(calls) {
     const start = performance.now();
-    for (let i = 0; i < calls; i++) copy();
+    let last = copy();
+    for (let i = 1; i < calls; i++) last = copy();
     const spent = performance.now() - start;
-    keep(to);
+    keep(last);
     return spent;
   },
 });
 
-const set = (from: Float32Array, to: Float32Array): Session => session(() => to.set(from), to);
+const set = (from: Float32Array, to: Float32Array): Session =>
+  session(() => {
+    to.set(from);
+    return to;
+  });
 
 const common = {
   version: "",
@@ -69,6 +76,13 @@ export const copyThrough: Peer = {
         inside.set(from);
         y.set(inside, at);
       }
-    }, y);
+      return y;
+    });
   },
+};
+
+export const copyFresh: Peer = {
+  ...common,
+  name: SLICE,
+  open: async (_, __, { x }) => session(() => x.slice()),
 };

@@ -1,7 +1,7 @@
 // All sides of the benchmark, in the order in which tables show them.
 
 import * as ours from "../ours.js";
-import { copyPlain, copyResident, copyThrough } from "./copy.js";
+import { copyFresh, copyPlain, copyResident, copyThrough } from "./copy.js";
 import { jax } from "./jax.js";
 import { js } from "./js.js";
 import { jsStraight } from "./js-straight.js";
@@ -13,7 +13,7 @@ import { tfjs } from "./tfjs.js";
 export const OURS: readonly Peer[] = [ours.resident, ours.plain, ours.fresh, ours.frozen];
 /** All that a short run compares: our two ways to be called and the baseline. */
 export const QUICK_SIDES: readonly Peer[] = [ours.resident, ours.plain, js];
-export const COPIES: readonly Peer[] = [copyPlain, copyResident, copyThrough];
+export const COPIES: readonly Peer[] = [copyPlain, copyResident, copyThrough, copyFresh];
 export const JS: Peer = js;
 
 const LOADERS: Readonly<Record<string, () => Promise<Peer>>> = {

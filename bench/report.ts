@@ -34,7 +34,7 @@ const micro = (time: number | undefined): string =>
       : String(Number(time.toPrecision(3)));
 
 const pass = (ok: Bar["pass"]): string =>
-  ok === "limit" ? ok : ok === null ? "–" : ok ? "pass" : "FAIL";
+  ok === "copy" ? ok : ok === null ? "–" : ok ? "pass" : "FAIL";
 
 /** Where a library has only forward and backward in one, ours is the sum of both. */
 function stepOf(rows: readonly Measured[], side: string): number | undefined {
@@ -196,7 +196,7 @@ const HEAD = `# Benchmark
 
 Made by \`npm run bench\` from the JSON files beside it; not edited by hand.
 
-A time is that of the best of several short bursts, each the median of its samples; the bursts of all libraries alternate. Of tensors of 1 MiB and more it is that of the median burst: a best one there has found a cache that the machine's other guests had left. In runs from 2026-11-28 on, bursts of these begin with up to 32 calls that are not timed, fewer where a call is long, while the caches fill; before, large tensors were timed while they still came in. Every answer was held against float64 before it was timed. *resident*: tensors in kernel memory. *plain*: ordinary arrays, the result into one that is given. *plain, fresh out*: the result in a fresh array. *plain, frozen*: as plain, by \`freeze().infer\`. *js*: a JavaScript loop written as well as JavaScript allows (four rows or values at a time); *js-straight*: the same as one writes it first. Libraries for JavaScript take a Float32Array and give one; PyTorch and oneDNN keep their tensors. *set*, *copies in and out*: as many values moved and nothing computed, the second through a buffer of WebAssembly memory as values that a kernel is to see have to go; *slice*: the same into a fresh array; a *limit* is what ours would reach if that were all. tfjs has channels last only, ONNX channels first only; oneDNN's rows are its NHWC.`;
+A time is that of the best of several short bursts, each the median of its samples; the bursts of all libraries alternate. Of tensors of 1 MiB and more it is that of the median burst: a best one there has found a cache that the machine's other guests had left. In runs from 2026-11-28 on, bursts of these begin with up to 32 calls that are not timed, fewer where a call is long, while the caches fill; before, large tensors were timed while they still came in. Every answer was held against float64 before it was timed. *resident*: tensors in kernel memory. *plain*: ordinary arrays, the result into one that is given. *plain, fresh out*: the result in a fresh array. *plain, frozen*: as plain, by \`freeze().infer\`. *js*: a JavaScript loop written as well as JavaScript allows (four rows or values at a time); *js-straight*: the same as one writes it first. Libraries for JavaScript take a Float32Array and give one; PyTorch and oneDNN keep their tensors. *set*, *copies in and out*: as many values moved and nothing computed, the second through a buffer of WebAssembly memory as values that a kernel is to see have to go; *slice*: the same into a fresh array; a bar's row *copy* has their time over such a copy's. It is measured like all else and no strict bound: ours takes less than *slice* for some of the largest. "kernel memory" in the bars is *resident*, "ordinary arrays" *plain*. tfjs has channels last only, ONNX channels first only; oneDNN's rows are its NHWC.`;
 
 /** Returns the files written. */
 export async function writeReport(): Promise<string[]> {

@@ -1,4 +1,4 @@
-// Not peers but limits: what `infer` reads and writes, and nothing computed. `Float32Array.set` between
+// Not peers but copies to compare with: what `infer` reads and writes, and nothing computed. `Float32Array.set` between
 // ordinary arrays and inside one WebAssembly memory (where both stand 64 bytes apart modulo 4096, as kernel
 // memory has them); from an ordinary array through a WebAssembly memory into another one, as values that a
 // kernel is to see have to go; and `slice`, into a fresh array.

@@ -285,7 +285,9 @@ function compareRunning(
 ): void {
   const worst = Math.max(...seen.map((batch) => meanBound(batch[c])));
   assertWithin(`${what}: running mean`, [runningMean[c]], [mean], [worst]);
-  const bound = varianceBound({ mean, variance });
+  // And float64 rounds by the average from before, of which a tiny momentum keeps less than that.
+  const before = Math.max(1, ...seen.map((batch) => batch[c].variance));
+  const bound = varianceBound({ mean, variance }) + 2 * Number.EPSILON * before;
   assertWithin(`${what}: running variance`, [runningVariance[c]], [variance], [bound]);
 }
 

@@ -3,6 +3,7 @@
 //
 // Arrays are read and written in pairs: they have room for one more than `n`.
 
+import { SCALE, SHIFT, SLOPE } from "./blocks";
 import { widen } from "./lanes";
 
 /** Stores a float64 pair as two float32. */
@@ -145,18 +146,18 @@ export function updateRunning(
   }
 }
 
-/** The mean as float32, the center of the elementwise kernels. */
-export function center(hi: usize, mean: usize, n: u32): void {
-  for (let c: usize = 0; c < n; c += 2) narrow(hi + (c << 2), v128.load(mean + (c << 3)));
+/** center = float32(mean), about which the elementwise kernels and the sums of the gradient work. */
+export function roundMeans(center: usize, mean: usize, n: u32): void {
+  for (let c: usize = 0; c < n; c += 2) narrow(center + (c << 2), v128.load(mean + (c << 3)));
 }
 
 /**
- * y = (x - hi)·scale + shift normalizes with mean and variance: scale = γ/√(σ²+ε) and
- * shift = β - (mean - hi + meanLow)·scale. gamma, beta or meanLow left out: 0. Returns the first channel
- * whose variance is negative or not finite; n if none is.
+ * Works out the terms of y = (x - center)·scale + shift, which normalizes by mean and variance:
+ * scale = γ/√(σ²+ε), shift = β - (mean - center + meanLow)·scale. gamma, beta or meanLow left out: 0.
+ * Returns the first channel whose variance is negative or not finite; n if there is none.
  */
 export function scaleShift(
-  hi: usize, scale: usize, shift: usize,
+  terms: usize,
   mean: usize, meanLow: usize, variance: usize, gamma: usize, beta: usize, epsilon: f64, n: u32,
 ): u32 {
   const e = f64x2.splat(epsilon);
@@ -164,45 +165,45 @@ export function scaleShift(
   let valid = i64x2.splat(-1);
   for (let c: usize = 0; c < n; c += 2) {
     const m = v128.load(mean + (c << 3));
-    const l = meanLow ? v128.load(meanLow + (c << 3)) : zero;
-    const h = f32x4.demote_f64x2_zero(m);
+    const low = meanLow ? v128.load(meanLow + (c << 3)) : zero;
+    const center = f32x4.demote_f64x2_zero(m);
     const v = v128.load(variance + (c << 3));
-    const inv = inverse(v, e);
-    const s = scaleOf(inv, gamma ? gamma + (c << 2) : 0);
-    const rest = f64x2.mul(f64x2.add(f64x2.sub(m, f64x2.promote_low_f32x4(h)), l), s);
+    const scale = scaleOf(inverse(v, e), gamma ? gamma + (c << 2) : 0);
+    const rest = f64x2.mul(f64x2.add(f64x2.sub(m, f64x2.promote_low_f32x4(center)), low), scale);
     const b = beta ? widen(beta + (c << 2)) : zero;
-    v128.store_lane<i64>(hi + (c << 2), h, 0);
-    narrow(scale + (c << 2), s);
-    narrow(shift + (c << 2), f64x2.sub(b, rest));
+    v128.store_lane<i64>(terms + (c << 2), center, 0);
+    narrow(terms + SCALE + (c << 2), scale);
+    narrow(terms + SHIFT + (c << 2), f64x2.sub(b, rest));
     valid = v128.and(valid, isVariance(v));
   }
   return firstInvalid(variance, n, valid);
 }
 
 /**
- * From the sums of gradient.ts: the gradients of γ and β, and a, b, c of the gradient of x.
- * `perValue` is 1/m, or 0 for the gradient of a frozen layer, whose statistics are constants.
+ * From the sums of gradient.ts: the gradients of γ and β, and scale, shift and slope of the gradient of x;
+ * the centers stand already. `perValue` is 1/m, or 0 for the gradient of a frozen layer, whose statistics
+ * are constants.
  */
 export function gradientTerms(
-  a: usize, b: usize, c: usize, dgamma: usize, dbeta: usize,
+  terms: usize, dgamma: usize, dbeta: usize,
   sumDy: usize, sumDyX: usize, mean: usize, variance: usize, gamma: usize,
   epsilon: f64, perValue: f64, n: u32,
 ): void {
   const e = f64x2.splat(epsilon);
   const each = f64x2.splat(perValue);
-  for (let i: usize = 0; i < n; i += 2) {
-    const m = v128.load(mean + (i << 3));
+  for (let c: usize = 0; c < n; c += 2) {
+    const m = v128.load(mean + (c << 3));
     const rest = f64x2.sub(m, f64x2.promote_low_f32x4(f32x4.demote_f64x2_zero(m)));
-    const s = v128.load(sumDy + (i << 3));
-    const p = f64x2.sub(v128.load(sumDyX + (i << 3)), f64x2.mul(rest, s));
-    const inv = inverse(v128.load(variance + (i << 3)), e);
-    const scale = scaleOf(inv, gamma ? gamma + (i << 2) : 0);
+    const s = v128.load(sumDy + (c << 3));
+    const p = f64x2.sub(v128.load(sumDyX + (c << 3)), f64x2.mul(rest, s));
+    const inv = inverse(v128.load(variance + (c << 3)), e);
+    const scale = scaleOf(inv, gamma ? gamma + (c << 2) : 0);
     const slope = f32x4.demote_f64x2_zero(f64x2.mul(f64x2.mul(f64x2.mul(p, inv), inv), each));
-    const level = f64x2.sub(f64x2.mul(s, each), f64x2.mul(rest, f64x2.promote_low_f32x4(slope)));
-    narrow(a + (i << 2), scale);
-    narrow(b + (i << 2), level);
-    v128.store_lane<i64>(c + (i << 2), slope, 0);
-    narrow(dgamma + (i << 2), f64x2.mul(p, inv));
-    narrow(dbeta + (i << 2), s);
+    const shift = f64x2.sub(f64x2.mul(s, each), f64x2.mul(rest, f64x2.promote_low_f32x4(slope)));
+    narrow(terms + SCALE + (c << 2), scale);
+    narrow(terms + SHIFT + (c << 2), shift);
+    v128.store_lane<i64>(terms + SLOPE + (c << 2), slope, 0);
+    narrow(dgamma + (c << 2), f64x2.mul(p, inv));
+    narrow(dbeta + (c << 2), s);
   }
 }

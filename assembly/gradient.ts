@@ -1,22 +1,23 @@
 // The gradient of batch normalization (Ioffe & Szegedy 2015, section 3), in two traversals:
 //
 //   Σdy, Σdy·(x - mean)                                       per channel, then (channel.ts)
-//   dx = ((dy - b) - (x - hi)·c)·a                            with a = γ/√(σ²+ε),
-//        c = Σdy·(x - mean) / (m·(σ²+ε)),  b = Σdy/m - (mean - hi)·c
+//   dx = ((dy - shift) - (x - center)·slope)·scale            with scale = γ/√(σ²+ε),
+//        slope = Σdy·(x - mean) / (m·(σ²+ε)),  shift = Σdy/m - (mean - center)·slope
 //
-// Sums are taken about hi = float32(mean), which channel.ts corrects, in blocks as in moments.ts.
+// center = float32(mean). Sums are taken about it, which channel.ts corrects, in blocks as in moments.ts.
+// `terms` points to the centers; scales, shifts and slopes lie SCALE, SHIFT and SLOPE bytes behind them.
 
 import {
-  accumulate, apartOf, BLOCK_PLANE, BLOCK_TWO, firstLanes, halfOf, high, lastOf, low, pairsOf, rowsOf,
-  stepOf, storeFirst, stripOf, sum2,
-} from "./lanes";
+  apartOf, BLOCK_PLANE, BLOCK_TWO, halfOf, lastOf, pairsOf, rowsOf, SCALE, SHIFT, SLOPE, stepOf, stripOf,
+} from "./blocks";
+import { accumulate, firstLanes, high, low, storeFirst, sum2 } from "./lanes";
 
 /**
  * Adds to the float64 sums of each column; count, blocks, padding as in `momentsRows`, rows by fours
  * (`apartOf`).
  */
 export function gradientSumsRows(
-  sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize, count: f64,
+  sumDy: usize, sumDyX: usize, dy: usize, x: usize, center: usize, count: f64,
   rows: u32, width: u32, stride: usize,
 ): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
@@ -32,11 +33,11 @@ export function gradientSumsRows(
       const dy1 = dy + apart, dy2 = dy1 + apart, dy3 = dy2 + apart;
       const x1 = x + apart, x2 = x1 + apart, x3 = x2 + apart;
       for (let c: usize = 0; c < bytes; c += 16) {
-        const h = v128.load(hi + c);
+        const k = v128.load(center + c);
         const g = v128.load(dy + c), g1 = v128.load(dy1 + c);
         const g2 = v128.load(dy2 + c), g3 = v128.load(dy3 + c);
-        const p = product(g, x + c, h), p1 = product(g1, x1 + c, h);
-        const p2 = product(g2, x2 + c, h), p3 = product(g3, x3 + c, h);
+        const p = product(g, x + c, k), p1 = product(g1, x1 + c, k);
+        const p2 = product(g2, x2 + c, k), p3 = product(g3, x3 + c, k);
         accumulate(sumDy + (c << 1), f32x4.add(f32x4.add(g, g1), f32x4.add(g2, g3)));
         accumulate(sumDyX + (c << 1), f32x4.add(f32x4.add(p, p1), f32x4.add(p2, p3)));
       }
@@ -49,7 +50,7 @@ export function gradientSumsRows(
       for (let c: usize = 0; c < bytes; c += 16) {
         const g = v128.load(dy + c);
         accumulate(sumDy + (c << 1), g);
-        accumulate(sumDyX + (c << 1), product(g, x + c, v128.load(hi + c)));
+        accumulate(sumDyX + (c << 1), product(g, x + c, v128.load(center + c)));
       }
       dy += stride;
       x += stride;
@@ -58,22 +59,22 @@ export function gradientSumsRows(
   }
 }
 
-/** dy·(x - hi) of four columns. */
+/** dy·(x - center) of four columns; `x` is an address, so that load and subtraction become one instruction. */
 // @ts-ignore: decorator
 @inline
-function product(dy: v128, x: usize, hi: v128): v128 {
-  return f32x4.mul(dy, f32x4.sub(v128.load(x), hi));
+function product(dy: v128, x: usize, center: v128): v128 {
+  return f32x4.mul(dy, f32x4.sub(v128.load(x), center));
 }
 
 /** Adds to the float64 sums of each channel; count, planes and blocks as in `momentsPlanes`. */
 export function gradientSumsPlanes(
-  sumDy: usize, sumDyX: usize, dy: usize, x: usize, hi: usize, count: f64,
+  sumDy: usize, sumDyX: usize, dy: usize, x: usize, center: usize, count: f64,
   first: u32, planes: u32, channels: u32, inner: u32,
 ): void {
   const zero = f32x4.splat(0);
   let c = <usize>first;
   for (let plane: u32 = 0; plane < planes; plane++) {
-    const h = v128.load32_splat(hi + (c << 2));
+    const k = v128.load32_splat(center + (c << 2));
     const s = sumDy + (c << 3), p = sumDyX + (c << 3);
     if (count == 0) {
       store<f64>(s, 0);
@@ -89,11 +90,11 @@ export function gradientSumsPlanes(
         let ss = zero, pp = zero;
         for (let i: u32 = 0; i < group; i++) {
           const g0 = v128.load(dy), g1 = v128.load(dy, 16);
-          const p0 = f32x4.mul(g0, f32x4.sub(v128.load(x), h));
-          const p1 = f32x4.mul(g1, f32x4.sub(v128.load(x, 16), h));
+          const p0 = f32x4.mul(g0, f32x4.sub(v128.load(x), k));
+          const p1 = f32x4.mul(g1, f32x4.sub(v128.load(x, 16), k));
           const g2 = v128.load(dy, 32), g3 = v128.load(dy, 48);
-          const p2 = f32x4.mul(g2, f32x4.sub(v128.load(x, 32), h));
-          const p3 = f32x4.mul(g3, f32x4.sub(v128.load(x, 48), h));
+          const p2 = f32x4.mul(g2, f32x4.sub(v128.load(x, 32), k));
+          const p3 = f32x4.mul(g3, f32x4.sub(v128.load(x, 48), k));
           ss = f32x4.add(ss, f32x4.add(f32x4.add(g0, g1), f32x4.add(g2, g3)));
           pp = f32x4.add(pp, f32x4.add(f32x4.add(p0, p1), f32x4.add(p2, p3)));
           dy += 64;
@@ -108,7 +109,7 @@ export function gradientSumsPlanes(
         for (; vectors > 0; vectors--) {
           const g = v128.load(dy);
           ss = f32x4.add(ss, g);
-          pp = f32x4.add(pp, f32x4.mul(g, f32x4.sub(v128.load(x), h)));
+          pp = f32x4.add(pp, f32x4.mul(g, f32x4.sub(v128.load(x), k)));
           dy += 16;
           x += 16;
         }
@@ -117,7 +118,7 @@ export function gradientSumsPlanes(
           const keep = firstLanes(tail);
           const g = v128.load(dy);
           ss = f32x4.add(ss, v128.and(g, keep));
-          pp = f32x4.add(pp, v128.and(f32x4.mul(g, f32x4.sub(v128.load(x), h)), keep));
+          pp = f32x4.add(pp, v128.and(f32x4.mul(g, f32x4.sub(v128.load(x), k)), keep));
           dy += tail << 2;
           x += tail << 2;
         }
@@ -136,18 +137,18 @@ export function gradientSumsPlanes(
 }
 
 // @ts-ignore: decorator
-@inline function gradient(dy: v128, x: v128, hi: v128, a: v128, b: v128, c: v128): v128 {
-  return f32x4.mul(f32x4.sub(f32x4.sub(dy, b), f32x4.mul(f32x4.sub(x, hi), c)), a);
+@inline
+function gradient(dy: v128, x: v128, center: v128, scale: v128, shift: v128, slope: v128): v128 {
+  return f32x4.mul(f32x4.sub(f32x4.sub(dy, shift), f32x4.mul(f32x4.sub(x, center), slope)), scale);
 }
 
-/** Column strips of 8, in blocks as `affineStrips`. dx may be dy. */
+/** Rows that are in cache: in strips of 8 columns, as `affineStrips`. dx may be dy. */
 export function gradientStrips(
-  dx: usize, dy: usize, x: usize, hi: usize, a: usize, b: usize, c: usize,
-  rows: u32, width: u32, stride: usize,
+  dx: usize, dy: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
 ): void {
   while (rows) {
     const n = min(rows, stripOf(stride));
-    strips(dx, dy, x, hi, a, b, c, n, width, stride);
+    strips(dx, dy, x, terms, n, width, stride);
     rows -= n;
     dx += <usize>n * stride;
     dy += <usize>n * stride;
@@ -156,20 +157,19 @@ export function gradientStrips(
 }
 
 function strips(
-  dx: usize, dy: usize, x: usize, hi: usize, a: usize, b: usize, c: usize,
-  rows: u32, width: u32, stride: usize,
+  dx: usize, dy: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
 ): void {
   let at: u32 = 0;
   let column: usize = 0;
   for (; at + 8 <= width; at += 8) {
-    const h0 = v128.load(hi + column), h1 = v128.load(hi + column, 16);
-    const a0 = v128.load(a + column), a1 = v128.load(a + column, 16);
-    const b0 = v128.load(b + column), b1 = v128.load(b + column, 16);
-    const c0 = v128.load(c + column), c1 = v128.load(c + column, 16);
+    const center0 = v128.load(terms + column), center1 = v128.load(terms + column, 16);
+    const scale0 = v128.load(terms + column, SCALE), scale1 = v128.load(terms + column, SCALE + 16);
+    const shift0 = v128.load(terms + column, SHIFT), shift1 = v128.load(terms + column, SHIFT + 16);
+    const slope0 = v128.load(terms + column, SLOPE), slope1 = v128.load(terms + column, SLOPE + 16);
     let o = dx + column, g = dy + column, p = x + column;
     for (let i: u32 = 0; i < rows; i++) {
-      v128.store(o, gradient(v128.load(g), v128.load(p), h0, a0, b0, c0));
-      v128.store(o, gradient(v128.load(g, 16), v128.load(p, 16), h1, a1, b1, c1), 16);
+      v128.store(o, gradient(v128.load(g), v128.load(p), center0, scale0, shift0, slope0));
+      v128.store(o, gradient(v128.load(g, 16), v128.load(p, 16), center1, scale1, shift1, slope1), 16);
       o += stride;
       g += stride;
       p += stride;
@@ -177,22 +177,20 @@ function strips(
     column += 32;
   }
   if (at < width) {
-    gradientRows(
-      dx + column, dy + column, x + column, hi + column, a + column, b + column, c + column,
-      rows, width - at, stride,
-    );
+    gradientRows(dx + column, dy + column, x + column, terms + column, rows, width - at, stride);
   }
 }
 
-/** Row after row, a vector at a time: what strips and pairs of rows leave over. */
+/** Row after row, a vector at a time: for what strips and pairs of rows leave over. */
 function gradientRows(
-  dx: usize, dy: usize, x: usize, hi: usize, a: usize, b: usize, c: usize,
-  rows: u32, width: u32, stride: usize,
+  dx: usize, dy: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
 ): void {
   const bytes = <usize>width << 2;
   for (let i: u32 = 0; i < rows; i++) {
     for (let k: usize = 0; k < bytes; k += 16) {
-      const v = gradient(v128.load(dy + k), v128.load(x + k), v128.load(hi + k), v128.load(a + k), v128.load(b + k), v128.load(c + k));
+      const center = v128.load(terms + k), scale = v128.load(terms + k, SCALE);
+      const shift = v128.load(terms + k, SHIFT), slope = v128.load(terms + k, SLOPE);
+      const v = gradient(v128.load(dy + k), v128.load(x + k), center, scale, shift, slope);
       if (k + 16 <= bytes) v128.store(dx + k, v);
       else storeFirst(dx + k, v, width & 3);
     }
@@ -202,10 +200,9 @@ function gradientRows(
   }
 }
 
-/** Rows not in cache: pairs of them, one of each half (`halfOf`), in ascending order. dx may be dy. */
+/** Rows that are not in cache: in pairs, as `affineSweep`. dx may be dy. */
 export function gradientSweep(
-  dx: usize, dy: usize, x: usize, hi: usize, a: usize, b: usize, c: usize,
-  rows: u32, width: u32, stride: usize,
+  dx: usize, dy: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
 ): void {
   const bytes = <usize>(width >> 2) << 4;
   const lanes = width & 3;
@@ -214,50 +211,51 @@ export function gradientSweep(
   for (let i: u32 = 0; i < pairs; i++) {
     const dx1 = dx + apart, dy1 = dy + apart, x1 = x + apart;
     for (let k: usize = 0; k < bytes; k += 16) {
-      const h = v128.load(hi + k), s = v128.load(a + k), t = v128.load(b + k), u = v128.load(c + k);
+      const center = v128.load(terms + k), scale = v128.load(terms + k, SCALE);
+      const shift = v128.load(terms + k, SHIFT), slope = v128.load(terms + k, SLOPE);
       const g = v128.load(dy + k), p = v128.load(x + k), g1 = v128.load(dy1 + k), p1 = v128.load(x1 + k);
-      v128.store(dx + k, gradient(g, p, h, s, t, u));
-      v128.store(dx1 + k, gradient(g1, p1, h, s, t, u));
+      v128.store(dx + k, gradient(g, p, center, scale, shift, slope));
+      v128.store(dx1 + k, gradient(g1, p1, center, scale, shift, slope));
     }
     if (lanes) {
-      gradientRows(dx + bytes, dy + bytes, x + bytes, hi + bytes, a + bytes, b + bytes, c + bytes, 1, lanes, stride);
-      gradientRows(dx1 + bytes, dy1 + bytes, x1 + bytes, hi + bytes, a + bytes, b + bytes, c + bytes, 1, lanes, stride);
+      gradientRows(dx + bytes, dy + bytes, x + bytes, terms + bytes, 1, lanes, stride);
+      gradientRows(dx1 + bytes, dy1 + bytes, x1 + bytes, terms + bytes, 1, lanes, stride);
     }
     dx += stride;
     dy += stride;
     x += stride;
   }
-  gradientRows(dx, dy, x, hi, a, b, c, min(half, rows) - pairs, width, stride);
+  gradientRows(dx, dy, x, terms, min(half, rows) - pairs, width, stride);
 }
 
-/** Planes one after the other, as in `momentsPlanes`. dx may be dy. */
+/** Planes, one after the other in memory, as in `momentsPlanes`. dx may be dy. */
 export function gradientPlanes(
-  dx: usize, dy: usize, x: usize, hi: usize, a: usize, b: usize, c: usize,
+  dx: usize, dy: usize, x: usize, terms: usize,
   first: u32, planes: u32, channels: u32, inner: u32,
 ): void {
   const lanes = inner & 3;
   let at = <usize>first << 2;
   for (let plane: u32 = 0; plane < planes; plane++) {
-    const h = v128.load32_splat(hi + at), a0 = v128.load32_splat(a + at);
-    const b0 = v128.load32_splat(b + at), c0 = v128.load32_splat(c + at);
+    const center = v128.load32_splat(terms + at), scale = v128.load32_splat(terms + at, SCALE);
+    const shift = v128.load32_splat(terms + at, SHIFT), slope = v128.load32_splat(terms + at, SLOPE);
     let vectors = inner >> 2;
     for (; vectors >= 4; vectors -= 4) {
-      v128.store(dx, gradient(v128.load(dy), v128.load(x), h, a0, b0, c0));
-      v128.store(dx, gradient(v128.load(dy, 16), v128.load(x, 16), h, a0, b0, c0), 16);
-      v128.store(dx, gradient(v128.load(dy, 32), v128.load(x, 32), h, a0, b0, c0), 32);
-      v128.store(dx, gradient(v128.load(dy, 48), v128.load(x, 48), h, a0, b0, c0), 48);
+      v128.store(dx, gradient(v128.load(dy), v128.load(x), center, scale, shift, slope));
+      v128.store(dx, gradient(v128.load(dy, 16), v128.load(x, 16), center, scale, shift, slope), 16);
+      v128.store(dx, gradient(v128.load(dy, 32), v128.load(x, 32), center, scale, shift, slope), 32);
+      v128.store(dx, gradient(v128.load(dy, 48), v128.load(x, 48), center, scale, shift, slope), 48);
       dx += 64;
       dy += 64;
       x += 64;
     }
     for (; vectors > 0; vectors--) {
-      v128.store(dx, gradient(v128.load(dy), v128.load(x), h, a0, b0, c0));
+      v128.store(dx, gradient(v128.load(dy), v128.load(x), center, scale, shift, slope));
       dx += 16;
       dy += 16;
       x += 16;
     }
     if (lanes) {
-      storeFirst(dx, gradient(v128.load(dy), v128.load(x), h, a0, b0, c0), lanes);
+      storeFirst(dx, gradient(v128.load(dy), v128.load(x), center, scale, shift, slope), lanes);
       dx += lanes << 2;
       dy += lanes << 2;
       x += lanes << 2;

@@ -6,5 +6,5 @@ export { gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gr
 export {
   merge, mergeSums, spread,
   finishMoments, updateRunning,
-  center, scaleShift, gradientTerms,
+  roundMeans, scaleShift, gradientTerms,
 } from "./channel";

@@ -17,10 +17,8 @@
 //
 // Blocks depend on the dimensions alone, never on addresses: the same bits wherever data live.
 
-import {
-  accumulate, apartOf, BLOCK_ONE, BLOCK_PLANE, firstLanes, high, lastOf, low, rowsOf, SCRATCH, stepOf,
-  sum2, widen, widenNext,
-} from "./lanes";
+import { apartOf, BLOCK_ONE, BLOCK_PLANE, lastOf, rowsOf, SCRATCH, stepOf } from "./blocks";
+import { accumulate, firstLanes, high, low, sum2, widen, widenNext } from "./lanes";
 
 /** Sums of `n` rows, four at a time (`apartOf`). */
 function sums(sum: usize, x: usize, n: u32, width: u32, stride: usize): void {

@@ -3,6 +3,17 @@
 
 /** What all errors of the package extend. `code` is stable, for programs; `message` is for people. */
 export abstract class BatchNormError extends Error {
+  /**
+   * @internal "argument: expected …, got …", of its three parts; or a whole message, of such an error that
+   * another one passes on.
+   */
+  constructor(argument: string, expected?: string, got?: string | number, options?: ErrorOptions) {
+    super(
+      expected === undefined ? argument : `${argument}: expected ${expected}, got ${got}`,
+      options,
+    );
+  }
+
   /** The class in capitals, without the word Error: `"SHAPE"`, `"SINGLE_VALUE"`, … */
   abstract readonly code: string;
   /** The name of the class. */
@@ -59,23 +70,18 @@ export function describe(value: unknown): string {
     return Object.is(value, -0) ? "-0" : String(value);
   const kind = Object.prototype.toString.call(value).slice(8, -1);
   const name = `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}`;
-  try {
-    const { length } = value as { length?: unknown };
-    return typeof length === "number" ? `${name} of length ${length}` : name;
-  } catch {
-    // The length of what only looks like a typed array.
-    return name;
-  }
+  const isArray = Array.isArray(value) || ArrayBuffer.isView(value);
+  return isArray ? `${name} of length ${(value as ArrayLike<number>).length}` : name;
 }
 
 /** Throws OptionError unless `options` is an object all of whose keys are `known`. */
 export function checkKeys(name: string, options: unknown, known: readonly string[]): void {
   if (typeof options !== "object" || options === null) {
-    throw new OptionError(`${name}: expected an object, got ${describe(options)}`);
+    throw new OptionError(name, "an object", describe(options));
   }
   for (const key in options) {
     if (!known.includes(key)) {
-      throw new OptionError(`${key}: expected an option among ${known.join(", ")}, got "${key}"`);
+      throw new OptionError(key, `an option among ${known.join(", ")}`, `"${key}"`);
     }
   }
 }

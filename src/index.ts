@@ -1,26 +1,10 @@
 /**
- * The layer, its statistics as values, test time alone, errors: the public surface on one screen.
+ * The layer, what is built on it for test time, its statistics as values, errors: the public surface on one screen.
  *
  * @module
  */
 
-export type { Adapter, AdapterOptions, AdaptOptions } from "./adapt.js";
-export type { Batch, StatisticsKind } from "./batch.js";
-export {
-  type BackwardOptions,
-  type BackwardSumsOptions,
-  BatchNorm,
-  type MomentsOptions,
-  type TrainOptions,
-} from "./batch-norm.js";
-export {
-  type CalibrationOptions,
-  type CalibrationProgress,
-  type CalibrationReport,
-  calibrate,
-  type LayerCalibration,
-} from "./calibrate.js";
-export type { Diagnosis, Drift, Verdict } from "./diagnose.js";
+export { Kernels, type KernelsOptions } from "./engine/kernels.js";
 export {
   BatchNormError,
   MemoryError,
@@ -31,13 +15,38 @@ export {
   StateError,
   UnsupportedError,
 } from "./errors.js";
-export type { Folded, FoldOptions } from "./fold.js";
-export type { FlaxOptions, KerasOptions, OnnxOptions, TorchOptions } from "./frameworks.js";
-export type { FrozenJSON, InferOptions } from "./frozen.js";
-export { FrozenBatchNorm } from "./frozen-batch-norm.js";
-export type { JsonNumber, Widened } from "./json.js";
-export { Kernels, type KernelsOptions } from "./kernels.js";
-export type { Layout } from "./layout.js";
+export type { FrozenJSON, InferOptions } from "./frozen/frozen.js";
+export { FrozenBatchNorm } from "./frozen/frozen-batch-norm.js";
+export type { Batch, StatisticsKind } from "./layer/batch.js";
+export { BatchNorm } from "./layer/batch-norm.js";
+export type { FlaxOptions, KerasOptions, OnnxOptions, TorchOptions } from "./layer/frameworks.js";
+export type {
+  BackwardOptions,
+  BackwardSumsOptions,
+  BatchNormOptions,
+  MomentsOptions,
+  TrainOptions,
+} from "./layer/options.js";
+export type { Snapshot } from "./layer/snapshot.js";
+export {
+  type Adapter,
+  type AdapterOptions,
+  type AdaptOptions,
+  adapt,
+  adapter,
+} from "./testtime/adapt.js";
+export {
+  type CalibrationOptions,
+  type CalibrationProgress,
+  type CalibrationReport,
+  calibrate,
+  type LayerCalibration,
+} from "./testtime/calibrate.js";
+export { type Diagnosis, diagnose, type Verdict } from "./testtime/diagnose.js";
+export type { Drift } from "./testtime/drift.js";
+export { type Folded, type FoldOptions, type FrozenLayer, fold } from "./testtime/fold.js";
+export type { JsonNumber, Widened } from "./values/json.js";
+export type { Layout } from "./values/layout.js";
 export {
   GradientSums,
   type GradientSumsJSON,
@@ -45,7 +54,6 @@ export {
   Moments,
   type MomentsJSON,
   type MomentsLike,
-} from "./moments.js";
-export type { BatchNormOptions, VarianceKind } from "./options.js";
-export type { Gradients, Statistics } from "./run.js";
-export type { Snapshot } from "./snapshot.js";
+  type VarianceKind,
+} from "./values/moments.js";
+export type { Gradients, Statistics } from "./values/terms.js";

@@ -5,10 +5,14 @@
  * @module
  */
 
-import { Frozen, type FrozenJSON, type Place, readFrozen } from "./frozen.js";
-import type { Widened } from "./json.js";
-import { type AffineMachine, start } from "./machine.js";
-import { Buffers, MIN_BYTES } from "./memory.js";
+import {
+  Frozen,
+  type FrozenJSON,
+  type KernelSource,
+  readFrozen,
+  smallMachine,
+} from "./frozen/frozen.js";
+import type { Widened } from "./values/json.js";
 
 export {
   BatchNormError,
@@ -18,9 +22,9 @@ export {
   StateError,
   UnsupportedError,
 } from "./errors.js";
-export type { FrozenJSON, InferOptions } from "./frozen.js";
-export type { JsonNumber, Widened } from "./json.js";
-export type { Layout } from "./layout.js";
+export type { FrozenJSON, InferOptions } from "./frozen/frozen.js";
+export type { JsonNumber, Widened } from "./values/json.js";
+export type { Layout } from "./values/layout.js";
 
 /**
  * A layer for test time, read from the JSON of `bn.freeze()`. Gives the same bits as `bn.infer` gave
@@ -44,12 +48,7 @@ export class FrozenBatchNorm extends Frozen {
   }
 }
 
-let machine: AffineMachine | undefined;
+const KERNELS: KernelSource = { memory: () => undefined, machine: smallMachine };
 
-const PLACE: Place = {
-  memory: () => undefined,
-  machine: () => (machine ??= start(() => new Buffers(MIN_BYTES))),
-};
-
-// As in batch-norm.ts: a class that names itself loses its name.
-const create = (json: unknown): FrozenBatchNorm => new FrozenBatchNorm(...readFrozen(json), PLACE);
+// A class that names itself is renamed when it is bundled, and prints as _FrozenBatchNorm.
+const create = (json: unknown): FrozenBatchNorm => new FrozenBatchNorm(readFrozen(json), KERNELS);

@@ -2,6 +2,8 @@
 
 import {
   type AdaptOptions,
+  adapt,
+  adapter,
   BatchNorm,
   NonFiniteError,
   OptionError,
@@ -69,7 +71,7 @@ describe("adapt", () => {
     const mean = bn.runningMean.map((m, c) => w * m + (1 - w) * own.mean[c]!);
     const blended = bn.runningVariance.map((v, c) => w * v + (1 - w) * variance[c]!);
     const before = bn.snapshot();
-    expectClose(bn.adapt(x, { prior }).infer(x), expected(bn, mean, blended, x));
+    expectClose(adapt(bn, x, { prior }).infer(x), expected(bn, mean, blended, x));
     expect(bn.snapshot()).toEqual(before);
     expect(bn.lastBatch).toBeNull();
   });
@@ -77,9 +79,9 @@ describe("adapt", () => {
   it("prior 0 is train's normalization, Infinity is freeze's, bit for bit", () => {
     const bn = trained();
     const x = normal(16 * C, 2, 7, 1);
-    expect(bn.adapt(x, { prior: Infinity }).toJSON()).toEqual(bn.freeze().toJSON());
-    expect(bn.adapt(x, { prior: 0 }).infer(x)).toEqual(bn.clone().train(x));
-    expect(bn.adapt(new Float32Array(0), { prior: 0 }).toJSON()).toEqual(bn.freeze().toJSON());
+    expect(adapt(bn, x, { prior: Infinity }).toJSON()).toEqual(bn.freeze().toJSON());
+    expect(adapt(bn, x, { prior: 0 }).infer(x)).toEqual(bn.clone().train(x));
+    expect(adapt(bn, new Float32Array(0), { prior: 0 }).toJSON()).toEqual(bn.freeze().toJSON());
   });
 
   it("counts examples, not positions, and of a mask those that hold data", () => {
@@ -87,10 +89,10 @@ describe("adapt", () => {
     const shape = [4, C, 10];
     const x = normal(4 * C * 10, 3, 7, 1);
     const mask = new Uint8Array(40).fill(1, 5, 20); // half of the first, all of the second
-    const half = bn.adapt(x, { prior: 2, shape, mask });
+    const half = adapt(bn, x, { prior: 2, shape, mask });
     const own = bn.moments(x, { shape, mask });
     expect(half.toJSON().center[0]).toBeCloseTo((bn.runningMean[0]! + own.mean[0]!) / 2, 5);
-    const third = bn.adapt(x, { prior: 2, shape });
+    const third = adapt(bn, x, { prior: 2, shape });
     const all = bn.moments(x, { shape });
     expect(third.toJSON().center[0]).toBeCloseTo((bn.runningMean[0]! + 2 * all.mean[0]!) / 3, 5);
   });
@@ -101,14 +103,14 @@ describe("adapt", () => {
     const padding = { shape: [4, C, 10], mask: new Uint8Array(40) };
     for (const prior of [0, 1]) {
       const frozen = bn.freeze().toJSON();
-      expect(bn.adapt(empty, { prior, shape: [5, C, 0] }).toJSON()).toEqual(frozen);
-      expect(bn.adapt(x, { prior, ...padding }).toJSON()).toEqual(frozen);
-      const adapter = bn.adapter({ prior, memory: 10 });
-      expect(adapter.infer(empty, { shape: [5, C, 0] }).length).toBe(0);
-      expect([adapter.examples, adapter.freeze().toJSON()]).toEqual([0, frozen]);
-      adapter.infer(x, { shape: [4, C, 10] });
-      adapter.infer(empty, { shape: [5, C, 0] });
-      expect(adapter.examples).toBe(4);
+      expect(adapt(bn, empty, { prior, shape: [5, C, 0] }).toJSON()).toEqual(frozen);
+      expect(adapt(bn, x, { prior, ...padding }).toJSON()).toEqual(frozen);
+      const stream = adapter(bn, { prior, memory: 10 });
+      expect(stream.infer(empty, { shape: [5, C, 0] }).length).toBe(0);
+      expect([stream.examples, stream.freeze().toJSON()]).toEqual([0, frozen]);
+      stream.infer(x, { shape: [4, C, 10] });
+      stream.infer(empty, { shape: [5, C, 0] });
+      expect(stream.examples).toBe(4);
     }
   });
 
@@ -119,19 +121,19 @@ describe("adapt", () => {
     [{ prior: "1" }, OptionError, 'got "1"'],
     [{ prior: 1, out: 1 }, OptionError, 'got "out"'],
   ])("refuses %o", (options, kind, message) => {
-    const call = () => trained().adapt(normal(C, 1), options as AdaptOptions);
+    const call = () => adapt(trained(), normal(C, 1), options as AdaptOptions);
     expect(call).toThrow(kind);
     expect(call).toThrow(message);
   });
 
   it("refuses values that have no statistics, and shapes that do not follow", () => {
     const bn = trained();
-    expect(() => bn.adapt(normal(C, 1), { prior: 0 })).toThrow(SingleValueError);
-    bn.adapt(normal(C, 1), { prior: 1 });
-    expect(() => bn.adapt(new Float32Array(C).fill(NaN), { prior: 1 })).toThrow(NonFiniteError);
+    expect(() => adapt(bn, normal(C, 1), { prior: 0 })).toThrow(SingleValueError);
+    adapt(bn, normal(C, 1), { prior: 1 });
+    expect(() => adapt(bn, new Float32Array(C).fill(NaN), { prior: 1 })).toThrow(NonFiniteError);
     const images = trained({ layout: "NHWC" });
-    expect(() => images.adapt(normal(30, 1), { prior: 1 })).toThrow(ShapeError);
-    images.adapt(normal(36, 1), { prior: 1, shape: [2, 2, 3, C] });
+    expect(() => adapt(images, normal(30, 1), { prior: 1 })).toThrow(ShapeError);
+    adapt(images, normal(36, 1), { prior: 1, shape: [2, 2, 3, C] });
   });
 });
 
@@ -162,7 +164,7 @@ it("any layout, mask, prior, |mean|/σ up to 1e6: as eq. 2 in float64", () => {
         const data = [...mask.keys()].filter((p) => mask[p] !== 0);
         const held = new Set(data.map((p) => Math.floor((p * examples) / count)));
         for (const i of placesOf(shaped, (p) => mask[p] === 0)) x[i] = NaN;
-        const frozen = bn.adapt(x, { prior, shape, mask });
+        const frozen = adapt(bn, x, { prior, shape, mask });
 
         const w = prior / (prior + held.size);
         const own = held.size > 0 ? exactOf(x, shaped, mask) : null;
@@ -189,15 +191,15 @@ it("any layout, mask, prior, |mean|/σ up to 1e6: as eq. 2 in float64", () => {
 describe("adapter", () => {
   it("one target after the other is adapt to all so far", () => {
     const bn = trained();
-    const adapter = bn.adapter({ prior: 8, memory: Infinity });
+    const stream = adapter(bn, { prior: 8, memory: Infinity });
     const x = normal(40 * C, 4, 7, 1);
     for (let n = 1; n <= 40; n++) {
       const target = x.subarray((n - 1) * C, n * C);
-      const wanted = bn.adapt(x.subarray(0, n * C), { prior: 8 });
-      expectClose(adapter.infer(target), wanted.infer(target));
-      expect(adapter.examples).toBe(n);
+      const wanted = adapt(bn, x.subarray(0, n * C), { prior: 8 });
+      expectClose(stream.infer(target), wanted.infer(target));
+      expect(stream.examples).toBe(n);
     }
-    const [a, b] = [adapter.freeze().toJSON(), bn.adapt(x, { prior: 8 }).toJSON()];
+    const [a, b] = [stream.freeze().toJSON(), adapt(bn, x, { prior: 8 }).toJSON()];
     a.center.forEach((value, c) => {
       expect(value).toBeCloseTo(b.center[c] as number, 6);
     });
@@ -206,7 +208,7 @@ describe("adapter", () => {
   it("forgets beyond its memory, as a float64 simulation does", () => {
     const bn = trained();
     const [prior, memory] = [5, 20];
-    const adapter = bn.adapter({ prior, memory });
+    const stream = adapter(bn, { prior, memory });
     let held = 0;
     let [mean, square] = [0, 0]; // of channel 0
     [6, 1, 30, 1, 19, 20, 3, 3].forEach((n, step) => {
@@ -218,10 +220,10 @@ describe("adapter", () => {
       mean = (kept * mean + counted * average((v) => v)) / (kept + counted);
       square = (kept * square + counted * average((v) => v * v)) / (kept + counted);
       held = kept + counted;
-      adapter.infer(x);
-      expect(adapter.examples).toBe(held);
+      stream.infer(x);
+      expect(stream.examples).toBe(held);
       const w = prior / (prior + held);
-      const { center, scale } = adapter.freeze().toJSON();
+      const { center, scale } = stream.freeze().toJSON();
       expect(center[0]).toBeCloseTo(w * bn.runningMean[0]! + (1 - w) * mean, 5);
       const variance = w * bn.runningVariance[0]! + (1 - w) * (square - mean * mean);
       expect(scale[0]).toBeCloseTo(1 / Math.sqrt(variance + bn.epsilon), 5);
@@ -230,22 +232,22 @@ describe("adapter", () => {
 
   it("a target that throws is not remembered; reset forgets; the source may train on", () => {
     const bn = trained();
-    const adapter = bn.adapter({ prior: 5, memory: 20 });
-    const start = adapter.freeze().toJSON();
+    const stream = adapter(bn, { prior: 5, memory: 20 });
+    const start = stream.freeze().toJSON();
     expect(start).toEqual(bn.freeze().toJSON());
     const x = normal(4 * C, 5, 9, 1);
-    const y = adapter.infer(x);
-    const after = adapter.freeze().toJSON();
-    expect(() => adapter.infer(x.map(() => NaN))).toThrow(NonFiniteError);
-    expect(() => adapter.infer(x, { out: new Float32Array(1) })).toThrow(ShapeError);
-    expect([adapter.examples, adapter.freeze().toJSON()]).toEqual([4, after]);
+    const y = stream.infer(x);
+    const after = stream.freeze().toJSON();
+    expect(() => stream.infer(x.map(() => NaN))).toThrow(NonFiniteError);
+    expect(() => stream.infer(x, { out: new Float32Array(1) })).toThrow(ShapeError);
+    expect([stream.examples, stream.freeze().toJSON()]).toEqual([4, after]);
     bn.train(x);
     bn.gamma!.fill(9);
-    expect(adapter.freeze().toJSON()).toEqual(after);
-    adapter.reset();
-    expect([adapter.examples, adapter.freeze().toJSON()]).toEqual([0, start]);
+    expect(stream.freeze().toJSON()).toEqual(after);
+    stream.reset();
+    expect([stream.examples, stream.freeze().toJSON()]).toEqual([0, start]);
     const out = x.slice();
-    expect(adapter.infer(out, { out })).toBe(out);
+    expect(stream.infer(out, { out })).toBe(out);
     expect(out).toEqual(y);
   });
 
@@ -253,13 +255,13 @@ describe("adapter", () => {
     const bn = trained();
     const one = normal(C, 5, 9, 1);
     for (const memory of [1, 2, Infinity]) {
-      const adapter = bn.adapter({ prior: 0, memory });
-      expect(() => adapter.infer(one)).toThrow(SingleValueError);
-      expect(adapter.examples).toBe(0);
+      const stream = adapter(bn, { prior: 0, memory });
+      expect(() => stream.infer(one)).toThrow(SingleValueError);
+      expect(stream.examples).toBe(0);
       const x = normal(49 * C, 4, 7, 1); // 49·(1/49) < 1 in float64
-      expectClose(adapter.infer(x), bn.clone().train(x));
-      if (memory > 1) adapter.infer(one);
-      else expect(() => adapter.infer(one)).toThrow(SingleValueError);
+      expectClose(stream.infer(x), bn.clone().train(x));
+      if (memory > 1) stream.infer(one);
+      else expect(() => stream.infer(one)).toThrow(SingleValueError);
     }
   });
 
@@ -267,16 +269,16 @@ describe("adapter", () => {
     const bn = trained();
     bn.runningVariance[1] = -1;
     const x = normal(16 * C, 2, 7, 5);
-    expect(() => bn.adapt(x, { prior: 1 })).toThrow(StateError);
-    const adapter = bn.adapter({ prior: 1, memory: 5 });
-    expect(() => adapter.infer(x)).toThrow(/^runningVariance: .*got -1 for channel 1$/);
-    expect(adapter.examples).toBe(0);
-    expect(() => adapter.infer(x, null as never)).toThrow(OptionError);
+    expect(() => adapt(bn, x, { prior: 1 })).toThrow(StateError);
+    const stream = adapter(bn, { prior: 1, memory: 5 });
+    expect(() => stream.infer(x)).toThrow(/^runningVariance: .*got -1 for channel 1$/);
+    expect(stream.examples).toBe(0);
+    expect(() => stream.infer(x, null as never)).toThrow(OptionError);
   });
 
   it("helps where the targets have shifted", () => {
     const bn = trained();
-    const adapter = bn.adapter({ prior: 16, memory: 200 });
+    const stream = adapter(bn, { prior: 16, memory: 200 });
     const clean = normal(400 * C, 6, 4, 2);
     const shifted = clean.map((v) => 0.3 * v + 9);
     const wanted = bn.infer(clean);
@@ -284,12 +286,12 @@ describe("adapter", () => {
     const frozen = distance(bn.infer(shifted));
     const adapted = new Float32Array(clean.length);
     for (let i = 0; i < clean.length; i += C)
-      adapted.set(adapter.infer(shifted.subarray(i, i + C)), i);
+      adapted.set(stream.infer(shifted.subarray(i, i + C)), i);
     expect(distance(adapted) / frozen).toBeLessThan(0.1);
   });
 
   it.each([{ prior: 1 }, { memory: 1 }, { prior: 1, memory: 0 }, { prior: 1, memory: NaN }])(
     "refuses %o",
-    (options) => expect(() => trained().adapter(options as never)).toThrow(OptionError),
+    (options) => expect(() => adapter(trained(), options as never)).toThrow(OptionError),
   );
 });

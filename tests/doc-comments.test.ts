@@ -46,15 +46,12 @@ const FIRST_USE = ["MemoryError", "UnsupportedError"];
 const NEVER: Readonly<Record<string, readonly string[]>> = {
   "BatchNorm.clone": ["OptionError"], // its options were checked
   "BatchNorm.setRunning": ["OptionError"], // the kind of variance is an option that was checked
-  "BatchNorm.freeze": ["OptionError"], // the shared kernels have the default memory
-  "BatchNorm.adapter": ["ShapeError", "StateError", "NonFiniteError"], // of the adapter's infer
   batchNorm: ["SingleValueError", "NonFiniteError"], // of training
   "BatchNorm.restore": ["OptionError"], // becomes a StateError
   "FrozenBatchNorm.fromJSON": ["OptionError"], // becomes a StateError
   "Moments.fromJSON": ["ShapeError"], // numbers of other lengths are a StateError before
   "GradientSums.fromJSON": ["ShapeError"], // the same
   "BatchNorm.kernels": ["OptionError"], // the shared kernels have the default memory
-  "FrozenBatchNorm.kernels": ["OptionError"], // the same
   readTorch: ["OptionError"], // of `load`, which says so
   readKeras: ["OptionError"], // the same
   readOnnx: ["OptionError"], // the same
@@ -128,8 +125,9 @@ const fetch = async (name: string): Promise<Response> =>
   new Response(FILE(name) as BodyInit);
 `;
 const BEFORE_IN: Readonly<Record<string, string>> = {
-  "tfjs.ts": TENSORS,
-  "tfjs-layers.ts": "",
+  "tfjs/layer.ts": TENSORS,
+  "tfjs/operation.ts": TENSORS,
+  "tfjs/keras-layer.ts": "",
   "state/torch.ts":
     BEFORE + files(`writeTorch({ bn1, bn2 })`).replace("FILE(name)", "name && original"),
   "state/onnx.ts":
@@ -158,7 +156,7 @@ function programOf({ name, file, code }: Example): Program {
     missing("batchnorm-wasm", Object.keys(main)),
     missing("batchnorm-wasm/state", Object.keys(state)),
   ];
-  if (file === "tfjs.ts") {
+  if (file === "tfjs/layer.ts" || file === "tfjs/operation.ts") {
     if (!own.some((line) => line.includes(" tf ")))
       imports.push(`import * as tf from "@tensorflow/tfjs";\n`);
     imports.push(missing("batchnorm-wasm/tfjs", ["TfBatchNorm", "batchNorm"]));

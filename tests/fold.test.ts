@@ -4,6 +4,7 @@ import {
   BatchNorm,
   type FoldOptions,
   FrozenBatchNorm,
+  fold,
   Kernels,
   OptionError,
   ShapeError,
@@ -129,7 +130,7 @@ const absolute = (values: ArrayLike<number>): Float64Array => Float64Array.from(
 function checkFold(
   bn: BatchNorm,
   layer: Layer,
-  position: "before" | "after",
+  into: "before" | "after",
   biased: boolean,
   seed: number,
   padding?: FoldOptions["padding"],
@@ -147,12 +148,12 @@ function checkFold(
     size,
     data: Float64Array.from(normal(insOf(layer) * product(size), seed + 2)),
   };
-  const folded = bn.freeze().fold({
+  const folded = fold(bn.freeze(), {
     weight: weight.array,
     shape,
     order,
     kind,
-    position,
+    into,
     ...(biased || seed % 2 ? { bias } : {}),
     ...(groups > 1 || seed % 3 ? { groups } : {}),
     ...(padding === undefined ? {} : { padding }),
@@ -165,7 +166,7 @@ function checkFold(
 
   const none = new Float64Array(outsOf(layer));
   const both =
-    position === "before"
+    into === "before"
       ? normalize(bn, apply(layer, given, bias ?? none, x))
       : apply(layer, given, bias ?? none, normalize(bn, x));
   const one = apply(layer, folded.weight, folded.bias, x);
@@ -329,22 +330,22 @@ describe("one layer does what both did", () => {
     const [H, W, ins, multiplier] = [2, 3, 4, 2];
     const bn = bnOf(ins * multiplier, 3);
     const weight = normal(H * W * ins * multiplier, 5);
-    const folded = bn.freeze().fold({
+    const folded = fold(bn.freeze(), {
       weight,
       shape: [H, W, 1, ins * multiplier],
       kind: "conv",
       order: "HWIO",
       groups: ins,
-      position: "before",
+      into: "before",
     });
     const after = bnOf(ins, 4);
-    const behind = after.freeze().fold({
+    const behind = fold(after.freeze(), {
       weight,
       shape: [H, W, 1, ins * multiplier],
       kind: "conv",
       order: "HWIO",
       groups: ins,
-      position: "after",
+      into: "after",
       padding: "valid",
     });
     // tf.nn.depthwise_conv2d: output[k·multiplier + q] = Σ filter[di, dj, k, q]·input[di, dj, k].
@@ -385,11 +386,11 @@ describe("one layer does what both did", () => {
     // y = (x - 1) + 10 and (x - 2) + 20, after a variance of 4 and 9 is divided out.
     const weight = Float32Array.of(1, 2, 3, 4);
     const of = { weight, shape: [2, 2], kind: "linear", order: "OI" } as const;
-    const before = bn.freeze().fold({ ...of, bias: Float32Array.of(5, 6), position: "before" });
+    const before = fold(bn.freeze(), { ...of, bias: Float32Array.of(5, 6), into: "before" });
     expect([...before.weight]).toEqual([1, 2, 3, 4]);
     expect([...before.bias]).toEqual([14, 24]);
     bn.runningVariance.set([1, 9]); // y = 2(x - 1) + 10 = 2x + 8, and x + 18
-    const after = bn.freeze().fold({ ...of, position: "after" });
+    const after = fold(bn.freeze(), { ...of, into: "after" });
     expect([...after.weight]).toEqual([2, 2, 6, 4]);
     expect([...after.bias]).toEqual([8 + 2 * 18, 3 * 8 + 4 * 18]);
     expect(before.maxDifference).toBeLessThan(1e-5);
@@ -401,7 +402,7 @@ describe("one layer does what both did", () => {
     const { center, scale, shift } = frozen.toJSON() as unknown as Record<string, number[]>;
     const [weight, bias] = [normal(35, 1), normal(5, 2)];
     const of = { weight, kind: "linear", order: "OI" } as const;
-    const before = frozen.fold({ ...of, shape: [5, 7], bias, position: "before" });
+    const before = fold(frozen, { ...of, shape: [5, 7], bias, into: "before" });
     assertSameBits(
       "weight",
       before.weight,
@@ -412,7 +413,7 @@ describe("one layer does what both did", () => {
       before.bias,
       bias.map((b, o) => (b - center[o]) * scale[o] + shift[o]),
     );
-    const after = frozen.fold({ ...of, shape: [7, 5], position: "after" });
+    const after = fold(frozen, { ...of, shape: [7, 5], into: "after" });
     assertSameBits(
       "weight",
       after.weight,
@@ -429,15 +430,15 @@ describe("one layer does what both did", () => {
     const bn = settle(layerOf({ layout: "NC", shape: [1, 3] }, { kernels }));
     const weight = kernels.alloc(12);
     weight.set(normal(12, 1));
-    const of = { shape: [3, 4], kind: "linear", order: "OI", position: "before" } as const;
-    const folded = bn.freeze().fold({ ...of, weight });
+    const of = { shape: [3, 4], kind: "linear", order: "OI", into: "before" } as const;
+    const folded = fold(bn.freeze(), { ...of, weight });
     const again = FrozenBatchNorm.fromJSON(JSON.stringify(bn.freeze()));
-    expect(again.fold({ ...of, weight: weight.slice() })).toEqual(folded);
+    expect(fold(again, { ...of, weight: weight.slice() })).toEqual(folded);
     const bias = kernels.alloc(3);
     kernels.free(bias);
-    expect(() => bn.freeze().fold({ ...of, weight, bias })).toThrow(StateError);
+    expect(() => fold(bn.freeze(), { ...of, weight, bias })).toThrow(StateError);
     kernels.free(weight);
-    expect(() => bn.freeze().fold({ ...of, weight })).toThrow(StateError);
+    expect(() => fold(bn.freeze(), { ...of, weight })).toThrow(StateError);
   });
 });
 
@@ -447,12 +448,12 @@ describe("one layer does what both did", () => {
 function measured(
   frozen: FrozenBatchNorm,
   weight: Float32Array,
-  position: "before" | "after",
+  into: "before" | "after",
   input: (i: number, z: number) => number,
 ): { difference: number; said: number } {
-  const ins = position === "after" ? frozen.channels : weight.length / frozen.channels;
+  const ins = into === "after" ? frozen.channels : weight.length / frozen.channels;
   const outs = weight.length / ins;
-  const folded = frozen.fold({ weight, shape: [outs, ins], kind: "linear", order: "OI", position });
+  const folded = fold(frozen, { weight, shape: [outs, ins], kind: "linear", order: "OI", into });
   const run = (w: Float32Array, b: (o: number) => number, x: Float32Array): Float32Array =>
     Float32Array.from(range(outs), (o) =>
       range(ins).reduce((s, i) => s + w[o * ins + i] * x[i], b(o)),
@@ -462,7 +463,7 @@ function measured(
     const uniform = random(seed);
     const x = Float32Array.from(range(ins), (i) => input(i, 2 * uniform() - 1));
     const both =
-      position === "before"
+      into === "before"
         ? frozen.infer(run(weight, () => 0, x))
         : run(weight, () => 0, frozen.infer(x));
     const one = run(folded.weight, (o) => folded.bias[o], x);
@@ -480,13 +481,13 @@ describe("maxDifference", () => {
     [1e3, 1e5],
     [0, 1e-4],
   ])("near what many inputs give, for a mean of %d and a sigma of %d", (mean, spread) => {
-    for (const position of ["before", "after"] as const) {
+    for (const into of ["before", "after"] as const) {
       const bn = settle(layerOf({ layout: "NC", shape: [1, 16] }, {}, 3), 3, 0, spread);
       bn.runningMean.set(normal(16, 8, mean, 0.1));
       const frozen = bn.freeze();
       const sigma = bn.runningVariance.map((v, c) => Math.sqrt(v + bn.epsilon) / bn.gamma![c]);
-      const { difference, said } = measured(frozen, normal(16 * 24, 5), position, (i, z) =>
-        position === "before" ? z : bn.runningMean[i] + sigma[i] * z,
+      const { difference, said } = measured(frozen, normal(16 * 24, 5), into, (i, z) =>
+        into === "before" ? z : bn.runningMean[i] + sigma[i] * z,
       );
       expect(difference).toBeGreaterThan(0);
       // The probe has 4 inputs, here are 500.
@@ -499,33 +500,33 @@ describe("maxDifference", () => {
     const frozen = bnOf(4, 3).freeze();
     for (const seed of range(10)) {
       const weight = normal(4 * 3 * 6, seed);
-      const conv = { weight, shape: [4, 3, 2, 3], order: "OIHW", position: "before" } as const;
+      const conv = { weight, shape: [4, 3, 2, 3], order: "OIHW", into: "before" } as const;
       const linear = { ...conv, shape: [4, 18], kind: "linear", order: "OI" } as const;
-      const { maxDifference } = frozen.fold(linear);
+      const { maxDifference } = fold(frozen, linear);
       expect(maxDifference).toBeGreaterThan(0);
-      expect(frozen.fold(linear).maxDifference).toBe(maxDifference);
-      expect(frozen.fold({ ...conv, kind: "conv" }).maxDifference).toBe(maxDifference);
+      expect(fold(frozen, linear).maxDifference).toBe(maxDifference);
+      expect(fold(frozen, { ...conv, kind: "conv" }).maxDifference).toBe(maxDifference);
     }
   });
 
   test("0 where nothing is rounded", () => {
     const bn = new BatchNorm(6, { epsilon: 0 });
     const of = { weight: normal(36, 1), shape: [6, 6], kind: "linear", order: "OI" } as const;
-    for (const position of ["before", "after"] as const) {
+    for (const into of ["before", "after"] as const) {
       bn.gamma!.fill(1);
-      expect(bn.freeze().fold({ ...of, position }).maxDifference).toBe(0);
+      expect(fold(bn.freeze(), { ...of, into }).maxDifference).toBe(0);
       bn.gamma!.fill(4);
-      expect(bn.freeze().fold({ ...of, position }).maxDifference).toBe(0);
+      expect(fold(bn.freeze(), { ...of, into }).maxDifference).toBe(0);
     }
   });
 
   test("a gamma of 0", () => {
-    for (const position of ["before", "after"] as const) {
+    for (const into of ["before", "after"] as const) {
       const bn = bnOf(4, 2);
       bn.gamma!.fill(0);
       const weight = normal(16, 1);
-      const of = { weight, shape: [4, 4], kind: "linear", order: "OI", position } as const;
-      const folded = bn.freeze().fold(of);
+      const of = { weight, shape: [4, 4], kind: "linear", order: "OI", into } as const;
+      const folded = fold(bn.freeze(), of);
       expect(folded.weight.every((w) => w === 0)).toBe(true);
       expect(folded.maxDifference).toBeLessThan(1e-6);
     }
@@ -536,16 +537,16 @@ describe("maxDifference", () => {
     bn.gamma![1] = Number.NaN;
     const weight = normal(9, 1);
     const of = { weight, shape: [3, 3], kind: "linear", order: "OI" } as const;
-    const before = bn.freeze().fold({ ...of, position: "before" });
+    const before = fold(bn.freeze(), { ...of, into: "before" });
     expect([...before.weight].map(Number.isNaN)).toEqual([0, 0, 0, 1, 1, 1, 0, 0, 0].map(Boolean));
     expect([...before.bias].map(Number.isNaN)).toEqual([false, true, false]);
     expect(before.maxDifference).toBeNaN();
-    const after = bn.freeze().fold({ ...of, position: "after" });
+    const after = fold(bn.freeze(), { ...of, into: "after" });
     expect([...after.weight].map(Number.isNaN)).toEqual([0, 1, 0, 0, 1, 0, 0, 1, 0].map(Boolean));
     expect(after.bias.every(Number.isNaN)).toBe(true);
     bn.gamma!.fill(1);
     bn.beta![0] = Number.POSITIVE_INFINITY;
-    expect(bn.freeze().fold({ ...of, position: "before" }).bias[0]).toBe(Number.POSITIVE_INFINITY);
+    expect(fold(bn.freeze(), { ...of, into: "before" }).bias[0]).toBe(Number.POSITIVE_INFINITY);
   });
 });
 
@@ -558,15 +559,15 @@ describe("refused", () => {
     shape: [4, 2, 3, 3],
     kind: "conv",
     order: "OIHW",
-    position: "before",
+    into: "before",
   } as const;
   const after = {
     ...valid,
     weight: normal(72, 1),
     shape: [2, 4, 3, 3],
-    position: "after",
+    into: "after",
   } as const;
-  const fold = (options: object) => () => frozen.fold(options as FoldOptions);
+  const folding = (options: object) => () => fold(frozen, options as FoldOptions);
 
   test("nothing of these", () => {
     for (const of of [
@@ -579,7 +580,7 @@ describe("refused", () => {
       { ...after, padding: "valid" },
       { ...after, shape: [18, 4, 1, 1], padding: "same" },
     ]) {
-      expect(fold(of)).not.toThrow();
+      expect(folding(of)).not.toThrow();
     }
   });
 
@@ -597,18 +598,14 @@ describe("refused", () => {
     [
       "a transposed convolution after",
       { ...after, kind: "convTranspose", shape: [4, 2, 3, 3], order: "IOHW", padding: 0 },
-      'position: expected "before" for a convTranspose, whose outputs see different numbers of taps, ' +
+      'into: expected "before" for a convTranspose, whose outputs see different numbers of taps, ' +
         'got "after"',
     ],
+    ["no into", { ...valid, into: undefined }, 'into: expected "before" or "after", got undefined'],
     [
-      "no position",
-      { ...valid, position: undefined },
-      'position: expected "before" or "after", got undefined',
-    ],
-    [
-      "another position",
-      { ...valid, position: "beside" },
-      'position: expected "before" or "after", got "beside"',
+      "another into",
+      { ...valid, into: "beside" },
+      'into: expected "before" or "after", got "beside"',
     ],
     [
       "no kind",
@@ -645,8 +642,8 @@ describe("refused", () => {
     ["an unknown option", { ...valid, stride: 2 }, "stride: expected an option among weight, bias"],
     ["no options", null as unknown as object, "options: expected an object, got null"],
   ])("%s: OptionError", (_, options, message) => {
-    expect(fold(options)).toThrow(OptionError);
-    expect(fold(options)).toThrow(message);
+    expect(folding(options)).toThrow(OptionError);
+    expect(folding(options)).toThrow(message);
   });
 
   test.each<[string, object, string]>([
@@ -688,15 +685,15 @@ describe("refused", () => {
       "shape: expected 4 in channels, got 8",
     ],
   ])("%s: ShapeError", (_, options, message) => {
-    expect(fold(options)).toThrow(ShapeError);
-    expect(fold(options)).toThrow(message);
+    expect(folding(options)).toThrow(ShapeError);
+    expect(folding(options)).toThrow(message);
   });
 
   test("one channel that moves 0 is enough", () => {
     const bn = steady(4, 1);
     const refused = { ...after, padding: 1 } as const;
-    expect(() => bn.freeze().fold(refused)).not.toThrow();
+    expect(() => fold(bn.freeze(), refused)).not.toThrow();
     bn.runningMean[3] = 1e-3;
-    expect(() => bn.freeze().fold(refused)).toThrow(OptionError);
+    expect(() => fold(bn.freeze(), refused)).toThrow(OptionError);
   });
 });

@@ -7,6 +7,7 @@
 import { setImmediate } from "node:timers/promises";
 import * as tf from "@tensorflow/tfjs";
 import {
+  adapter,
   BatchNorm,
   type BatchNormOptions,
   type CalibrationReport,
@@ -94,6 +95,6 @@ export function calibrateOn(
 
 /** Each layer adapts to what it is given, in the order it comes. */
 export function adapting(network: Network): Normalization {
-  const adapters = network.norms.map(({ layer }) => layer.adapter(ADAPTATION));
+  const adapters = network.norms.map(({ layer }) => adapter(layer, ADAPTATION));
   return (_norm, x, index) => tf.tensor2d(adapters[index].infer(x.dataSync<"float32">()), x.shape);
 }

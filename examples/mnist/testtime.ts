@@ -1,7 +1,7 @@
 /** How the statistics for test time are estimated, and what comes of it. */
 
 import * as tf from "@tensorflow/tfjs";
-import type { Statistics } from "batchnorm-wasm";
+import { diagnose, type Statistics } from "batchnorm-wasm";
 import { accuracy, type Digits, inOrder, miniBatches, PIXELS, pixels } from "./digits.js";
 import { type Distance, distance } from "./distance.js";
 import { adapting, averagesOf, Beside, calibrateOn, setAverages, TARGETS } from "./estimates.js";
@@ -88,8 +88,8 @@ export async function estimate(
   };
 
   const running = await both("running averages", "decay 0.9: the last twenty mini-batches or so");
-  const plainDiagnosis = diagnose(network, test);
-  const shiftedDiagnosis = diagnose(network, shifted);
+  const plainDiagnosis = diagnosisOf(network, test);
+  const shiftedDiagnosis = diagnosisOf(network, shifted);
   const adapted = await both(
     "adapted running averages",
     `each layer adapts to the digits as they come, ${TARGETS} at a time`,
@@ -128,14 +128,14 @@ export async function estimate(
 }
 
 /** What the first layer says of its inputs for these digits. */
-function diagnose(network: Network, digits: Digits): Diagnosed {
+function diagnosisOf(network: Network, digits: Digits): Diagnosed {
   let found: Diagnosed | undefined;
   const [indices] = inOrder(digits, 1000);
   tf.tidy(() => {
     const x = tf.tensor2d(pixels(digits, indices), [indices.length, PIXELS]);
     network.logits(x, (norm, input, index) => {
       if (index === 0) {
-        const diagnosis = norm.layer.diagnose(input.dataSync<"float32">());
+        const diagnosis = diagnose(norm.layer, input.dataSync<"float32">());
         found = { verdict: diagnosis.verdict, text: String(diagnosis) };
       }
       return runningAverages(norm, input, index);
@@ -176,11 +176,11 @@ export async function trainBriefly(
     descend(network, optimizer, train, batches.next().value);
   }
   const measured = async () => accuracy(await predict(network, test, runningAverages), test);
-  const diagnosis = diagnose(network, train);
+  const diagnosis = diagnosisOf(network, train);
   const before = await measured();
   await calibrateOn(network, train);
   const after = await measured();
-  const diagnosisAfter = diagnose(network, train);
+  const diagnosisAfter = diagnosisOf(network, train);
   network.dispose();
   optimizer.dispose();
   return { steps, decay, diagnosis, before, after, diagnosisAfter };

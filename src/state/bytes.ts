@@ -1,7 +1,7 @@
 // Bytes that files arrive in, and the numbers in them, little-endian.
 
-import { isUint8Array } from "../arrays.js";
 import { describe, ShapeError, StateError } from "../errors.js";
+import { isUint8Array } from "../values/arrays.js";
 
 /** What files are read from. A SharedArrayBuffer's bytes come as a Uint8Array. */
 export type Bytes = Uint8Array | ArrayBuffer;

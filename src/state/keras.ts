@@ -2,12 +2,12 @@
 // weights lie where, and shards, which hold their bytes one after another
 // (https://www.tensorflow.org/js/guide/save_load, tfjs-core/src/io/types.ts).
 
-import type { BatchNorm } from "../batch-norm.js";
+import type { Kernels } from "../engine/kernels.js";
 import { checkKeys, describe, OptionError, StateError } from "../errors.js";
-import { type KerasOptions, kerasOptions } from "../frameworks.js";
-import type { Kernels } from "../kernels.js";
-import { CHANNELS_FIRST, CHANNELS_LAST, type Layout, ofRank } from "../layout.js";
-import { NO_OPTIONS } from "../options.js";
+import type { BatchNorm } from "../layer/batch-norm.js";
+import { type KerasOptions, kerasOptions } from "../layer/frameworks.js";
+import { NO_OPTIONS } from "../values/check.js";
+import { CHANNELS_FIRST, CHANNELS_LAST, type Layout, ofRank } from "../values/layout.js";
 import {
   type Bytes,
   bytesOf,

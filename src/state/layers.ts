@@ -1,9 +1,10 @@
 // What the formats have in common: the layers of a file by name, and a layer from its numbers.
 
-import { BatchNorm } from "../batch-norm.js";
 import { describe, OptionError, StateError } from "../errors.js";
-import { type BatchNormOptions, NO_OPTIONS } from "../options.js";
-import type { State } from "../snapshot.js";
+import { BatchNorm } from "../layer/batch-norm.js";
+import type { BatchNormOptions } from "../layer/options.js";
+import type { State } from "../layer/snapshot.js";
+import { NO_OPTIONS } from "../values/check.js";
 
 /** The last parameter of a function: options, to be left out where none is needed. */
 export type Given<Options, Also = never> = object extends Options

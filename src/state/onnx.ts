@@ -2,12 +2,12 @@
 // (https://onnx.ai/onnx/operators/onnx__BatchNormalization.html, versions 7, 9, 14, 15; the messages
 // and their numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 
-import type { BatchNorm } from "../batch-norm.js";
+import type { Kernels } from "../engine/kernels.js";
 import { checkKeys, StateError } from "../errors.js";
-import { onnxOptions } from "../frameworks.js";
-import type { Kernels } from "../kernels.js";
-import { CHANNELS_FIRST, type Layout, ofRank } from "../layout.js";
-import { NO_OPTIONS } from "../options.js";
+import type { BatchNorm } from "../layer/batch-norm.js";
+import { onnxOptions } from "../layer/frameworks.js";
+import { NO_OPTIONS } from "../values/check.js";
+import { CHANNELS_FIRST, type Layout, ofRank } from "../values/layout.js";
 import { type Bytes, bytesOf, decode, encode, FLOATS, type FloatFormat, holds } from "./bytes.js";
 import {
   checkName,

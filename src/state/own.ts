@@ -1,10 +1,11 @@
 // Our own file: safetensors with PyTorch's names, so that PyTorch loads it too, the averages in
 // float64, the options of each layer as JSON in the metadata.
 
-import type { BatchNorm } from "../batch-norm.js";
+import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { checkKeys, describe, StateError } from "../errors.js";
-import { checkKernels, type Kernels } from "../kernels.js";
-import { type BatchNormOptions, flag, NO_OPTIONS } from "../options.js";
+import type { BatchNorm } from "../layer/batch-norm.js";
+import type { BatchNormOptions } from "../layer/options.js";
+import { flag, NO_OPTIONS } from "../values/check.js";
 import { type Bytes, bytesOf, jsonOf } from "./bytes.js";
 import { entriesOf, fromFile, layerOf } from "./layers.js";
 import { parse, serialize } from "./safetensors.js";

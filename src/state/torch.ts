@@ -2,13 +2,14 @@
 // num_batches_tracked of every batch-norm module
 // (https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html).
 
-import type { BatchNorm } from "../batch-norm.js";
+import type { Kernels } from "../engine/kernels.js";
 import { checkKeys, OptionError, StateError } from "../errors.js";
-import { torchOptions } from "../frameworks.js";
-import type { Kernels } from "../kernels.js";
-import type { Layout } from "../layout.js";
-import { checkSeen, NO_OPTIONS } from "../options.js";
-import type { State } from "../snapshot.js";
+import type { BatchNorm } from "../layer/batch-norm.js";
+import { torchOptions } from "../layer/frameworks.js";
+import { checkSeen } from "../layer/running-averages.js";
+import type { State } from "../layer/snapshot.js";
+import { NO_OPTIONS } from "../values/check.js";
+import type { Layout } from "../values/layout.js";
 import { type Bytes, bytesOf, decode, encode, FLOATS, holds, viewOfBytes } from "./bytes.js";
 import { constant, entriesOf, fileOf, layerOf, NO_COUNTER, type StateFile } from "./layers.js";
 import { parse, type Safetensors, serialize, type Tensor } from "./safetensors.js";

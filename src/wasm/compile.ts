@@ -5,7 +5,7 @@ import { describe, UnsupportedError } from "../errors.js";
 
 /** The error that names what is missing and what was said. */
 const unsupported = (expected: string, cause: unknown): UnsupportedError =>
-  new UnsupportedError(`WebAssembly: expected ${expected}, got ${cause}`, { cause });
+  new UnsupportedError("WebAssembly", expected, String(cause), { cause });
 
 /** What a Content-Security-Policy or an edge runtime has to give. */
 const LEAVE =
@@ -37,8 +37,9 @@ export function checkModule(module: WebAssembly.Module): WebAssembly.Module {
   // Not instanceof: in an edge runtime it may come from another realm.
   if (Object.prototype.toString.call(module) === "[object WebAssembly.Module]") return module;
   throw new UnsupportedError(
-    "WebAssembly: expected the bundler to give an imported .wasm file as a WebAssembly.Module, got " +
-      `${describe(module)}; without the condition workerd or edge-light the package compiles bytes`,
+    "WebAssembly",
+    "the bundler to give an imported .wasm file as a WebAssembly.Module",
+    `${describe(module)}; without the condition workerd or edge-light the package compiles bytes`,
   );
 }
 

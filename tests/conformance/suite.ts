@@ -521,7 +521,7 @@ function parts({ checks, library, layerOf }: Suite): void {
 
 /** calibrate over two layers, sync and async; diagnose. */
 async function calibration({ checks, library, layerOf }: Suite): Promise<void> {
-  const { calibrate } = library;
+  const { calibrate, diagnose } = library;
   const shaped: Shaped = { layout: "NC", shape: [16, 5] };
   const batches = [1, 2, 3].map((i) => bell(sizeOf(shaped) * (i % 2 ? 1 : 2), 80 + i, i));
   const network = (first: BatchNorm, second: BatchNorm) => (x: Float32Array) =>
@@ -568,10 +568,10 @@ async function calibration({ checks, library, layerOf }: Suite): Promise<void> {
   checks.check("diagnose", () => {
     const layer = layerOf(shaped);
     const x = bell(2000, 90, 0.5);
-    const drifted = layer.diagnose(bell(2000, 91, 5));
+    const drifted = diagnose(layer, bell(2000, 91, 5));
     expect(drifted.verdict === "drifted", "drifted", drifted.verdict);
     layer.setRunning(layer.moments(x));
-    const fit = layer.diagnose(x);
+    const fit = diagnose(layer, x);
     expect(fit.verdict === "fit", "fit", fit.verdict);
     for (const each of [drifted, fit]) {
       checks.record(each.channels.meanDrift, each.channels.varianceRatio);
@@ -581,14 +581,15 @@ async function calibration({ checks, library, layerOf }: Suite): Promise<void> {
 }
 
 /** Test-time adaptation. */
-function adaptation({ checks, layerOf }: Suite): void {
+function adaptation({ checks, library, layerOf }: Suite): void {
+  const { adapt, adapter } = library;
   const shaped: Shaped = { layout: "NC", shape: [24, 6] };
   const x = bell(sizeOf(shaped), 100, 4, 2);
   for (const prior of [0, 8, 1e6, Infinity]) {
     checks.check(`adapt with prior ${prior}`, () => {
       const layer = layerOf(shaped);
       const before = JSON.stringify(layer);
-      const y = layer.adapt(x, { prior }).infer(x);
+      const y = adapt(layer, x, { prior }).infer(x);
       expect(JSON.stringify(layer) === before, before, JSON.stringify(layer));
       const { mean, m2, count } = layer.moments(x);
       const w = prior === Infinity ? 1 : prior / (prior + count);
@@ -607,30 +608,31 @@ function adaptation({ checks, layerOf }: Suite): void {
     });
   }
   checks.check("adapter: targets one at a time", () => {
-    const adapter = layerOf(shaped).adapter({ prior: 16, memory: 8 });
-    for (let n = 0; n < 24; n++) checks.record(adapter.infer(x.subarray(6 * n, 6 * n + 6)));
-    expect(adapter.examples === 8, 8, adapter.examples);
+    const stream = adapter(layerOf(shaped), { prior: 16, memory: 8 });
+    for (let n = 0; n < 24; n++) checks.record(stream.infer(x.subarray(6 * n, 6 * n + 6)));
+    expect(stream.examples === 8, 8, stream.examples);
   });
 }
 
 /** The layer folded into its neighbour. */
-function folding({ checks, layerOf }: Suite): void {
+function folding({ checks, library: { fold }, layerOf }: Suite): void {
   const shaped: Shaped = { layout: "NC", shape: [1, 6] };
   const cases = [
-    { kind: "linear", order: "OI", shape: [6, 10], position: "before" },
-    { kind: "linear", order: "IO", shape: [6, 10], position: "after" },
-    { kind: "conv", order: "OIHW", shape: [6, 3, 3, 3], position: "before" },
-    { kind: "conv", order: "HWIO", shape: [3, 3, 1, 6], groups: 6, position: "before" },
-    { kind: "conv", order: "OIHW", shape: [4, 6, 3, 3], position: "after", padding: 0 },
-    { kind: "convTranspose", order: "IOHW", shape: [3, 6, 2, 2], position: "before" },
+    { kind: "linear", order: "OI", shape: [6, 10], into: "before" },
+    { kind: "linear", order: "IO", shape: [6, 10], into: "after" },
+    { kind: "conv", order: "OIHW", shape: [6, 3, 3, 3], into: "before" },
+    { kind: "conv", order: "HWIO", shape: [3, 3, 1, 6], groups: 6, into: "before" },
+    { kind: "conv", order: "OIHW", shape: [4, 6, 3, 3], into: "after", padding: 0 },
+    { kind: "convTranspose", order: "IOHW", shape: [3, 6, 2, 2], into: "before" },
   ] as const;
   for (const [i, each] of cases.entries()) {
-    const name = `fold: ${each.kind} ${each.order}, ${each.position} the layer`;
+    const name = `fold: ${each.kind} ${each.order}, ${each.into} the layer`;
     checks.check(name, () => {
       const size = each.shape.reduce<number>((a, b) => a * b, 1);
-      const { weight, bias, maxDifference } = layerOf(shaped)
-        .freeze()
-        .fold({ ...each, weight: bell(size, 110 + i) });
+      const { weight, bias, maxDifference } = fold(layerOf(shaped).freeze(), {
+        ...each,
+        weight: bell(size, 110 + i),
+      });
       expect(maxDifference < 1e-4, "less than 1e-4", maxDifference);
       checks.record(weight, bias, maxDifference);
     });
@@ -856,7 +858,7 @@ function memory({ checks, library, layerOf }: Suite): void {
 
 /** Bad input: class, code and text, and nothing has changed. */
 function errors({ checks, library, testTime, layerOf }: Suite): void {
-  const { BatchNorm, Kernels, FrozenBatchNorm, Moments } = library;
+  const { adapt, BatchNorm, Kernels, FrozenBatchNorm, Moments } = library;
   const { OptionError, ShapeError, SingleValueError, NonFiniteError, StateError, MemoryError } =
     library;
   const shaped: Shaped = { layout: "NC", shape: [4, 3] };
@@ -879,7 +881,7 @@ function errors({ checks, library, testTime, layerOf }: Suite): void {
   option("an unknown layout", () => new BatchNorm(2, anything({ layout: "CN" })));
   option("an unknown option of train", () => layer.train(x, anything({ training: true })));
   option("too little memory", () => new Kernels({ memory: 1000 }));
-  option("adapt without a prior", () => layer.adapt(x, anything({})));
+  option("adapt without a prior", () => adapt(layer, x, anything({})));
   shape("numbers", () => layer.train(anything([1, 2, 3, 4, 5, 6])));
   shape("a Float64Array", () => layer.infer(anything(new Float64Array(3))));
   shape("null", () => layer.infer(anything(null)));

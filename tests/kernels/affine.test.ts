@@ -1,9 +1,10 @@
-// assembly/affine.ts by itself: y = (x - hi)·scale + shift, one rounding per operation.
+// assembly/affine.ts by itself: y = (x - center)·scale + shift, one rounding per operation.
 
 import fc from "fast-check";
 import { describe, test } from "vitest";
-import type { Exports } from "../../src/machine.js";
-import { Binary, type Slot } from "../support/binary.js";
+import type { Exports } from "../../src/engine/machine.js";
+import type { At } from "../../src/engine/memory.js";
+import { Binary, inPlaceOf } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertSameBits } from "../support/compare.js";
 import { anyBits, normal } from "../support/data.js";
@@ -12,33 +13,30 @@ import { check } from "../support/property.js";
 const { fround } = Math;
 const binary = new Binary();
 
-type Kernel = (
-  kernels: Exports,
-  y: number,
-  x: number,
-  parameters: [hi: number, scale: number, shift: number],
-) => void;
+type Values = Record<"center" | "scale" | "shift", Float32Array>;
 
-/** Runs a kernel on data and parameters per channel, in place or not, and compares every bit. */
+type Kernel = (kernels: Exports, y: At<"out">, x: At<"a">, terms: At<"terms">) => void;
+
+/** Runs a kernel on data and terms per channel, in place or not, and compares every bit. */
 function compare(
   all: Float32Array,
-  parameters: [hi: Float32Array, scale: Float32Array, shift: Float32Array],
+  values: Values,
   channelOf: (i: number) => number,
   leads: [y: number, x: number],
   kernel: Kernel,
 ): void {
-  const [hi, scale, shift] = parameters;
+  const { center, scale, shift } = values;
   const expected = all.map((value, i) => {
     const c = channelOf(i);
     // What no column owns keeps the value it had.
-    return c < 0 ? value : fround(fround(value - hi[c]!) * scale[c]!) + shift[c]!;
+    return c < 0 ? value : fround(fround(value - center[c]!) * scale[c]!) + shift[c]!;
   });
   for (const inPlace of [false, true]) {
     binary.reset();
-    const [h, a, b] = parameters.map((values) => binary.f32(values)) as Slot<Float32Array>[];
-    const x = binary.f32(all, leads[1]);
-    const y = inPlace ? x : binary.f32(all, leads[0]);
-    binary.call([[y]], (kernels) => kernel(kernels, y.at, x.at, [h!.at, a!.at, b!.at]));
+    const terms = binary.terms(center.length, values);
+    const x = binary.f32<"a">(all, leads[1]);
+    const y = inPlace ? inPlaceOf(x) : binary.f32<"out">(all, leads[0]);
+    binary.call([[y]], (kernels) => kernel(kernels, y.at, x.at, terms.at));
     assertSameBits("y", y.array, expected);
     if (!inPlace) assertSameBits("x", x.array, all);
   }
@@ -47,13 +45,11 @@ function compare(
 const leads = fc.tuple(fc.integer({ min: 0, max: 3 }), fc.integer({ min: 0, max: 3 }));
 const anyValues = fc.boolean();
 
-/** Parameters of `n` channels: usual ones, or any bits at all. */
-const parametersOf = (n: number, seed: number, any: boolean) =>
-  [1, 2, 3].map((k) => (any ? anyBits(n, seed + k) : normal(n, seed + k))) as [
-    Float32Array,
-    Float32Array,
-    Float32Array,
-  ];
+/** Terms of `n` channels: usual ones, or any bits at all. */
+function valuesOf(n: number, seed: number, any: boolean): Values {
+  const values = any ? anyBits : normal;
+  return { center: values(n, seed + 1), scale: values(n, seed + 2), shift: values(n, seed + 3) };
+}
 
 describe.each(["affineStrips", "affineSweep"] as const)("%s", (name) => {
   test("every column of every row, and nothing else, any stride and address", () => {
@@ -75,8 +71,8 @@ describe.each(["affineStrips", "affineSweep"] as const)("%s", (name) => {
           const pitch = width + gap;
           const x = any ? anyBits(rows * pitch, seed) : normal(rows * pitch, seed);
           const channelOf = (i: number): number => (i % pitch < width ? i % pitch : -1);
-          compare(x, parametersOf(width, seed, any), channelOf, at, (run, y, p, [h, a, b]) =>
-            run[name](y, p, h, a, b, rows, width, pitch * 4),
+          compare(x, valuesOf(width, seed, any), channelOf, at, (run, y, p, terms) =>
+            run[name](y, p, terms, rows, width, pitch * 4),
           );
         },
       ),
@@ -86,7 +82,7 @@ describe.each(["affineStrips", "affineSweep"] as const)("%s", (name) => {
 });
 
 describe("affinePlanes", () => {
-  test("every plane with its channel's parameters, from any channel on", () => {
+  test("every plane with its channel's terms, from any channel on", () => {
     check(
       fc.property(
         fc.integer({ min: 1, max: 9 }),
@@ -100,8 +96,8 @@ describe("affinePlanes", () => {
           const first = start % channels;
           const x = any ? anyBits(planes * inner, seed) : normal(planes * inner, seed);
           const channelOf = (i: number): number => (first + Math.floor(i / inner)) % channels;
-          compare(x, parametersOf(channels, seed, any), channelOf, at, (run, y, p, [h, a, b]) =>
-            run.affinePlanes(y, p, h, a, b, first, planes, channels, inner),
+          compare(x, valuesOf(channels, seed, any), channelOf, at, (run, y, p, terms) =>
+            run.affinePlanes(y, p, terms, first, planes, channels, inner),
           );
         },
       ),

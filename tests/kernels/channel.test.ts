@@ -2,7 +2,8 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Binary } from "../support/binary.js";
+import { NOWHERE } from "../../src/engine/memory.js";
+import { Binary, type Slot, type Writes } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertSameBits, assertWithin } from "../support/compare.js";
 import { normal, normals } from "../support/data.js";
@@ -27,14 +28,18 @@ const variances = (length: number, seed: number): Float64Array =>
 
 const sizes = fc.integer({ min: 1, max: 70 });
 
+/** Arrays per channel: kernels write them in pairs, so that one value may lie behind an odd number. */
+const inPairs = (...slots: Slot<Float32Array | Float64Array>[]): Writes[] =>
+  slots.map((slot) => [slot, slot.array.length & 1]);
+
 /** The state of columns that hold `count` values each, as moments.ts leaves it. */
 function stateOf(x: Float32Array, columns: number, count: number) {
   const { mean, variance } = moments(x, { outer: count, channels: columns, inner: 1 });
   const base = Float32Array.from(mean, (m, c) => m + 0.1 * Math.sin(c));
   return {
-    base: binary.f32(base),
-    offset: binary.f64(mean.map((m, c) => m - base[c]!)),
-    m2: binary.f64(variance.map((v) => v * count)),
+    base: binary.f32<"base">(base),
+    offset: binary.f64<"offset">(mean.map((m, c) => m - base[c]!)),
+    m2: binary.f64<"m2">(variance.map((v) => v * count)),
   };
 }
 
@@ -112,7 +117,7 @@ describe("pooling", () => {
           const view = neighbours
             ? { outer: 1, channels: n, inner: times }
             : { outer: times, channels: n, inner: 1 };
-          const slot = binary.f64(values);
+          const slot = binary.f64<"sumDy">(values);
           binary.call([[slot]], (run) =>
             neighbours
               ? run.mergeSums(slot.at, n, times, times, 1)
@@ -139,8 +144,8 @@ test("spread lays parameters out per column", () => {
       (channels, inner, repeats, seed) => {
         binary.reset();
         const values = normal(channels, seed);
-        const parameter = binary.f32(values);
-        const columns = binary.f32(channels * inner * repeats);
+        const parameter = binary.f32<"channel">(values);
+        const columns = binary.f32<"column">(channels * inner * repeats);
         binary.call([[columns]], (run) =>
           run.spread(columns.at, parameter.at, channels, inner, repeats),
         );
@@ -156,18 +161,14 @@ test("finishMoments: mean + meanLow = base + offset, variance = m2/count", () =>
   check(
     fc.property(sizes, fc.integer({ min: 1, max: 1e9 }), seeds, (n, count, seed) => {
       binary.reset();
-      const base = binary.f32(normal(n, seed, 1e4).map((v, c) => (c % 3 ? v : v / 1e8)));
-      const offset = binary.f64(doubles(n, seed + 1));
-      const m2 = binary.f64(variances(n, seed + 2));
-      const [mean, low, variance] = [binary.f64(n), binary.f64(n), binary.f64(n)];
-      binary.call(
-        [
-          [mean, n & 1],
-          [low, n & 1],
-          [variance, n & 1],
-        ],
-        (run) =>
-          run.finishMoments(mean.at, low.at, variance.at, base.at, offset.at, m2.at, count, n),
+      const base = binary.f32<"base">(normal(n, seed, 1e4).map((v, c) => (c % 3 ? v : v / 1e8)));
+      const offset = binary.f64<"offset">(doubles(n, seed + 1));
+      const m2 = binary.f64<"m2">(variances(n, seed + 2));
+      const mean = binary.f64<"mean">(n);
+      const low = binary.f64<"meanLow">(n);
+      const variance = binary.f64<"variance">(n);
+      binary.call(inPairs(mean, low, variance), (run) =>
+        run.finishMoments(mean.at, low.at, variance.at, base.at, offset.at, m2.at, count, n),
       );
       for (let c = 0; c < n; c++) {
         const [b, o] = [base.array[c]!, offset.array[c]!];
@@ -198,16 +199,20 @@ test("finishMoments and scaleShift find the first variance that is negative or n
         const first = values.findIndex((v) => !valid.includes(v));
         const expected = first < 0 ? n : first;
         // What lies behind the last channel is none of them.
-        const given = binary.f64([...values, behind]);
-        const [f64, f32] = [() => binary.f64(n + 1), () => binary.f32(n + 1)];
-        const [mean, low, variance, base, offset] = [f64(), f64(), f64(), f32(), f64()];
+        const m2 = binary.f64<"m2">([...values, behind]);
+        const base = binary.f32<"base">(n + 1);
+        const offset = binary.f64<"offset">(n + 1);
+        const mean = binary.f64<"mean">(n + 1);
+        const low = binary.f64<"meanLow">(n + 1);
+        const variance = binary.f64<"variance">(n + 1);
         const finished = binary.call([[mean], [low], [variance]], (run) =>
-          run.finishMoments(mean.at, low.at, variance.at, base.at, offset.at, given.at, 1, n),
+          run.finishMoments(mean.at, low.at, variance.at, base.at, offset.at, m2.at, 1, n),
         );
         expect(finished).toBe(expected);
-        const [hi, scale, shift] = [f32(), f32(), f32()];
-        const scaled = binary.call([[hi], [scale], [shift]], (run) =>
-          run.scaleShift(hi.at, scale.at, shift.at, mean.at, 0, given.at, 0, 0, 1e-5, n),
+        const given = binary.f64<"variance">([...values, behind]);
+        const { at, center, scale, shift } = binary.terms(n + 1);
+        const scaled = binary.call([[center], [scale], [shift]], (run) =>
+          run.scaleShift(at, mean.at, NOWHERE, given.at, NOWHERE, NOWHERE, 1e-5, n),
         );
         expect(scaled).toBe(expected);
       },
@@ -229,14 +234,11 @@ test("updateRunning: v += w·(new - v), the variance times its correction", () =
         const runningVariance = variances(n, seed + 1);
         const means = doubles(n, seed + 2);
         const batch = variances(n, seed + 3);
-        const [m, v] = [binary.f64(runningMean), binary.f64(runningVariance)];
-        const [mean, variance] = [binary.f64(means), binary.f64(batch)];
-        binary.call(
-          [
-            [m, n & 1],
-            [v, n & 1],
-          ],
-          (run) => run.updateRunning(m.at, v.at, mean.at, variance.at, weight, correction, n),
+        const m = binary.f64<"runningMean">(runningMean);
+        const v = binary.f64<"runningVariance">(runningVariance);
+        const [mean, variance] = [binary.f64<"mean">(means), binary.f64<"variance">(batch)];
+        binary.call(inPairs(m, v), (run) =>
+          run.updateRunning(m.at, v.at, mean.at, variance.at, weight, correction, n),
         );
         const moved = (old: number, value: number): number =>
           weight === 1 ? value : old + weight * (value - old);
@@ -252,27 +254,29 @@ test("updateRunning: v += w·(new - v), the variance times its correction", () =
 
 test("updateRunning at weight 1 leaves nothing of the old value, however large", () => {
   binary.reset();
-  const [m, v] = [binary.f64([1e300, -1]), binary.f64([1, 1e300])];
-  const [mean, variance] = [binary.f64([1e-30, 3e-200]), binary.f64([1e-30, 3e-200])];
+  const m = binary.f64<"runningMean">([1e300, -1]);
+  const v = binary.f64<"runningVariance">([1, 1e300]);
+  const mean = binary.f64<"mean">([1e-30, 3e-200]);
+  const variance = binary.f64<"variance">([1e-30, 3e-200]);
   binary.call([[m], [v]], (run) => run.updateRunning(m.at, v.at, mean.at, variance.at, 1, 1, 2));
   expect([...m.array, ...v.array]).toEqual([1e-30, 3e-200, 1e-30, 3e-200]);
 });
 
-test("center: the mean as float32", () => {
+test("roundMeans: the mean as float32", () => {
   check(
     fc.property(sizes, seeds, (n, seed) => {
       binary.reset();
       const values = doubles(n, seed, 1e4, 1e3);
-      const mean = binary.f64(values);
-      const hi = binary.f32(n);
-      binary.call([[hi, n & 1]], (run) => run.center(hi.at, mean.at, n));
-      assertSameBits("hi", hi.array, Float32Array.from(values));
+      const mean = binary.f64<"mean">(values);
+      const { at, center } = binary.terms(n);
+      binary.call(inPairs(center), (run) => run.roundMeans(at, mean.at, n));
+      assertSameBits("center", center.array, Float32Array.from(values));
     }),
     50,
   );
 });
 
-test("scaleShift: (x - hi)·scale + shift is γ·(x - mean)/√(σ²+ε) + β", () => {
+test("scaleShift: (x - center)·scale + shift is γ·(x - mean)/√(σ²+ε) + β", () => {
   check(
     fc.property(
       sizes,
@@ -282,39 +286,30 @@ test("scaleShift: (x - hi)·scale + shift is γ·(x - mean)/√(σ²+ε) + β", 
       seeds,
       (n, withGamma, withBeta, epsilon, seed) => {
         binary.reset();
-        const mean = binary.f64(doubles(n, seed, 1e4, 1e3));
-        const variance = binary.f64(variances(n, seed + 1));
-        const gamma = withGamma ? binary.f32(normal(n, seed + 2)) : null;
-        const beta = withBeta ? binary.f32(normal(n, seed + 3)) : null;
-        const low = withBeta ? binary.f64(doubles(n, seed + 4)) : null;
-        const [hi, scale, shift] = [binary.f32(n), binary.f32(n), binary.f32(n)];
-        const pad = n & 1;
-        binary.call(
-          [
-            [hi, pad],
-            [scale, pad],
-            [shift, pad],
-          ],
-          (run) =>
-            run.scaleShift(
-              hi.at,
-              scale.at,
-              shift.at,
-              mean.at,
-              low?.at ?? 0,
-              variance.at,
-              gamma?.at ?? 0,
-              beta?.at ?? 0,
-              epsilon,
-              n,
-            ),
+        const mean = binary.f64<"mean">(doubles(n, seed, 1e4, 1e3));
+        const variance = binary.f64<"variance">(variances(n, seed + 1));
+        const gamma = withGamma ? binary.f32<"gamma">(normal(n, seed + 2)) : null;
+        const beta = withBeta ? binary.f32<"beta">(normal(n, seed + 3)) : null;
+        const low = withBeta ? binary.f64<"meanLow">(doubles(n, seed + 4)) : null;
+        const { at, center, scale, shift } = binary.terms(n);
+        binary.call(inPairs(center, scale, shift), (run) =>
+          run.scaleShift(
+            at,
+            mean.at,
+            low?.at ?? NOWHERE,
+            variance.at,
+            gamma?.at ?? NOWHERE,
+            beta?.at ?? NOWHERE,
+            epsilon,
+            n,
+          ),
         );
         for (let c = 0; c < n; c++) {
           const m = mean.array[c]!;
           const s = (gamma?.array[c] ?? 1) / sqrt(variance.array[c]! + epsilon);
           const rest = (m - fround(m) + (low?.array[c] ?? 0)) * s;
           const b = beta?.array[c] ?? 0;
-          expect(hi.array[c]).toBe(fround(m));
+          expect(center.array[c]).toBe(fround(m));
           expect(abs(scale.array[c]! - s)).toBeLessThanOrEqual(FLOAT32 * abs(s));
           const bound = FLOAT32 * (abs(b) + abs(rest));
           expect(abs(shift.array[c]! - (b - rest))).toBeLessThanOrEqual(bound);
@@ -327,18 +322,12 @@ test("scaleShift: (x - hi)·scale + shift is γ·(x - mean)/√(σ²+ε) + β", 
 
 test("scaleShift without any spread: scale 0, shift β", () => {
   binary.reset();
-  const mean = binary.f64([0.1, 1e30, -7]);
-  const variance = binary.f64([0, 0, 0]);
-  const [gamma, beta] = [binary.f32([1, 2, 3]), binary.f32([5, 6, 7])];
-  const [hi, scale, shift] = [binary.f32(3), binary.f32(3), binary.f32(3)];
-  binary.call(
-    [
-      [hi, 1],
-      [scale, 1],
-      [shift, 1],
-    ],
-    (run) =>
-      run.scaleShift(hi.at, scale.at, shift.at, mean.at, 0, variance.at, gamma.at, beta.at, 0, 3),
+  const mean = binary.f64<"mean">([0.1, 1e30, -7]);
+  const variance = binary.f64<"variance">([0, 0, 0]);
+  const [gamma, beta] = [binary.f32<"gamma">([1, 2, 3]), binary.f32<"beta">([5, 6, 7])];
+  const { at, center, scale, shift } = binary.terms(3);
+  binary.call(inPairs(center, scale, shift), (run) =>
+    run.scaleShift(at, mean.at, NOWHERE, variance.at, gamma.at, beta.at, 0, 3),
   );
   expect([...scale.array]).toEqual([0, 0, 0]);
   expect([...shift.array]).toEqual([5, 6, 7]);
@@ -354,38 +343,29 @@ test("gradientTerms: dgamma, dbeta and the terms of dx, of a batch and frozen", 
       seeds,
       (n, withGamma, frozen, epsilon, seed) => {
         binary.reset();
-        const sumDy = binary.f64(doubles(n, seed));
-        const sumDyX = binary.f64(doubles(n, seed + 1));
-        const mean = binary.f64(doubles(n, seed + 2, 1e4, 1e3));
-        const variance = binary.f64(variances(n, seed + 3));
-        const gamma = withGamma ? binary.f32(normal(n, seed + 4)) : null;
-        const results = [0, 1, 2, 3, 4].map(() => binary.f32(n));
-        const [a, b, slope, dgamma, dbeta] = results as [
-          (typeof results)[0],
-          (typeof results)[0],
-          (typeof results)[0],
-          (typeof results)[0],
-          (typeof results)[0],
-        ];
+        const sumDy = binary.f64<"sumDy">(doubles(n, seed));
+        const sumDyX = binary.f64<"sumDyX">(doubles(n, seed + 1));
+        const mean = binary.f64<"mean">(doubles(n, seed + 2, 1e4, 1e3));
+        const variance = binary.f64<"variance">(variances(n, seed + 3));
+        const gamma = withGamma ? binary.f32<"gamma">(normal(n, seed + 4)) : null;
+        const [dgamma, dbeta] = [binary.f32<"dgamma">(n), binary.f32<"dbeta">(n)];
+        // The centers are guard values here: they are neither read nor written.
+        const { at, scale, shift, slope } = binary.terms(n);
         const each = frozen ? 0 : 1 / 37;
-        binary.call(
-          results.map((slot) => [slot, n & 1] as const),
-          (run) =>
-            run.gradientTerms(
-              a.at,
-              b.at,
-              slope.at,
-              dgamma.at,
-              dbeta.at,
-              sumDy.at,
-              sumDyX.at,
-              mean.at,
-              variance.at,
-              gamma?.at ?? 0,
-              epsilon,
-              each,
-              n,
-            ),
+        binary.call(inPairs(scale, shift, slope, dgamma, dbeta), (run) =>
+          run.gradientTerms(
+            at,
+            dgamma.at,
+            dbeta.at,
+            sumDy.at,
+            sumDyX.at,
+            mean.at,
+            variance.at,
+            gamma?.at ?? NOWHERE,
+            epsilon,
+            each,
+            n,
+          ),
         );
         for (let c = 0; c < n; c++) {
           const m = mean.array[c]!;
@@ -394,16 +374,16 @@ test("gradientTerms: dgamma, dbeta and the terms of dx, of a batch and frozen", 
           // Sums were taken about float32(mean).
           const rest = m - fround(m);
           const p = sumDyX.array[c]! - rest * s;
-          const scale = (gamma?.array[c] ?? 1) * inverse;
+          const factor = (gamma?.array[c] ?? 1) * inverse;
           const magnitude = abs(sumDyX.array[c]!) + abs(rest * s);
           const near = (actual: number, expected: number, size: number): void =>
             expect(abs(actual - expected)).toBeLessThanOrEqual(FLOAT32 * size);
-          near(a.array[c]!, scale, abs(scale));
+          near(scale.array[c]!, factor, abs(factor));
           near(slope.array[c]!, p * inverse ** 2 * each, magnitude * inverse ** 2 * each);
           near(dgamma.array[c]!, p * inverse, magnitude * inverse);
           near(dbeta.array[c]!, s, abs(s));
-          // b and c together: b + (x - hi)·c is what the gradient loses, here at x = mean.
-          const lost = b.array[c]! + rest * slope.array[c]!;
+          // Both together: shift + (x - center)·slope is what the gradient loses, here at x = mean.
+          const lost = shift.array[c]! + rest * slope.array[c]!;
           near(lost, s * each, abs(s * each) + abs(rest * slope.array[c]!));
         }
       },

@@ -2,9 +2,10 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Exports } from "../../src/machine.js";
-import { BLOCK_TWO, rowsOf } from "../../src/run.js";
-import { Binary, type Slot, type Writes } from "../support/binary.js";
+import type { Exports } from "../../src/engine/machine.js";
+import type { At } from "../../src/engine/memory.js";
+import { BLOCK_TWO, rowsOf } from "../../src/engine/plan.js";
+import { Binary, behind, inPlaceOf, type Slot, type Writes } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertSameBits, assertWithin, SUM_ERROR } from "../support/compare.js";
 import { anyBits, normal } from "../support/data.js";
@@ -19,54 +20,55 @@ const widths = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom(100, 255, 256, 257, 1024) },
 );
 
-/** Σdy and Σdy·(x - hi) per channel, on top of what was `before`, and the sums of magnitudes. */
+/** Σdy and Σdy·(x - center) per channel, on top of what was `before`, and the sums of magnitudes. */
 function expectedSums(
   dy: Float32Array,
   x: Float32Array,
-  hi: Float32Array,
+  center: Float32Array,
   channelOf: (i: number) => number,
   before: number,
 ): { sums: number[][]; magnitudes: number[][] } {
-  const terms: number[][][] = [0, 1].map(() => Array.from(hi, () => []));
+  const addends: number[][][] = [0, 1].map(() => Array.from(center, () => []));
   dy.forEach((g, i) => {
     const c = channelOf(i);
     if (c < 0) return;
-    terms[0]![c]!.push(g);
-    terms[1]![c]!.push(g * (x[i]! - hi[c]!));
+    addends[0]![c]!.push(g);
+    addends[1]![c]!.push(g * (x[i]! - center[c]!));
   });
   return {
-    sums: terms.map((each) => each.map((values) => before + sum(values))),
-    magnitudes: terms.map((each) => each.map((values) => sum(values.map(Math.abs)))),
+    sums: addends.map((each) => each.map((values) => before + sum(values))),
+    magnitudes: addends.map((each) => each.map((values) => sum(values.map(Math.abs)))),
   };
 }
 
 type SumsKernel = (
   kernels: Exports,
-  sumDy: number,
-  sumDyX: number,
-  dy: number,
-  x: number,
-  hi: number,
+  sumDy: At<"sumDy">,
+  sumDyX: At<"sumDyX">,
+  dy: At<"a">,
+  x: At<"b">,
+  center: At<"terms">,
 ) => void;
 
 function sums(
-  dy: Slot<Float32Array>,
-  x: Slot<Float32Array>,
-  hi: Float32Array,
+  dy: Slot<Float32Array, "a">,
+  x: Slot<Float32Array, "b">,
+  center: Float32Array,
   step: number,
   before: number,
   kernel: SumsKernel,
 ): [Float64Array, Float64Array] {
-  const h = binary.f32(hi);
-  const [s, p] = [binary.f64(hi.length), binary.f64(hi.length)];
+  const n = center.length;
+  const k = binary.terms(n, { center });
+  const [s, p] = [binary.f64<"sumDy">(n), binary.f64<"sumDyX">(n)];
   s.array.fill(before);
   p.array.fill(before);
-  const padding = (step - (hi.length % step)) % step;
+  const padding = (step - (n % step)) % step;
   const writes: Writes[] = [
     [s, padding],
     [p, padding],
   ];
-  binary.call(writes, (kernels) => kernel(kernels, s.at, p.at, dy.at, x.at, h.at));
+  binary.call(writes, (kernels) => kernel(kernels, s.at, p.at, dy.at, x.at, k.at));
   return [s.array, p.array];
 }
 
@@ -74,7 +76,7 @@ function compareSums(
   actual: [Float64Array, Float64Array],
   { sums, magnitudes }: ReturnType<typeof expectedSums>,
 ): void {
-  for (const [k, name] of ["Σdy", "Σdy·(x - hi)"].entries()) {
+  for (const [k, name] of ["Σdy", "Σdy·(x - center)"].entries()) {
     assertWithin(name, actual[k]!, sums[k]!, (c) => SUM_ERROR * magnitudes[k]![c]!);
   }
 }
@@ -92,17 +94,17 @@ describe("gradientSumsRows", () => {
           binary.reset();
           const rows = Math.min(most, Math.ceil(65536 / width));
           const pitch = width + gap;
-          const g = binary.f32(normal(rows * pitch, seed, 0.25), leads[0]);
-          const x = binary.f32(normal(rows * pitch, seed + 1, 3), leads[1]);
-          const hi = normal(width, seed + 2, 3, 0.1);
+          const g = binary.f32<"a">(normal(rows * pitch, seed, 0.25), leads[0]);
+          const x = binary.f32<"b">(normal(rows * pitch, seed + 1, 3), leads[1]);
+          const center = normal(width, seed + 2, 3, 0.1);
           const channelOf = (i: number): number => (i % pitch < width ? i % pitch : -1);
           // Count 0 overwrites, others add.
           for (const count of [0, 64]) {
-            const actual = sums(g, x, hi, 4, 0.75, (run, s, p, dy, at, h) =>
-              run.gradientSumsRows(s, p, dy, at, h, count, rows, width, pitch * 4),
+            const actual = sums(g, x, center, 4, 0.75, (run, s, p, dy, at, k) =>
+              run.gradientSumsRows(s, p, dy, at, k, count, rows, width, pitch * 4),
             );
             const before = count === 0 ? 0 : 0.75;
-            compareSums(actual, expectedSums(g.array, x.array, hi, channelOf, before));
+            compareSums(actual, expectedSums(g.array, x.array, center, channelOf, before));
           }
         },
       ),
@@ -117,27 +119,28 @@ test.each([64, 65, 128, 257, 512, 600, 1000, 1024])(
     binary.reset();
     const block = rowsOf(width, BLOCK_TWO);
     const rows = 2 * block + 37;
-    const g = binary.f32(normal(rows * width, width, 0.25));
-    const x = binary.f32(normal(rows * width, width + 1, 3));
-    const hi = normal(width, width + 2, 3, 0.1);
+    const g = binary.f32<"a">(normal(rows * width, width, 0.25));
+    const x = binary.f32<"b">(normal(rows * width, width + 1, 3));
+    const center = normal(width, width + 2, 3, 0.1);
     const cut = (cuts: number[]) =>
-      sums(g, x, hi, 4, 0, (run, s, p, dy, at, h) => {
+      sums(g, x, center, 4, 0, (run, s, p, dy, at, k) => {
         let from = 0;
         for (const to of [...cuts, rows]) {
           const skip = from * width * 4;
-          run.gradientSumsRows(s, p, dy + skip, at + skip, h, from, to - from, width, width * 4);
+          const [g0, x0] = [behind(dy, skip), behind(at, skip)];
+          run.gradientSumsRows(s, p, g0, x0, k, from, to - from, width, width * 4);
           from = to;
         }
       });
     const whole = cut([]);
     compareSums(
       whole,
-      expectedSums(g.array, x.array, hi, (i) => i % width, 0),
+      expectedSums(g.array, x.array, center, (i) => i % width, 0),
     );
     for (const cuts of [[block], [2 * block], [block, 2 * block]]) {
       const [sumDy, sumDyX] = cut(cuts);
       assertSameBits("Σdy", sumDy, whole[0]);
-      assertSameBits("Σdy·(x - hi)", sumDyX, whole[1]);
+      assertSameBits("Σdy·(x - center)", sumDyX, whole[1]);
     }
   },
 );
@@ -155,20 +158,20 @@ describe("gradientSumsPlanes", () => {
         (channels, planes, inner, start, leads, seed) => {
           binary.reset();
           const first = start % channels;
-          const g = binary.f32(normal(planes * inner, seed, 0.25), leads[0]);
-          const x = binary.f32(normal(planes * inner, seed + 1, 3), leads[1]);
-          const hi = normal(channels, seed + 2, 3, 0.1);
+          const g = binary.f32<"a">(normal(planes * inner, seed, 0.25), leads[0]);
+          const x = binary.f32<"b">(normal(planes * inner, seed + 1, 3), leads[1]);
+          const center = normal(channels, seed + 2, 3, 0.1);
           const channelOf = (i: number): number => (first + Math.floor(i / inner)) % channels;
           // Channels before the first have come already, and are not in a first call.
-          const later = sums(g, x, hi, 1, 0.75, (run, s, p, dy, at, h) =>
-            run.gradientSumsPlanes(s, p, dy, at, h, inner, first, planes, channels, inner),
+          const later = sums(g, x, center, 1, 0.75, (run, s, p, dy, at, k) =>
+            run.gradientSumsPlanes(s, p, dy, at, k, inner, first, planes, channels, inner),
           );
-          compareSums(later, expectedSums(g.array, x.array, hi, channelOf, 0.75));
+          compareSums(later, expectedSums(g.array, x.array, center, channelOf, 0.75));
           if (first > 0 || planes < channels) return;
-          const actual = sums(g, x, hi, 1, 0.75, (run, s, p, dy, at, h) =>
-            run.gradientSumsPlanes(s, p, dy, at, h, 0, first, planes, channels, inner),
+          const actual = sums(g, x, center, 1, 0.75, (run, s, p, dy, at, k) =>
+            run.gradientSumsPlanes(s, p, dy, at, k, 0, first, planes, channels, inner),
           );
-          compareSums(actual, expectedSums(g.array, x.array, hi, channelOf, 0));
+          compareSums(actual, expectedSums(g.array, x.array, center, channelOf, 0));
         },
       ),
       150,
@@ -178,23 +181,25 @@ describe("gradientSumsPlanes", () => {
   test.each([4095, 4096, 4097, 12291, 16384, 40003])("planes of %i values", (inner) => {
     for (const at of [1, 2, 3]) {
       binary.reset();
-      const g = binary.f32(normal(2 * inner, inner, 0.25), at);
-      const x = binary.f32(normal(2 * inner, inner + 1, 3), 4 - at);
-      const hi = Float32Array.of(3);
-      const actual = sums(g, x, hi, 1, 9, (run, s, p, dy, p0, h) =>
-        run.gradientSumsPlanes(s, p, dy, p0, h, 0, 0, 2, 1, inner),
+      const g = binary.f32<"a">(normal(2 * inner, inner, 0.25), at);
+      const x = binary.f32<"b">(normal(2 * inner, inner + 1, 3), 4 - at);
+      const center = Float32Array.of(3);
+      const actual = sums(g, x, center, 1, 9, (run, s, p, dy, p0, k) =>
+        run.gradientSumsPlanes(s, p, dy, p0, k, 0, 0, 2, 1, inner),
       );
       compareSums(
         actual,
-        expectedSums(g.array, x.array, hi, () => 0, 0),
+        expectedSums(g.array, x.array, center, () => 0, 0),
       );
       // A plane in parts, cut at multiples of a block, gives the same bits.
       const cut = Math.floor(inner / 4096 / 2 + 0.5) * 4096;
-      const parts = sums(g, x, hi, 1, 9, (run, s, p, dy, p0, h) => {
+      const parts = sums(g, x, center, 1, 9, (run, s, p, dy, p0, k) => {
         for (const from of [0, inner]) {
           const rest = from + cut;
-          const part = (at: number, length: number): void =>
-            run.gradientSumsPlanes(s, p, dy + 4 * at, p0 + 4 * at, h, at, 0, 1, 1, length);
+          const part = (at: number, length: number): void => {
+            const [g1, x1] = [behind(dy, 4 * at), behind(p0, 4 * at)];
+            run.gradientSumsPlanes(s, p, g1, x1, k, at, 0, 1, 1, length);
+          };
           part(from, cut);
           part(rest, inner - cut);
         }
@@ -204,43 +209,45 @@ describe("gradientSumsPlanes", () => {
   });
 });
 
-type Parameters = [hi: Float32Array, a: Float32Array, b: Float32Array, c: Float32Array];
+type Values = Record<"center" | "scale" | "shift" | "slope", Float32Array>;
 
-const parametersOf = (n: number, seed: number, any: boolean) =>
-  [1, 2, 3, 4].map((k) => (any ? anyBits(n, seed + k) : normal(n, seed + k))) as Parameters;
+/** Terms of `n` channels: usual ones, or any bits at all. */
+function valuesOf(n: number, seed: number, any: boolean): Values {
+  const values = (k: number) => (any ? anyBits : normal)(n, seed + k);
+  return { center: values(1), scale: values(2), shift: values(3), slope: values(4) };
+}
 
 type Kernel = (
   kernels: Exports,
-  dx: number,
-  dy: number,
-  x: number,
-  parameters: [hi: number, a: number, b: number, c: number],
+  dx: At<"out">,
+  dy: At<"a">,
+  x: At<"b">,
+  terms: At<"terms">,
 ) => void;
 
 /** Runs a kernel with dx apart or in place of dy, and compares every bit. */
 function compare(
   g: Float32Array,
   all: Float32Array,
-  parameters: Parameters,
+  values: Values,
   channelOf: (i: number) => number,
   leads: [dx: number, dy: number, x: number],
   kernel: Kernel,
 ): void {
-  const [hi, a, b, c] = parameters;
+  const { center, scale, shift, slope } = values;
   const expected = g.map((value, i) => {
     const k = channelOf(i);
     if (k < 0) return value;
-    return fround(fround(value - b[k]!) - fround(fround(all[i]! - hi[k]!) * c[k]!)) * a[k]!;
+    const lost = fround(fround(all[i]! - center[k]!) * slope[k]!);
+    return fround(fround(value - shift[k]!) - lost) * scale[k]!;
   });
   for (const inPlace of [false, true]) {
     binary.reset();
-    const slots = parameters.map((values) => binary.f32(values).at);
-    const dy = binary.f32(g, leads[1]);
-    const x = binary.f32(all, leads[2]);
-    const dx = inPlace ? dy : binary.f32(g, leads[0]);
-    binary.call([[dx]], (kernels) =>
-      kernel(kernels, dx.at, dy.at, x.at, slots as [number, number, number, number]),
-    );
+    const terms = binary.terms(center.length, values);
+    const dy = binary.f32<"a">(g, leads[1]);
+    const x = binary.f32<"b">(all, leads[2]);
+    const dx = inPlace ? inPlaceOf(dy) : binary.f32<"out">(g, leads[0]);
+    binary.call([[dx]], (kernels) => kernel(kernels, dx.at, dy.at, x.at, terms.at));
     assertSameBits("dx", dx.array, expected);
     assertSameBits("x", x.array, all);
     if (!inPlace) assertSameBits("dy", dy.array, g);
@@ -268,9 +275,8 @@ describe.each(["gradientStrips", "gradientSweep"] as const)("%s", (name) => {
           const dy = values(rows * pitch, seed);
           const x = values(rows * pitch, seed + 9);
           const channelOf = (i: number): number => (i % pitch < width ? i % pitch : -1);
-          const parameters = parametersOf(width, seed, any);
-          compare(dy, x, parameters, channelOf, at, (run, dx, g, p, [h, a, b, c]) =>
-            run[name](dx, g, p, h, a, b, c, rows, width, pitch * 4),
+          compare(dy, x, valuesOf(width, seed, any), channelOf, at, (run, dx, g, p, terms) =>
+            run[name](dx, g, p, terms, rows, width, pitch * 4),
           );
         },
       ),
@@ -280,7 +286,7 @@ describe.each(["gradientStrips", "gradientSweep"] as const)("%s", (name) => {
 });
 
 describe("gradientPlanes", () => {
-  test("every plane with its channel's parameters, from any channel on", () => {
+  test("every plane with its channel's terms, from any channel on", () => {
     check(
       fc.property(
         fc.integer({ min: 1, max: 9 }),
@@ -296,9 +302,8 @@ describe("gradientPlanes", () => {
           const dy = values(planes * inner, seed);
           const x = values(planes * inner, seed + 9);
           const channelOf = (i: number): number => (first + Math.floor(i / inner)) % channels;
-          const parameters = parametersOf(channels, seed, any);
-          compare(dy, x, parameters, channelOf, at, (run, dx, g, p, [h, a, b, c]) =>
-            run.gradientPlanes(dx, g, p, h, a, b, c, first, planes, channels, inner),
+          compare(dy, x, valuesOf(channels, seed, any), channelOf, at, (run, dx, g, p, terms) =>
+            run.gradientPlanes(dx, g, p, terms, first, planes, channels, inner),
           );
         },
       ),

@@ -2,8 +2,8 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { BLOCK_ONE, rowsOf } from "../../src/run.js";
-import { Binary, SCRATCH, type Slot, type Writes } from "../support/binary.js";
+import { BLOCK_ONE, rowsOf } from "../../src/engine/plan.js";
+import { Binary, behind, SCRATCH, type Slot, type Writes } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertMoments, assertSameBits } from "../support/compare.js";
 import { distributed, KINDS, normal } from "../support/data.js";
@@ -14,9 +14,9 @@ const binary = new Binary();
 
 /** The state of columns or channels: mean = base + offset, sum of squared deviations. */
 interface State {
-  base: Slot<Float32Array>;
-  offset: Slot<Float64Array>;
-  m2: Slot<Float64Array>;
+  base: Slot<Float32Array, "base">;
+  offset: Slot<Float64Array, "offset">;
+  m2: Slot<Float64Array, "m2">;
 }
 
 const stateOf = (columns: number): State => ({
@@ -56,7 +56,7 @@ function columns(x: Float32Array, rows: number, width: number, pitch: number): F
 
 describe("momentsRows", () => {
   function run(
-    x: Slot<Float32Array>,
+    x: Slot<Float32Array, "a">,
     rows: number,
     width: number,
     pitch: number,
@@ -64,7 +64,7 @@ describe("momentsRows", () => {
   ): State {
     const state = stateOf(width);
     const { base, offset, m2 } = state;
-    const scratch = binary.f32(SCRATCH);
+    const scratch = binary.f32<"scratch">(SCRATCH);
     let from = 0;
     for (const to of [...cuts, rows]) {
       binary.call([...writesOf(state, 4), [scratch]], (kernels) =>
@@ -73,7 +73,7 @@ describe("momentsRows", () => {
           offset.at,
           m2.at,
           scratch.at,
-          x.at + from * pitch * 4,
+          behind(x.at, from * pitch * 4),
           from,
           to - from,
           width,
@@ -108,7 +108,7 @@ describe("momentsRows", () => {
         const pitch = width + gap;
         const all = distributed(kind, { outer: rows, channels: pitch, inner: 1 }, mean, 1, seed);
         const view = { outer: rows, channels: width, inner: 1 };
-        const x = binary.f32(all, lead);
+        const x = binary.f32<"a">(all, lead);
         const state = run(x, rows, width, pitch, []);
         const own = columns(all, rows, width, pitch);
         assertMoments(momentsOf(state, rows), oracle.moments(own, view));
@@ -123,7 +123,7 @@ describe("momentsRows", () => {
     check(
       fc.property(inputs, seeds, ({ rows, width, gap, lead, mean, seed }, choice) => {
         binary.reset();
-        const x = binary.f32(normal(rows * (width + gap), seed, mean), lead);
+        const x = binary.f32<"a">(normal(rows * (width + gap), seed, mean), lead);
         const whole = run(x, rows, width, width + gap, []);
         const blocks = [1, 2, 3, 4].map((k) => k * rowsOf(width, BLOCK_ONE));
         const cuts = blocks.filter((row, i) => row < rows && (choice >> i) & 1);
@@ -138,7 +138,7 @@ describe("momentsRows", () => {
     const block = rowsOf(width, BLOCK_ONE);
     const rows = 2 * block + 37;
     const all = normal(rows * width, width, 1e3);
-    const x = binary.f32(all);
+    const x = binary.f32<"a">(all);
     const whole = run(x, rows, width, width, []);
     assertMoments(
       momentsOf(whole, rows),
@@ -154,7 +154,7 @@ describe("momentsRows", () => {
       fc.property(inputs, seeds, ({ rows, width, lead, seed }, place) => {
         for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
           binary.reset();
-          const x = binary.f32(normal(rows * width, seed), lead);
+          const x = binary.f32<"a">(normal(rows * width, seed), lead);
           const clean = momentsOf(run(x, rows, width, width, []), rows);
           const at = place % x.array.length;
           x.array[at] = bad;
@@ -181,7 +181,7 @@ describe("momentsPlanes", () => {
     inner: number;
   }
 
-  function run(x: Slot<Float32Array>, channels: number, parts: Part[]): State {
+  function run(x: Slot<Float32Array, "a">, channels: number, parts: Part[]): State {
     const state = stateOf(channels);
     const { base, offset, m2 } = state;
     for (const { at, count, first, planes, inner } of parts) {
@@ -190,7 +190,7 @@ describe("momentsPlanes", () => {
           base.at,
           offset.at,
           m2.at,
-          x.at + at * 4,
+          behind(x.at, at * 4),
           count,
           first,
           planes,
@@ -229,7 +229,7 @@ describe("momentsPlanes", () => {
         binary.reset();
         const view = { outer, channels, inner };
         const all = distributed(kind, view, mean, 1, seed);
-        const x = binary.f32(all, lead);
+        const x = binary.f32<"a">(all, lead);
         const state = run(x, channels, [whole(outer, channels, inner)]);
         assertMoments(momentsOf(state, outer * inner), oracle.moments(all, view));
         assertSameBits("x", x.array, all);
@@ -243,7 +243,7 @@ describe("momentsPlanes", () => {
       fc.property(inputs, seeds, ({ outer, channels, inner, lead, mean, seed }, choice) => {
         binary.reset();
         const all = normal(outer * channels * inner, seed, mean);
-        const x = binary.f32(all, lead);
+        const x = binary.f32<"a">(all, lead);
         const planes = outer * channels;
         const cut = choice % planes;
         const parts = [0, cut].map((from, i) => ({
@@ -267,7 +267,7 @@ describe("momentsPlanes", () => {
       for (const [lead, kind] of (["normal", "sorted", "ramps"] as const).entries()) {
         binary.reset();
         const all = distributed(kind, view, 1e4, 1, inner);
-        const x = binary.f32(all, lead + 1);
+        const x = binary.f32<"a">(all, lead + 1);
         const state = run(x, channels, [whole(outer, channels, inner)]);
         assertMoments(momentsOf(state, outer * inner), oracle.moments(all, view));
         const parts: Part[] = [];
@@ -292,7 +292,7 @@ describe("momentsPlanes", () => {
       fc.property(inputs, seeds, ({ outer, channels, inner, lead, seed }, place) => {
         for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
           binary.reset();
-          const x = binary.f32(normal(outer * channels * inner, seed), lead);
+          const x = binary.f32<"a">(normal(outer * channels * inner, seed), lead);
           const parts = [whole(outer, channels, inner)];
           const clean = momentsOf(run(x, channels, parts), outer * inner);
           const at = place % x.array.length;

@@ -1,6 +1,6 @@
 // PyTorch's state_dict in safetensors: files that PyTorch's tensors were written into, and back.
 
-import { BatchNorm, OptionError, ShapeError, StateError } from "batchnorm-wasm";
+import { BatchNorm, diagnose, OptionError, ShapeError, StateError } from "batchnorm-wasm";
 import { readTorch, type TorchLoadOptions, writeTorch } from "batchnorm-wasm/state";
 import { describe, expect, test } from "vitest";
 import { normal } from "../support/data.js";
@@ -144,7 +144,7 @@ describe("a file without a counter", () => {
       const c = Math.floor(i / 300) % 4;
       return layer.runningMean[c]! + z * Math.sqrt(layer.runningVariance[c]!);
     });
-    const diagnosis = layer.diagnose(fits, { shape: [2, 4, 15, 20] });
+    const diagnosis = diagnose(layer, fits, { shape: [2, 4, 15, 20] });
     expect(diagnosis).toMatchObject({ verdict: "fit", batchesSeen: 1, ageKnown: false });
     expect(diagnosis.advice).toMatch(/The age of the averages is unknown/);
     expect(String(diagnosis)).toMatch(/mini-batches seen {3}1 or more/);
@@ -152,9 +152,9 @@ describe("a file without a counter", () => {
     const far = normal(1200, 2, 5, 2);
     layer.runningMean.fill(0.5);
     layer.runningVariance.fill(0.9 + 0.1 * 4);
-    expect(layer.diagnose(far, { shape: [1, 4, 15, 20] }).verdict).toBe("drifted");
+    expect(diagnose(layer, far, { shape: [1, 4, 15, 20] }).verdict).toBe("drifted");
     layer.batchesSeen = 1;
-    const known = layer.diagnose(far, { shape: [1, 4, 15, 20] });
+    const known = diagnose(layer, far, { shape: [1, 4, 15, 20] });
     expect(known.verdict).toBe("undertrained");
     expect(known.advice).not.toMatch(/unknown/);
     expect(String(known)).toMatch(/mini-batches seen {3}1\n/);
@@ -188,7 +188,7 @@ describe("a file without a counter", () => {
     const { tensors } = safetensors(bytes);
     tensors.delete("bn.num_batches_tracked");
     const layer = readTorch(safetensors.write(tensors)).load("bn", { eps: 1e-5 });
-    expect(layer.diagnose(normal(200, 1)).verdict).toBe("untrained");
+    expect(diagnose(layer, normal(200, 1)).verdict).toBe("untrained");
   });
 });
 

@@ -2,7 +2,8 @@
 
 import { readFileSync } from "node:fs";
 import { instantiateSync } from "@assemblyscript/loader";
-import type { Exports } from "../../src/machine.js";
+import type { Exports } from "../../src/engine/machine.js";
+import type { At } from "../../src/engine/memory.js";
 import { GUARD } from "./guards.js";
 
 const module = new WebAssembly.Module(
@@ -11,17 +12,35 @@ const module = new WebAssembly.Module(
 
 type Floats = Float32Array | Float64Array;
 
-/** An array in the binary's memory. */
-export interface Slot<A extends Floats> {
-  readonly at: number;
+/** An array in the binary's memory. A kernel takes it as the argument that `What` says, and as no other. */
+export interface Slot<A extends Floats, What extends string = string> {
+  readonly at: At<What>;
   readonly array: A;
 }
+
+/** The arrays of the terms, in the order in which they lie. */
+const TERMS = ["center", "scale", "shift", "slope"] as const;
+type Term = (typeof TERMS)[number];
+
+/** What the elementwise kernels compute with: one address for all, and each array. */
+type Terms = { readonly at: At<"terms"> } & Readonly<Record<Term, Slot<Float32Array>>>;
 
 /** What a kernel may write: an array, and as many values behind it. */
 export type Writes = readonly [Slot<Floats>, padding?: number];
 
-/** Float32 values of the scratch that `momentsRows` takes: six arrays SCRATCH of assembly/lanes.ts. */
+/** Float32 values of the scratch that `momentsRows` takes: six arrays, SCRATCH of assembly/blocks.ts apart. */
 export const SCRATCH = 6 * (1024 + 84);
+
+/** Bytes from an array of the terms to the next: SCALE of assembly/blocks.ts. */
+export const TERM = 4480;
+
+/** The address that lies `bytes` behind another, in the same array. */
+export const behind = <What extends string>(at: At<What>, bytes: number): At<What> =>
+  (at + bytes) as At<What>;
+
+/** An input as the output of the same call, which writes in place. */
+export const inPlaceOf = (input: Slot<Float32Array, "a">): Slot<Float32Array, "out"> =>
+  input as Slot<Float32Array> as Slot<Float32Array, "out">;
 
 const PAGES = 32;
 const MARGIN = 272; // Bytes between arrays: more than kernels read past them.
@@ -54,19 +73,38 @@ export class Binary {
   }
 
   /** Places float32 values 4·lead bytes past a multiple of 16. */
-  f32(values: number | ArrayLike<number>, lead = 0): Slot<Float32Array> {
+  f32<What extends string>(values: number | ArrayLike<number>, lead = 0): Slot<Float32Array, What> {
     const length = typeof values === "number" ? values : values.length;
-    const at = this.#place(length * 4, 16, 4 * lead);
-    const array = new Float32Array(this.#buffer, at, length);
+    return this.#float32(this.#place<What>(length * 4, 4 * lead), length, values);
+  }
+
+  /** Places float64 values; `lead` 1: at an odd multiple of 8. */
+  f64<What extends string>(values: number | ArrayLike<number>, lead = 0): Slot<Float64Array, What> {
+    const length = typeof values === "number" ? values : values.length;
+    const at = this.#place<What>(length * 8, 8 * (lead & 1));
+    const array = new Float64Array(this.#buffer, at, length);
     if (typeof values !== "number") array.set(values);
     return { at, array };
   }
 
-  /** Places float64 values; `lead` 1: at an odd multiple of 8. */
-  f64(values: number | ArrayLike<number>, lead = 0): Slot<Float64Array> {
-    const length = typeof values === "number" ? values : values.length;
-    const at = this.#place(length * 8, 16, 8 * (lead & 1));
-    const array = new Float64Array(this.#buffer, at, length);
+  /**
+   * Places the terms of `n` columns or channels, TERM bytes from one array to the next. Between the arrays,
+   * and in those that have no values, are guard values.
+   */
+  terms(n: number, values: Partial<Record<Term, Float32Array>> = {}): Terms {
+    const at = this.#place<"terms">(3 * TERM + n * 4, 0);
+    const [center, scale, shift, slope] = TERMS.map((name, i) =>
+      this.#float32(behind<string>(at, i * TERM), n, values[name] ?? n),
+    );
+    return { at, center: center!, scale: scale!, shift: shift!, slope: slope! };
+  }
+
+  #float32<What extends string>(
+    at: At<What>,
+    length: number,
+    values: number | ArrayLike<number>,
+  ): Slot<Float32Array, What> {
+    const array = new Float32Array(this.#buffer, at, length);
     if (typeof values !== "number") array.set(values);
     return { at, array };
   }
@@ -75,11 +113,12 @@ export class Binary {
     return this.#words.subarray(0, (this.#next + BEHIND) >> 2);
   }
 
-  #place(bytes: number, align: number, lead: number): number {
-    const at = Math.ceil(this.#next / align) * align + lead;
+  /** Takes `bytes`, `lead` past a multiple of 16. */
+  #place<What extends string>(bytes: number, lead: number): At<What> {
+    const at = Math.ceil(this.#next / 16) * 16 + lead;
     this.#next = at + bytes + MARGIN;
     if (this.#next + BEHIND > this.#buffer.byteLength) throw new Error("The test's memory is full");
-    return at;
+    return at as At<What>;
   }
 
   /** Runs a kernel and throws if a word changed outside of what it may write. */

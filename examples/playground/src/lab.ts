@@ -4,9 +4,11 @@
  */
 
 import {
+  adapt,
   BatchNorm,
   calibrate,
   type Diagnosis,
+  diagnose,
   type MomentsLike,
   type Snapshot,
 } from "batchnorm-wasm";
@@ -216,7 +218,7 @@ export class Lab {
     const share = (scores: Float32Array) => accuracy(scores, heldOut);
     const drifted: Drifted[] = [];
     const running = fromNorm(layers, 0, products, (norm, x) => {
-      if (this.#adapted === null) drifted.push(driftedOf(norm.diagnose(x)));
+      if (this.#adapted === null) drifted.push(driftedOf(diagnose(norm, x)));
       return norm.infer(x);
     });
     let adapted: number | null = null;
@@ -224,7 +226,7 @@ export class Lab {
     if (stand !== null) {
       const scores = fromNorm(layers, 0, products, (norm, x, index) => {
         const { frozen, standard } = stand[index];
-        drifted.push(driftedOf(unitLayer(norm).diagnose(standard.infer(x))));
+        drifted.push(driftedOf(diagnose(unitLayer(norm), standard.infer(x))));
         return frozen.infer(x);
       });
       adapted = share(scores);
@@ -280,8 +282,8 @@ export class Lab {
     const { targets, prior } = ADAPTATION;
     const adapted: Adapted[] = [];
     logits(this.#layers, inputsOf(this.#training, strength, targets), (norm, x) => {
-      const frozen = norm.adapt(x, { prior });
-      adapted.push({ frozen, standard: standardOf(norm).adapt(x, { prior }) });
+      const frozen = adapt(norm, x, { prior });
+      adapted.push({ frozen, standard: adapt(standardOf(norm), x, { prior }) });
       return frozen.infer(x);
     });
     this.#adapted = adapted;

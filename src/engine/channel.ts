@@ -1,0 +1,149 @@
+// Work per channel: parameters and statistics of a tile of channels into kernel memory and out of it, the
+// terms worked out from them, and the running averages. See assembly/channel.ts for the formulas.
+
+import { copy } from "../values/arrays.js";
+import {
+  type AffineTerms,
+  type AverageUpdate,
+  checkVariance,
+  type Normalizer,
+  type Statistics,
+} from "../values/terms.js";
+import type { AffineMachine, Machine } from "./machine.js";
+import { type At, firstOf, MAX_COLUMNS, NOWHERE, type Slot } from "./memory.js";
+import type { Pass } from "./plan.js";
+
+/** Loads the channels first … first + n of an array; without one, returns NOWHERE. */
+export function loadChannels<A extends Float32Array | Float64Array, What extends string>(
+  slot: Slot<A, What>,
+  array: A | null,
+  first: number,
+  n: number,
+): At<What> {
+  if (array === null) return NOWHERE;
+  copy(slot.array, n === array.length ? array : array.subarray(first, first + n));
+  return slot.at;
+}
+
+/** Stores them into an array, if there is one. */
+export function storeChannels<A extends Float32Array | Float64Array>(
+  array: A | null,
+  slot: Slot<A>,
+  first: number,
+  n: number,
+): void {
+  if (array !== null) copy(array, firstOf(slot, n), first);
+}
+
+/**
+ * Works out the terms of a tile whose mean and variance lie in kernel memory. `meanLow` says where what
+ * float64 rounds off the mean lies. Throws StateError for a variance that is none.
+ */
+export function computeTerms(
+  { wasm, memory }: Machine,
+  normalizer: Normalizer,
+  meanLow: At<"meanLow">,
+  first: number,
+  n: number,
+): void {
+  const { slots, terms } = memory;
+  const { mean, variance } = slots;
+  const gamma = loadChannels(slots.gamma, normalizer.gamma, first, n);
+  const beta = loadChannels(slots.beta, normalizer.beta, first, n);
+  const { epsilon } = normalizer;
+  const bad = wasm.scaleShift(terms.at, mean.at, meanLow, variance.at, gamma, beta, epsilon, n);
+  if (bad < n) checkVariance(normalizer.variance, first + bad);
+}
+
+/** Loads mean and variance of a tile and works out its terms. Throws StateError for a variance that is none. */
+export function loadNormalizer(
+  machine: Machine,
+  normalizer: Normalizer,
+  first: number,
+  n: number,
+): void {
+  const { mean, meanLow, variance } = machine.memory.slots;
+  loadChannels(mean, normalizer.mean, first, n);
+  loadChannels(variance, normalizer.variance, first, n);
+  computeTerms(machine, normalizer, loadChannels(meanLow, normalizer.meanLow, first, n), first, n);
+}
+
+/** Loads the terms of a tile, which are worked out already. */
+export function loadTerms(
+  { memory: { terms } }: AffineMachine,
+  { center, scale, shift }: AffineTerms,
+  first: number,
+  n: number,
+): void {
+  loadChannels(terms.center, center, first, n);
+  loadChannels(terms.scale, scale, first, n);
+  loadChannels(terms.shift, shift, first, n);
+}
+
+/** Where a row finds the terms of its columns. */
+export const termsOfRow = ({ machine: { memory }, columns }: Pass<AffineMachine>): At<"terms"> =>
+  (columns ? memory.columns : memory.terms).at;
+
+/** Lays terms out for the columns of a row, if the walk needs it. */
+export function spread(
+  { machine: { wasm, memory }, view, repeats, columns }: Pass<AffineMachine>,
+  names: readonly ("center" | "scale" | "shift" | "slope")[],
+  n: number,
+): void {
+  if (!columns) return;
+  for (const name of names) {
+    wasm.spread(memory.columns[name].at, memory.terms[name].at, n, view.inner, repeats);
+  }
+}
+
+/** Moves running averages towards the mean and variance of the tile that lies in kernel memory. */
+export function moveTile(
+  { wasm, memory }: Machine,
+  update: AverageUpdate,
+  first: number,
+  n: number,
+): void {
+  const { mean, variance, runningMean, runningVariance } = memory.slots;
+  const { weight, correction } = update;
+  wasm.updateRunning(
+    loadChannels(runningMean, update.runningMean, first, n),
+    loadChannels(runningVariance, update.runningVariance, first, n),
+    mean.at,
+    variance.at,
+    weight,
+    correction,
+    n,
+  );
+  storeChannels(update.runningMean, runningMean, first, n);
+  storeChannels(update.runningVariance, runningVariance, first, n);
+}
+
+/** Moves running averages towards the statistics of a batch that were gathered elsewhere. */
+export function moveAverages(machine: Machine, update: AverageUpdate, batch: Statistics): void {
+  const { slots } = machine.memory;
+  for (let first = 0; first < batch.mean.length; first += MAX_COLUMNS) {
+    const n = Math.min(MAX_COLUMNS, batch.mean.length - first);
+    loadChannels(slots.mean, batch.mean, first, n);
+    loadChannels(slots.variance, batch.variance, first, n);
+    moveTile(machine, update, first, n);
+  }
+}
+
+/** The terms of every channel. Throws StateError for a variance that is none. */
+export function termsOf(machine: Machine, normalizer: Normalizer): AffineTerms {
+  const { center, scale, shift } = machine.memory.terms;
+  const { length } = normalizer.mean;
+  const terms = {
+    center: new Float32Array(length),
+    scale: new Float32Array(length),
+    shift: new Float32Array(length),
+  };
+  for (let first = 0; first < length; first += MAX_COLUMNS) {
+    const n = Math.min(MAX_COLUMNS, length - first);
+    loadNormalizer(machine, normalizer, first, n);
+    storeChannels(terms.center, center, first, n);
+    storeChannels(terms.scale, scale, first, n);
+    storeChannels(terms.shift, shift, first, n);
+  }
+  return terms;
+}

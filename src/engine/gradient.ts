@@ -1,0 +1,188 @@
+// dy, x -> dx, dgamma, dbeta (Ioffe & Szegedy 2015, section 3). See assembly/gradient.ts for the formulas.
+
+import { countOf, sizeOf, type View } from "../values/layout.js";
+import type { Selection } from "../values/mask.js";
+import { GradientSums } from "../values/moments.js";
+import type { Gradients, Normalizer } from "../values/terms.js";
+import { loadChannels, spread, storeChannels, termsOfRow } from "./channel.js";
+import type { Machine } from "./machine.js";
+import { firstOf } from "./memory.js";
+import { loadHeld, operand, storeHeld } from "./operand.js";
+import { BLOCK_TWO, channelsNear, isNear, type Pass, passOf, rowsOf } from "./plan.js";
+import { load, type Steps, store, walkNear, walkTile } from "./walk.js";
+
+const SUMS: Steps<Machine> = {
+  block: (width) => rowsOf(width, BLOCK_TWO),
+  rows(pass, _out, dy, x, count, rows, width, stride) {
+    const { wasm, memory } = pass.machine;
+    const { sumDy, sumDyX } = memory.slots;
+    const center = termsOfRow(pass);
+    wasm.gradientSumsRows(sumDy.at, sumDyX.at, dy, x, center, count, rows, width, stride);
+  },
+  planes({ machine: { wasm, memory } }, _out, dy, x, count, first, planes, channels, inner) {
+    const { sumDy, sumDyX } = memory.slots;
+    const [s, p, center] = [sumDy.at, sumDyX.at, memory.terms.at];
+    wasm.gradientSumsPlanes(s, p, dy, x, center, count, first, planes, channels, inner);
+  },
+  merge({ machine: { wasm, memory }, repeats }, _rows, width) {
+    for (const { at } of [memory.slots.sumDy, memory.slots.sumDyX]) {
+      wasm.mergeSums(at, width, 1, repeats, width);
+    }
+  },
+};
+
+const GRADIENT: Steps<Machine> = {
+  rows(pass, dx, dy, x, _count, rows, width, stride) {
+    const { wasm } = pass.machine;
+    const kernel = pass.cold ? wasm.gradientSweep : wasm.gradientStrips;
+    kernel(dx, dy, x, termsOfRow(pass), rows, width, stride);
+  },
+  planes({ machine: { wasm, memory } }, dx, dy, x, _count, first, planes, channels, inner) {
+    wasm.gradientPlanes(dx, dy, x, memory.terms.at, first, planes, channels, inner);
+  },
+};
+
+/** Leaves Σdy and Σdy·(x - center) of each channel of a tile in kernel memory. */
+function tileSums(pass: Pass<Machine>, first: number, n: number): void {
+  const { wasm, memory } = pass.machine;
+  const { sumDy, sumDyX } = memory.slots;
+  const { inner } = pass.view;
+  if (sizeOf(pass.view) === 0) {
+    sumDy.array.fill(0);
+    sumDyX.array.fill(0);
+    return;
+  }
+  spread(pass, ["center"], n);
+  walkTile(pass, SUMS, first, n);
+  if (pass.rows && inner > 1) {
+    for (const { at } of [sumDy, sumDyX]) wasm.mergeSums(at, n, inner, inner, 1);
+  }
+}
+
+/**
+ * Works out the terms of a tile's gradient from its sums and its mean, which lie in kernel memory, and
+ * stores dgamma and dbeta.
+ */
+function tileTerms(
+  { wasm, memory }: Machine,
+  into: Gradients,
+  normalizer: Normalizer,
+  perValue: number,
+  first: number,
+  n: number,
+): void {
+  const { slots, terms } = memory;
+  const { dgamma, dbeta, sumDy, sumDyX, mean } = slots;
+  wasm.gradientTerms(
+    terms.at,
+    dgamma.at,
+    dbeta.at,
+    sumDy.at,
+    sumDyX.at,
+    mean.at,
+    loadChannels(slots.variance, normalizer.variance, first, n),
+    loadChannels(slots.gamma, normalizer.gamma, first, n),
+    normalizer.epsilon,
+    perValue,
+    n,
+  );
+  // Where statistics are constants, a sum that is not finite says nothing about dx; 0 times it would be NaN.
+  if (perValue === 0) for (const zero of [terms.shift, terms.slope]) firstOf(zero, n).fill(0);
+  storeChannels(into.dgamma, dgamma, first, n);
+  storeChannels(into.dbeta, dbeta, first, n);
+}
+
+/**
+ * The gradient of a layer that normalized x. `perValue` is the weight with which each value enters the
+ * statistics: 1/m, or 0 if they are constants. `sums` are those of the whole batch where x is a part of it.
+ * dx may be dy. Throws StateError for a freed tensor before anything is written.
+ */
+export function computeGradients(
+  machine: Machine,
+  into: Gradients,
+  dy: Float32Array,
+  x: Float32Array,
+  view: View,
+  normalizer: Normalizer,
+  selection: Selection | null,
+  perValue: number,
+  sums: GradientSums | null,
+): void {
+  const { wasm, memory } = machine;
+  const { terms, slots } = memory;
+  const a = operand(memory, "dy", dy, 1, selection);
+  const b = operand(memory, "x", x, 0, selection);
+  const dx = operand(memory, "out.dx", into.dx, 1, selection);
+  // These are stored by copies wherever they lie; asking for their addresses refuses freed tensors.
+  if (into.dgamma !== null) memory.addressOf("out.dgamma", into.dgamma);
+  if (into.dbeta !== null) memory.addressOf("out.dbeta", into.dbeta);
+  const sumsX = sums && aboutCenter(sums, normalizer.mean, 1);
+  loadHeld(a);
+  loadHeld(b);
+  const reading = passOf(machine, view, selection, null, a, b);
+  const writing = passOf(machine, view, selection, dx, a, b);
+  const { outer, channels, inner } = view;
+  const near = isNear(writing, dx, a, b);
+  const tile = near ? Math.min(channelsNear(view), writing.tile) : writing.tile;
+  // Then both traversals are of what is loaded once into the stream buffers.
+  const loaded = near && writing.streamed;
+  for (let first = 0; first < channels; first += tile) {
+    const n = Math.min(tile, channels - first);
+    const part = { at: first * inner, rows: outer, width: n * inner, pitch: channels * inner };
+    wasm.roundMeans(terms.at, loadChannels(slots.mean, normalizer.mean, first, n), n);
+    if (loaded) load(writing, part);
+    if (sums !== null) {
+      loadChannels(slots.sumDy, sums.sumDy, first, n);
+      loadChannels(slots.sumDyX, sumsX, first, n);
+    } else if (loaded) walkNear(reading, SUMS, n);
+    else tileSums(reading, first, n);
+    tileTerms(machine, into, normalizer, perValue, first, n);
+    if (loaded) {
+      walkNear(writing, GRADIENT, n);
+      store(writing, part);
+    } else {
+      spread(writing, ["center", "scale", "shift", "slope"], n);
+      walkTile(writing, GRADIENT, first, n);
+    }
+  }
+  storeHeld(dx);
+  selection?.pad(into.dx, null);
+}
+
+/** Σdy and Σdy·(x - mean) of x, a batch or a part of it, normalized with `mean`. */
+export function computeSums(
+  machine: Machine,
+  dy: Float32Array,
+  x: Float32Array,
+  view: View,
+  mean: Float64Array,
+  selection: Selection | null,
+): GradientSums {
+  const { wasm, memory } = machine;
+  const { terms, slots } = memory;
+  const a = operand(memory, "dy", dy, 1, selection);
+  const b = operand(memory, "x", x, 0, selection);
+  const array = (): Float64Array => new Float64Array(view.channels);
+  const result = new GradientSums(countOf(view), array(), array());
+  loadHeld(a);
+  loadHeld(b);
+  const pass = passOf(machine, view, selection, null, a, b);
+  const { tile } = pass;
+  for (let first = 0; first < view.channels; first += tile) {
+    const n = Math.min(tile, view.channels - first);
+    wasm.roundMeans(terms.at, loadChannels(slots.mean, mean, first, n), n);
+    tileSums(pass, first, n);
+    storeChannels(result.sumDy, slots.sumDy, first, n);
+    storeChannels(result.sumDyXmu, slots.sumDyX, first, n);
+  }
+  result.sumDyXmu.set(aboutCenter(result, mean, -1));
+  return result;
+}
+
+/** Turns Σdy·(x - mean) into Σdy·(x - float32(mean)), about which kernels work, or, with sign -1, back. */
+const aboutCenter = (
+  { sumDy, sumDyXmu }: GradientSums,
+  mean: Float64Array,
+  sign: 1 | -1,
+): Float64Array =>
+  sumDyXmu.map((sum, c) => sum + sign * (mean[c]! - Math.fround(mean[c]!)) * sumDy[c]!);

@@ -1,0 +1,76 @@
+// What users see of kernel memory, and the instance that layers share.
+
+import { checkKeys, describe, OptionError } from "../errors.js";
+import { float32 } from "../values/arrays.js";
+import { type Machine, start } from "./machine.js";
+import { DEFAULT_BYTES, Memory } from "./memory.js";
+import { share, sharedSoFar } from "./shared.js";
+
+/** Options of `new Kernels`. */
+export interface KernelsOptions {
+  /** Size of the memory in bytes, 1 MiB to 4 GiB, rounded up to 64 KiB. Default 16 MiB. */
+  memory?: number;
+}
+
+/**
+ * The compiled kernels with a memory of fixed size. It never grows, so no view of it is ever
+ * detached. Layers share one by default; give one of your own for tensors that need more room.
+ *
+ * @example
+ * const kernels = new Kernels({ memory: 64 << 20 });
+ * const bn = new BatchNorm(64, { kernels });
+ * const x = kernels.alloc(256 * 64); // lives in kernel memory: no copies
+ */
+export class Kernels {
+  /** @internal Not a symbol: bundlers keep a class with a computed name, whether it is used or not. */
+  readonly machine: Machine;
+
+  /**
+   * @throws OptionError for a memory below 1 MiB or above 4 GiB; MemoryError where the runtime does
+   * not give that much; UnsupportedError without WebAssembly SIMD or where compiling is forbidden.
+   */
+  constructor(options: KernelsOptions = {}) {
+    checkKeys("options", options, ["memory"]);
+    const { memory: bytes = DEFAULT_BYTES } = options;
+    this.machine = start(() => new Memory(bytes));
+  }
+
+  /**
+   * A tensor of `length` float32 values in kernel memory, 64-byte aligned, zeroed. Methods of
+   * layers on these kernels take it, and parts of it (`subarray`), without copying.
+   *
+   * @returns a view [length] of kernel memory; it is never detached.
+   * @throws OptionError unless `length` is a whole number >= 0; MemoryError when there is no room.
+   */
+  alloc(length: number): Float32Array<ArrayBuffer> {
+    return this.machine.memory.allocate(length);
+  }
+
+  /**
+   * Takes back a tensor that `alloc` returned. Using it afterwards is a `StateError`.
+   *
+   * @param view the tensor [length] itself, not a part of it.
+   * @throws ShapeError for what is no Float32Array; StateError for a view of other memory, a part of
+   * a tensor, or a tensor freed already.
+   */
+  free(view: Float32Array): void {
+    this.machine.memory.release(float32("view", view));
+  }
+
+  /** Size of the memory in bytes. */
+  get memory(): number {
+    return this.machine.memory.bytes;
+  }
+}
+
+/** The instance that layers use unless they are given one; made at first use, one per realm. */
+export function sharedKernels(): Kernels {
+  if (sharedSoFar() === undefined) share(new Kernels());
+  return sharedSoFar() as Kernels;
+}
+
+/** `value`, if it is a Kernels of this package. Not by its class, which who only checks would carry then. */
+export function checkKernels(value: unknown): Kernels {
+  if (Object(value).machine?.wasm !== undefined) return value as Kernels;
+  throw new OptionError("kernels", "a Kernels", describe(value));
+}

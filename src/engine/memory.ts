@@ -1,0 +1,319 @@
+// The only file that touches memory.buffer: where everything lies in kernel memory, and the tensors
+// that users allocate. The memory never grows, so views stay valid.
+//
+//   test time   terms of one tile of channels, per channel and per column; a stream buffer
+//   training    another stream buffer, parameters and statistics of that tile, scratch
+//   users       tensors
+
+import { describe, MemoryError, OptionError, StateError } from "../errors.js";
+import { bufferOf, offsetOf } from "../values/arrays.js";
+
+/**
+ * An address in kernel memory, in bytes, and what lies there. `What` is for the compiler alone: with it,
+ * two pointers in each other's place are an error. "out", "a" and "b" are the tensors of a traversal.
+ */
+export type At<What extends string> = number & { readonly at: What };
+
+/** The address that says: there is none. */
+export const NOWHERE = 0 as At<never>;
+
+/** Columns that the parameter arrays hold: what is wider goes in tiles of channels. */
+export const MAX_COLUMNS = 1024;
+/**
+ * Float32 values in a stream buffer, 256 KiB. It holds a whole block of any reduction but that of moments,
+ * which takes two buffers, and it is a multiple of BLOCK_PLANE (assembly/blocks.ts): so reductions are cut
+ * between blocks, and an array that comes in parts gives the same bits as one that comes whole.
+ */
+export const STREAM_FLOATS = 65536;
+
+const PAGE = 65536;
+// Plain numbers: a bundler drops those that an entry does not use, and keeps what is to be worked out.
+/** The least that a memory has. */
+export const MIN_BYTES = 1048576;
+const MAX_BYTES = 4294967296;
+/** 16 MiB: tensors for a layer of a usual size, and little beside the 128 MB of an edge worker. */
+export const DEFAULT_BYTES = 16777216;
+
+/** Bytes behind every array: kernels read whole vectors past the end of what they are given. */
+const SLACK = 16;
+/**
+ * Bytes by which neighbouring arrays are moved against each other. A load waits for an earlier store to the
+ * same address modulo 4096, so arrays of one call must not all begin there; and 16 bytes behind a cache line,
+ * as malloc places large arrays, so that copies from those go line by line.
+ */
+const STAGGER = 336;
+
+/** A float32 or float64 array at a fixed place of kernel memory; `What` says what it holds (`At`). */
+export interface Slot<A, What extends string = string> {
+  readonly at: At<What>;
+  readonly array: A;
+  /** The view that `firstOf` made last: a new one costs more than the copy it is made for. */
+  part: A;
+}
+
+/** The first n values of a slot. */
+export function firstOf<A extends Float32Array | Float64Array>(slot: Slot<A>, n: number): A {
+  if (slot.part.length !== n) slot.part = slot.array.subarray(0, n) as A;
+  return slot.part;
+}
+
+const slotOf = <A, What extends string>(at: number, array: A): Slot<A, What> => ({
+  at: at as At<What>,
+  array,
+  part: array,
+});
+
+type Floats<What extends string> = Slot<Float32Array, What>;
+type Doubles<What extends string> = Slot<Float64Array, What>;
+
+/**
+ * What the elementwise kernels compute with: y = (x - center)·scale + shift; `slope` is of the gradient
+ * alone. They lie one behind the other (SCALE, SHIFT, SLOPE in assembly/blocks.ts), so that one pointer,
+ * `at`, serves for all.
+ */
+function termsSlots<What extends string>(float32: () => Floats<What>) {
+  const center = float32();
+  const at = center.at as number as At<"terms">;
+  return { at, center, scale: float32(), shift: float32(), slope: float32() };
+}
+
+/** The arrays of one tile of channels that training needs, by what lies there. */
+type TrainingSlots = {
+  readonly [Name in "base" | "gamma" | "beta" | "dgamma" | "dbeta"]: Floats<Name>;
+} & {
+  readonly [Name in
+    | "offset"
+    | "m2"
+    | "mean"
+    | "meanLow"
+    | "variance"
+    | "runningMean"
+    | "runningVariance"
+    | "sumDy"
+    | "sumDyX"]: Doubles<Name>;
+};
+
+/** A tensor that a user has, and the room that it takes. */
+interface Block {
+  readonly start: number;
+  readonly end: number;
+  /** Where the tensor begins: behind the stagger. */
+  readonly at: number;
+  readonly bytes: number;
+  /** As it was given to its user. */
+  readonly view: Float32Array;
+}
+
+/** Not an address. */
+const FREED = -1;
+
+/** A WebAssembly memory of fixed size with what test time needs; it has no tensors of users. */
+export class Buffers {
+  /** @internal Not in the types, which need no WebAssembly then. */
+  readonly wasm: WebAssembly.Memory;
+  /** The terms of the channels of a tile. */
+  readonly terms: ReturnType<typeof termsSlots<"channel">>;
+  /** The same, laid out for the columns of a row. */
+  readonly columns: ReturnType<typeof termsSlots<"column">>;
+  /**
+   * Buffers through which ordinary arrays go: one, and in training a second one. There the first reaches into
+   * the second, so that moments, whose blocks are larger, find room in it.
+   */
+  readonly streams: readonly Slot<Float32Array>[];
+  #next = STAGGER;
+
+  constructor(bytes: number) {
+    const pages = bytes / PAGE;
+    try {
+      this.wasm = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    } catch {
+      throw new MemoryError("memory", "a size that this runtime can give", `${bytes} bytes`);
+    }
+    this.terms = termsSlots(() => this.float32(MAX_COLUMNS));
+    this.columns = termsSlots(() => this.float32(MAX_COLUMNS));
+    // The last of these, so that the second stream buffer, of `Memory`, follows it.
+    this.streams = [this.float32(STREAM_FLOATS)];
+  }
+
+  /** The next free place, for `bytes`. */
+  protected place(bytes: number): number {
+    const at = this.#next;
+    this.#next = alignUp(at + bytes + SLACK, 64) + STAGGER;
+    return at;
+  }
+
+  protected float32<What extends string>(length: number): Floats<What> {
+    const at = this.place(length * 4);
+    return slotOf(at, new Float32Array(this.wasm.buffer, at, length));
+  }
+
+  /** The address of `array` if it lies in a tensor of this memory, -1 if it is an ordinary array. */
+  addressOf(_name: string, _array: Float32Array): number {
+    return -1;
+  }
+}
+
+/** A memory with what training needs as well, and with the tensors that users allocate. */
+export class Memory extends Buffers {
+  declare readonly streams: readonly Slot<Float32Array>[];
+  readonly slots: TrainingSlots;
+  /** Room for what a reduction holds of one block: six arrays, SCRATCH bytes apart (assembly/blocks.ts). */
+  readonly scratch: At<"scratch">;
+  // The memory never grows, so this stays its buffer; asking the memory for it costs a call.
+  readonly #buffer = this.wasm.buffer;
+  readonly #tensors: number;
+  readonly #end = this.#buffer.byteLength - SLACK;
+  /** Live tensors in ascending order. */
+  readonly #live: Block[] = [];
+  /**
+   * Addresses of the views that `allocate` made; FREED for those given back: another tensor may lie where
+   * they point. Looking here is faster than asking an array for its buffer and searching for the tensor.
+   */
+  readonly #addresses = new WeakMap<Float32Array, number>();
+  #anyTensor = false;
+  #turn = 0;
+
+  constructor(bytes: number) {
+    super(checkBytes(bytes));
+    const { at } = this.streams[0]!;
+    const second = this.float32(STREAM_FLOATS);
+    this.streams = [slotOf(at, new Float32Array(this.#buffer, at, 2 * STREAM_FLOATS)), second];
+    this.slots = this.#trainingSlots();
+    this.scratch = this.place(6 * (MAX_COLUMNS * 4 + STAGGER)) as At<"scratch">;
+    this.#tensors = alignUp(this.place(0), 64);
+  }
+
+  #trainingSlots(): TrainingSlots {
+    const float32 = <What extends string>() => this.float32<What>(MAX_COLUMNS);
+    const float64 = <What extends string>(): Doubles<What> => {
+      const at = this.place(MAX_COLUMNS * 8);
+      return slotOf(at, new Float64Array(this.#buffer, at, MAX_COLUMNS));
+    };
+    return {
+      base: float32(),
+      gamma: float32(),
+      beta: float32(),
+      dgamma: float32(),
+      dbeta: float32(),
+      offset: float64(),
+      m2: float64(),
+      mean: float64(),
+      meanLow: float64(),
+      variance: float64(),
+      runningMean: float64(),
+      runningVariance: float64(),
+      sumDy: float64(),
+      sumDyX: float64(),
+    };
+  }
+
+  /** A tensor of `length` values, zeroed, in the first gap that holds it. */
+  allocate(length: number): Float32Array<ArrayBuffer> {
+    if (!Number.isSafeInteger(length) || length < 0) {
+      throw new OptionError("length", "a whole number of values >= 0", describe(length));
+    }
+    // Large tensors are moved against their neighbours (STAGGER) by whole cache lines, if there is room.
+    const bytes = length * 4;
+    const lead = bytes >= 16384 ? (this.#turn = (this.#turn + 320) % 4096) : 0;
+    const view = this.#place(lead, bytes) ?? this.#place(0, bytes);
+    if (view === undefined) {
+      throw new MemoryError(
+        "length",
+        `to fit into ${this.bytes} bytes of kernel memory, of which ${this.freeBytes} are free`,
+        `${length} values of 4 bytes; for more: new Kernels({ memory: bytes })`,
+      );
+    }
+    return view;
+  }
+
+  /** Takes the first gap that holds `bytes` behind `lead` and zeroes them, if there is one. */
+  #place(lead: number, bytes: number): Float32Array<ArrayBuffer> | undefined {
+    const size = alignUp(lead + Math.max(bytes, 1), 64);
+    let start = this.#tensors;
+    let index = 0;
+    for (; index < this.#live.length; index++) {
+      const block = this.#live[index]!;
+      if (block.start - start >= size) break;
+      start = block.end;
+    }
+    if (start + size > this.#end) return undefined;
+    const at = start + lead;
+    const view = new Float32Array(this.#buffer, at, bytes / 4).fill(0);
+    this.#live.splice(index, 0, { start, end: start + size, at, bytes, view });
+    this.#addresses.set(view, at);
+    this.#anyTensor = true;
+    return view;
+  }
+
+  /** Gives a tensor back. */
+  release(view: Float32Array): void {
+    if (view.buffer !== this.#buffer) {
+      throw new StateError("view", "a tensor of these kernels", "an array of other memory");
+    }
+    const index = this.#before(view.byteOffset);
+    const block = this.#live[index];
+    const freed = this.#addresses.get(view) === FREED;
+    if (freed || block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
+      throw new StateError(
+        "view",
+        "a tensor as alloc returned it",
+        "one that is freed already or a part",
+      );
+    }
+    this.#live.splice(index, 1);
+    // What was given may be another view of all of it; still others are not known.
+    this.#addresses.set(view, FREED).set(block.view, FREED);
+  }
+
+  /** Size of the memory. */
+  get bytes(): number {
+    return this.#buffer.byteLength;
+  }
+
+  /** Bytes that tensors do not use. */
+  get freeBytes(): number {
+    return this.#live.reduce(
+      (sum, block) => sum - (block.end - block.start),
+      this.#end - this.#tensors,
+    );
+  }
+
+  /** Index of the last tensor that begins at or before an address, -1 if there is none. */
+  #before(address: number): number {
+    let low = 0;
+    let high = this.#live.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#live[middle]!.at <= address) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  }
+
+  override addressOf(name: string, array: Float32Array): number {
+    // Before the first tensor nobody has a view of this memory.
+    if (!this.#anyTensor) return -1;
+    const known = this.#addresses.get(array);
+    if (known !== undefined && known !== FREED) return known;
+    if (bufferOf(array) !== this.#buffer) return -1;
+    // A part of a tensor.
+    const from = offsetOf(array);
+    const block = this.#live[this.#before(from)];
+    const inside = block && from + array.length * 4 <= block.at + block.bytes;
+    if (inside && known !== FREED) return from;
+    throw new StateError(name, "a tensor of kernel memory in use", "one that is freed already");
+  }
+}
+
+const alignUp = (n: number, step: number): number => Math.ceil(n / step) * step;
+
+function checkBytes(bytes: unknown): number {
+  if (
+    !Number.isSafeInteger(bytes) ||
+    (bytes as number) < MIN_BYTES ||
+    (bytes as number) > MAX_BYTES
+  ) {
+    throw new OptionError("memory", `${MIN_BYTES} to ${MAX_BYTES} bytes`, describe(bytes));
+  }
+  return alignUp(bytes as number, PAGE);
+}

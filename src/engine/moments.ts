@@ -1,0 +1,100 @@
+// x -> the moments of each channel: count, mean, and the sum m2 of squared deviations. See assembly/moments.ts
+// for the formulas.
+
+import { NonFiniteError } from "../errors.js";
+import { countOf, type View } from "../values/layout.js";
+import type { Selection } from "../values/mask.js";
+import { Moments } from "../values/moments.js";
+import { isVariance } from "../values/terms.js";
+import { storeChannels } from "./channel.js";
+import type { Machine } from "./machine.js";
+import { loadHeld, operand } from "./operand.js";
+import { BLOCK_ONE, type Pass, passOf, rowsOf } from "./plan.js";
+import { type Steps, walkTile } from "./walk.js";
+
+const STEPS: Steps<Machine> = {
+  block: (width) => rowsOf(width, BLOCK_ONE),
+  rows({ machine: { wasm, memory } }, _out, x, _b, count, rows, width, stride) {
+    const { base, offset, m2 } = memory.slots;
+    wasm.momentsRows(base.at, offset.at, m2.at, memory.scratch, x, count, rows, width, stride);
+  },
+  planes({ machine: { wasm, memory } }, _out, x, _b, count, first, planes, channels, inner) {
+    const { base, offset, m2 } = memory.slots;
+    wasm.momentsPlanes(base.at, offset.at, m2.at, x, count, first, planes, channels, inner);
+  },
+  merge({ machine: { wasm, memory }, repeats }, rows, width) {
+    const { base, offset, m2 } = memory.slots;
+    wasm.merge(base.at, offset.at, m2.at, rows, width, 1, repeats, width);
+  },
+};
+
+/**
+ * Leaves mean, variance and m2 of a tile in kernel memory. Returns its first channel whose variance is not
+ * finite, as it is where a value is not, or where it overflows; n if there is none.
+ */
+function tileMoments(pass: Pass<Machine>, first: number, n: number): number {
+  const { wasm, memory } = pass.machine;
+  const { base, offset, m2, mean, meanLow, variance } = memory.slots;
+  const { outer, inner } = pass.view;
+  walkTile(pass, STEPS, first, n);
+  if (pass.rows && inner > 1) {
+    wasm.merge(base.at, offset.at, m2.at, outer, n, inner, inner, 1);
+  }
+  const count = countOf(pass.view);
+  return wasm.finishMoments(mean.at, meanLow.at, variance.at, base.at, offset.at, m2.at, count, n);
+}
+
+/** The error about channels whose statistics are not finite, of which four are named. */
+function nonFinite(channels: readonly number[]): NonFiniteError {
+  const names = `${channels.slice(0, 4).join(", ")}${channels.length > 4 ? ", …" : ""}`;
+  return new NonFiniteError(
+    "x",
+    "finite values and variances",
+    `NaN, infinity or an overflow in channel ${names}`,
+  );
+}
+
+/**
+ * Works out the moments of every channel, a tile at a time, into those of the arrays that are given.
+ * Throws NonFiniteError in the end for channels that are not finite.
+ */
+export function allMoments(
+  pass: Pass<Machine>,
+  mean: Float64Array,
+  meanLow: Float64Array | null,
+  variance: Float64Array | null,
+  m2: Float64Array | null,
+): void {
+  const { slots } = pass.machine.memory;
+  const { tile } = pass;
+  const { channels } = pass.view;
+  const bad: number[] = [];
+  for (let first = 0; first < channels; first += tile) {
+    const n = Math.min(tile, channels - first);
+    for (let c = tileMoments(pass, first, n); c < n; c++) {
+      if (!isVariance(slots.variance.array[c]!)) bad.push(first + c);
+    }
+    storeChannels(mean, slots.mean, first, n);
+    storeChannels(meanLow, slots.meanLow, first, n);
+    storeChannels(variance, slots.variance, first, n);
+    storeChannels(m2, slots.m2, first, n);
+  }
+  if (bad.length > 0) throw nonFinite(bad);
+}
+
+/** The moments of x. Throws NonFiniteError for values that have none, StateError for a freed tensor. */
+export function computeMoments(
+  machine: Machine,
+  x: Float32Array,
+  view: View,
+  selection: Selection | null,
+): Moments {
+  const array = (): Float64Array => new Float64Array(view.channels);
+  const result = new Moments(countOf(view), array(), array(), array());
+  const a = operand(machine.memory, "x", x, 0, selection);
+  if (result.count === 0) return result;
+  loadHeld(a);
+  const pass = passOf(machine, view, selection, null, a, null);
+  allMoments(pass, result.mean, result.meanLow, null, result.m2);
+  return result;
+}

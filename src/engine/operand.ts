@@ -1,0 +1,62 @@
+// Where a tensor of a call lies: in kernel memory, where kernels work in place; held as a whole in a
+// stream buffer; or in parts, which go through the stream buffer one after the other.
+
+import { copy } from "../values/arrays.js";
+import type { Selection } from "../values/mask.js";
+import { type At, type Buffers, firstOf, NOWHERE, type Slot, STREAM_FLOATS } from "./memory.js";
+
+/** A tensor that a kernel reads or writes. */
+export interface Operand {
+  readonly array: Float32Array;
+  /** Where the kernel finds its first value: the tensor itself, or its stream buffer. */
+  readonly base: number;
+  /** Bytes from a value to the next; 0 if it goes in parts, each of which begins at `base`. */
+  readonly unit: 0 | 4;
+  readonly stream: Slot<Float32Array>;
+}
+
+/**
+ * The operand that an argument of a call is. `index` says which stream buffer it has if it needs one.
+ * Throws StateError for a tensor that is freed.
+ */
+export function operand(
+  memory: Buffers,
+  name: string,
+  array: Float32Array,
+  index: number,
+  selection: Selection | null,
+): Operand {
+  const stream = memory.streams[index]!;
+  const own = memory.addressOf(name, array);
+  const inPlace = !selection && own >= 0;
+  const held = !selection && own < 0 && array.length <= STREAM_FLOATS;
+  return {
+    array,
+    base: inPlace ? own : stream.at,
+    unit: inPlace || held ? 4 : 0,
+    stream,
+  };
+}
+
+/** Whether the stream buffer holds all of a tensor during the call: an ordinary array that fits it. */
+const isHeld = ({ base, unit, stream }: Operand): boolean => unit === 4 && base === stream.at;
+
+/** Loads an input that is held, once for all traversals of a call. */
+export function loadHeld(operand: Operand): void {
+  if (isHeld(operand)) copy(operand.stream.array, operand.array);
+}
+
+/** Stores an output that is held. */
+export function storeHeld(operand: Operand): void {
+  const { array, stream } = operand;
+  if (isHeld(operand)) copy(array, firstOf(stream, array.length));
+}
+
+/** The same operand in parts. */
+export const inParts = (o: Operand): Operand => ({ ...o, base: o.stream.at, unit: 0 });
+
+/** Where a kernel finds the value of this index: of a tensor that goes in parts, where every part begins. */
+export const pointer = <What extends "out" | "a" | "b">(
+  o: Operand | null,
+  index: number,
+): At<What> => (o ? ((o.base + index * o.unit) as At<What>) : NOWHERE);

@@ -1,0 +1,142 @@
+// How a call goes through its tensors, chosen by their dimensions and where they lie. Every threshold of src/
+// that was chosen by measuring is here; the measurements are in docs/tuning.md.
+//
+// A view (outer, channels, inner) is walked in one of two ways:
+//   planes  SIMD along the `inner` values of a channel;
+//   rows    SIMD across columns: a row is all channels, each `inner` times. Narrow rows are taken several at
+//           once (`repeats`), so that every width fills its vectors and loops are long.
+// Channels that do not fit the parameter arrays go in tiles. Bits must not depend on where tensors lie: in a
+// reduction, what sets the order of additions is chosen by dimensions alone.
+
+import { sizeOf, type View } from "../values/layout.js";
+import type { Selection } from "../values/mask.js";
+import { MAX_COLUMNS, STREAM_FLOATS } from "./memory.js";
+import { inParts, type Operand } from "./operand.js";
+
+/** Up to this many values, a frozen layer is faster in JavaScript than through the kernels. */
+export const TINY = 32;
+/** From this many values on, a result is faster in memory that is not zeroed first, where Node has such. */
+export const UNZEROED = 512;
+/** From this many values on (32 MiB) it no longer is: the system's own zeroed pages are taken then. */
+export const ZEROED_BY_SYSTEM = 8388608;
+
+/** Columns up to which rows are narrow: NARROW and BLOCK_ROWS of assembly/blocks.ts, with the same values. */
+export const NARROW = 64;
+export const BLOCK_ROWS = 64;
+/** Values in a block of wide rows where one tensor is reduced: as in assembly/blocks.ts. */
+export const BLOCK_ONE = 131072;
+/** And where two are: as in assembly/blocks.ts. */
+export const BLOCK_TWO = 65536;
+/** How many rows of `width` columns make a block of at most `values` values, as in assembly/blocks.ts. */
+export const rowsOf = (width: number, values: number): number =>
+  BLOCK_ROWS * (width > NARROW ? Math.floor(values / BLOCK_ROWS / width) : 1);
+
+/** Shorter planes are walked as rows, since their loops would be too short … */
+const MIN_PLANE = 16;
+/** … if there are this many rows, so that it pays to pool their columns afterwards. */
+const MIN_ROWS = 8;
+/** Up to this many values of all tensors of a traversal (8 MiB), they are taken to be in cache. */
+const HOT = 2097152;
+/** Rows taken several at once are to have at least this many columns. */
+const MIN_COLUMNS = 64;
+/** And this many where the values are not in cache: in moments, and in elementwise kernels of kernel memory. */
+const MIN_COLUMNS_LARGE = 256;
+/**
+ * In planes of at most this many values `backward` takes as many channels at a time as fit a stream buffer
+ * with all their examples: its second traversal then finds them in cache, and ordinary arrays are copied once.
+ */
+const NEAR = 3670016;
+/** But only if at least this many values of each example lie together then. */
+const NEAR_RUN = 1792;
+
+/** Which way a view is walked. */
+export interface Walk {
+  readonly rows: boolean;
+  /** Channels in a tile, at most; the last one may have fewer. */
+  readonly tile: number;
+}
+
+/** Which way a view is walked, chosen by its dimensions alone. */
+export function walkOf({ outer, channels, inner }: View): Walk {
+  const rows = inner === 1 || (inner < MIN_PLANE && outer >= MIN_ROWS);
+  const tile = Math.min(channels, rows ? Math.floor(MAX_COLUMNS / inner) : MAX_COLUMNS);
+  return { rows, tile };
+}
+
+/**
+ * How many rows are taken as one: until it fills whole cache lines and has at least `least` columns, as long
+ * as there are blocks enough. Rows that go in tiles are wide already.
+ */
+function repeatsOf({ outer, channels, inner }: View, { rows }: Walk, least: number): number {
+  let width = channels * inner;
+  let repeats = 1;
+  while (
+    rows &&
+    (width % 16 !== 0 || width < least) &&
+    2 * width <= MAX_COLUMNS &&
+    outer >= 2 * repeats * BLOCK_ROWS
+  ) {
+    width *= 2;
+    repeats *= 2;
+  }
+  return repeats;
+}
+
+/** One traversal of tensors by a kernel, with all that its steps need. */
+export interface Pass<M> extends Walk {
+  readonly machine: M;
+  readonly view: View;
+  /** Rows taken as one. */
+  readonly repeats: number;
+  /** Whether terms are laid out for the columns of a row; else they lie once per channel. */
+  readonly columns: boolean;
+  /** What is written; absent in a reduction. */
+  readonly out: Operand | null;
+  readonly a: Operand;
+  readonly b: Operand | null;
+  /** For elementwise kernels: all lie in kernel memory, and together they are more than HOT. */
+  readonly cold: boolean;
+  /** At least one of them goes in parts. */
+  readonly streamed: boolean;
+  /** The positions that take part; `null`: all. */
+  readonly selection: Selection | null;
+}
+
+/** Plans a traversal; `out` is absent in a reduction, `b` where one tensor is read. */
+export function passOf<M>(
+  machine: M,
+  view: View,
+  selection: Selection | null,
+  out: Operand | null,
+  a: Operand,
+  b: Operand | null,
+): Pass<M> {
+  const walk = walkOf(view);
+  const size = sizeOf(view);
+  const streamed = a.unit === 0 || b?.unit === 0 || out?.unit === 0;
+  // A kernel takes one distance between rows for all its tensors: where one goes in parts of some columns, all
+  // do. None is held then, since all have the same length.
+  if (streamed && walk.rows && walk.tile < view.channels) {
+    a = inParts(a);
+    b &&= inParts(b);
+    out &&= inParts(out);
+  }
+  const tensors = 1 + (out && out.base !== a.base ? 1 : 0) + (b ? 1 : 0);
+  const large = tensors * size > HOT;
+  const cold = !streamed && large;
+  const wide = out ? cold : large && !b;
+  const repeats = repeatsOf(view, walk, wide ? MIN_COLUMNS_LARGE : MIN_COLUMNS);
+  const columns = walk.rows && repeats * view.inner !== 1;
+  return { ...walk, machine, view, repeats, columns, out, a, b, selection, streamed, cold };
+}
+
+/** Channels that fit a stream buffer with all their examples. */
+export const channelsNear = ({ outer, inner }: View): number =>
+  Math.floor(STREAM_FLOATS / (outer * inner));
+
+/** Whether `backward` takes so many channels at a time (NEAR): of planes whose tensors all lie alike. */
+export function isNear<M>({ view, rows }: Pass<M>, dx: Operand, dy: Operand, x: Operand): boolean {
+  const alike = dx.unit === dy.unit && dx.unit === x.unit;
+  const run = channelsNear(view) * view.inner;
+  return alike && !rows && sizeOf(view) <= NEAR && run >= NEAR_RUN;
+}

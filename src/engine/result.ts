@@ -1,0 +1,22 @@
+// Fresh arrays for results.
+
+import { outputOf } from "../values/arrays.js";
+import { UNZEROED, ZEROED_BY_SYSTEM } from "./plan.js";
+
+/** Node's allocator of memory that is not zeroed, and that of runtimes like it; some zero it all the same. */
+interface NodeGlobal {
+  readonly Buffer?: { allocUnsafeSlow?(bytes: number): Uint8Array<ArrayBuffer> };
+}
+
+/** A fresh array whose values its caller will all write: not zeroed where that can be left out. */
+export function resultOf(length: number): Float32Array<ArrayBuffer> {
+  const pays = length >= UNZEROED && length < ZEROED_BY_SYSTEM;
+  const bytes = pays && (globalThis as NodeGlobal).Buffer?.allocUnsafeSlow?.(4 * length);
+  return bytes
+    ? new Float32Array(bytes.buffer, bytes.byteOffset, length)
+    : new Float32Array(length);
+}
+
+/** The array for a result in the shape of x: `out`, which may be x itself, or a fresh one as `resultOf`. */
+export const resultLike = (out: unknown, x: Float32Array): Float32Array =>
+  outputOf(out === undefined ? resultOf(x.length) : out, x);

@@ -1,0 +1,48 @@
+// Algorithm 1 of Ioffe & Szegedy 2015: the statistics of the mini-batch, then y, and the running averages.
+
+import type { View } from "../values/layout.js";
+import type { Selection } from "../values/mask.js";
+import type { AverageUpdate, Normalizer } from "../values/terms.js";
+import { affineTile } from "./affine.js";
+import { computeTerms, loadNormalizer, moveTile } from "./channel.js";
+import type { Machine } from "./machine.js";
+import { allMoments } from "./moments.js";
+import { loadHeld, operand, storeHeld } from "./operand.js";
+import { passOf } from "./plan.js";
+
+/**
+ * Normalizes x by its own statistics and moves running averages towards them; out may be x. Mean and variance
+ * of `normalizer` are filled, and meanLow if there are several tiles. Largest error of the mean: 5e-7 σ; of
+ * the variance: 1e-6 of itself. Throws NonFiniteError or StateError before it writes anything but these.
+ */
+export function train(
+  machine: Machine,
+  normalizer: Normalizer,
+  out: Float32Array,
+  x: Float32Array,
+  view: View,
+  selection: Selection | null,
+  update: AverageUpdate | null,
+): void {
+  const { memory } = machine;
+  const { channels } = view;
+  const a = operand(memory, "x", x, 0, selection);
+  const y = operand(memory, "out", out, 0, selection);
+  loadHeld(a);
+  const reading = passOf(machine, view, selection, null, a, null);
+  const { tile } = reading;
+  // The statistics of a single tile stay in kernel memory between the two traversals.
+  const single = tile === channels;
+  const meanLow = single ? null : normalizer.meanLow;
+  allMoments(reading, normalizer.mean, meanLow, normalizer.variance, null);
+  const writing = passOf(machine, view, selection, y, a, null);
+  for (let first = 0; first < channels; first += tile) {
+    const n = Math.min(tile, channels - first);
+    if (single) computeTerms(machine, normalizer, memory.slots.meanLow.at, first, n);
+    else loadNormalizer(machine, normalizer, first, n);
+    if (update !== null) moveTile(machine, update, first, n);
+    affineTile(writing, first, n);
+  }
+  storeHeld(y);
+  selection?.pad(out, normalizer.beta);
+}

@@ -1,0 +1,182 @@
+// Takes a kernel through the tensors of a pass: in rows or planes, where they lie or in parts that are loaded
+// into the stream buffers and stored back.
+
+import { copy } from "../values/arrays.js";
+import { type At, STREAM_FLOATS } from "./memory.js";
+import { type Operand, pointer } from "./operand.js";
+import type { Pass } from "./plan.js";
+
+/**
+ * What a kernel does with a piece of its tensors: `count` values, or rows, of the same channels, or columns, came
+ * before. The dimensions are, in rows,
+ *
+ *   rows, width, stride          as many rows of `width` columns, `stride` bytes apart
+ *
+ * and in planes, of which the first belongs to channel `first`, or in a part of a single one,
+ *
+ *   first, planes, channels, inner
+ */
+export type Step<M> = (
+  pass: Pass<M>,
+  out: At<"out">,
+  a: At<"a">,
+  b: At<"b">,
+  count: number,
+  ...dimensions: number[]
+) => void;
+
+/**
+ * The steps of a traversal. They are functions of the module: a closure made for a call costs more than a
+ * step of a small tensor.
+ */
+export interface Steps<M> {
+  /** Rows in a block of a reduction; parts are cut at its multiples. Elsewhere any cut gives the same bits. */
+  readonly block?: (width: number) => number;
+  readonly rows: Step<M>;
+  readonly planes: Step<M>;
+  /** Pools the columns of rows taken several at once: `rows` of them, `width` columns for each one. */
+  readonly merge?: (pass: Pass<M>, rows: number, width: number) => void;
+}
+
+/** Rows of `width` values, `pitch` apart, from the value `at` of a tensor on. */
+interface Part {
+  readonly at: number;
+  readonly rows: number;
+  readonly width: number;
+  readonly pitch: number;
+}
+
+/**
+ * Copies a part of an operand that goes in parts into its stream buffer, where its rows lie one after the other,
+ * or, `storing`, from there back. Of any other operand, or none, nothing.
+ */
+function transfer<M>(
+  { selection }: Pass<M>,
+  operand: Operand | null,
+  { at, rows, width, pitch }: Part,
+  storing: boolean,
+): void {
+  if (operand?.unit !== 0) return;
+  const { array } = operand;
+  const packed = operand.stream.array;
+  if (selection !== null) {
+    selection.transfer(packed, array, at, rows, width, storing);
+    return;
+  }
+  const n = width === pitch ? rows : 1;
+  const length = n * width;
+  for (let i = 0; i < rows; i += n) {
+    const from = at + i * pitch;
+    const to = i * width;
+    if (storing) copy(array, packed.subarray(to, to + length), from);
+    else copy(packed, array.subarray(from, from + length), to);
+  }
+}
+
+/** Loads a part of the inputs into the stream buffers. */
+export function load<M>(pass: Pass<M>, part: Part): void {
+  transfer(pass, pass.a, part, false);
+  transfer(pass, pass.b, part, false);
+}
+
+/** Stores a part of the output from its stream buffer. */
+export function store<M>(pass: Pass<M>, part: Part): void {
+  transfer(pass, pass.out, part, true);
+}
+
+/** Loads a piece of the inputs, takes the kernel through it, and stores that of the output. */
+function take<M>(
+  pass: Pass<M>,
+  step: Step<M>,
+  part: Part,
+  count: number,
+  d0: number,
+  d1: number,
+  d2: number,
+  d3 = 0,
+): void {
+  const { at } = part;
+  const y = pointer<"out">(pass.out, at);
+  const p = pointer<"a">(pass.a, at);
+  const q = pointer<"b">(pass.b, at);
+  load(pass, part);
+  step(pass, y, p, q, count, d0, d1, d2, d3);
+  store(pass, part);
+}
+
+/**
+ * Walks `rows` rows of `width` values, `pitch` apart, from the value `from` on, after `count` rows of the
+ * same columns: at once where they lie, or in parts of whole blocks.
+ */
+function walkRun<M>(
+  pass: Pass<M>,
+  steps: Steps<M>,
+  from: number,
+  count: number,
+  rows: number,
+  width: number,
+  pitch: number,
+): void {
+  const { streamed } = pass;
+  const block = steps.block?.(width) ?? 1;
+  const height = streamed ? (Math.floor(STREAM_FLOATS / (block * width)) || 1) * block : rows;
+  const stride = (streamed ? width : pitch) * 4;
+  for (let row = 0; row < rows; row += height) {
+    const n = Math.min(height, rows - row);
+    const at = from + row * pitch;
+    const part = { at, rows: n, width, pitch };
+    take(pass, steps.rows, part, count + row, n, width, stride);
+  }
+}
+
+/** Walks the rows of a tile of channels. */
+function walkRows<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number): void {
+  const { outer, channels, inner } = pass.view;
+  const { repeats } = pass;
+  const narrow = tile * inner;
+  const width = repeats * narrow;
+  const rows = Math.floor(outer / repeats);
+  walkRun(pass, steps, first * inner, 0, rows, width, repeats * channels * inner);
+  if (repeats === 1) return;
+  steps.merge?.(pass, rows, narrow);
+  // The rows that did not fill a wide one.
+  const done = rows * repeats;
+  walkRun(pass, steps, rows * width, done, outer - done, narrow, narrow);
+}
+
+/** Walks the planes of a tile of channels: one run if the tile has all of them, else one run per example. */
+function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number): void {
+  const { outer, channels, inner } = pass.view;
+  const runs = tile === channels ? 1 : outer;
+  const planes = (outer / runs) * tile;
+  // As many whole planes as fit a part; one that exceeds it goes alone, in parts of whole blocks.
+  const most = pass.streamed ? STREAM_FLOATS : planes * inner;
+  const group = Math.max(1, Math.floor(most / inner));
+  for (let run = 0; run < runs; run++) {
+    for (let plane = 0; plane < planes; plane += group) {
+      const n = Math.min(group, planes - plane);
+      const from = (run * channels + first + plane) * inner;
+      const channel = plane % tile;
+      const count = (run + Math.floor(plane / tile)) * inner;
+      for (let done = 0; done < n * inner; done += most) {
+        const width = Math.min(most, n * inner - done);
+        const at = from + done;
+        const part = { at, rows: 1, width, pitch: width };
+        take(pass, steps.planes, part, count + done, channel, n, tile, Math.min(width, inner));
+      }
+    }
+  }
+}
+
+/** Takes a kernel through the tile of `n` channels from `first` on. */
+export const walkTile = <M>(pass: Pass<M>, steps: Steps<M>, first: number, n: number): void =>
+  (pass.rows ? walkRows : walkPlanes)(pass, steps, first, n);
+
+/** Takes a kernel through planes that lie in the stream buffers: `n` channels with all their examples. */
+export function walkNear<M>(pass: Pass<M>, steps: Steps<M>, n: number): void {
+  const { outer, inner } = pass.view;
+  const y = pointer<"out">(pass.out, 0);
+  const p = pointer<"a">(pass.a, 0);
+  const q = pointer<"b">(pass.b, 0);
+  steps.planes(pass, y, p, q, 0, 0, outer * n, n, inner);
+}

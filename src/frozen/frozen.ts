@@ -1,0 +1,161 @@
+// Test time only: the running averages and γ, β of a layer worked out to a scale and a shift per
+// channel (Ioffe & Szegedy 2015, algorithm 2, lines 8 to 12), once.
+
+import { applyTerms } from "../engine/affine.js";
+import { type AffineMachine, start } from "../engine/machine.js";
+import { Buffers, MIN_BYTES } from "../engine/memory.js";
+import { checkKeys, OptionError, StateError } from "../errors.js";
+import { float32, outputOf } from "../values/arrays.js";
+import { checkChannels, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
+import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
+import { checkLayout, LAYOUTS, type Layout, viewOf } from "../values/layout.js";
+import { maskOf, pad } from "../values/mask.js";
+import type { AffineTerms } from "../values/terms.js";
+import { isTiny, tinyAffine } from "./tiny.js";
+
+/** Options of `infer`. */
+export interface InferOptions<Out extends Float32Array = Float32Array> {
+  /** Sizes of the axes of `x`; may be left out for layouts that end in C. */
+  shape?: readonly number[];
+  /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
+  out?: Out;
+  /**
+   * Which of x is data, as in `train`: one entry per example and position, row-major, nonzero = data. The
+   * outputs of the rest, the padding, are beta, whatever it holds.
+   */
+  mask?: Uint8Array;
+}
+
+/** What `FrozenBatchNorm.toJSON` gives; numbers are exact. */
+export interface FrozenJSON {
+  /** Says what this is. */
+  readonly format: "batchnorm-wasm/frozen";
+  /** Of the format. */
+  readonly version: 1 | 2;
+  /** How many features are normalized. */
+  readonly channels: number;
+  /** Order of the axes of the data. */
+  readonly layout: Layout;
+  /** y = (x - center)·scale + shift; [channels] float32 values, in the unit of x. */
+  readonly center: readonly JsonNumber[];
+  /** γ/√(running variance + ε), [channels] float32 values. */
+  readonly scale: readonly JsonNumber[];
+  /** β - (running mean - center)·scale, [channels] float32 values. */
+  readonly shift: readonly JsonNumber[];
+  /** β, [channels] float32 values, what padding comes out as; `null` where left out. Not in version 1. */
+  readonly beta?: readonly JsonNumber[] | null | undefined;
+}
+
+/** Where a frozen layer finds kernels. */
+export interface KernelSource {
+  /** The memory whose tensors are taken without copying, as far as there is one. */
+  memory(): Buffers | undefined;
+  /** The kernels; started at first use. */
+  machine(): AffineMachine;
+}
+
+let small: AffineMachine | undefined;
+
+/** Kernels in the least memory, without room for tensors; started at first use, one per realm. */
+export const smallMachine = (): AffineMachine => (small ??= start(() => new Buffers(MIN_BYTES)));
+
+/** All that a frozen layer knows. */
+export interface FrozenState {
+  readonly channels: number;
+  readonly layout: Layout;
+  readonly terms: AffineTerms;
+  /** What padding comes out as; `null`: 0. Undefined where the JSON does not say. */
+  readonly beta: Float32Array | null | undefined;
+}
+
+/** What the `FrozenBatchNorm` of each entry is made of. */
+export class Frozen {
+  readonly #state: FrozenState;
+  readonly #kernels: KernelSource;
+
+  /** @internal */
+  constructor(state: FrozenState, kernels: KernelSource) {
+    this.#state = state;
+    this.#kernels = kernels;
+  }
+
+  /** @internal For `fold`: what it applies, and the memory that tensors may lie in. */
+  get inside(): { readonly terms: AffineTerms; readonly memory: Buffers | undefined } {
+    return { terms: this.#state.terms, memory: this.#kernels.memory() };
+  }
+
+  /** How many features are normalized. */
+  get channels(): number {
+    return this.#state.channels;
+  }
+
+  /** Order of the axes of the data. */
+  get layout(): Layout {
+    return this.#state.layout;
+  }
+
+  /**
+   * y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015, algorithm 2,
+   * line 11). Each example by itself: alone or in a batch, the same bits. NaN passes to its own
+   * outputs.
+   *
+   * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged.
+   * @returns `out`, or a fresh Float32Array, in the shape of x.
+   * @throws ShapeError if x, shape, mask or out do not fit; OptionError for an unknown option; StateError
+   * for a tensor freed already, or a mask where the JSON did not say what beta is. Nothing has been written then. The first use of kernels:
+   * UnsupportedError or MemoryError.
+   */
+  infer<Out extends Float32Array = Float32Array<ArrayBuffer>>(
+    x: Float32Array,
+    options: InferOptions<Out> = NO_OPTIONS,
+  ): Out {
+    if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
+    const { channels, layout, terms, beta } = this.#state;
+    const view = viewOf(layout, channels, float32("x", x).length, options.shape);
+    const mask = maskOf(options.mask, view);
+    if (mask !== null && beta === undefined) {
+      throw new StateError("mask", "a layer that knows its beta", "one from JSON of version 1");
+    }
+    const out = outputOf(options.out, x) as Out;
+    if (isTiny(this.#kernels.memory(), out, x)) tinyAffine(out, x, view, terms);
+    else applyTerms(this.#kernels.machine(), out, x, view, terms);
+    if (mask !== null) pad(out, view, mask, beta ?? null);
+    return out;
+  }
+
+  /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
+  toJSON(): FrozenJSON {
+    const { channels, layout, terms, beta } = this.#state;
+    return {
+      format: "batchnorm-wasm/frozen",
+      version: beta === undefined ? 1 : 2,
+      channels,
+      layout,
+      center: toNumbers(terms.center),
+      scale: toNumbers(terms.scale),
+      shift: toNumbers(terms.shift),
+      beta: beta && toNumbers(beta),
+    };
+  }
+}
+
+/** What `toJSON` wrote, checked: the object, or its JSON text. Throws StateError where it is not that. */
+export function readFrozen(json: unknown): FrozenState {
+  const s = parse<FrozenJSON>("json", json, "batchnorm-wasm/frozen", 2);
+  const { version, channels, layout, beta } = s;
+  const numbers = (name: "center" | "scale" | "shift" | "beta"): Float32Array =>
+    new Float32Array(fromNumbers(name, s[name], channels));
+  try {
+    checkChannels(channels);
+    checkLayout(layout, LAYOUTS);
+  } catch (error) {
+    if (error instanceof OptionError) throw new StateError(error.message);
+    throw error;
+  }
+  return {
+    channels,
+    layout,
+    terms: { center: numbers("center"), scale: numbers("scale"), shift: numbers("shift") },
+    beta: version === 1 ? undefined : beta === null ? null : numbers("beta"),
+  };
+}

@@ -1,0 +1,28 @@
+// Frozen layers on a few values, where copies and calls into the kernels cost more than the arithmetic.
+// Math.fround after each operation gives the kernels' bits.
+
+import type { Buffers } from "../engine/memory.js";
+import { TINY } from "../engine/plan.js";
+import type { View } from "../values/layout.js";
+import type { AffineTerms } from "../values/terms.js";
+
+/** Whether they are so few. Throws StateError for a tensor of `memory` that is freed. */
+export function isTiny(memory: Buffers | undefined, out: Float32Array, x: Float32Array): boolean {
+  if (x.length > TINY) return false;
+  memory?.addressOf("x", x);
+  memory?.addressOf("out", out);
+  return true;
+}
+
+/** out = (x - center)·scale + shift; out may be x. */
+export function tinyAffine(
+  out: Float32Array,
+  x: Float32Array,
+  { channels, inner }: View,
+  { center, scale, shift }: AffineTerms,
+): void {
+  for (let i = 0; i < x.length; i++) {
+    const c = Math.floor(i / inner) % channels;
+    out[i] = Math.fround(Math.fround(x[i]! - center[c]!) * scale[c]!) + shift[c]!;
+  }
+}

@@ -1,0 +1,550 @@
+// The layer: checks what it is given, hands the work to the engine, and remembers. It knows no pointers.
+//
+// Ioffe & Szegedy 2015, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+// Shift": algorithm 1 is `train`, section 3's gradient is `backward`, algorithm 2 is `infer`.
+
+import { normalize } from "../engine/affine.js";
+import { moveAverages } from "../engine/channel.js";
+import { computeGradients, computeSums } from "../engine/gradient.js";
+import { type Kernels, sharedKernels } from "../engine/kernels.js";
+import { computeMoments } from "../engine/moments.js";
+import { resultLike } from "../engine/result.js";
+import { train } from "../engine/train.js";
+import { checkKeys, StateError } from "../errors.js";
+import type { InferOptions } from "../frozen/frozen.js";
+import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
+import { float32, float32Of, isSame } from "../values/arrays.js";
+import { checkChannels, choice, flag, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
+import type { Widened } from "../values/json.js";
+import { countOf, type Layout, sizeOf, viewOf } from "../values/layout.js";
+import { maskOf, pad, type Seen, seenBy } from "../values/mask.js";
+import {
+  asMoments,
+  asSums,
+  type GradientSums,
+  type Moments,
+  type MomentsLike,
+  type VarianceKind,
+} from "../values/moments.js";
+import type { Gradients, Normalizer, Statistics } from "../values/terms.js";
+import {
+  type Batch,
+  type BatchSource,
+  type Collector,
+  checkCount,
+  LatestBatch,
+  type StatisticsKind,
+} from "./batch.js";
+import {
+  type FlaxOptions,
+  flaxOptions,
+  type KerasOptions,
+  kerasOptions,
+  type OnnxOptions,
+  onnxOptions,
+  type TorchOptions,
+  torchOptions,
+} from "./frameworks.js";
+import { gradientArrays } from "./gradient-arrays.js";
+import {
+  type BackwardOptions,
+  type BackwardSumsOptions,
+  type BatchNormOptions,
+  type MomentsOptions,
+  type Settings,
+  settingsOf,
+  type TrainOptions,
+} from "./options.js";
+import { RunningAverages } from "./running-averages.js";
+import { checkFits, readSnapshot, type Snapshot, type State, writeSnapshot } from "./snapshot.js";
+
+const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning"];
+const BACKWARD_KEYS = ["batch", "x", "out", "sums"];
+const SUMS_KEYS = ["batch", "x"];
+const MOMENTS_KEYS = ["shape", "mask"];
+const KINDS: readonly StatisticsKind[] = ["batch", "running"];
+
+/**
+ * Batch normalization of `channels` features (Ioffe & Szegedy 2015, "Batch Normalization: Accelerating
+ * Deep Network Training by Reducing Internal Covariate Shift").
+ *
+ * @example
+ * const bn = new BatchNorm(64);
+ * const y = bn.train(x); // x: Float32Array [m, 64], normalized by its own mean and variance
+ * const { dx, dgamma, dbeta } = bn.backward(dy);
+ * const z = bn.infer(one); // one example [1, 64], by the running averages
+ */
+export class BatchNorm {
+  readonly #channels: number;
+  readonly #settings: Settings;
+  readonly #gamma: Float32Array<ArrayBuffer> | null;
+  readonly #beta: Float32Array<ArrayBuffer> | null;
+  readonly #averages: RunningAverages;
+  readonly #latest: LatestBatch;
+  #kernels: Kernels | undefined;
+  /** Takes the moments of each batch while a `calibrate` runs. */
+  #collector: Collector | null = null;
+
+  /**
+   * @param channels how many features are normalized, each with its own mean, variance, γ and β.
+   * @throws OptionError for channels or an option unknown or out of range.
+   */
+  constructor(channels: number, options: BatchNormOptions = {}) {
+    this.#channels = checkChannels(channels);
+    this.#settings = settingsOf(options);
+    this.#gamma = this.#settings.gamma ? new Float32Array(channels).fill(1) : null;
+    this.#beta = this.#settings.beta ? new Float32Array(channels) : null;
+    this.#averages = new RunningAverages(channels, this.#settings);
+    this.#latest = new LatestBatch(this, channels, this.#settings.layout);
+    this.#kernels = this.#settings.kernels;
+  }
+
+  /**
+   * A layer with the names, defaults and conventions of `torch.nn.BatchNorm1d`, `2d`, `3d`
+   * (https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html).
+   *
+   * @throws as `new BatchNorm`, and OptionError for a momentum under which nothing would ever move.
+   */
+  static torch(channels: number, options: TorchOptions = {}): BatchNorm {
+    return create(channels, torchOptions(options));
+  }
+
+  /**
+   * A layer with the names, defaults and conventions of `keras.layers.BatchNormalization`
+   * (https://keras.io/api/layers/normalization_layers/batch_normalization/).
+   *
+   * @param channels how many features are normalized.
+   * @throws as `new BatchNorm`, and OptionError for a momentum under which nothing would ever move.
+   */
+  static keras(channels: number, options: KerasOptions = {}): BatchNorm {
+    return create(channels, kerasOptions(options));
+  }
+
+  /**
+   * A layer with the names, defaults and conventions of ONNX' BatchNormalization, opset 15
+   * (https://onnx.ai/onnx/operators/onnx__BatchNormalization.html).
+   *
+   * @param channels how many features are normalized.
+   * @throws as `new BatchNorm`, and OptionError for a momentum under which nothing would ever move.
+   */
+  static onnx(channels: number, options: OnnxOptions = {}): BatchNorm {
+    return create(channels, onnxOptions(options));
+  }
+
+  /**
+   * A layer with the names, defaults and conventions of `flax.linen.BatchNorm`
+   * (https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html).
+   *
+   * @param channels how many features are normalized.
+   * @throws as `new BatchNorm`, and OptionError for a momentum under which nothing would ever move.
+   */
+  static flax(channels: number, options: FlaxOptions = {}): BatchNorm {
+    return create(channels, flaxOptions(options));
+  }
+
+  /** How many features are normalized. */
+  get channels(): number {
+    return this.#channels;
+  }
+
+  /** Order of the axes of the data. */
+  get layout(): Layout {
+    return this.#settings.layout;
+  }
+
+  /** Added to the variance under the square root, in the unit of the data squared. */
+  get epsilon(): number {
+    return this.#settings.epsilon;
+  }
+
+  /** Weight of the old value in the running averages, or `"cumulative"`. */
+  get decay(): number | "cumulative" {
+    return this.#settings.decay;
+  }
+
+  /** Whether early averages are freed of the initial 0 and 1. */
+  get debias(): boolean {
+    return this.#settings.debias;
+  }
+
+  /** Which variance of a mini-batch enters the running average. */
+  get runningVarianceOf(): VarianceKind {
+    return this.#settings.runningVarianceOf;
+  }
+
+  /** γ, the learned scale, [channels], initially 1; writable in place; `null` where left out. */
+  get gamma(): Float32Array<ArrayBuffer> | null {
+    return this.#gamma;
+  }
+
+  /** β, the learned shift, [channels], initially 0; writable in place; `null` where left out. */
+  get beta(): Float32Array<ArrayBuffer> | null {
+    return this.#beta;
+  }
+
+  /** Running average of the means, [channels], in the unit of the data, initially 0; writable in place. */
+  get runningMean(): Float64Array {
+    return this.#averages.mean;
+  }
+
+  /** Running average of the variances, [channels], in that unit squared, initially 1; writable in place. */
+  get runningVariance(): Float64Array {
+    return this.#averages.variance;
+  }
+
+  /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
+  get batchesSeen(): number {
+    return this.#averages.count;
+  }
+
+  /** From then on, the age of the averages is known. */
+  set batchesSeen(count: number) {
+    this.#averages.count = count;
+    this.#averages.ageKnown = true;
+  }
+
+  /**
+   * False for a layer from a file without a counter (`batchnorm-wasm/state`), until `batchesSeen` is
+   * set, by `calibrate`, `setRunning`, `reset` or by hand: more mini-batches than that may have entered.
+   */
+  get ageKnown(): boolean {
+    return this.#averages.ageKnown;
+  }
+
+  /** What `backward` needs of the latest `train`; `null` before it. */
+  get lastBatch(): Batch | null {
+    return this.#latest.batch;
+  }
+
+  /**
+   * The kernels whose tensors the layer takes without copying.
+   *
+   * @throws UnsupportedError or MemoryError at their first use, as `new Kernels`.
+   */
+  get kernels(): Kernels {
+    return (this.#kernels ??= sharedKernels());
+  }
+
+  /**
+   * Normalizes a mini-batch by its own mean μ and variance σ² (over m = count values per channel,
+   * divided by m): y = γ·(x - μ)/√(σ² + ε) + β, and moves the running averages towards them:
+   * v += w·(new - v), with w = 1 - decay (Ioffe & Szegedy 2015, algorithm 1 and section 3.1).
+   *
+   * Largest error against float64: 5e-7 · max(1, |γ·x̂|, |β|) for |μ|/σ up to 1e6.
+   *
+   * @param x float32 values in the layer's layout, for `"NC"` [N, C]. `lastBatch` refers to it:
+   * leave it unchanged until `backward`.
+   * @returns `out`, or a fresh Float32Array, in the shape of x.
+   * @throws ShapeError if x, shape, mask or out do not fit, or there is no example; SingleValueError
+   * for one value per channel, or none but padding, by `"batch"` or in all parts of pooled moments;
+   * NonFiniteError if x holds NaN or infinity, or a variance overflows;
+   * StateError for a freed tensor, an invalid `batchesSeen`, or, by `"running"`, an invalid running
+   * variance; OptionError for an unknown option. Nothing has changed then. The first use of kernels,
+   * here and in other methods: UnsupportedError or MemoryError, as of `new Kernels`.
+   */
+  train<Out extends Float32Array = Float32Array<ArrayBuffer>>(
+    x: Float32Array,
+    options: TrainOptions<Out> = NO_OPTIONS,
+  ): Out {
+    checkKeys("options", options, TRAIN_KEYS);
+    const { shape, mask } = options;
+    const statistics = this.#statisticsOf(options.statistics);
+    const moving = flag("updateRunning", options.updateRunning, true);
+    const seen = this.#see(x, options);
+    const out = resultLike(options.out, x) as Out;
+    const collector = this.#collector;
+    const examples = shape?.[0] ?? seen.full.outer;
+    let count = countOf(seen.view);
+    if (statistics === "running") this.#normalizeBy(this.#averages, null, out, x, seen);
+    else if (statistics === "batch" && collector === null) this.#trainByBatch(out, x, seen, moving);
+    else count = this.#trainByMoments(out, x, seen, statistics, moving, examples);
+    if (collector !== null) return out;
+    this.#latest.commit({
+      ...seen,
+      mask: mask ?? null,
+      count,
+      x: isSame(out, x) ? null : x,
+      shape: shape?.slice() ?? null,
+      statistics,
+    });
+    return out;
+  }
+
+  /** What `train` is to normalize by, checked. */
+  #statisticsOf(value: TrainOptions["statistics"]): StatisticsKind | Moments {
+    return typeof value === "object" && value !== null
+      ? asMoments("statistics", value, this.#channels)
+      : choice("statistics", value, "batch", KINDS);
+  }
+
+  /** By the mini-batch's own statistics. */
+  #trainByBatch(
+    out: Float32Array,
+    x: Float32Array,
+    { view, selection }: Seen,
+    moving: boolean,
+  ): void {
+    const update = this.#averages.updateFor(checkCount(countOf(view), selection !== null));
+    const { next } = this.#latest;
+    const normalizer = this.#normalizer(next, next.meanLow);
+    train(this.kernels.machine, normalizer, out, x, view, selection, moving ? update : null);
+    if (moving) this.#averages.count++;
+  }
+
+  /** By moments that were pooled elsewhere, or, while `calibrate` collects them, by those of the mini-batch. */
+  #trainByMoments(
+    out: Float32Array,
+    x: Float32Array,
+    seen: Seen,
+    statistics: "batch" | Moments,
+    moving: boolean,
+    examples: number,
+  ): number {
+    const { machine } = this.kernels;
+    const own = statistics === "batch";
+    const moments = own ? computeMoments(machine, x, seen.view, seen.selection) : statistics;
+    const count = checkCount(moments.count, !own || seen.selection !== null);
+    const update = this.#averages.updateFor(count);
+    const variance = moments.variance("population");
+    this.#normalizeBy({ mean: moments.mean, variance }, moments.meanLow, out, x, seen);
+    if (this.#collector !== null) this.#collector(moments, examples);
+    else if (moving) {
+      moveAverages(machine, update, this.#latest.next);
+      this.#averages.count++;
+    }
+    return count;
+  }
+
+  /** By given statistics, which `backward` then finds in the latest batch. */
+  #normalizeBy(
+    { mean, variance }: Statistics,
+    meanLow: Float64Array | null,
+    out: Float32Array,
+    x: Float32Array,
+    { view, selection }: Seen,
+  ): void {
+    const { next } = this.#latest;
+    next.mean.set(mean);
+    next.variance.set(variance);
+    const normalizer = this.#normalizer(next, meanLow);
+    normalize(this.kernels.machine, out, x, view, normalizer, selection);
+  }
+
+  #normalizer({ mean, variance }: Statistics, meanLow: Float64Array | null = null): Normalizer {
+    const { epsilon } = this.#settings;
+    return { mean, meanLow, variance, gamma: this.#gamma, beta: this.#beta, epsilon };
+  }
+
+  /**
+   * The gradients of a loss whose gradient with respect to a `train`'s output is dy (Ioffe &
+   * Szegedy 2015, section 3), with the γ of now. Pure: adds into nothing, changes no state. After
+   * `statistics: "running"` the statistics are constants: dx = γ·dy/√(σ² + ε).
+   *
+   * Largest error of dx against float64: 1e-6 of the channel's largest |γ·dy|/√(σ² + ε) or |dx|; 2e-6
+   * where up to thirty values lie three σ or more from all others.
+   *
+   * @param dy float32 values in the shape of x.
+   * @returns dx in the shape of x; dgamma and dbeta [channels], `null` where left out.
+   * @throws StateError before any `train`, after an in-place one unless given `x`, after one by pooled
+   * moments unless given `sums`, for `sums` of another count, a batch of another layer, or a freed tensor;
+   * ShapeError if an array does not fit; OptionError for an unknown option or an `out` of a parameter that is
+   * left out. Nothing has been written then.
+   */
+  backward<Out extends Float32Array = Float32Array<ArrayBuffer>>(
+    dy: Float32Array,
+    options: BackwardOptions<Out> = NO_OPTIONS,
+  ): Gradients<Out | Float32Array<ArrayBuffer>> {
+    checkKeys("options", options, BACKWARD_KEYS);
+    const { source, x, normalizer } = this.#differentiated(dy, options);
+    const { view, selection, statistics, count } = source;
+    const frozen = statistics === "running";
+    const sums = options.sums === undefined ? null : asSums("sums", options.sums, this.#channels);
+    if (sums === null ? typeof statistics === "object" : !frozen && sums.count !== count) {
+      throw new StateError(
+        "sums",
+        `backwardSums of all parts, merged, of ${count} values per channel`,
+        sums === null ? "none" : `those of ${sums.count}`,
+      );
+    }
+    const { machine } = this.kernels;
+    const into = gradientArrays(options.out, dy, x, this.#gamma, this.#beta);
+    const perValue = frozen ? 0 : 1 / count;
+    computeGradients(machine, into, dy, x, view, normalizer, selection, perValue, sums);
+    return into as Gradients<Out>;
+  }
+
+  /**
+   * Σdy and Σdy·(x - μ) of each channel, what the gradient needs of every part of a batch that is split over
+   * workers (Ioffe & Szegedy 2015, section 3): merge those of all parts and give them to each part's `backward`.
+   * Changes nothing.
+   *
+   * @param dy float32 values in the shape of this part's x, the gradient of the whole batch's loss.
+   * @throws as `backward`.
+   */
+  backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
+    checkKeys("options", options, SUMS_KEYS);
+    const { source, x, normalizer } = this.#differentiated(dy, options);
+    const { view, selection } = source;
+    return computeSums(this.kernels.machine, dy, x, view, normalizer.mean, selection);
+  }
+
+  /** The `train` that dy is the gradient of, and its input; checked. */
+  #differentiated(
+    dy: Float32Array,
+    options: BackwardSumsOptions,
+  ): { source: BatchSource; x: Float32Array; normalizer: Normalizer } {
+    const { source, mean, variance } = this.#latest.read(options.batch);
+    const size = sizeOf(source.full);
+    const given = options.x === undefined ? source.x : options.x;
+    if (given === null && options.x === undefined) {
+      throw new StateError(
+        "x",
+        "the input of train",
+        "none, as lastBatch.x is null: backward(dy, { x }), a copy made before",
+      );
+    }
+    const x = float32Of("x", given, size);
+    float32Of("dy", dy, size);
+    return { source, x, normalizer: this.#normalizer({ mean, variance }) };
+  }
+
+  /**
+   * Test time: y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015, algorithm 2,
+   * line 11). Changes nothing. Alone or in a batch, an example has the same bits. NaN passes to its own outputs.
+   *
+   * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged unless it is `out`.
+   * @returns `out`, or a fresh Float32Array, in the shape of x.
+   * @throws ShapeError if x, shape, mask or out do not fit; StateError for an invalid running variance or a freed
+   * tensor; OptionError for an unknown option. Nothing has been written then. The first use of kernels:
+   * UnsupportedError or MemoryError.
+   */
+  infer<Out extends Float32Array = Float32Array<ArrayBuffer>>(
+    x: Float32Array,
+    options: InferOptions<Out> = NO_OPTIONS,
+  ): Out {
+    if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
+    const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
+    const mask = maskOf(options.mask, view);
+    const out = resultLike(options.out, x) as Out;
+    normalize(this.kernels.machine, out, x, view, this.#normalizer(this.#averages), null);
+    if (mask !== null) pad(out, view, mask, this.#beta);
+    return out;
+  }
+
+  /**
+   * Count, mean and sum of squared deviations of each channel of x, to be pooled with those of other
+   * batches, workers or machines (`Moments.merge`; Chan et al. 1983). Changes nothing. Of no values:
+   * count 0.
+   *
+   * Largest error against float64: of the mean 5e-7 σ, of m2 1e-6 of itself.
+   *
+   * @param x float32 values in the layer's layout, for `"NC"` [N, C].
+   * @throws ShapeError if x, shape or mask do not fit; NonFiniteError if x holds NaN or infinity, or
+   * a variance overflows; StateError for a freed tensor; OptionError for an unknown option.
+   */
+  moments(x: Float32Array, options: MomentsOptions = NO_OPTIONS): Moments {
+    checkKeys("options", options, MOMENTS_KEYS);
+    const { view, selection } = this.#see(x, options);
+    return computeMoments(this.kernels.machine, x, view, selection);
+  }
+
+  #see(x: Float32Array, { shape, mask }: MomentsOptions): Seen {
+    return seenBy(this.layout, this.#channels, float32("x", x).length, shape, mask);
+  }
+
+  /** @internal For `calibrate`: gives moments away instead of moving; returns who took them before. */
+  collectInto(collector: Collector | null): Collector | null {
+    const before = this.#collector;
+    this.#collector = collector;
+    return before;
+  }
+
+  /**
+   * Stores exact statistics: the mean, and the variance that `runningVarianceOf` names, become the
+   * running averages; `batchesSeen` becomes at least 1 (Ioffe & Szegedy 2015, algorithm 2, line 10).
+   *
+   * @param moments of a whole training set, say, or their structured clone.
+   * @throws ShapeError for other channels; StateError for invalid numbers; SingleValueError where too
+   * few values went in for a variance. Nothing has changed then.
+   */
+  setRunning(moments: MomentsLike): void {
+    this.#averages.set(asMoments("moments", moments, this.#channels));
+  }
+
+  /**
+   * An immutable copy for test time, with the scale and shift of each channel worked out once (Ioffe &
+   * Szegedy 2015, algorithm 2, lines 8 to 12).
+   *
+   * @throws StateError for an invalid running variance.
+   */
+  freeze(): FrozenBatchNorm {
+    return freeze(this, this.#averages);
+  }
+
+  /** Options and state as a JSON-able object, exact. Not in it: `lastBatch`, `kernels`. */
+  snapshot(): Snapshot {
+    return writeSnapshot(this.#settings, this);
+  }
+
+  /** The snapshot, so that JSON.stringify of a layer keeps all of it. */
+  toJSON(): Snapshot {
+    return this.snapshot();
+  }
+
+  /**
+   * The layer that a snapshot, the object or its JSON text, was taken of.
+   *
+   * @throws StateError where it is no snapshot; OptionError for an unknown option.
+   */
+  static fromSnapshot(
+    snapshot: Widened<Snapshot> | string,
+    options: { kernels?: Kernels } = {},
+  ): BatchNorm {
+    checkKeys("options", options, ["kernels"]);
+    const restored = readSnapshot(snapshot);
+    const { kernels: _none, ...settings } = restored.settings;
+    const layer = create(restored.channels, { ...settings, ...options });
+    layer.setState(restored);
+    return layer;
+  }
+
+  /**
+   * Takes over the state of a snapshot: γ, β, running averages, `batchesSeen`. Options stay.
+   *
+   * @throws StateError where it is no snapshot, or one of other channels or parameters. Nothing has
+   * changed then.
+   */
+  restore(snapshot: Widened<Snapshot> | string): void {
+    const restored = readSnapshot(snapshot);
+    checkFits(restored, this);
+    this.setState(restored);
+  }
+
+  /**
+   * @internal Takes over a state that is checked, in `batchnorm-wasm/state` as well. Not a symbol:
+   * bundlers keep a class with a computed name, whether it is used or not.
+   */
+  setState(state: State): void {
+    if (state.gamma) this.#gamma?.set(state.gamma);
+    if (state.beta) this.#beta?.set(state.beta);
+    this.#averages.restore(state);
+  }
+
+  /** Back to averages of 0 and 1, no mini-batch seen, no `lastBatch`. γ and β stay. */
+  reset(): void {
+    this.#averages.reset();
+    this.#latest.clear();
+  }
+
+  /** Another layer with the same options, kernels and state; `lastBatch` is not taken along. */
+  clone(): BatchNorm {
+    const { kernels, ...settings } = this.#settings;
+    const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);
+    copy.setState(this);
+    return copy;
+  }
+}
+
+// A class that names itself is renamed when it is bundled, and prints as _BatchNorm.
+const create = (channels: number, options: BatchNormOptions): BatchNorm =>
+  new BatchNorm(channels, options);

@@ -1,0 +1,145 @@
+// Options of the layer and of its methods. Those of the layer are checked once; each error names the option.
+
+import { checkKernels, type Kernels } from "../engine/kernels.js";
+import { checkKeys, OptionError } from "../errors.js";
+import { choice, flag, number } from "../values/check.js";
+import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
+import type { GradientSumsLike, MomentsLike, VarianceKind } from "../values/moments.js";
+import type { Batch, StatisticsKind } from "./batch.js";
+
+/** Options of `new BatchNorm`. */
+export interface BatchNormOptions {
+  /** Order of the axes of the data. Default `"NC"`. */
+  layout?: Layout;
+  /** Added to the variance under the square root, >= 0, in the unit of the data squared. Default 1e-5. */
+  epsilon?: number;
+  /**
+   * Weight of the OLD value in the running averages, 0 <= decay < 1, or `"cumulative"`: the plain
+   * average over all mini-batches so far. Default 0.9. (PyTorch's momentum is 1 - decay.)
+   */
+  decay?: number | "cumulative";
+  /**
+   * True: early averages are not dragged towards the initial 0 and 1 (as Kingma & Ba 2015, "Adam",
+   * section 3). Default false. Nothing to `"cumulative"`, which never is.
+   */
+  debias?: boolean;
+  /**
+   * Default `"sample"`, as in the paper (algorithm 2, line 10) and PyTorch; `"population"` as in Keras,
+   * ONNX, Flax.
+   */
+  runningVarianceOf?: VarianceKind;
+  /** False leaves the scale out. Default true. */
+  gamma?: boolean;
+  /** False leaves the shift out. Default true. */
+  beta?: boolean;
+  /** Kernels of your own, for tensors in their memory. Default: one shared instance per realm. */
+  kernels?: Kernels;
+}
+
+/** Options with every default filled in. */
+export interface Settings {
+  readonly layout: Layout;
+  readonly epsilon: number;
+  readonly decay: number | "cumulative";
+  readonly debias: boolean;
+  readonly runningVarianceOf: VarianceKind;
+  readonly gamma: boolean;
+  readonly beta: boolean;
+  readonly kernels: Kernels | undefined;
+}
+
+export const epsilonOf = (name: string, value: unknown, fallback: number): number =>
+  number(name, value, fallback, "a finite number >= 0", (e) => e >= 0);
+
+const KEYS = [
+  "layout",
+  "epsilon",
+  "decay",
+  "debias",
+  "runningVarianceOf",
+  "gamma",
+  "beta",
+  "kernels",
+];
+
+export function settingsOf(options: BatchNormOptions): Settings {
+  if (typeof options === "object" && options !== null && "momentum" in options) {
+    throw new OptionError(
+      "momentum",
+      "decay, the weight of the old average (1 - momentum in PyTorch), or a factory such as BatchNorm.torch",
+      "momentum",
+    );
+  }
+  checkKeys("options", options, KEYS);
+  const { layout, decay, kernels } = options;
+  return {
+    layout: layout === undefined ? "NC" : checkLayout(layout, LAYOUTS),
+    epsilon: epsilonOf("epsilon", options.epsilon, 1e-5),
+    decay:
+      decay === "cumulative"
+        ? decay
+        : number("decay", decay, 0.9, '0 <= decay < 1 or "cumulative"', (d) => d >= 0 && d < 1),
+    debias: flag("debias", options.debias, false),
+    runningVarianceOf: choice("runningVarianceOf", options.runningVarianceOf, "sample", [
+      "sample",
+      "population",
+    ]),
+    gamma: flag("gamma", options.gamma, true),
+    beta: flag("beta", options.beta, true),
+    kernels: kernels === undefined ? undefined : checkKernels(kernels),
+  };
+}
+
+/** Options of `train`. */
+export interface TrainOptions<Out extends Float32Array = Float32Array> {
+  /** Sizes of the axes of `x`; may be left out for layouts that end in C. */
+  shape?: readonly number[];
+  /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
+  out?: Out;
+  /**
+   * Which of x is data: one entry per example and position, row-major (N, then spatial), nonzero =
+   * data. The rest is padding: whatever it holds, NaN included, it takes no part, and its outputs
+   * are beta.
+   */
+  mask?: Uint8Array;
+  /**
+   * Normalize by the mini-batch (default), or, frozen, by the running averages, or by moments pooled
+   * over all parts of a batch that is split over workers.
+   */
+  statistics?: StatisticsKind | MomentsLike;
+  /** False leaves the running averages and `batchesSeen` alone. Default true. */
+  updateRunning?: boolean;
+}
+
+/** Options of `backward`. */
+export interface BackwardOptions<Out extends Float32Array = Float32Array> {
+  /** The `lastBatch` of the `train` to differentiate. Default: that of the latest one. */
+  batch?: Batch;
+  /** The input of that `train`, in its shape, needed again if it was in place. */
+  x?: Float32Array;
+  /** Arrays to fill and return. Default: fresh ones. */
+  out?: {
+    /** In the shape of x; may be `dy`. */
+    dx?: Out;
+    /** [channels]. */
+    dgamma?: Out;
+    /** [channels]. */
+    dbeta?: Out;
+  };
+  /**
+   * What `backwardSums` gave for all parts of a batch that is split over workers, merged. dgamma and
+   * dbeta are those of the whole batch then.
+   */
+  sums?: GradientSumsLike;
+}
+
+/** Options of `backwardSums`. */
+export type BackwardSumsOptions = Pick<BackwardOptions, "batch" | "x">;
+
+/** Options of `moments` and `diagnose`. */
+export interface MomentsOptions {
+  /** Sizes of the axes of `x`; may be left out for layouts that end in C. */
+  shape?: readonly number[];
+  /** Which of x is data, as in `train`. */
+  mask?: Uint8Array;
+}

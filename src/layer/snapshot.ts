@@ -1,0 +1,120 @@
+// A layer as JSON, exact to the bit: its options and its state, written and read.
+
+import { OptionError, StateError } from "../errors.js";
+import { checkChannels, flag } from "../values/check.js";
+import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
+import type { Layout } from "../values/layout.js";
+import type { VarianceKind } from "../values/moments.js";
+import { type Settings, settingsOf } from "./options.js";
+import { checkSeen } from "./running-averages.js";
+
+/** What `bn.snapshot()` gives: options and state of a layer, JSON-able. */
+export interface Snapshot {
+  /** Says what this is. */
+  readonly format: "batchnorm-wasm/layer";
+  /** Of the format. */
+  readonly version: 1;
+  /** How many features are normalized. */
+  readonly channels: number;
+  /** Order of the axes of the data. */
+  readonly layout: Layout;
+  /** Added to the variance under the square root. */
+  readonly epsilon: number;
+  /** Weight of the old value in the running averages, or `"cumulative"`. */
+  readonly decay: number | "cumulative";
+  /** Whether early averages are freed of the initial 0 and 1. */
+  readonly debias: boolean;
+  /** Which variance of a mini-batch enters the running average. */
+  readonly runningVarianceOf: VarianceKind;
+  /** [channels] float32 values, `null` where the parameter is left out. */
+  readonly gamma: readonly JsonNumber[] | null;
+  /** [channels] float32 values, `null` where the parameter is left out. */
+  readonly beta: readonly JsonNumber[] | null;
+  /** [channels] float64 values, in the unit of the data. */
+  readonly runningMean: readonly JsonNumber[];
+  /** [channels] float64 values, in the unit of the data squared. */
+  readonly runningVariance: readonly JsonNumber[];
+  /** How many mini-batches entered the averages. */
+  readonly batchesSeen: number;
+  /** There, and false, where more mini-batches may have entered: see `bn.ageKnown`. */
+  readonly ageKnown?: boolean;
+}
+
+/** A snapshot, checked. */
+export interface Restored extends State {
+  readonly channels: number;
+  readonly settings: Settings;
+}
+
+/** What of a layer training changes. */
+export interface State<Values = ArrayLike<number>> {
+  readonly gamma: Values | null;
+  readonly beta: Values | null;
+  readonly runningMean: Values;
+  readonly runningVariance: Values;
+  readonly batchesSeen: number;
+  readonly ageKnown: boolean;
+}
+
+/** The snapshot of a layer of these options and this state. */
+export function writeSnapshot(
+  { kernels: _own, ...options }: Settings,
+  layer: State<Float32Array | Float64Array> & { readonly channels: number },
+): Snapshot {
+  return {
+    format: "batchnorm-wasm/layer",
+    version: 1,
+    channels: layer.channels,
+    ...options,
+    gamma: layer.gamma && toNumbers(layer.gamma),
+    beta: layer.beta && toNumbers(layer.beta),
+    runningMean: toNumbers(layer.runningMean),
+    runningVariance: toNumbers(layer.runningVariance),
+    batchesSeen: layer.batchesSeen,
+    ...(layer.ageKnown ? {} : { ageKnown: false }),
+  };
+}
+
+/** Throws StateError if a snapshot is of other channels or parameters than a layer. */
+export function checkFits(snapshot: Restored, layer: State & { readonly channels: number }): void {
+  if (snapshot.channels !== layer.channels) {
+    throw new StateError("snapshot.channels", `the layer's ${layer.channels}`, snapshot.channels);
+  }
+  for (const name of ["gamma", "beta"] as const) {
+    if ((snapshot[name] === null) !== (layer[name] === null)) {
+      const [expected, got] = layer[name] ? ["values", "null"] : ["null", "values"];
+      throw new StateError(`snapshot.${name}`, `${expected}, as the layer has it`, got);
+    }
+  }
+}
+
+/** Reads a snapshot, the object or its JSON text. Throws StateError where it is none. */
+export function readSnapshot(json: unknown): Restored {
+  const s = parse<Snapshot>("snapshot", json, "batchnorm-wasm/layer");
+  const values = (name: "gamma" | "beta"): number[] | null =>
+    s[name] === null ? null : fromNumbers(`snapshot.${name}`, s[name], s.channels);
+  try {
+    const { layout, epsilon, decay, debias, runningVarianceOf } = s;
+    return {
+      channels: checkChannels(s.channels),
+      settings: settingsOf({
+        layout,
+        epsilon,
+        decay,
+        debias,
+        runningVarianceOf,
+        gamma: s.gamma !== null,
+        beta: s.beta !== null,
+      }),
+      gamma: values("gamma"),
+      beta: values("beta"),
+      runningMean: fromNumbers("snapshot.runningMean", s.runningMean, s.channels),
+      runningVariance: fromNumbers("snapshot.runningVariance", s.runningVariance, s.channels),
+      batchesSeen: checkSeen("snapshot.batchesSeen", s.batchesSeen),
+      ageKnown: flag("ageKnown", s.ageKnown, true),
+    };
+  } catch (error) {
+    if (error instanceof OptionError) throw new StateError(`snapshot.${error.message}`);
+    throw error;
+  }
+}

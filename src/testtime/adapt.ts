@@ -1,0 +1,219 @@
+// Test-time adaptation: the statistics of shifted targets, with the running averages as a prior
+// (Schneider et al. 2020, "Improving robustness against common corruptions by covariate shift
+// adaptation", section 3, eq. 2).
+
+import { checkKeys, describe, OptionError, SingleValueError } from "../errors.js";
+import type { InferOptions } from "../frozen/frozen.js";
+import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
+import type { BatchNorm } from "../layer/batch-norm.js";
+import type { MomentsOptions } from "../layer/options.js";
+import { INFER_KEYS, NO_OPTIONS } from "../values/check.js";
+import { noShape } from "../values/layout.js";
+import { addTo, Moments, pool } from "../values/moments.js";
+import { checkVariance, type Statistics } from "../values/terms.js";
+
+/** Options of `adapt`. */
+export interface AdaptOptions {
+  /** As how many examples the running averages count, >= 0; may be Infinity. */
+  prior: number;
+  /** Sizes of the axes of `x`; may be left out for `"NC"`, whose rows are the examples. */
+  shape?: readonly number[];
+  /** Which of x is data, as in `train`. */
+  mask?: Uint8Array;
+}
+
+/** Options of `adapter`. */
+export interface AdapterOptions {
+  /** As how many examples the running averages count, >= 0; may be Infinity. */
+  prior: number;
+  /** How many examples are remembered at most, >= 1; may be Infinity. */
+  memory: number;
+}
+
+/**
+ * Test-time adaptation to data that differ from those of training: a frozen copy of the layer with
+ * mean = w·running + (1 - w)·that of x, the variance likewise (population), w = prior/(prior + n),
+ * n examples in x (Schneider et al. 2020, eq. 2). The layer is unchanged. Prior 0 normalizes as
+ * `train` would, Infinity as `infer`.
+ *
+ * @param bn the layer, as it was trained.
+ * @param x targets, float32 in the layer's layout.
+ * @throws OptionError for what is no layer, or without a prior; ShapeError without a shape where examples do not
+ * follow from a length (all layouts but `"NC"`); SingleValueError for prior 0 and one value per channel;
+ * StateError for an invalid running variance; otherwise as `bn.moments`.
+ */
+export function adapt(bn: BatchNorm, x: Float32Array, options: AdaptOptions): FrozenBatchNorm {
+  checkLayer(bn);
+  checkKeys("options", options, ["prior", "shape", "mask"]);
+  const prior = examplesOf("prior", options.prior, 0);
+  const { moments, examples } = targetOf(bn, x, options);
+  checkSpread(prior, moments.count);
+  return freeze(bn, blend(bn, moments, prior, examples));
+}
+
+/**
+ * The streaming form of `adapt`: its `infer` takes targets as they come and remembers at most
+ * `memory` examples of them. It works with a copy of the layer as it is now.
+ *
+ * @param bn the layer, as it was trained.
+ * @throws OptionError for what is no layer, or without a prior >= 0 and a memory >= 1, in examples.
+ */
+export function adapter(bn: BatchNorm, options: AdapterOptions): Adapter {
+  checkLayer(bn);
+  checkKeys("options", options, ["prior", "memory"]);
+  const prior = examplesOf("prior", options.prior, 0);
+  const memory = examplesOf("memory", options.memory, 1);
+  return new Adapter(bn.clone(), prior, memory);
+}
+
+/**
+ * The streaming form of `adapt`, for serving where targets come one at a time: made by `adapter`. Each target
+ * joins what is remembered before it is normalized; the oldest weigh less and less once `memory` is full.
+ */
+export class Adapter {
+  readonly #layer: BatchNorm;
+  readonly #prior: number;
+  readonly #memory: number;
+  #target: Moments | null = null;
+  #examples = 0;
+
+  /** @internal Use `adapter`. */
+  constructor(layer: BatchNorm, prior: number, memory: number) {
+    this.#layer = layer;
+    this.#prior = prior;
+    this.#memory = memory;
+  }
+
+  /** As how many examples the targets so far count: at most `memory`. */
+  get examples(): number {
+    return this.#examples;
+  }
+
+  /**
+   * Takes targets into account, then normalizes them (Schneider et al. 2020, eq. 2).
+   *
+   * @param x float32 values in the layer's layout; shape is needed but for `"NC"`.
+   * @returns `out`, or a fresh Float32Array, in the shape of x.
+   * @throws as `adapt` and `bn.infer`. Nothing was remembered then.
+   */
+  infer<Out extends Float32Array = Float32Array<ArrayBuffer>>(
+    x: Float32Array,
+    options: InferOptions<Out> = NO_OPTIONS,
+  ): Out {
+    checkKeys("options", options, INFER_KEYS);
+    const { moments, examples } = targetOf(this.#layer, x, options);
+    const remembered = Math.min(this.#memory, this.#examples + examples);
+    const kept = Math.max(0, remembered - examples);
+    if (kept === 0) checkSpread(this.#prior, moments.count);
+    const fresh = examples > remembered ? weigh(moments, remembered / examples) : moments;
+    const target =
+      this.#target === null || kept === 0
+        ? fresh
+        : pool(weigh(this.#target, kept / this.#examples), fresh);
+    const y = this.#adapted(target, remembered).infer(x, options);
+    this.#target = target;
+    this.#examples = remembered;
+    return y;
+  }
+
+  /**
+   * The layer as adapted so far, by itself.
+   *
+   * @throws StateError for an invalid running variance.
+   */
+  freeze(): FrozenBatchNorm {
+    return this.#adapted(this.#target, this.#examples);
+  }
+
+  #adapted(target: Moments | null, examples: number): FrozenBatchNorm {
+    return freeze(this.#layer, blend(this.#layer, target, this.#prior, examples));
+  }
+
+  /** Forgets all targets. */
+  reset(): void {
+    this.#target = null;
+    this.#examples = 0;
+  }
+}
+
+function checkLayer(bn: unknown): void {
+  if (typeof Object(bn).moments === "function") return;
+  throw new OptionError("bn", "a BatchNorm", describe(bn));
+}
+
+/** `value`, if it is a number of examples, infinity included. */
+function examplesOf(name: string, value: unknown, least: number): number {
+  if (typeof value !== "number" || !(value >= least)) {
+    throw new OptionError(name, `a number of examples >= ${least}, or Infinity`, describe(value));
+  }
+  return value;
+}
+
+/** The moments of targets, and of how many examples they are. */
+function targetOf(
+  bn: BatchNorm,
+  x: Float32Array,
+  { shape, mask }: MomentsOptions,
+): { moments: Moments; examples: number } {
+  if (bn.layout !== "NC" && shape === undefined) throw noShape(bn.layout);
+  const moments = bn.moments(x, { shape, mask } as MomentsOptions);
+  const all = shape?.[0] ?? x.length / bn.channels;
+  // Examples without a position hold nothing.
+  if (moments.count === 0) return { moments, examples: 0 };
+  return { moments, examples: mask === undefined ? all : examplesIn(mask, all) };
+}
+
+/** How many of `all` examples have a position that a mask marks as data. */
+function examplesIn(mask: Uint8Array, all: number): number {
+  const positions = mask.length / all;
+  let held = 0;
+  for (let example = 0; example < all; example++) {
+    let p = example * positions;
+    const end = p + positions;
+    while (p < end && mask[p] === 0) p++;
+    if (p < end) held++;
+  }
+  return held;
+}
+
+/** Throws if a target of `count` values per channel would be normalized by nothing but itself. */
+function checkSpread(prior: number, count: number): void {
+  if (prior > 0 || count !== 1) return;
+  throw new SingleValueError(
+    "x",
+    "at least two values per channel for prior 0",
+    "one, whose variance says nothing",
+  );
+}
+
+/** w·averages + (1 - w)·target, with w = prior/(prior + examples). */
+function blend(
+  { runningMean, runningVariance }: BatchNorm,
+  target: Moments | null,
+  prior: number,
+  examples: number,
+): Statistics & { readonly meanLow?: Float64Array } {
+  // Without examples there is nothing to adapt to; infinity is not moved by any.
+  const w = examples === 0 || prior === Infinity ? 1 : prior / (prior + examples);
+  if (target === null || w === 1) return { mean: runningMean, variance: runningVariance };
+  const { count, m2 } = target;
+  const [mean, meanLow] = [target.mean.slice(), target.meanLow.slice()];
+  mean.forEach((own, c) => {
+    addTo(mean, meanLow, c, own, w * (runningMean[c]! - own), (1 - w) * meanLow[c]!);
+  });
+  const variance = runningVariance.map((average, c) => {
+    // The target's could hide that it is below 0.
+    checkVariance(runningVariance, c);
+    return w * average + (1 - w) * (m2[c]! / count);
+  });
+  return { mean, meanLow, variance };
+}
+
+/** Moments that weigh less. */
+const weigh = ({ count, mean, m2, meanLow }: Moments, share: number): Moments =>
+  new Moments(
+    count * share,
+    mean,
+    m2.map((sum) => sum * share),
+    meanLow,
+  );

@@ -1,0 +1,154 @@
+// Exact statistics for test time: the whole training set through the final network. All layers
+// gather in one pass, each normalizing by its mini-batch, as PreciseBN does (Wu & Johnson 2021,
+// "Rethinking 'Batch' in BatchNorm", section 3).
+
+import { checkKeys, describe, OptionError, StateError } from "../errors.js";
+import type { BatchNorm } from "../layer/batch-norm.js";
+import { NO_OPTIONS } from "../values/check.js";
+import { type Moments, pool } from "../values/moments.js";
+import type { Statistics } from "../values/terms.js";
+import { type Drift, driftOf } from "./drift.js";
+
+/** How far a `calibrate` has come. */
+export interface CalibrationProgress {
+  /** Batches that went through the network. */
+  readonly batches: number;
+  /** Examples in them, as the layer reached first saw them. */
+  readonly examples: number;
+  /** How many batches there are, where `batches` is an array. */
+  readonly total: number | undefined;
+}
+
+/** Options of `calibrate`. */
+export interface CalibrationOptions {
+  /** Called after each batch; a promise is waited for, so that a page can draw meanwhile. */
+  onProgress?: (progress: CalibrationProgress) => unknown;
+}
+
+/** What `calibrate` did to a layer; drift as of the averages before from those after. */
+export interface LayerCalibration extends Drift {
+  /** Running mean and variance before, [channels] each. */
+  readonly before: Statistics;
+  /** Running mean and variance now, [channels] each. */
+  readonly after: Statistics;
+  /** What was gathered, to pool with other machines' or to keep. */
+  readonly moments: Moments;
+}
+
+/** What `calibrate` returns. */
+export interface CalibrationReport {
+  /** Batches that went through the network. */
+  readonly batches: number;
+  /** Examples in them, as the layer reached first saw them. */
+  readonly examples: number;
+  /** One per layer, in the order given. */
+  readonly layers: readonly LayerCalibration[];
+}
+
+interface Gathering {
+  readonly layer: BatchNorm;
+  moments: Moments | null;
+  /** Mini-batches gathered. */
+  seen: number;
+}
+
+/**
+ * Sets the running averages of layers to the exact statistics of a whole training set, batches of
+ * unequal size weighing by their counts. Meanwhile `train` of these layers normalizes by its
+ * mini-batch and leaves averages, `batchesSeen` and `lastBatch` alone; `infer` works as before. For
+ * later layers these are the statistics that PreciseBN defines (Wu & Johnson 2021, section 3).
+ *
+ * @param layers the network's batch-norm layers.
+ * @param forward runs the network on one batch and calls `train` on each layer; may be async.
+ * @param batches a sync or async iterable of whatever `forward` takes.
+ * @returns for each layer what moved and by how much.
+ * @throws OptionError for what is no layer, function, iterable or option; StateError without
+ * batches, for a layer that was never reached, or one that another `calibrate` works on; whatever
+ * `forward`, `batches` and `onProgress` throw. Nothing has changed then.
+ *
+ * @example
+ * await calibrate([bn1, bn2], (x) => network(x, { training: true }), batches, {
+ *   onProgress: ({ batches, total }) => console.log(`${batches} of ${total}`),
+ * });
+ */
+export async function calibrate<B>(
+  layers: Iterable<BatchNorm>,
+  forward: (batch: B) => unknown,
+  batches: Iterable<B | PromiseLike<B>> | AsyncIterable<B>,
+  options: CalibrationOptions = NO_OPTIONS,
+): Promise<CalibrationReport> {
+  checkKeys("options", options, ["onProgress"]);
+  const { onProgress } = options;
+  if (typeof forward !== "function") wrong("forward", "a function", forward);
+  if (onProgress !== undefined && typeof onProgress !== "function") {
+    wrong("onProgress", "a function", onProgress);
+  }
+  if (!has(layers, Symbol.iterator)) wrong("layers", "an iterable of layers", layers);
+  if (!has(batches, Symbol.iterator) && !has(batches, Symbol.asyncIterator)) {
+    wrong("batches", "an iterable", batches);
+  }
+  const list = [...layers].map((layer): Gathering => {
+    if (!has(layer, "collectInto")) wrong("layers", "layers of this package", layer);
+    return { layer, moments: null, seen: 0 };
+  });
+  if (list.length === 0) wrong("layers", "at least one layer", list);
+
+  let done = 0;
+  let examples = 0;
+  let counting: Gathering | undefined;
+  const taken: Gathering[] = [];
+  try {
+    for (const each of list) {
+      const before = each.layer.collectInto((moments, n) => {
+        each.moments = each.moments === null ? moments : pool(each.moments, moments);
+        each.seen++;
+        counting ??= each;
+        if (counting === each) examples += n;
+      });
+      if (before !== null) {
+        each.layer.collectInto(before);
+        throw new StateError("layers", "layers that no calibrate works on", "one twice");
+      }
+      taken.push(each);
+    }
+    const total = Array.isArray(batches) ? batches.length : undefined;
+    for await (const batch of batches) {
+      await forward(batch);
+      done++;
+      await onProgress?.({ batches: done, examples, total });
+    }
+    if (done === 0) throw new StateError("batches", "at least one", "none");
+    list.forEach(({ seen }, i) => {
+      if (seen > 0) return;
+      throw new StateError(
+        `layers[${i}]`,
+        "forward to call its train by mini-batch",
+        `none in ${done} batches`,
+      );
+    });
+  } finally {
+    for (const { layer } of taken) layer.collectInto(null);
+  }
+  return { batches: done, examples, layers: list.map(settle) };
+}
+
+/** Sets a layer's averages to what was gathered. */
+function settle({ layer, moments, seen }: Gathering): LayerCalibration {
+  const gathered = moments as Moments;
+  const before = { mean: layer.runningMean.slice(), variance: layer.runningVariance.slice() };
+  const after = {
+    mean: gathered.mean.slice(),
+    variance: gathered.variance(layer.runningVarianceOf),
+  };
+  layer.runningMean.set(after.mean);
+  layer.runningVariance.set(after.variance);
+  layer.batchesSeen = seen;
+  return { before, after, moments: gathered, ...driftOf(before, after, layer.epsilon) };
+}
+
+const has = (value: unknown, method: PropertyKey): boolean =>
+  typeof Object(value)[method] === "function";
+
+function wrong(name: string, expected: string, value: unknown): never {
+  throw new OptionError(name, expected, describe(value));
+}

@@ -1,0 +1,268 @@
+// Folds a frozen layer into the linear or convolution layer beside it: at test time both are affine
+// (Ioffe & Szegedy 2015, section 3.1; Jacob et al. 2018, section 3.2).
+//
+//   into "before"  y = BN(W·u + b)   W' = scale·W along the out channels, b' = (b - center)·scale + shift
+//   into "after"   z = W·BN(x) + b   W' = W·scale along the in channels,  b' = b + ΣW·(shift - center·scale)
+
+import { checkKeys, describe, OptionError, ShapeError } from "../errors.js";
+import type { Frozen } from "../frozen/frozen.js";
+import { tinyAffine } from "../frozen/tiny.js";
+import { arrayOf, float32Of } from "../values/arrays.js";
+import { choice, number } from "../values/check.js";
+import { show } from "../values/layout.js";
+import type { AffineTerms } from "../values/terms.js";
+
+/** A frozen layer: the `FrozenBatchNorm` of `batchnorm-wasm` or that of `batchnorm-wasm/infer`. */
+export type FrozenLayer = Pick<Frozen, "channels" | "layout" | "toJSON">;
+
+/** Options of `fold`. */
+export interface FoldOptions {
+  /** Of the linear or convolution layer, float32 in `shape`; unchanged. */
+  weight: Float32Array;
+  /** Of the same layer, [out]; unchanged. Default: none. */
+  bias?: Float32Array | null;
+  /** Sizes of the axes of `weight`, each >= 1. */
+  shape: readonly number[];
+  /** A depthwise convolution is a `"conv"` whose `groups` are its in channels. */
+  kind: "linear" | "conv" | "convTranspose";
+  /**
+   * A letter for each axis of `shape`: O out channels, I in channels and, for convolutions, one to
+   * three of D, H, W, L, in any order.
+   *
+   *   PyTorch, ONNX     linear "OI", conv "OIL", "OIHW", "OIDHW", convTranspose "IOHW"
+   *   Keras, TensorFlow linear "IO", conv "LIO", "HWIO", "DHWIO", convTranspose "HWOI"
+   *
+   * Axis I of a grouped conv has in/groups channels, axis O of a grouped convTranspose out/groups.
+   * TensorFlow's depthwise kernel [kH, kW, in, multiplier] lies in memory as "HWIO"
+   * [kH, kW, 1, in·multiplier].
+   */
+  order: string;
+  /** Into how many groups, one after another, the channels are divided. Default 1. */
+  groups?: number;
+  /**
+   * Which layer takes the norm in: the one `"before"` it, whose output is normalized, or the one `"after"` it,
+   * whose input is.
+   */
+  into: "before" | "after";
+  /**
+   * How many zeros a `"conv"` has around its input: one number, one for each axis or end, `"valid"`
+   * or `"same"`. Read only for a `"conv"` after a layer that moves 0, where it must be given and be
+   * none: 0, zeros, `"valid"`, or `"same"` with a single tap. Padding with values of the input
+   * (reflected, repeated, circular) adds no zeros: 0.
+   */
+  padding?: number | readonly number[] | "valid" | "same";
+}
+
+/** What `fold` gives: one layer in place of two. */
+export interface Folded {
+  /** In the shape of the one given, and its order; a fresh array. */
+  weight: Float32Array;
+  /** [out]; a fresh array. */
+  bias: Float32Array;
+  /**
+   * The largest |both layers - the folded one| over all out channels, met on a fixed probe of a few
+   * inputs, one whole window of taps each: within ±1, or, where the layer comes first, what it
+   * normalizes to about ±1. Every layer sums in float64 and rounds to float32.
+   */
+  maxDifference: number;
+}
+
+/** A linear or convolution layer: its channels, and where each weight lies. */
+interface Linear {
+  readonly weight: Float32Array;
+  readonly ins: number;
+  readonly outs: number;
+  readonly taps: number;
+  /** Visits every weight: its index, its channels, its tap. */
+  readonly each: (visit: (at: number, i: number, o: number, tap: number) => void) => void;
+}
+
+const KEYS = ["weight", "bias", "shape", "kind", "order", "groups", "padding", "into"];
+
+/** How many inputs the probe has. */
+const PROBES = 4;
+
+/**
+ * Folds a frozen layer into the linear or convolution layer beside it, which then does the work of both (Ioffe &
+ * Szegedy 2015, section 3.1: at test time the layer is an affine map; Jacob et al. 2018, section 3.2, eq. 14).
+ * Worked out in float64 and rounded to float32 once; `maxDifference` says what that changes. The layer and the
+ * arrays given are unchanged.
+ *
+ * Exact in theory or refused: where zeros stand around the input of a convolution or between its values, a norm
+ * before it would have to normalize them too, and no bias stands for that, unless the norm maps 0 to 0 in every
+ * channel. So `into: "after"` asks a `"conv"` for its `padding` and refuses a `"convTranspose"`, for any norm
+ * that moves 0.
+ *
+ * @param frozen the norm, of either entry.
+ * @param options see `FoldOptions`: weight in the shape and order of axes of its framework.
+ * @returns the weight in the same shape and order, the bias [out], and `maxDifference` in the units of the output.
+ * @throws OptionError for what is no frozen layer, an unknown option, `groups` that do not divide the channels,
+ * and where folding would not be exact; ShapeError if weight, bias or shape do not fit each other or the norm;
+ * StateError for a tensor freed already.
+ *
+ * @example
+ * const { weight, bias } = fold(bn.freeze(), {
+ *   weight: conv, // [64, 3, 7, 7], followed by bn
+ *   shape: [64, 3, 7, 7],
+ *   kind: "conv",
+ *   order: "OIHW",
+ *   into: "before",
+ * });
+ */
+export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
+  const { inside } = Object(frozen) as Partial<Frozen>;
+  if (inside === undefined) {
+    throw new OptionError("frozen", "a frozen layer, as bn.freeze() gives it", describe(frozen));
+  }
+  checkKeys("options", options, KEYS);
+  const before = choice("into", options.into, undefined, ["before", "after"]) === "before";
+  const layer = linearOf(options);
+  const { outs, each } = layer;
+  const { memory, terms } = inside;
+  const { center, scale, shift } = terms;
+  const channels = before ? outs : layer.ins;
+  if (channels !== center.length) {
+    throw new ShapeError("shape", `${center.length} ${before ? "out" : "in"} channels`, channels);
+  }
+  const w = layer.weight;
+  const b = arrayOf("bias", options.bias ?? undefined, outs);
+  memory?.addressOf("weight", w);
+  memory?.addressOf("bias", b);
+
+  // What the layer makes of 0; the product of two float32 is exact.
+  const zero = Float64Array.from(center, (k, c) => shift[c]! - k * scale[c]!);
+  if (!before && zero.some((z) => z !== 0)) refuseZeros(options, layer.taps);
+
+  const weight = new Float32Array(w.length);
+  const sums = Float64Array.from(b, (v, o) =>
+    before ? (v - center[o]!) * scale[o]! + shift[o]! : v,
+  );
+  each((at, i, o) => {
+    weight[at] = w[at]! * scale[before ? o : i]!;
+    if (!before) sums[o]! += w[at]! * zero[i]!;
+  });
+  const bias = new Float32Array(sums);
+
+  const normalized = (values: Float32Array): Float32Array => {
+    tinyAffine(values, values, { outer: 1, channels, inner: values.length / channels }, terms);
+    return values;
+  };
+  const x = probe(layer, before ? null : terms);
+  const z = apply(layer, x, weight, bias);
+  // Last, as it may overwrite x.
+  const y = before ? normalized(apply(layer, x, w, b)) : apply(layer, normalized(x), w, b);
+  const maxDifference = y.reduce((most, v, k) => Math.max(most, Math.abs(v - z[k]!)), 0);
+  return { weight, bias, maxDifference };
+}
+
+function linearOf(options: FoldOptions): Linear {
+  const { kind, order, shape } = options;
+  const linear = choice("kind", kind, undefined, ["linear", "conv", "convTranspose"]) === "linear";
+  const sorted = typeof order === "string" ? [...order].sort().join("") : "";
+  if (linear ? sorted !== "IO" : !/^(?=.{3,5}$)D?H?IL?OW?$/.test(sorted)) {
+    throw new OptionError(
+      "order",
+      `O, I${linear ? "" : " and one to three of D, H, W, L"}`,
+      describe(order),
+    );
+  }
+  if (!Array.isArray(shape) || shape.length !== order.length || !shape.every(isSize)) {
+    throw new ShapeError(
+      "shape",
+      `${order.length} sizes >= 1 [${[...order].join(", ")}]`,
+      show(shape),
+    );
+  }
+  const weight = float32Of("weight", options.weight, product(shape));
+  const stride = (axis: number): number => product(shape.slice(axis + 1));
+  const [axisO, axisI] = [order.indexOf("O"), order.indexOf("I")];
+  const [O, I, strideO, strideI]: number[] = [
+    shape[axisO],
+    shape[axisI],
+    stride(axisO),
+    stride(axisI),
+  ];
+  // Where the taps of two channels lie, from the first of them.
+  let taps = [0];
+  for (const [axis, size] of shape.entries()) {
+    if (axis === axisO || axis === axisI) continue;
+    taps = taps.flatMap((at) => Array.from({ length: size }, (_, k) => at + k * stride(axis)));
+  }
+  // One axis has the channels of all groups, the other those of one.
+  const transposed = kind === "convTranspose";
+  const all = transposed ? I : O;
+  const groups = number(
+    "groups",
+    options.groups,
+    1,
+    `a divisor of the ${all} ${transposed ? "in" : "out"} channels`,
+    (n) => isSize(n) && all % n === 0,
+  );
+  const groupOf = (n: number): number => Math.floor((n * groups) / all);
+  return {
+    weight,
+    ins: transposed ? I : I * groups,
+    outs: transposed ? O * groups : O,
+    taps: taps.length,
+    each(visit) {
+      for (let o = 0; o < O; o++) {
+        for (let i = 0; i < I; i++) {
+          const from = o * strideO + i * strideI;
+          const input = transposed ? i : groupOf(o) * I + i;
+          const output = transposed ? groupOf(i) * O + o : o;
+          for (let tap = 0; tap < taps.length; tap++) visit(from + taps[tap]!, input, output, tap);
+        }
+      }
+    },
+  };
+}
+
+/** Throws if a convolution after the layer may see zeros that the layer does not. */
+function refuseZeros({ kind, padding }: FoldOptions, taps: number): void {
+  if (kind === "convTranspose") {
+    throw new OptionError(
+      "into",
+      '"before" for a convTranspose, whose outputs see different numbers of taps',
+      '"after"',
+    );
+  }
+  const sizes = [padding].flat();
+  const none = (n: unknown): boolean => n === 0 || n === "valid" || (n === "same" && taps === 1);
+  if (kind === "conv" && !(sizes.length > 0 && sizes.every(none))) {
+    throw new OptionError(
+      "padding",
+      '0 or "valid" for a conv after the layer, which would have to normalize the zeros too',
+      show(padding),
+    );
+  }
+}
+
+/** Inputs [in, taps, PROBES] between -1 and 1, or what the terms of a norm map there. */
+function probe({ ins, taps }: Linear, terms: AffineTerms | null): Float32Array {
+  const inner = taps * PROBES;
+  return Float32Array.from({ length: ins * inner }, (_, k) => {
+    // Multiples of the golden ratio modulo 2: spread evenly, the same in every runtime.
+    const value = ((k * 1.618033988749895) % 2) - 1;
+    if (terms === null) return value;
+    const c = Math.floor(k / inner);
+    const spread = 1 / terms.scale[c]!;
+    return terms.center[c]! + value * (Math.abs(spread) < 2 ** 127 ? spread : 1);
+  });
+}
+
+/** The layer's outputs [out, PROBES] for inputs [in, taps, PROBES]. */
+function apply({ taps, each }: Linear, x: Float32Array, w: Float32Array, b: Float32Array) {
+  const sums = Float64Array.from(
+    { length: b.length * PROBES },
+    (_, k) => b[Math.floor(k / PROBES)]!,
+  );
+  each((at, i, o, tap) => {
+    for (let p = 0; p < PROBES; p++)
+      sums[o * PROBES + p]! += w[at]! * x[(i * taps + tap) * PROBES + p]!;
+  });
+  return new Float32Array(sums);
+}
+
+const isSize = (n: unknown): boolean => Number.isSafeInteger(n) && (n as number) >= 1;
+
+const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);

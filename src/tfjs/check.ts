@@ -1,0 +1,66 @@
+// What is asked of tensors, backends and options that come from tfjs; each error names the argument.
+
+import * as tf from "@tensorflow/tfjs-core";
+import { checkKeys, describe, OptionError, ShapeError, UnsupportedError } from "../errors.js";
+import { show } from "../values/layout.js";
+
+/** Backends whose data `dataSync()` reads without waiting for a graphics processor. */
+const HOST_BACKENDS: readonly string[] = ["cpu", "wasm", "tensorflow"];
+
+export function requireOptions(
+  options: object,
+  types: Record<string, "boolean" | "string" | "object">,
+): void {
+  checkKeys("options", options, Object.keys(types));
+  for (const [key, value] of Object.entries(options)) {
+    const type = types[key]!;
+    if (value === undefined || typeof value === type) continue;
+    throw new OptionError(key, `${type === "object" ? "an" : "a"} ${type}`, describe(value));
+  }
+}
+
+export function requireHostBackend(method: string): void {
+  tf.backend(); // starts one where none was used yet
+  const name = tf.getBackend();
+  if (HOST_BACKENDS.includes(name)) return;
+  throw new UnsupportedError(
+    method,
+    `a tfjs backend with its data in main memory (${HOST_BACKENDS.join(", ")})`,
+    `"${name}". Call \`await tf.setBackend("wasm")\` (package @tensorflow/tfjs-backend-wasm) before building ` +
+      "the network, or use tf.layers.batchNormalization on this backend",
+  );
+}
+
+export function requireFloatTensor(name: string, x: tf.Tensor): void {
+  if (!(x instanceof tf.Tensor)) {
+    throw new ShapeError(name, "a tf.Tensor", describe(x));
+  }
+  if (x.dtype !== "float32") {
+    throw new ShapeError(name, "a tensor of float32", x.dtype);
+  }
+}
+
+export function requireShape(
+  name: string,
+  { shape }: tf.Tensor,
+  expected: readonly number[],
+): void {
+  if (tf.util.arraysEqual(shape, [...expected])) return;
+  throw new ShapeError(name, `shape ${show([...expected])}`, show(shape));
+}
+
+/** A tensor, or one of the numbers in a nested array. */
+export function tensorOf(name: string, value: unknown): tf.Tensor {
+  const isArray = Array.isArray(value) || ArrayBuffer.isView(value);
+  const tensor = isArray ? tensorFrom(name, value as tf.TensorLike) : (value as tf.Tensor);
+  requireFloatTensor(name, tensor);
+  return tensor;
+}
+
+function tensorFrom(name: string, values: tf.TensorLike): tf.Tensor {
+  try {
+    return tf.tensor(values);
+  } catch (cause) {
+    throw new ShapeError(name, "what tf.tensor takes", String(cause), { cause });
+  }
+}

@@ -1,0 +1,216 @@
+// `tf.layers.batchNormalization` on the kernels of this package: tfjs' own class, which does all but the
+// computing.
+
+import {
+  reshape,
+  type serialization as Serialization,
+  serialization,
+  type Tensor,
+  tidy,
+  type Variable,
+} from "@tensorflow/tfjs-core";
+import { type LayerVariable, layers } from "@tensorflow/tfjs-layers";
+import { ShapeError, SingleValueError, StateError } from "../errors.js";
+import { BatchNorm } from "../layer/batch-norm.js";
+import { CHANNELS_FIRST, CHANNELS_LAST, ofRank } from "../values/layout.js";
+import { TfBatchNorm } from "./layer.js";
+
+/** The configuration of `tf.layers.batchNormalization`, and of every layer. */
+export type BatchNormalizationArgs = NonNullable<Parameters<typeof layers.batchNormalization>[0]>;
+
+// With a name, so that the counter that names the user's layers does not move.
+const Theirs = layers.batchNormalization({ name: "batch_normalization" })
+  .constructor as unknown as Serialization.SerializableConstructor<layers.Layer> &
+  (new (
+    args?: BatchNormalizationArgs,
+  ) => layers.Layer);
+
+/** What tfjs' class keeps in itself. */
+interface Inside {
+  /** Of a model converted from Keras: an array of one. */
+  readonly axis: number | [number];
+  readonly momentum: number;
+  readonly epsilon: number;
+  readonly center: boolean;
+  readonly scale: boolean;
+  readonly gamma?: LayerVariable;
+  readonly beta?: LayerVariable;
+  readonly movingMean: LayerVariable;
+  readonly movingVariance: LayerVariable;
+}
+
+/**
+ * The layer that takes the place of `tf.layers.batchNormalization(args)`: the same arguments and
+ * defaults (`momentum` 0.99, the weight of the old average; `epsilon` 1e-3; `axis` −1), weights of
+ * the same names in the same order (gamma, beta, moving_mean, moving_variance), the same
+ * `className`; so a model saved with either is loaded with either, ours after {@link register}.
+ *
+ * ```ts
+ * import * as tf from "@tensorflow/tfjs";
+ * import { batchNormalization } from "batchnorm-wasm/tfjs-layers";
+ *
+ * const model = tf.sequential();
+ * model.add(tf.layers.dense({ units: 64, inputShape: [784], useBias: false }));
+ * model.add(batchNormalization());
+ * ```
+ *
+ * Input and output: float32, any rank from 2 on, channels on `axis`. In training (`model.fit`, or
+ * `layer.apply(x, { training: true })`) a mini-batch is normalized by its own mean and population
+ * variance over all other axes, and the moving averages, kept in float64 beside the variables, move
+ * by 1 − `momentum`; otherwise the moving averages normalize (Ioffe & Szegedy 2015, algorithms 1 and
+ * 2). As in tfjs, a mask is passed on and takes no part, and `trainable: false` freezes gamma and
+ * beta alone.
+ *
+ * Unlike tfjs' own layer: other axes than the last are right on the cpu and wasm backends, 5-D
+ * input is taken, and a layer without `center` or `scale` can be trained; training on one value per channel (the last batch of an epoch may be one example)
+ * is a `SingleValueError`, on NaN or infinity a `NonFiniteError`. Backends: `cpu`, `wasm`,
+ * `tensorflow`; `UnsupportedError` on others. First derivatives only.
+ */
+export class BatchNormalization extends Theirs {
+  /** Under this name tfjs saves the layer, and its own. */
+  static override readonly className = "BatchNormalization";
+
+  #norm: TfBatchNorm | null = null;
+  /** Sizes of the input as the layer is to see it. */
+  #view: (shape: number[]) => number[] = (shape) => shape;
+
+  /**
+   * @throws OptionError, when it is built, for a momentum outside 0 … 1 or an epsilon below 0.
+   */
+  constructor(args?: BatchNormalizationArgs) {
+    super(args);
+  }
+
+  /**
+   * The `BatchNorm` of this package that computes the layer, with the weights as they are now: the
+   * way to `freeze`, `diagnose`, `calibrate`, `adapt`, `moments`. What is written into it becomes
+   * the weights at their next use. Its `layout` follows from `axis` and the rank of the input.
+   *
+   * @throws StateError before the layer is built.
+   */
+  get batchNorm(): BatchNorm {
+    return this.#built("batchNorm").layer;
+  }
+
+  #built(use: string): TfBatchNorm {
+    if (this.#norm !== null) return this.#norm;
+    throw new StateError(
+      use,
+      "a layer that is built, by a model or by its first input",
+      `${this.name} before that`,
+    );
+  }
+
+  /**
+   * Creates the weights, [C] each. Called by tfjs.
+   *
+   * @param inputShape of the input, the examples' axis `null`.
+   * @throws as `new TfBatchNorm`, with nothing created; OptionError for a momentum outside 0 … 1 or an epsilon below 0.
+   */
+  override build(inputShape: Parameters<layers.Layer["build"]>[0]): void {
+    super.build(inputShape);
+    const inside = this as unknown as Inside;
+    const rank = this.inputSpec[0]?.ndim as number;
+    const given = Number(inside.axis);
+    const axis = given < 0 ? given + rank : given;
+    const layouts = axis === rank - 1 ? CHANNELS_LAST : axis === 1 ? CHANNELS_FIRST : [];
+    const layout = ofRank(layouts, rank);
+    if (layout === undefined) this.#view = (shape) => aroundAxis(shape, axis);
+    const { scale, center, epsilon, momentum, gamma, beta, movingMean, movingVariance } = inside;
+    // Averages that never move: see `call`.
+    const moving = momentum === 1 ? {} : { momentum };
+    const [channels] = movingMean.shape as [number];
+    const layer = BatchNorm.keras(channels, {
+      ...moving,
+      epsilon,
+      scale,
+      center,
+      layout: layout ?? "NCL",
+    });
+    this.#norm = new TfBatchNorm(layer, {
+      name: this.name,
+      variables: {
+        ...(gamma && { gamma: gamma.read() as Variable }),
+        ...(beta && { beta: beta.read() as Variable }),
+        movingMean: movingMean.read() as Variable,
+        movingVariance: movingVariance.read() as Variable,
+      },
+    });
+  }
+
+  /**
+   * Normalizes a tensor. Called by tfjs, and by `apply`.
+   *
+   * @param inputs float32 in the shape that the layer was built for, or an array of one such.
+   * @param kwargs `training: true`: by the statistics of this mini-batch, and the averages move.
+   * @throws as `TfBatchNorm.apply`, with nothing changed.
+   */
+  override call(inputs: Tensor | Tensor[], kwargs: { [key: string]: unknown } = {}): Tensor {
+    const norm = this.#built("call");
+    const x = (Array.isArray(inputs) ? inputs[0] : inputs) as Tensor;
+    if (Array.isArray(inputs) && inputs.length !== 1) {
+      throw new ShapeError("inputs", "one tensor", inputs.length);
+    }
+    const training = Boolean(kwargs.training);
+    const updateRunning = (this as unknown as Inside).momentum !== 1;
+    return tidy(() => {
+      try {
+        const view = this.#view(x.shape);
+        const seen = view === x.shape ? x : reshape(x, view);
+        const y = norm.apply(seen, { training, updateRunning });
+        return view === x.shape ? y : reshape(y, x.shape);
+      } catch (error) {
+        if (!(error instanceof SingleValueError)) throw error;
+        throw new SingleValueError(
+          `${error.message}. In model.fit, choose a batchSize that leaves no last batch of one ` +
+            `example (layer ${this.name})`,
+        );
+      }
+    });
+  }
+
+  /** gamma and beta, [C] each; what was written into the `BatchNorm` is in them, saving included. */
+  override get trainableWeights(): LayerVariable[] {
+    this.#norm?.layer;
+    return super.trainableWeights;
+  }
+
+  /** For tfjs' own use. */
+  override set trainableWeights(weights: LayerVariable[]) {
+    super.trainableWeights = weights;
+  }
+
+  /** Moving mean and variance, [C] each, as the `BatchNorm` has them; the others too while not trainable. */
+  override get nonTrainableWeights(): LayerVariable[] {
+    this.#norm?.layer;
+    return super.nonTrainableWeights;
+  }
+
+  /** For tfjs' own use. */
+  override set nonTrainableWeights(weights: LayerVariable[]) {
+    super.nonTrainableWeights = weights;
+  }
+}
+
+/** The sizes before, of and behind an axis, as those of the layout "NCL". */
+function aroundAxis(shape: number[], axis: number): number[] {
+  const product = (sizes: number[]) => sizes.reduce((a, b) => a * b, 1);
+  return [product(shape.slice(0, axis)), shape[axis] as number, product(shape.slice(axis + 1))];
+}
+
+/** A new {@link BatchNormalization}: in the place of `tf.layers.batchNormalization(args)`. */
+export function batchNormalization(args?: BatchNormalizationArgs): BatchNormalization {
+  return new BatchNormalization(args);
+}
+
+/**
+ * From now on, models that are loaded (`tf.loadLayersModel`, `tf.models.modelFromJSON`) or cloned get
+ * this package's layer wherever they have a `BatchNormalization`, whoever saved them. Models that
+ * exist already, and `tf.layers.batchNormalization`, stay as they are.
+ *
+ * @returns a function that gives the name back to tfjs' own class.
+ */
+export function register(): () => void {
+  serialization.SerializationMap.register(BatchNormalization);
+  return () => serialization.SerializationMap.register(Theirs);
+}

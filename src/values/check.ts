@@ -1,0 +1,59 @@
+// Options of a call: each error names the option, what was expected and what came.
+
+import { describe, OptionError } from "../errors.js";
+
+/** What a call without options has. */
+export const NO_OPTIONS: Readonly<Record<string, never>> = {};
+
+/** The options of `infer`, of a layer and of a frozen one. */
+export const INFER_KEYS: readonly string[] = ["shape", "out", "mask"];
+
+/** `value`, or `fallback` if it is undefined; a boolean. */
+export function flag(name: string, value: unknown, fallback: boolean): boolean {
+  if (value === undefined) return fallback;
+  if (typeof value !== "boolean") {
+    throw new OptionError(name, "true or false", describe(value));
+  }
+  return value;
+}
+
+/** `value`, or `fallback` if it is undefined; a finite number for which `holds`. */
+export function number(
+  name: string,
+  value: unknown,
+  fallback: number,
+  expected: string,
+  holds: (value: number) => boolean,
+): number {
+  if (value === undefined) return fallback;
+  if (typeof value !== "number" || !Number.isFinite(value) || !holds(value)) {
+    throw new OptionError(name, expected, describe(value));
+  }
+  return value;
+}
+
+/** `value`, or `fallback`, if there is one, for undefined; one of `choices`. */
+export function choice<T extends string>(
+  name: string,
+  value: unknown,
+  fallback: T | undefined,
+  choices: readonly T[],
+): T {
+  if (value === undefined && fallback !== undefined) return fallback;
+  if (!choices.includes(value as T)) {
+    const names = choices.map((each) => JSON.stringify(each)).join(" or ");
+    throw new OptionError(name, names, describe(value));
+  }
+  return value as T;
+}
+
+export function checkChannels(channels: unknown): number {
+  if (
+    !Number.isSafeInteger(channels) ||
+    (channels as number) < 1 ||
+    (channels as number) > 2 ** 30
+  ) {
+    throw new OptionError("channels", "a whole number from 1 to 2^30", describe(channels));
+  }
+  return channels as number;
+}

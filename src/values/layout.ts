@@ -1,0 +1,114 @@
+// The only file that knows layouts by name. Everything below it sees one canonical view, (outer, channels,
+// inner), row-major: "NC" is (N, C, 1), "NCHW" is (N, C, H·W), "NHWC" is (N·H·W, C, 1).
+
+import { describe, OptionError, ShapeError } from "../errors.js";
+
+/**
+ * Order of axes: examples N, channels C, then or before it depth D, height H, width W or length L.
+ * `"channelsFirst"` is [N, C, …] and `"channelsLast"` is [N, …, C], of any number of axes from two on.
+ */
+export type Layout =
+  | "NC"
+  | "NCL"
+  | "NCHW"
+  | "NCDHW"
+  | "channelsFirst"
+  | "NLC"
+  | "NHWC"
+  | "NDHWC"
+  | "channelsLast";
+
+/** The layouts whose channel axis is the second, as PyTorch and ONNX have it. */
+export const CHANNELS_FIRST: readonly Layout[] = ["NC", "NCL", "NCHW", "NCDHW", "channelsFirst"];
+/** Those whose channel axis is the last, as Keras and TensorFlow have it. */
+export const CHANNELS_LAST: readonly Layout[] = ["NC", "NLC", "NHWC", "NDHWC", "channelsLast"];
+export const LAYOUTS: readonly Layout[] = [...CHANNELS_FIRST, ...CHANNELS_LAST.slice(1)];
+
+/** The axes of a layout, a letter each; `…` stands for any number of them. */
+const axesOf = (layout: Layout): string =>
+  layout === "channelsFirst" ? "NC…" : layout === "channelsLast" ? "N…C" : layout;
+
+/** The one of some layouts that names so many axes. */
+export const ofRank = (layouts: readonly Layout[], axes: number | null): Layout | undefined =>
+  layouts.find((layout) => layout.startsWith("N") && layout.length === axes);
+
+/** Data as kernels see them. */
+export interface View {
+  readonly outer: number;
+  readonly channels: number;
+  readonly inner: number;
+}
+
+/** How many values each channel has in a view. */
+export const countOf = (view: View): number => view.outer * view.inner;
+
+/** How many values a view has. */
+export const sizeOf = (view: View): number => view.outer * view.channels * view.inner;
+
+export function checkLayout(layout: unknown, allowed: readonly Layout[]): Layout {
+  if (!allowed.includes(layout as Layout)) {
+    throw new OptionError("layout", `one of "${allowed.join('", "')}"`, describe(layout));
+  }
+  return layout as Layout;
+}
+
+/** The error about a shape that was left out. */
+export const noShape = (layout: Layout): ShapeError =>
+  new ShapeError("shape", `for layout "${layout}", as a length does not tell the axes`, "none");
+
+/**
+ * The canonical view of `length` values of a shape, or, without one, of rows of channels: then all
+ * axes but the last are examples or positions.
+ */
+export function viewOf(layout: Layout, channels: number, length: number, shape: unknown): View {
+  const last = CHANNELS_LAST.includes(layout);
+  if (shape === undefined) {
+    if (!last) throw noShape(layout);
+    if (length % channels !== 0) {
+      throw new ShapeError("x", `rows of ${channels} channels`, `${length} values`);
+    }
+    return { outer: length / channels, channels, inner: 1 };
+  }
+  const axes = axesOf(layout);
+  const any = axes.includes("…");
+  const fits = (rank: number): boolean => (any ? rank >= 2 : rank === axes.length);
+  if (!Array.isArray(shape) || !fits(shape.length) || !shape.every(isSize)) {
+    throw new ShapeError(
+      "shape",
+      `${any ? "two or more" : axes.length} sizes [${[...axes].join(", ")}]`,
+      show(shape),
+    );
+  }
+  const axis = last ? shape.length - 1 : 1;
+  if (shape[axis] !== channels) {
+    throw new ShapeError(
+      "shape",
+      `${channels} channels on axis ${axis} of "${layout}"`,
+      show(shape),
+    );
+  }
+  const view = { outer: 1, channels, inner: 1 };
+  for (let i = 0; i < axis; i++) view.outer *= shape[i]!;
+  for (let i = axis + 1; i < shape.length; i++) view.inner *= shape[i]!;
+  if (sizeOf(view) !== length) {
+    throw new ShapeError(
+      "shape",
+      `the ${length} values of x`,
+      `${show(shape)}, which is ${sizeOf(view)}`,
+    );
+  }
+  // Of no values, whatever the other sizes are: nothing is to walk along those.
+  return length === 0 ? { outer: 0, channels, inner: 1 } : view;
+}
+
+/** A shape of rows of channels: all axes between the first and the last are 1. */
+export const rowsShape = (layout: Layout, { outer, channels }: View): readonly number[] =>
+  [...axesOf(layout)].flatMap((axis) =>
+    axis === "N" ? outer : axis === "C" ? channels : axis === "…" ? [] : 1,
+  );
+
+const isSize = (n: unknown): boolean => Number.isSafeInteger(n) && (n as number) >= 0;
+
+/** How a shape is named in a message. */
+export const show = (shape: unknown): string =>
+  Array.isArray(shape) ? `[${shape.join(", ")}]` : describe(shape);

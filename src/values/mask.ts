@@ -1,0 +1,129 @@
+// Padding: which positions of a tensor hold data, and the copies that leave the others out. What a mask selects
+// goes to the kernels as rows of channels, so that it gives the bits that dropping the padding by hand would
+// give (for layouts that end in C).
+
+import { describe, ShapeError } from "../errors.js";
+import { isUint8Array } from "./arrays.js";
+import { countOf, type Layout, type View, viewOf } from "./layout.js";
+
+/** The positions of a tensor that hold data. */
+export class Selection {
+  /** The tensor with its padding. */
+  readonly full: View;
+  /** Where in the tensor the channels of each selected position begin, ascending. */
+  readonly #at: Float64Array;
+  readonly #mask: Uint8Array;
+
+  /** @param mask one entry per position; it is kept, not copied. */
+  constructor(full: View, mask: Uint8Array) {
+    this.full = full;
+    this.#mask = mask;
+    this.#at = new Float64Array(mask.reduce((n, entry) => n + (entry === 0 ? 0 : 1), 0));
+    for (let p = 0, n = 0; p < mask.length; p++)
+      if (mask[p] !== 0) this.#at[n++] = placeOf(full, p);
+  }
+
+  /** What the kernels see: the selected positions as rows. */
+  get view(): View {
+    return { outer: this.#at.length, channels: this.full.channels, inner: 1 };
+  }
+
+  /**
+   * Copies selected values of an array to `packed`, where they lie one after the other, or, `storing`, back:
+   * `rows` rows of `width` values, from the value `at` of the selected positions on. A row is a position, or a
+   * part of one, or several.
+   */
+  transfer(
+    packed: Float32Array,
+    array: Float32Array,
+    at: number,
+    rows: number,
+    width: number,
+    storing: boolean,
+  ): void {
+    const { channels, inner } = this.full;
+    const first = Math.floor(at / channels);
+    const n = Math.min(width, channels);
+    const end = first + (rows * width) / n;
+    const whole = inner === 1 && n === channels;
+    for (let row = first, next = row; row < end; row = next) {
+      const from = this.#at[row]! + (at % channels) * inner;
+      const to = (row - first) * n;
+      next++;
+      // Neighbours are copied at once.
+      while (whole && next < end && this.#at[next] === from + (next - row) * n) next++;
+      const length = (next - row) * n;
+      if (inner > 1) {
+        for (let c = 0; c < n; c++) {
+          if (storing) array[from + c * inner] = packed[to + c]!;
+          else packed[to + c] = array[from + c * inner]!;
+        }
+      } else if (storing) array.set(packed.subarray(to, to + length), from);
+      else packed.set(array.subarray(from, from + length), to);
+    }
+  }
+
+  /** Writes a value per channel, 0 where there are none, to every position that is not selected. */
+  pad(array: Float32Array, values: Float32Array | null): void {
+    pad(array, this.full, this.#mask, values);
+  }
+}
+
+/** Writes a value per channel, 0 where there are none, to every position whose entry in `mask` is 0. */
+export function pad(
+  array: Float32Array,
+  view: View,
+  mask: Uint8Array,
+  values: Float32Array | null,
+): void {
+  const { channels, inner } = view;
+  for (let p = 0; p < mask.length; p++) {
+    if (mask[p] !== 0) continue;
+    const place = placeOf(view, p);
+    for (let c = 0; c < channels; c++) array[place + c * inner] = values?.[c] ?? 0;
+  }
+}
+
+/** `value`, if it is a mask of one entry per example and position of the view; `null` without one. */
+export function maskOf(value: unknown, view: View): Uint8Array | null {
+  if (value === undefined) return null;
+  if (!isUint8Array(value) || value.length !== countOf(view)) {
+    throw new ShapeError(
+      "mask",
+      `a Uint8Array of ${countOf(view)} entries, one for each example and position`,
+      describe(value),
+    );
+  }
+  return value;
+}
+
+/** How kernels see a tensor. */
+export interface Seen {
+  /** All of it. */
+  readonly full: View;
+  /** What a mask selects of it; `null` where it is all. */
+  readonly selection: Selection | null;
+  /** What takes part. */
+  readonly view: View;
+}
+
+/** How kernels see `length` values in a layout: whole, or what a mask selects of them. */
+export function seenBy(
+  layout: Layout,
+  channels: number,
+  length: number,
+  shape: unknown,
+  mask: unknown,
+): Seen {
+  const full = viewOf(layout, channels, length, shape);
+  const data = maskOf(mask, full);
+  if (data === null || data.every((entry) => entry !== 0)) {
+    return { full, selection: null, view: full };
+  }
+  const selection = new Selection(full, data.slice());
+  return { full, selection, view: selection.view };
+}
+
+/** Where the channels of a position begin. */
+const placeOf = ({ channels, inner }: View, p: number): number =>
+  (p - (p % inner)) * channels + (p % inner);

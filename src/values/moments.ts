@@ -1,0 +1,343 @@
+// Statistics as values: what one batch, one worker or one machine knows of a channel, and how two
+// of them pool (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
+
+import { describe, OptionError, ShapeError, SingleValueError, StateError } from "../errors.js";
+import { isFloat64Array } from "./arrays.js";
+import { fromNumbers, type JsonNumber, parse, toNumbers, type Widened } from "./json.js";
+
+/** Which variance of a mini-batch enters the running average: divided by m - 1 or by m. */
+export type VarianceKind = "sample" | "population";
+
+/** What a `Moments` holds; its structured clone, as `postMessage` delivers it, is one. */
+export interface MomentsLike {
+  /** How many values of each channel. */
+  readonly count: number;
+  /** Mean of each channel, [channels]. */
+  readonly mean: Float64Array;
+  /** Σ(x - mean)² of each channel, [channels]. */
+  readonly m2: Float64Array;
+  /** What float64 rounds off the mean, [channels]. Default: zeros. */
+  readonly meanLow?: Float64Array;
+}
+
+/** What `Moments.toJSON` gives; numbers are exact. */
+export interface MomentsJSON {
+  /** Says what this is. */
+  readonly format: "batchnorm-wasm/moments";
+  /** Of the format. */
+  readonly version: 1;
+  /** How many values of each channel. */
+  readonly count: number;
+  /** [channels] float64 values. */
+  readonly mean: readonly JsonNumber[];
+  /** [channels] float64 values: what float64 rounds off the mean. */
+  readonly meanLow: readonly JsonNumber[];
+  /** [channels] float64 values: Σ(x - mean)². */
+  readonly m2: readonly JsonNumber[];
+}
+
+/**
+ * Count, mean and sum of squared deviations of each channel, in float64: made by `bn.moments`,
+ * pooled with `merge` in any grouping and order. Immutable by convention: nothing here writes it.
+ *
+ * @example
+ * const whole = bn.moments(a).merge(bn.moments(b)); // of a and b together
+ * bn.setRunning(whole);
+ */
+export class Moments implements MomentsLike {
+  /** How many values of each channel; 0: moments of nothing, the identity of `merge`. */
+  readonly count: number;
+  /** Mean of each channel, [channels], in the unit of the values. */
+  readonly mean: Float64Array;
+  /** Σ(x - mean)² of each channel, [channels], in the unit of the values squared. */
+  readonly m2: Float64Array;
+  /**
+   * What float64 rounds off the mean, [channels]: mean + meanLow has twice the digits, so that
+   * pooling is exact to the last digits of σ where the mean is a million of them.
+   */
+  readonly meanLow: Float64Array;
+
+  /** @internal Use `bn.moments`, `merge` or `Moments.fromJSON`. */
+  constructor(count: number, mean: Float64Array, m2: Float64Array, meanLow: Float64Array) {
+    this.count = count;
+    this.mean = mean;
+    this.m2 = m2;
+    this.meanLow = meanLow;
+  }
+
+  /**
+   * The moments of both together (Chan et al. 1983, eq. 2.1), independent of grouping and order to
+   * 1e-12 relative.
+   *
+   * @param other moments of as many channels, or their structured clone.
+   * @throws ShapeError for what is none, or of other channels; StateError where its numbers are none
+   * that moments can have.
+   */
+  merge(other: MomentsLike): Moments {
+    return pool(this, asMoments("other", other, this.mean.length));
+  }
+
+  /**
+   * All parts merged one after the other, so that whoever pools the same parts in the same order gets
+   * the same bits.
+   *
+   * @param parts moments of as many channels each, or their structured clones; at least one.
+   * @throws as `merge`.
+   */
+  static pool(parts: Iterable<MomentsLike>): Moments {
+    return reduce(parts, asMoments, (all) => all.mean.length);
+  }
+
+  /**
+   * The variance of each channel, [channels]: m2 divided by count - 1 or by count.
+   *
+   * @throws SingleValueError where too few values went in: `"sample"` needs two, `"population"` one;
+   * OptionError for any other kind.
+   */
+  variance(kind: VarianceKind): Float64Array {
+    if (kind !== "sample" && kind !== "population") {
+      throw new OptionError("kind", '"sample" or "population"', describe(kind));
+    }
+    const least = kind === "sample" ? 2 : 1;
+    if (this.count < least) {
+      throw new SingleValueError(
+        "moments",
+        `at least ${least} values per channel for a ${kind} variance`,
+        this.count,
+      );
+    }
+    return this.m2.map((m2) => m2 / (this.count - least + 1));
+  }
+
+  /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
+  toJSON(): MomentsJSON {
+    return write("batchnorm-wasm/moments", this, MOMENTS);
+  }
+
+  /**
+   * The moments that `toJSON` wrote.
+   *
+   * @param json the object, or its JSON text.
+   * @throws StateError where it is not what `toJSON` writes.
+   */
+  static fromJSON(json: Widened<MomentsJSON> | string): Moments {
+    return asMoments("json", read(json, "batchnorm-wasm/moments", MOMENTS));
+  }
+}
+
+/** What a `GradientSums` holds; its structured clone is one. */
+export interface GradientSumsLike {
+  /** How many values of each channel. */
+  readonly count: number;
+  /** Σdy of each channel, [channels]. */
+  readonly sumDy: Float64Array;
+  /** Σdy·(x - μ) of each channel, [channels]. */
+  readonly sumDyXmu: Float64Array;
+}
+
+/** What `GradientSums.toJSON` gives; numbers are exact. */
+export interface GradientSumsJSON {
+  /** Says what this is. */
+  readonly format: "batchnorm-wasm/gradient-sums";
+  /** Of the format. */
+  readonly version: 1;
+  /** How many values of each channel. */
+  readonly count: number;
+  /** [channels] float64 values. */
+  readonly sumDy: readonly JsonNumber[];
+  /** [channels] float64 values. */
+  readonly sumDyXmu: readonly JsonNumber[];
+}
+
+/**
+ * What the gradient of a batch needs of every part of it (Ioffe & Szegedy 2015, section 3): made by
+ * `bn.backwardSums`, pooled with `merge`, taken by `bn.backward(dy, { sums })`.
+ */
+export class GradientSums implements GradientSumsLike {
+  /** How many values of each channel. */
+  readonly count: number;
+  /** Σdy of each channel, [channels]. */
+  readonly sumDy: Float64Array;
+  /** Σdy·(x - μ) of each channel, [channels], with the μ that `train` normalized with. */
+  readonly sumDyXmu: Float64Array;
+
+  /** @internal Use `bn.backwardSums`, `merge` or `GradientSums.fromJSON`. */
+  constructor(count: number, sumDy: Float64Array, sumDyXmu: Float64Array) {
+    this.count = count;
+    this.sumDy = sumDy;
+    this.sumDyXmu = sumDyXmu;
+  }
+
+  /**
+   * The sums over both parts.
+   *
+   * @param other sums of as many channels, or their structured clone.
+   * @throws ShapeError for what is none, or of other channels; StateError for an invalid count.
+   */
+  merge(other: GradientSumsLike): GradientSums {
+    const { count, sumDy, sumDyXmu } = asSums("other", other, this.sumDy.length);
+    return newSums(
+      this.count + count,
+      this.sumDy.map((sum, c) => sum + sumDy[c]!),
+      this.sumDyXmu.map((sum, c) => sum + sumDyXmu[c]!),
+    );
+  }
+
+  /**
+   * All parts merged one after the other, as `Moments.pool`.
+   *
+   * @param parts sums of as many channels each, or their structured clones; at least one.
+   * @throws as `merge`.
+   */
+  static pool(parts: Iterable<GradientSumsLike>): GradientSums {
+    return reduce(parts, asSums, (all) => all.sumDy.length);
+  }
+
+  /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
+  toJSON(): GradientSumsJSON {
+    return write("batchnorm-wasm/gradient-sums", this, SUMS);
+  }
+
+  /**
+   * The sums that `toJSON` wrote.
+   *
+   * @param json the object, or its JSON text.
+   * @throws StateError where it is not what `toJSON` writes.
+   */
+  static fromJSON(json: Widened<GradientSumsJSON> | string): GradientSums {
+    return asSums("json", read(json, "batchnorm-wasm/gradient-sums", SUMS));
+  }
+}
+
+function reduce<V, T extends { merge(other: V): T }>(
+  parts: Iterable<V>,
+  check: (name: string, value: V, channels?: number) => T & V,
+  channelsOf: (all: T) => number,
+): T {
+  if (typeof Object(parts)[Symbol.iterator] !== "function") {
+    throw new ShapeError("parts", "an iterable", describe(parts));
+  }
+  let all: T | undefined;
+  let i = 0;
+  for (const part of parts) {
+    const checked = check(`parts[${i++}]`, part, all && channelsOf(all));
+    all = all === undefined ? checked : all.merge(checked);
+  }
+  if (all === undefined) throw new ShapeError("parts", "at least one", "none");
+  return all;
+}
+
+/** The arrays of each; the first says for how many channels. */
+const MOMENTS = ["mean", "m2", "meanLow"] as const;
+const SUMS = ["sumDy", "sumDyXmu"] as const;
+
+/** A value of some `keys` as JSON. */
+function write<F extends string, K extends string>(
+  format: F,
+  value: { readonly count: number } & Readonly<Record<K, Float64Array>>,
+  keys: readonly K[],
+) {
+  const arrays = keys.map((key) => [key, toNumbers(value[key])]);
+  const written: Record<K, JsonNumber[]> = Object.fromEntries(arrays);
+  return { format, version: 1 as const, count: value.count, ...written };
+}
+
+/** What `write` wrote; the count is still to be checked. */
+function read<K extends string>(json: unknown, format: string, keys: readonly K[]) {
+  type Written = { format: string; version: number; count: number } & Record<K, unknown>;
+  const s = parse<Written>("json", json, format);
+  const first = s[keys[0]!];
+  const length = Array.isArray(first) ? first.length : 0;
+  const arrays = keys.map((key) => [key, Float64Array.from(fromNumbers(key, s[key], length))]);
+  return { ...(Object.fromEntries(arrays) as Record<K, Float64Array>), count: s.count };
+}
+
+// Classes that name themselves lose their names when bundled (batch-norm.ts).
+const newMoments = (...of: ConstructorParameters<typeof Moments>): Moments => new Moments(...of);
+const newSums = (...of: ConstructorParameters<typeof GradientSums>): GradientSums =>
+  new GradientSums(...of);
+
+/** `value`, if it has a count and float64 arrays of these names, `channels` long if that is given. */
+function checkArrays(
+  name: string,
+  value: unknown,
+  keys: readonly string[],
+  channels: number | undefined,
+): void {
+  const held = (typeof value === "object" && value !== null ? value : {}) as Record<
+    string,
+    unknown
+  >;
+  const first = held[keys[0]!];
+  const length = channels ?? (isFloat64Array(first) ? first.length : 0);
+  for (const key of keys) {
+    const array = held[key];
+    if (!isFloat64Array(array) || array.length !== length) {
+      const got = held === value ? `${key} ${describe(array)}` : describe(value);
+      throw new ShapeError(name, `${keys.join(", ")} of ${length} channels`, got);
+    }
+  }
+  if (!Number.isSafeInteger(held.count) || (held.count as number) < 0) {
+    throw new StateError(`${name}.count`, "a whole number >= 0", describe(held.count));
+  }
+}
+
+/**
+ * `value`, a `Moments` or its structured clone, of `channels` if that is given, checked. A copy: a
+ * clone's arrays may lie in memory that other threads write next.
+ */
+export function asMoments(name: string, value: unknown, channels?: number): Moments {
+  checkArrays(name, value, ["mean", "m2"], channels);
+  const { count, mean, m2, meanLow = new Float64Array(mean.length) } = value as MomentsLike;
+  checkArrays(name, { count, meanLow }, ["meanLow"], mean.length);
+  for (let c = 0; c < mean.length; c++) {
+    if (!Number.isFinite(mean[c]! + meanLow[c]!) || !(m2[c]! >= 0 && m2[c]! < Infinity)) {
+      throw new StateError(
+        name,
+        "finite means and m2 >= 0",
+        `${mean[c]} and ${m2[c]} in channel ${c}`,
+      );
+    }
+  }
+  return newMoments(count, mean.slice(), m2.slice(), meanLow.slice());
+}
+
+/** `value`, a `GradientSums` or its structured clone, of `channels` if that is given, checked; a copy. */
+export function asSums(name: string, value: unknown, channels?: number): GradientSums {
+  checkArrays(name, value, ["sumDy", "sumDyXmu"], channels);
+  const { count, sumDy, sumDyXmu } = value as GradientSumsLike;
+  return newSums(count, sumDy.slice(), sumDyXmu.slice());
+}
+
+/** `merge` of what is checked; counts may be fractions, for parts that weigh less. */
+export function pool(a: Moments, b: Moments): Moments {
+  if (a.count === 0) return b;
+  if (b.count === 0) return a;
+  const count = a.count + b.count;
+  const share = b.count / count;
+  const mean = new Float64Array(a.mean.length);
+  const meanLow = new Float64Array(mean.length);
+  const m2 = new Float64Array(mean.length);
+  for (let c = 0; c < mean.length; c++) {
+    const apart = b.mean[c]! - a.mean[c]! + (b.meanLow[c]! - a.meanLow[c]!);
+    addTo(mean, meanLow, c, a.mean[c]!, apart * share, a.meanLow[c]!);
+    m2[c] = a.m2[c]! + b.m2[c]! + apart * apart * (a.count * share);
+  }
+  return newMoments(count, mean, m2, meanLow);
+}
+
+/** high[c] + low[c] = a + b + rest, with no digit lost of a + b (Knuth's two-sum; Dekker 1971). */
+export function addTo(
+  high: Float64Array,
+  low: Float64Array,
+  c: number,
+  a: number,
+  b: number,
+  rest: number,
+): void {
+  const sum = a + b;
+  const part = sum - a;
+  const lost = a - (sum - part) + (b - part) + rest;
+  high[c] = sum + lost;
+  low[c] = lost - (high[c]! - sum);
+}

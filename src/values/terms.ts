@@ -1,0 +1,64 @@
+// What a layer normalizes with, and what kernels make of it.
+
+import { StateError } from "../errors.js";
+
+/** Mean and variance per channel. */
+export interface Statistics {
+  /** [channels], in the unit of the values. */
+  readonly mean: Float64Array;
+  /** [channels], in the unit of the values squared. */
+  readonly variance: Float64Array;
+}
+
+/** All that y = γ·(x - mean)/√(variance + ε) + β is made of. */
+export interface Normalizer extends Statistics {
+  readonly gamma: Float32Array | null;
+  readonly beta: Float32Array | null;
+  readonly epsilon: number;
+  /** What float64 rounds off the mean, where it is known. */
+  readonly meanLow: Float64Array | null;
+}
+
+/** The same worked out per channel, as kernels take it: y = (x - center)·scale + shift. */
+export interface AffineTerms {
+  /** float32(mean), [channels]. */
+  readonly center: Float32Array;
+  /** γ/√(variance + ε), [channels]. */
+  readonly scale: Float32Array;
+  /** β - (mean - center)·scale, [channels]. */
+  readonly shift: Float32Array;
+}
+
+/** How running averages move towards a batch: running += weight·(batch - running). */
+export interface AverageUpdate {
+  readonly runningMean: Float64Array;
+  readonly runningVariance: Float64Array;
+  readonly weight: number;
+  /** What the batch's population variance is multiplied with first: m/(m - 1) for a sample variance. */
+  readonly correction: number;
+}
+
+/** What `backward` returns. */
+export interface Gradients<Out extends Float32Array = Float32Array> {
+  /** ∂loss/∂x, in the shape of x. */
+  readonly dx: Out;
+  /** ∂loss/∂γ, one per channel; `null` where gamma is left out. */
+  readonly dgamma: Out | null;
+  /** ∂loss/∂β, one per channel; `null` where beta is left out. */
+  readonly dbeta: Out | null;
+}
+
+export const isVariance = (value: number): boolean =>
+  value >= 0 && value < Number.POSITIVE_INFINITY;
+
+/** Throws StateError if a channel's variance is negative or not finite. */
+export function checkVariance(variance: Float64Array, channel: number): void {
+  const value = variance[channel]!;
+  if (!isVariance(value)) {
+    throw new StateError(
+      "runningVariance",
+      "finite numbers >= 0",
+      `${value} for channel ${channel}`,
+    );
+  }
+}

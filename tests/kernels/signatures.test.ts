@@ -1,0 +1,223 @@
+// assembly/ and src/engine/ write the same things down: the arguments of the kernels, the sizes of blocks and
+// the distances of arrays. Neither compiler sees the other side, so they are compared here.
+
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import asc from "assemblyscript/asc";
+import ts from "typescript";
+import { describe, expect, test } from "vitest";
+import { MAX_COLUMNS, Memory, STREAM_FLOATS } from "../../src/engine/memory.js";
+import * as plan from "../../src/engine/plan.js";
+import { SCRATCH, TERM } from "../support/binary.js";
+
+const read = (path: string): string =>
+  readFileSync(fileURLToPath(new URL(`../../${path}`, import.meta.url)), "utf8");
+
+const parse = (path: string): ts.SourceFile =>
+  ts.createSourceFile(path, read(path), ts.ScriptTarget.ES2022, true);
+
+/** The one that is there; throws if there is none. */
+function found<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new Error(`expected ${what}, found none`);
+  return value;
+}
+
+/** What a function takes and returns, in the words of src/: "At" is an address. */
+interface Signature {
+  readonly parameters: readonly (readonly [name: string, type: string])[];
+  readonly returns: string;
+}
+
+function signatureOf(
+  { parameters, type }: ts.SignatureDeclaration,
+  typeOf: (name: string, type: ts.TypeNode | undefined) => string,
+): Signature {
+  return {
+    parameters: parameters.map((each) => {
+      const name = each.name.getText();
+      return [name, typeOf(name, each.type)];
+    }),
+    returns: typeOf("", type),
+  };
+}
+
+/** The types of assembly/ as src/ has to write them: every usize is an address, but for the strides. */
+function typeInAssembly(name: string, type: ts.TypeNode | undefined): string {
+  const text = type?.getText();
+  if (text === "void") return text;
+  return text === "usize" && name !== "stride" ? "At" : "number";
+}
+
+/** `At<…>` whatever lies there, others as they are written. */
+function typeInSource(_name: string, type: ts.TypeNode | undefined): string {
+  const text = found(type, "a type").getText();
+  return text.startsWith("At<") ? "At" : text;
+}
+
+/** The functions that an entry of assembly/ exports. */
+function kernelsOf(entry: string): Map<string, Signature> {
+  const kernels = new Map<string, Signature>();
+  for (const statement of parse(`assembly/${entry}`).statements) {
+    if (!ts.isExportDeclaration(statement)) continue;
+    const { exportClause, moduleSpecifier } = statement;
+    if (!exportClause || !ts.isNamedExports(exportClause) || !moduleSpecifier) {
+      throw new Error(`assembly/${entry}: expected names from a file in every export`);
+    }
+    const path = `assembly/${(moduleSpecifier as ts.StringLiteral).text}.ts`;
+    const functions = parse(path).statements.filter(ts.isFunctionDeclaration);
+    for (const { name, propertyName } of exportClause.elements) {
+      const own = (propertyName ?? name).text;
+      const declaration = functions.find((each) => each.name?.text === own);
+      const kernel = found(declaration, `a function ${own} in ${path}`);
+      kernels.set(name.text, signatureOf(kernel, typeInAssembly));
+    }
+  }
+  return kernels;
+}
+
+const interfaces = new Map(
+  parse("src/engine/machine.ts")
+    .statements.filter(ts.isInterfaceDeclaration)
+    .map((each) => [each.name.text, each]),
+);
+
+/** The members of an interface of src/engine/machine.ts by name, with those of the one that it extends. */
+function membersOf(name: string): Map<string, ts.TypeElement> {
+  const { heritageClauses, members } = found(interfaces.get(name), `an interface ${name}`);
+  const bases = (heritageClauses ?? []).flatMap(({ types }) => types);
+  return new Map([
+    ...bases.flatMap(({ expression }) => [...membersOf(expression.getText())]),
+    ...members.map((member) => [found(member.name, "a name").getText(), member] as const),
+  ]);
+}
+
+/** The signature of a method; a property may refer to that of another one: `Exports["gradientStrips"]`. */
+function methodOf(of: string, name: string): Signature {
+  const member = found(membersOf(of).get(name), `${of}.${name}`);
+  if (ts.isMethodSignature(member)) return signatureOf(member, typeInSource);
+  const type = ts.isPropertySignature(member) ? member.type : undefined;
+  const [, other, method] = /^(\w+)\["(\w+)"\]$/.exec(type?.getText() ?? "") ?? [];
+  return methodOf(
+    found(other, `${of}.${name} to be a method or to refer to one`),
+    found(method, "its name"),
+  );
+}
+
+describe.each([
+  ["index.ts", "Exports"],
+  ["infer.ts", "AffineExports"],
+])("assembly/%s and %s", (entry, name) => {
+  const kernels = kernelsOf(entry);
+
+  test("have the same functions", () => {
+    const required = [...membersOf(name)].filter(([, { questionToken }]) => !questionToken);
+    expect(required.map(([method]) => method).sort()).toEqual([...kernels.keys()].sort());
+  });
+
+  test.each([...kernels])("%s takes the same arguments in the same order", (kernel, signature) => {
+    expect(methodOf(name, kernel)).toEqual(signature);
+  });
+});
+
+/** The constants of a file of ours that are not exported. */
+const hiddenIn = (path: string): ts.VariableDeclaration[] =>
+  parse(path)
+    .statements.filter(ts.isVariableStatement)
+    .filter(({ modifiers }) => !modifiers?.some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword))
+    .flatMap(({ declarationList }) => [...declarationList.declarations]);
+
+/** What assembly/blocks.ts declares, exported or not, as its own compiler works it out. */
+async function compileBlocks() {
+  const hidden = hiddenIn("assembly/blocks.ts").map(({ name }) => name.getText());
+  const source = `${read("assembly/blocks.ts")}\nexport { ${hidden.join(", ")} };\n`;
+  let binary = new Uint8Array();
+  const { error, stderr } = await asc.main(
+    ["blocks.ts", "--outFile", "blocks.wasm", "--runtime", "stub"],
+    {
+      readFile: (path) => (path === "blocks.ts" ? source : null),
+      writeFile: (_path, contents) => {
+        binary = Uint8Array.from(contents as Uint8Array);
+      },
+      listFiles: () => [],
+    },
+  );
+  if (error) throw new Error(`assembly/blocks.ts does not compile by itself:\n${stderr}`);
+  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(binary));
+  const numbers = Object.entries(exports).flatMap(([name, value]) =>
+    value instanceof WebAssembly.Global ? [[name, value.value as number] as const] : [],
+  );
+  return {
+    numbers: new Map(numbers),
+    rowsOf: exports.rowsOf as (width: number, values: number) => number,
+  };
+}
+
+const blocks = await compileBlocks();
+const blockNumber = (name: string): number =>
+  found(blocks.numbers.get(name), `${name} in assembly/blocks.ts`);
+
+describe("sizes of blocks", () => {
+  test("of one name have one value on both sides", () => {
+    const both = Object.entries(plan).filter(([name]) => blocks.numbers.has(name));
+    expect(both.map(([name]) => name).sort()).toEqual([
+      "BLOCK_ONE",
+      "BLOCK_ROWS",
+      "BLOCK_TWO",
+      "NARROW",
+    ]);
+    for (const [name, value] of both) expect(value, name).toBe(blockNumber(name));
+  });
+
+  test.each([plan.BLOCK_ONE, plan.BLOCK_TWO])("blocks of %i values have as many rows", (values) => {
+    for (let width = 1; width <= MAX_COLUMNS; width++) {
+      const rows = plan.rowsOf(width, values);
+      expect(rows, `${width} columns`).toBe(blocks.rowsOf(width, values));
+      expect(rows).toBeGreaterThan(0);
+    }
+  });
+
+  test("a stream buffer holds whole blocks of planes, and a block of two tensors", () => {
+    expect(STREAM_FLOATS % blockNumber("BLOCK_PLANE")).toBe(0);
+    expect(STREAM_FLOATS).toBeGreaterThanOrEqual(blockNumber("BLOCK_TWO"));
+    // Moments have both buffers.
+    expect(2 * STREAM_FLOATS).toBeGreaterThanOrEqual(blockNumber("BLOCK_ONE"));
+  });
+});
+
+describe("kernel memory", () => {
+  /** How many bytes were asked for at each address. */
+  const sizes = new Map<number, number>();
+  class Recorded extends Memory {
+    protected override place(bytes: number): number {
+      const at = super.place(bytes);
+      sizes.set(at, bytes);
+      return at;
+    }
+  }
+  const memory = new Recorded(1 << 20);
+
+  test.each(["terms", "columns"] as const)(
+    "%s lie as far apart as kernels take them to",
+    (name) => {
+      const { at, center, scale, shift, slope } = memory[name];
+      expect(center.at).toBe(at);
+      expect(scale.at - at).toBe(blockNumber("SCALE"));
+      expect(shift.at - at).toBe(blockNumber("SHIFT"));
+      expect(slope.at - at).toBe(blockNumber("SLOPE"));
+    },
+  );
+
+  test("there is room for six arrays of scratch, each moved against the one before", () => {
+    const stagger = hiddenIn("src/engine/memory.ts").find(
+      ({ name }) => name.getText() === "STAGGER",
+    );
+    const bytes = Number(found(stagger?.initializer, "STAGGER in src/engine/memory.ts").getText());
+    expect(blockNumber("SCRATCH")).toBe(MAX_COLUMNS * 4 + bytes);
+    expect(sizes.get(memory.scratch)).toBe(6 * blockNumber("SCRATCH"));
+  });
+
+  test("the other tests of this folder lay arrays out alike", () => {
+    expect(TERM).toBe(blockNumber("SCALE"));
+    expect(SCRATCH * 4).toBe(6 * blockNumber("SCRATCH"));
+  });
+});

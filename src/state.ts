@@ -28,6 +28,7 @@ export {
   writeKeras,
 } from "./state/keras.js";
 export type { Given, OnWarning, StateFile } from "./state/layers.js";
-export { type OnnxLoadOptions, type OnnxWriteOptions, readOnnx, writeOnnx } from "./state/onnx.js";
+export { type OnnxLoadOptions, readOnnx } from "./state/onnx/read.js";
+export { type OnnxWriteOptions, writeOnnx } from "./state/onnx/write.js";
 export { load, save } from "./state/own.js";
 export { readTorch, type TorchLoadOptions, type WriteOptions, writeTorch } from "./state/torch.js";

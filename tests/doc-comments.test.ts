@@ -124,18 +124,17 @@ const original = ${made};
 const fetch = async (name: string): Promise<Response> =>
   new Response(FILE(name) as BodyInit);
 `;
+const ONNX =
+  BEFORE +
+  files(`writeOnnx({ "/bn1/BatchNormalization": bn1 })`).replace("FILE(name)", "name && original");
 const BEFORE_IN: Readonly<Record<string, string>> = {
   "tfjs/layer.ts": TENSORS,
   "tfjs/operation.ts": TENSORS,
   "tfjs/keras-layer.ts": "",
   "state/torch.ts":
     BEFORE + files(`writeTorch({ bn1, bn2 })`).replace("FILE(name)", "name && original"),
-  "state/onnx.ts":
-    BEFORE +
-    files(`writeOnnx({ "/bn1/BatchNormalization": bn1 })`).replace(
-      "FILE(name)",
-      "name && original",
-    ),
+  "state/onnx/read.ts": ONNX,
+  "state/onnx/write.ts": ONNX,
   "state/keras.ts":
     BEFORE +
     files(`writeKeras({ batch_normalization: bn })`).replace(

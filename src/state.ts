@@ -20,13 +20,9 @@
  */
 
 export type { Bytes } from "./state/bytes.js";
-export {
-  type KerasFiles,
-  type KerasLoadOptions,
-  type KerasWriteOptions,
-  readKeras,
-  writeKeras,
-} from "./state/keras.js";
+export type { KerasFiles } from "./state/keras-model.js";
+export { type KerasLoadOptions, readKeras } from "./state/keras-read.js";
+export { type KerasWriteOptions, writeKeras } from "./state/keras-write.js";
 export type { Given, OnWarning, StateFile } from "./state/layers.js";
 export { type OnnxLoadOptions, readOnnx } from "./state/onnx/read.js";
 export { type OnnxWriteOptions, writeOnnx } from "./state/onnx/write.js";

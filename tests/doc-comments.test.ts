@@ -127,6 +127,12 @@ const fetch = async (name: string): Promise<Response> =>
 const ONNX =
   BEFORE +
   files(`writeOnnx({ "/bn1/BatchNormalization": bn1 })`).replace("FILE(name)", "name && original");
+const KERAS =
+  BEFORE +
+  files(`writeKeras({ batch_normalization: bn })`).replace(
+    "FILE(name)",
+    'name === "model.json" ? original.model : original.weights[name]!',
+  );
 const BEFORE_IN: Readonly<Record<string, string>> = {
   "tfjs/layer.ts": TENSORS,
   "tfjs/operation.ts": TENSORS,
@@ -135,12 +141,8 @@ const BEFORE_IN: Readonly<Record<string, string>> = {
     BEFORE + files(`writeTorch({ bn1, bn2 })`).replace("FILE(name)", "name && original"),
   "state/onnx/read.ts": ONNX,
   "state/onnx/write.ts": ONNX,
-  "state/keras.ts":
-    BEFORE +
-    files(`writeKeras({ batch_normalization: bn })`).replace(
-      "FILE(name)",
-      'name === "model.json" ? original.model : original.weights[name]!',
-    ),
+  "state/keras-read.ts": KERAS,
+  "state/keras-write.ts": KERAS,
 };
 
 /** An example as a program: its imports first, then what it takes for granted, then itself in a block. */

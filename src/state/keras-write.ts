@@ -1,0 +1,199 @@
+// Batch-norm layers written as Keras models in the TensorFlow.js layers format, or into one.
+
+import { checkKeys, OptionError, StateError } from "../errors.js";
+import type { BatchNorm } from "../layer/batch-norm.js";
+import { type KerasOptions, kerasOptions } from "../layer/frameworks.js";
+import { NO_OPTIONS } from "../values/check.js";
+import { encode, FLOATS, holds } from "./bytes.js";
+import { type KerasFiles, type Model, parse, weightOf } from "./keras-model.js";
+import { bytesBetween, formatOf, type Json, spread, valuesOf } from "./keras-shards.js";
+import { checkName, constant, entriesOf, fromFile, momentumOf } from "./layers.js";
+
+/** Options of {@link writeKeras}. */
+export interface KerasWriteOptions {
+  /** The files of a model to write the layers into: all that is not theirs stays as it is. */
+  into?: KerasFiles;
+  /** For layers whose decay is `"cumulative"`, which Keras has not: the momentum to write. */
+  momentum?: number;
+}
+
+/**
+ * A Keras model in the TensorFlow.js layers format, for `tf.loadLayersModel`: with `into`, that model
+ * with new values of these layers; else a model of these layers alone, each with an input and an
+ * output of its own. `moving_variance` is an average of the variance that `runningVarianceOf` names;
+ * Keras' own is `"population"`, and at test time the same for either. `debias` and the counter have no
+ * place in Keras.
+ *
+ * Written `into` a model, weights keep their type, float32 or float16; those quantized to integers
+ * become float32, unless the layer has their values still. A parameter that is left out is written as ones or zeros where the file has it.
+ *
+ * @param layers by the names of the Keras layers, as `readKeras` lists them.
+ * @returns `model.json` as text and the weight files, fit for {@link readKeras}.
+ * @throws OptionError for what is no layer, a name that the model `into` has not, or a decay
+ * `"cumulative"` without `momentum`; ShapeError for an `into` that is no bytes;
+ * StateError where the model `into` is malformed or has another
+ * epsilon, other channels or no place for a parameter.
+ *
+ * @example
+ * const { model, weights } = writeKeras({ batch_normalization: bn }, { into: original });
+ */
+export function writeKeras(
+  layers: Readonly<Record<string, BatchNorm>>,
+  options: KerasWriteOptions = NO_OPTIONS,
+): {
+  /** `model.json`, its text. */
+  model: string;
+  /** The weight files, by the paths that `model.json` has for them. */
+  weights: Record<string, Uint8Array>;
+} {
+  checkKeys("options", options, ["into", "momentum"]);
+  kerasOptions(options.momentum === undefined ? {} : { momentum: options.momentum });
+  const entries = entriesOf(layers);
+  if (options.into !== undefined) return writeInto(parse("into", options.into), entries);
+  return writeInto(parse("files", emptyModel(entries, options.momentum)), entries);
+}
+
+function writeInto(
+  model: Model,
+  entries: readonly [string, BatchNorm][],
+): ReturnType<typeof writeKeras> {
+  const data = new Map<string, Uint8Array>();
+  const changed = new Map<unknown, Json>();
+  const names = [...model.layers.keys()];
+  for (const [name, layer] of entries) {
+    checkName(names, name);
+    const { config } = model.layers.get(name)!;
+    const settings = fromFile(`layer "${name}"`, () => {
+      const { epsilon, scale, center } = config as KerasOptions;
+      return kerasOptions({ epsilon, scale, center } as KerasOptions);
+    });
+    if (settings.epsilon !== layer.epsilon) {
+      throw new StateError(
+        `layer "${name}": expected the epsilon of the model, ${settings.epsilon}, got ${layer.epsilon}`,
+      );
+    }
+    const put = (weight: string, values: ArrayLike<number>): void => {
+      const found = weightOf(model, name, weight);
+      const { entry } = found;
+      const before = valuesOf(model.groups, found);
+      if (holds(values, before)) return;
+      if (before.length !== values.length) {
+        throw new StateError(
+          `${entry.name}: expected ${before.length} values, got ${values.length}`,
+        );
+      }
+      const key = entry.name as string;
+      const format = formatOf(entry);
+      data.set(key, encode(key, format ?? FLOATS.F32!, values));
+      if (format === null) {
+        const { quantization: _integers, ...plain } = entry;
+        changed.set(entry, plain);
+      }
+    };
+    for (const [parameter, value] of [
+      ["gamma", 1],
+      ["beta", 0],
+    ] as const) {
+      if (settings[parameter]) put(parameter, layer[parameter] ?? constant(layer.channels, value));
+      else if (layer[parameter] !== null) {
+        throw new StateError(
+          `layer "${name}": expected no ${parameter}, since the model leaves it out, got values`,
+        );
+      }
+    }
+    put("moving_mean", layer.runningMean);
+    put("moving_variance", layer.runningVariance);
+  }
+  const written: [string, Uint8Array][] = [];
+  for (const group of model.groups) {
+    const parts = group.weights.map((key) => {
+      const { begin, end } = model.weights.get(key)!;
+      return data.get(key) ?? bytesBetween(group, begin, end);
+    });
+    const files = spread(
+      parts,
+      group.shards.map(({ length }) => length),
+    );
+    for (const [i, path] of group.paths.entries()) written.push([path, files[i]!]);
+  }
+  const weights = Object.fromEntries(written);
+  if (changed.size === 0) return { model: model.text ?? textOfJson(model.json), weights };
+  const weightsManifest = (model.json.weightsManifest as Json[]).map((group) => ({
+    ...group,
+    weights: (group.weights as unknown[]).map((entry) => changed.get(entry) ?? entry),
+  }));
+  return { model: textOfJson({ ...model.json, weightsManifest }), weights };
+}
+
+function textOfJson(json: Json): string {
+  try {
+    return JSON.stringify(json);
+  } catch (error) {
+    throw new StateError(
+      `model: expected what JSON can say, got an object of which: ${(error as Error).message}`,
+    );
+  }
+}
+
+/** A model of these layers, each between an input and an output of its own, all weights zero. */
+function emptyModel(
+  entries: readonly [string, BatchNorm][],
+  momentum: number | undefined,
+): KerasFiles {
+  const layers: object[] = [];
+  const weights: object[] = [];
+  let size = 0;
+  for (const [name, layer] of entries) {
+    const { channels, layout, epsilon } = layer;
+    if (name === "") throw new OptionError('layers: expected names for Keras, got ""');
+    const scale = layer.gamma !== null;
+    const center = layer.beta !== null;
+    const shape = [...layout].map((axis) => (axis === "C" ? channels : null));
+    const input = `${name}_input`;
+    layers.push(
+      {
+        class_name: "InputLayer",
+        name: input,
+        config: { batch_input_shape: shape, dtype: "float32", sparse: false, name: input },
+        inbound_nodes: [],
+      },
+      {
+        class_name: "BatchNormalization",
+        name,
+        config: {
+          name,
+          trainable: true,
+          batch_input_shape: shape,
+          dtype: "float32",
+          axis: layout.endsWith("C") ? -1 : 1,
+          momentum: momentumOf("Keras", name, layer, momentum),
+          epsilon,
+          center,
+          scale,
+        },
+        inbound_nodes: [[[input, 0, 0, {}]]],
+      },
+    );
+    for (const weight of [scale && "gamma", center && "beta", "moving_mean", "moving_variance"]) {
+      if (weight === false) continue;
+      weights.push({ name: `${name}/${weight}`, shape: [channels], dtype: "float32" });
+      size += 4 * channels;
+    }
+  }
+  const ends = (suffix: string): unknown[] => entries.map(([name]) => [name + suffix, 0, 0]);
+  const path = "group1-shard1of1.bin";
+  return {
+    model: {
+      format: "layers-model",
+      generatedBy: "batchnorm-wasm",
+      convertedBy: null,
+      modelTopology: {
+        class_name: "Model",
+        config: { name: "model", layers, input_layers: ends("_input"), output_layers: ends("") },
+        backend: "tensor_flow.js",
+      },
+      weightsManifest: [{ paths: [path], weights }],
+    },
+    weights: { [path]: new Uint8Array(size) },
+  };
+}

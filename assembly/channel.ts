@@ -35,7 +35,7 @@ function scaleOf(inv: v128, gamma: usize): v128 {
  * Columns that hold `count` values each, pooled into one per channel (Chan, Golub & LeVeque 1983,
  * eq. 2.1). Channel c has `times` columns, `step` apart, from column c·pitch on.
  */
-export function merge(
+export function mergeMoments(
   base: usize, offset: usize, m2: usize, count: f64,
   channels: u32, pitch: u32, times: u32, step: u32,
 ): void {
@@ -57,7 +57,7 @@ export function merge(
   }
 }
 
-/** `merge` for plain sums. */
+/** `mergeMoments` for plain sums. */
 export function mergeSums(sum: usize, channels: u32, pitch: u32, times: u32, step: u32): void {
   for (let c: usize = 0; c < channels; c++) {
     let column = c * pitch;
@@ -128,7 +128,7 @@ export function finishMoments(
 }
 
 /** running += weight·(batch - running), where the batch's variance counts `correction` times. */
-export function updateRunning(
+export function moveRunning(
   runningMean: usize, runningVariance: usize, mean: usize, variance: usize,
   weight: f64, correction: f64, n: u32,
 ): void {

@@ -4,7 +4,7 @@ export { momentsRows, momentsPlanes } from "./moments";
 export { affineStrips, affineSweep, affinePlanes } from "./affine";
 export { gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
 export {
-  merge, mergeSums, spread,
-  finishMoments, updateRunning,
+  mergeMoments, mergeSums, spread,
+  finishMoments, moveRunning,
   roundMeans, scaleShift, gradientTerms,
 } from "./channel";

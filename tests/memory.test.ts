@@ -126,19 +126,21 @@ describe("alloc and free", () => {
     expect(largest(kernels)).toBe(capacity);
   });
 
-  test("freed by another view of all of it: neither view is a tensor any more", () => {
+  test("only the view that alloc returned is freed: another view of all of it is refused, then and later", () => {
     const kernels = new Kernels({ memory: 1 << 20 });
     const layer = new BatchNorm(4, { kernels });
     const view = kernels.alloc(64);
     const other = view.subarray();
     layer.infer(other, { out: view });
-    kernels.free(other);
+    expect(() => kernels.free(other)).toThrow(StateError);
+    layer.infer(view);
+    kernels.free(view);
     const again = kernels.alloc(64);
     expect(again.byteOffset).toBe(view.byteOffset);
-    for (const gone of [view, other]) {
-      expect(() => layer.infer(gone)).toThrow(StateError);
-      expect(() => kernels.free(gone)).toThrow(StateError);
-    }
+    // The other view must not free the tensor that has its place now.
+    for (const gone of [view, other]) expect(() => kernels.free(gone)).toThrow(StateError);
+    expect(() => layer.infer(view)).toThrow(StateError);
+    expect(kernels.alloc(64).byteOffset).not.toBe(again.byteOffset);
     layer.infer(again.subarray(8, 16));
     layer.infer(again);
   });

@@ -105,7 +105,7 @@ export function moveTile(
 ): void {
   const { mean, variance, runningMean, runningVariance } = memory.slots;
   const { weight, correction } = update;
-  wasm.updateRunning(
+  wasm.moveRunning(
     loadChannels(runningMean, update.runningMean, first, n),
     loadChannels(runningVariance, update.runningVariance, first, n),
     mean.at,

@@ -103,7 +103,7 @@ export interface Exports extends AffineExports {
     channels: number,
     inner: number,
   ): void;
-  merge(
+  mergeMoments(
     base: At<"base">,
     offset: At<"offset">,
     m2: At<"m2">,
@@ -131,7 +131,7 @@ export interface Exports extends AffineExports {
     count: number,
     n: number,
   ): number;
-  updateRunning(
+  moveRunning(
     runningMean: At<"runningMean">,
     runningVariance: At<"runningVariance">,
     mean: At<"mean">,

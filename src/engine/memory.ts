@@ -93,13 +93,10 @@ type TrainingSlots = {
     | "sumDyX"]: Doubles<Name>;
 };
 
-/** A tensor that a user has, and the room that it takes. */
+/** A tensor that a user has, and the room that it takes: bytes, its lead and what fills its last line included. */
 interface Block {
   readonly start: number;
   readonly end: number;
-  /** Where the tensor begins: behind the stagger. */
-  readonly at: number;
-  readonly bytes: number;
   /** As it was given to its user. */
   readonly view: Float32Array;
 }
@@ -239,30 +236,25 @@ export class Memory extends Buffers {
     if (start + size > this.#end) return undefined;
     const at = start + lead;
     const view = new Float32Array(this.#buffer, at, bytes / 4).fill(0);
-    this.#live.splice(index, 0, { start, end: start + size, at, bytes, view });
+    this.#live.splice(index, 0, { start, end: start + size, view });
     this.#addresses.set(view, at);
     this.#anyTensor = true;
     return view;
   }
 
-  /** Gives a tensor back. */
+  /** Gives a tensor back: the very view that `allocate` returned. */
   release(view: Float32Array): void {
-    if (view.buffer !== this.#buffer) {
-      throw new StateError("view", "a tensor of these kernels", "an array of other memory");
-    }
-    const index = this.#before(view.byteOffset);
-    const block = this.#live[index];
-    const freed = this.#addresses.get(view) === FREED;
-    if (freed || block?.at !== view.byteOffset || block.bytes !== view.byteLength) {
+    const index = this.#live.findIndex((block) => block.view === view);
+    if (index < 0) {
+      const own = bufferOf(view) === this.#buffer;
       throw new StateError(
         "view",
-        "a tensor as alloc returned it",
-        "one that is freed already or a part",
+        own ? "a tensor as alloc returned it" : "a tensor of these kernels",
+        own ? "one that is freed already or a part" : "an array of other memory",
       );
     }
     this.#live.splice(index, 1);
-    // What was given may be another view of all of it; still others are not known.
-    this.#addresses.set(view, FREED).set(block.view, FREED);
+    this.#addresses.set(view, FREED);
   }
 
   /** Size of the memory. */
@@ -278,29 +270,18 @@ export class Memory extends Buffers {
     );
   }
 
-  /** Index of the last tensor that begins at or before an address, -1 if there is none. */
-  #before(address: number): number {
-    let low = 0;
-    let high = this.#live.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#live[middle]!.at <= address) low = middle + 1;
-      else high = middle;
-    }
-    return low - 1;
-  }
-
   override addressOf(name: string, array: Float32Array): number {
     // Before the first tensor nobody has a view of this memory.
     if (!this.#anyTensor) return -1;
     const known = this.#addresses.get(array);
     if (known !== undefined && known !== FREED) return known;
     if (bufferOf(array) !== this.#buffer) return -1;
-    // A part of a tensor.
+    // A part of a tensor lies inside of one that is in use.
     const from = offsetOf(array);
-    const block = this.#live[this.#before(from)];
-    const inside = block && from + array.length * 4 <= block.at + block.bytes;
-    if (inside && known !== FREED) return from;
+    const to = from + array.length * 4;
+    const isInside = ({ view }: Block): boolean =>
+      view.byteOffset <= from && to <= view.byteOffset + view.byteLength;
+    if (known !== FREED && this.#live.some(isInside)) return from;
     throw new StateError(name, "a tensor of kernel memory in use", "one that is freed already");
   }
 }

@@ -24,7 +24,7 @@ const STEPS: Steps<Machine> = {
   },
   merge({ machine: { wasm, memory }, repeats }, rows, width) {
     const { base, offset, m2 } = memory.slots;
-    wasm.merge(base.at, offset.at, m2.at, rows, width, 1, repeats, width);
+    wasm.mergeMoments(base.at, offset.at, m2.at, rows, width, 1, repeats, width);
   },
 };
 
@@ -38,7 +38,7 @@ function tileMoments(pass: Pass<Machine>, first: number, n: number): number {
   const { outer, inner } = pass.view;
   walkTile(pass, STEPS, first, n);
   if (pass.rows && inner > 1) {
-    wasm.merge(base.at, offset.at, m2.at, outer, n, inner, inner, 1);
+    wasm.mergeMoments(base.at, offset.at, m2.at, outer, n, inner, inner, 1);
   }
   const count = countOf(pass.view);
   return wasm.finishMoments(mean.at, meanLow.at, variance.at, base.at, offset.at, m2.at, count, n);

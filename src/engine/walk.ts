@@ -148,22 +148,20 @@ function walkRows<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number
 function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number): void {
   const { outer, channels, inner } = pass.view;
   const runs = tile === channels ? 1 : outer;
-  const planes = (outer / runs) * tile;
-  // As many whole planes as fit a part; one that exceeds it goes alone, in parts of whole blocks.
-  const most = pass.streamed ? STREAM_FLOATS : planes * inner;
-  const group = Math.max(1, Math.floor(most / inner));
+  const size = (outer / runs) * tile * inner;
+  // A part is as many whole planes as fit; of a plane that exceeds it, whole blocks.
+  const most = pass.streamed ? STREAM_FLOATS : size;
+  const whole = most - (most % inner);
   for (let run = 0; run < runs; run++) {
-    for (let plane = 0; plane < planes; plane += group) {
-      const n = Math.min(group, planes - plane);
-      const from = (run * channels + first + plane) * inner;
-      const channel = plane % tile;
-      const count = (run + Math.floor(plane / tile)) * inner;
-      for (let done = 0; done < n * inner; done += most) {
-        const width = Math.min(most, n * inner - done);
-        const at = from + done;
-        const part = { at, rows: 1, width, pitch: width };
-        take(pass, steps.planes, part, count + done, channel, n, tile, Math.min(width, inner));
-      }
+    for (let done = 0, width: number; done < size; done += width) {
+      const within = done % inner;
+      const plane = (done - within) / inner;
+      width = Math.min(whole || Math.min(most, inner - within), size - done);
+      const at = (run * channels + first) * inner + done;
+      const count = (run + Math.floor(plane / tile)) * inner + within;
+      const planes = Math.ceil(width / inner);
+      const part = { at, rows: 1, width, pitch: width };
+      take(pass, steps.planes, part, count, plane % tile, planes, tile, Math.min(width, inner));
     }
   }
 }

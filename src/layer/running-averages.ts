@@ -7,7 +7,7 @@
 //                                       (Kingma & Ba 2015, "Adam", section 3)
 //   w = 1/t                             "cumulative": the plain average over all batches so far
 //
-// for the t-th mini-batch. All in float64; the kernel that moves them is `updateRunning`.
+// for the t-th mini-batch. All in float64; the kernel that moves them is `moveRunning`.
 
 import { describe, StateError } from "../errors.js";
 import type { Moments, VarianceKind } from "../values/moments.js";

@@ -88,7 +88,8 @@ export async function calibrate<B>(
     wrong("batches", "an iterable", batches);
   }
   const list = [...layers].map((layer): Gathering => {
-    if (!has(layer, "collectInto")) wrong("layers", "layers of this package", layer);
+    if (typeof Object(layer).collectInto !== "function")
+      wrong("layers", "layers of this package", layer);
     return { layer, moments: null, seen: 0 };
   });
   if (list.length === 0) wrong("layers", "at least one layer", list);

@@ -78,9 +78,9 @@ export function pad(
 ): void {
   const { channels, inner } = view;
   for (let p = 0; p < mask.length; p++) {
-    if (mask[p] !== 0) continue;
-    const place = placeOf(view, p);
-    for (let c = 0; c < channels; c++) array[place + c * inner] = values?.[c] ?? 0;
+    for (let c = 0; mask[p] === 0 && c < channels; c++) {
+      array[placeOf(view, p) + c * inner] = values?.[c] ?? 0;
+    }
   }
 }
 

@@ -62,7 +62,7 @@ function assertPooled({ base, offset, m2 }: State, x: Float32Array, view: View):
 }
 
 describe("pooling", () => {
-  test("merge pools the columns of rows taken several at once", () => {
+  test("mergeMoments pools the columns of rows taken several at once", () => {
     check(
       fc.property(
         sizes,
@@ -76,7 +76,7 @@ describe("pooling", () => {
           const state = stateOf(x, columns, rows);
           const { base, offset, m2 } = state;
           binary.call([[offset], [m2]], (run) => {
-            run.merge(base.at, offset.at, m2.at, rows, width, 1, repeats, width);
+            run.mergeMoments(base.at, offset.at, m2.at, rows, width, 1, repeats, width);
           });
           assertPooled(state, x, { outer: rows * repeats, channels: width, inner: 1 });
         },
@@ -85,7 +85,7 @@ describe("pooling", () => {
     );
   });
 
-  test("merge pools the columns of narrow planes", () => {
+  test("mergeMoments pools the columns of narrow planes", () => {
     check(
       fc.property(
         sizes,
@@ -99,7 +99,7 @@ describe("pooling", () => {
           const state = stateOf(x, columns, rows);
           const { base, offset, m2 } = state;
           binary.call([[base], [offset], [m2]], (run) => {
-            run.merge(base.at, offset.at, m2.at, rows, channels, inner, inner, 1);
+            run.mergeMoments(base.at, offset.at, m2.at, rows, channels, inner, inner, 1);
           });
           assertPooled(state, x, { outer: rows, channels, inner });
         },
@@ -221,7 +221,7 @@ test("finishMoments and scaleShift find the first variance that is negative or n
   );
 });
 
-test("updateRunning: v += w·(new - v), the variance times its correction", () => {
+test("moveRunning: v += w·(new - v), the variance times its correction", () => {
   check(
     fc.property(
       sizes,
@@ -238,7 +238,7 @@ test("updateRunning: v += w·(new - v), the variance times its correction", () =
         const v = binary.f64<"runningVariance">(runningVariance);
         const [mean, variance] = [binary.f64<"mean">(means), binary.f64<"variance">(batch)];
         binary.call(inPairs(m, v), (run) =>
-          run.updateRunning(m.at, v.at, mean.at, variance.at, weight, correction, n),
+          run.moveRunning(m.at, v.at, mean.at, variance.at, weight, correction, n),
         );
         const moved = (old: number, value: number): number =>
           weight === 1 ? value : old + weight * (value - old);
@@ -252,13 +252,13 @@ test("updateRunning: v += w·(new - v), the variance times its correction", () =
   );
 });
 
-test("updateRunning at weight 1 leaves nothing of the old value, however large", () => {
+test("moveRunning at weight 1 leaves nothing of the old value, however large", () => {
   binary.reset();
   const m = binary.f64<"runningMean">([1e300, -1]);
   const v = binary.f64<"runningVariance">([1, 1e300]);
   const mean = binary.f64<"mean">([1e-30, 3e-200]);
   const variance = binary.f64<"variance">([1e-30, 3e-200]);
-  binary.call([[m], [v]], (run) => run.updateRunning(m.at, v.at, mean.at, variance.at, 1, 1, 2));
+  binary.call([[m], [v]], (run) => run.moveRunning(m.at, v.at, mean.at, variance.at, 1, 1, 2));
   expect([...m.array, ...v.array]).toEqual([1e-30, 3e-200, 1e-30, 3e-200]);
 });
 

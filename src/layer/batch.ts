@@ -24,8 +24,6 @@ export interface BatchSource extends Seen {
   readonly statistics: StatisticsKind | Moments;
 }
 
-const insides = new WeakMap<object, { owner: object; source: BatchSource }>();
-
 /** What the latest `train` leaves for its `backward`: `bn.lastBatch`. */
 export class Batch {
   /**
@@ -45,6 +43,8 @@ export class Batch {
   readonly mean: Float64Array;
   /** Population variances normalized with, one per channel. */
   readonly variance: Float64Array;
+  readonly #owner: object;
+  readonly #source: BatchSource;
 
   /** @internal Made by a layer. */
   constructor(
@@ -54,7 +54,8 @@ export class Batch {
     mean: Float64Array,
     variance: Float64Array,
   ) {
-    insides.set(this, { owner, source });
+    this.#owner = owner;
+    this.#source = source;
     this.x = source.x;
     this.shape = source.shape ?? rowsShape(layout, source.full);
     this.mask = source.mask;
@@ -63,13 +64,20 @@ export class Batch {
     this.mean = mean;
     this.variance = variance;
   }
-}
 
-/** Lets go of the input of a batch, whose `backward` then wants it again, as after an in-place `train`. */
-export function forgetInput(batch: Batch): void {
-  (batch as { x: Float32Array | null }).x = null;
-  const inside = insides.get(batch);
-  if (inside !== undefined) inside.source.x = null;
+  /** @internal What it holds. Throws StateError where `batch` is no batch of `owner`. */
+  static read(batch: unknown, owner: object): BatchSource {
+    const isBatch = typeof batch === "object" && batch !== null && #owner in batch;
+    if (isBatch && batch.#owner === owner) return batch.#source;
+    const got = isBatch ? "one of another layer" : describe(batch);
+    throw new StateError("batch", "a lastBatch of this layer", got);
+  }
+
+  /** @internal Lets go of the input, which `backward` then wants again, as after an in-place `train`. */
+  forgetInput(): void {
+    (this as { x: Float32Array | null }).x = null;
+    this.#source.x = null;
+  }
 }
 
 /** The statistics that a `train` normalized with, and on what; `source` is `null` before any `train`. */
@@ -129,21 +137,13 @@ export class LatestBatch {
 
   /** What `batch` holds, or, for undefined, the latest. Throws StateError unless there is one of this layer. */
   read(batch: Batch | undefined): Statistics & { readonly source: BatchSource } {
-    const { source, mean, variance } = batch === undefined ? this.#latest : this.#own(batch);
+    if (batch !== undefined) {
+      const source = Batch.read(batch, this.#owner);
+      return { source, mean: batch.mean, variance: batch.variance };
+    }
+    const { source, mean, variance } = this.#latest;
     if (source === null) throw new StateError("batch", "a train before backward", "none");
     return { source, mean, variance };
-  }
-
-  #own(batch: Batch): Statistics & { readonly source: BatchSource } {
-    const inside = insides.get(batch);
-    if (inside?.owner !== this.#owner) {
-      throw new StateError(
-        "batch",
-        "a lastBatch of this layer",
-        inside ? "one of another layer" : describe(batch),
-      );
-    }
-    return { source: inside.source, mean: batch.mean, variance: batch.variance };
   }
 
   /** Forgets the latest. */

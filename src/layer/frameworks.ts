@@ -5,6 +5,7 @@ import type { Kernels } from "../engine/kernels.js";
 import { checkKeys, OptionError } from "../errors.js";
 import { flag, number } from "../values/check.js";
 import { CHANNELS_FIRST, checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
+import type { VarianceKind } from "../values/moments.js";
 import { type BatchNormOptions, epsilonOf } from "./options.js";
 
 /** Options of `BatchNorm.torch`, as of `torch.nn.BatchNorm1d`, `2d`, `3d`. */
@@ -67,91 +68,67 @@ export interface FlaxOptions {
 
 const STILL = "nothing would ever move; for that train with { updateRunning: false }";
 
-/** The weight of the old value that a momentum in the sense of Keras, ONNX and Flax is. */
-function decayOf(momentum: unknown, fallback: number): number {
-  if (momentum === 1) {
-    throw new OptionError("momentum", "0 <= momentum < 1", `1, under which ${STILL}`);
+/** Keras', ONNX' and Flax' momentum is the weight of the old value. */
+const ofOld =
+  (fallback: number) =>
+  (momentum: unknown): number => {
+    if (momentum === 1) {
+      throw new OptionError("momentum", "0 <= momentum < 1", `1, under which ${STILL}`);
+    }
+    return number("momentum", momentum, fallback, "0 <= momentum < 1", (m) => m >= 0 && m < 1);
+  };
+
+/** PyTorch's is the weight of the new value; `null` is the cumulative average. */
+function ofNew(momentum: unknown): number | "cumulative" {
+  if (momentum === null) return "cumulative";
+  const expected = "0 < momentum <= 1 or null";
+  // So small a momentum that 1 - momentum is 1 moves nothing either.
+  if (typeof momentum === "number" && momentum >= 0 && 1 - momentum === 1) {
+    throw new OptionError("momentum", expected, `${momentum}, under which ${STILL}`);
   }
-  return number("momentum", momentum, fallback, "0 <= momentum < 1", (m) => m >= 0 && m < 1);
+  return 1 - number("momentum", momentum, 0.1, expected, (m) => m > 0 && m <= 1);
+}
+
+/** Turns a framework's options into ours. */
+function translated(
+  options: object,
+  epsilonName: string,
+  epsilon: number,
+  /** What says whether there is a gamma, and a beta; one name for both. */
+  parameters: readonly string[],
+  layouts: readonly Layout[],
+  decayOf: (momentum: unknown) => number | "cumulative",
+  runningVarianceOf: VarianceKind,
+): BatchNormOptions {
+  const names = [epsilonName, "momentum", ...parameters, "layout", "kernels"];
+  checkKeys("options", options, names);
+  const given = options as Record<string, unknown>;
+  const { layout = "NC", kernels } = given;
+  const decay = decayOf(given.momentum);
+  const [gamma = true, beta = gamma] = parameters.map((name) => flag(name, given[name], true));
+  return {
+    layout: checkLayout(layout, layouts),
+    epsilon: epsilonOf(epsilonName, given[epsilonName], epsilon),
+    decay,
+    runningVarianceOf,
+    gamma,
+    beta,
+    ...(kernels === undefined ? {} : { kernels: kernels as Kernels }),
+  };
 }
 
 /** https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html */
-export function torchOptions(options: TorchOptions): BatchNormOptions {
-  checkKeys("options", options, ["eps", "momentum", "affine", "layout", "kernels"]);
-  const { momentum, layout = "NC" } = options;
-  // So small a momentum that 1 - momentum is 1 moves nothing either.
-  if (typeof momentum === "number" && momentum >= 0 && 1 - momentum === 1) {
-    throw new OptionError(
-      "momentum",
-      "0 < momentum <= 1 or null",
-      `${momentum}, under which ${STILL}`,
-    );
-  }
-  const affine = flag("affine", options.affine, true);
-  const expected = "0 < momentum <= 1 or null";
-  return {
-    layout: checkLayout(layout, CHANNELS_FIRST),
-    epsilon: epsilonOf("eps", options.eps, 1e-5),
-    decay:
-      momentum === null
-        ? "cumulative"
-        : 1 - number("momentum", momentum, 0.1, expected, (m) => m > 0 && m <= 1),
-    runningVarianceOf: "sample",
-    gamma: affine,
-    beta: affine,
-    ...kernelsOf(options),
-  };
-}
+export const torchOptions = (options: TorchOptions): BatchNormOptions =>
+  translated(options, "eps", 1e-5, ["affine"], CHANNELS_FIRST, ofNew, "sample");
 
 /** https://keras.io/api/layers/normalization_layers/batch_normalization/ */
-export function kerasOptions(options: KerasOptions): BatchNormOptions {
-  checkKeys("options", options, ["epsilon", "momentum", "scale", "center", "layout", "kernels"]);
-  const { layout = "NC" } = options;
-  return {
-    layout: checkLayout(layout, LAYOUTS),
-    epsilon: epsilonOf("epsilon", options.epsilon, 1e-3),
-    decay: decayOf(options.momentum, 0.99),
-    runningVarianceOf: "population",
-    gamma: flag("scale", options.scale, true),
-    beta: flag("center", options.center, true),
-    ...kernelsOf(options),
-  };
-}
+export const kerasOptions = (options: KerasOptions): BatchNormOptions =>
+  translated(options, "epsilon", 1e-3, ["scale", "center"], LAYOUTS, ofOld(0.99), "population");
 
 /** https://onnx.ai/onnx/operators/onnx__BatchNormalization.html, version 15 */
-export function onnxOptions(options: OnnxOptions): BatchNormOptions {
-  checkKeys("options", options, ["epsilon", "momentum", "layout", "kernels"]);
-  const { layout = "NC" } = options;
-  return {
-    layout: checkLayout(layout, CHANNELS_FIRST),
-    epsilon: epsilonOf("epsilon", options.epsilon, 1e-5),
-    decay: decayOf(options.momentum, 0.9),
-    runningVarianceOf: "population",
-    ...kernelsOf(options),
-  };
-}
+export const onnxOptions = (options: OnnxOptions): BatchNormOptions =>
+  translated(options, "epsilon", 1e-5, [], CHANNELS_FIRST, ofOld(0.9), "population");
 
 /** https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html#flax.linen.BatchNorm */
-export function flaxOptions(options: FlaxOptions): BatchNormOptions {
-  checkKeys("options", options, [
-    "epsilon",
-    "momentum",
-    "useScale",
-    "useBias",
-    "layout",
-    "kernels",
-  ]);
-  const { layout = "NC" } = options;
-  return {
-    layout: checkLayout(layout, LAYOUTS),
-    epsilon: epsilonOf("epsilon", options.epsilon, 1e-5),
-    decay: decayOf(options.momentum, 0.99),
-    runningVarianceOf: "population",
-    gamma: flag("useScale", options.useScale, true),
-    beta: flag("useBias", options.useBias, true),
-    ...kernelsOf(options),
-  };
-}
-
-const kernelsOf = ({ kernels }: { kernels?: Kernels }): { kernels?: Kernels } =>
-  kernels === undefined ? {} : { kernels };
+export const flaxOptions = (options: FlaxOptions): BatchNormOptions =>
+  translated(options, "epsilon", 1e-5, ["useScale", "useBias"], LAYOUTS, ofOld(0.99), "population");

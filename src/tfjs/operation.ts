@@ -3,7 +3,7 @@
 
 import * as tf from "@tensorflow/tfjs-core";
 import { StateError, UnsupportedError } from "../errors.js";
-import { type Batch, forgetInput } from "../layer/batch.js";
+import type { Batch } from "../layer/batch.js";
 import { BatchNorm } from "../layer/batch-norm.js";
 import { epsilonOf } from "../layer/options.js";
 import type { GradientSums, GradientSumsLike, Moments, MomentsLike } from "../values/moments.js";
@@ -131,7 +131,7 @@ export function normalize<T extends tf.Tensor>(
   if (!training && !taped) return y;
   const batch = layer.lastBatch as Batch;
   const kept = batch !== before; // not inside a calibrate
-  if (kept) forgetInput(batch);
+  if (kept) batch.forgetInput();
   if (!taped) return y;
 
   // Another use may follow before the gradient of this one is taken, with another gamma.

@@ -8,9 +8,9 @@
 //
 // The mean has to be that exact: with a large gamma, its error is seen in every y. The squares are
 // summed in float32 lanes over at most 16 values, by twos, fours and eights, and go on in float64:
-// rounding stays below (4 + 3)·2^-24 of q, 4e-7, in the worst case, near 1e-7 in practice (8 added
-// one after the other: dx was off by 1.3e-6 where a few equal values stand against others). Planes:
-// 32 values in a lane, by twos, fours and eights, then 4 eights one after the other, (3 + 3 + 3)·2^-24.
+// rounding stays below (4 + 3)·2^-24 of q, 4e-7. Eight values added one after the other would be too
+// inexact for dx (docs/tuning.md). In planes a lane sums 32 values: by twos, fours and eights, then the
+// four eights one after the other, which stays below (3 + 3 + 3)·2^-24.
 //
 // The state of a column is (base, offset, m2): mean = base + offset, where base is a float32 near
 // the data, so that the mean is known to an ulp of sigma and not of the mean itself.
@@ -52,9 +52,8 @@ function square(x: usize, k: v128): v128 {
 }
 
 /**
- * Σ(x - k)² of four columns of eight rows. Their addresses are sums of the first and of multiples of
- * `stride`, an instruction each; eight pointers do not fit the registers: squares take 0.385 ns for four
- * values, and 0.41 so.
+ * Σ(x - k)² of four columns of eight rows. Their addresses are sums of the first one and of multiples of
+ * `stride`, an instruction each, since eight pointers would not fit the registers.
  */
 // @ts-ignore: decorator
 @inline

@@ -5,7 +5,7 @@
 import { execFileSync } from "node:child_process";
 
 const ROUNDS = 15;
-/** Index took 0.14 to 0.19, infer 0.08 to 0.10, under a load of 15 on two cores. */
+/** More than twice what a busy machine took, so that only a real slowdown exceeds it (docs/tuning.md). */
 const BUDGET = 0.5;
 
 const node = (script) =>

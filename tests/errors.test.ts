@@ -1,4 +1,4 @@
-// Every line of API.md's error table: the class, its code, a message that names the argument, what
+// Every error that the package can throw: the class, its code, a message that names the argument, what
 // was expected and what came; and a call that throws has changed nothing.
 
 import { createContext, runInContext, runInNewContext } from "node:vm";

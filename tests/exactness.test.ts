@@ -1,4 +1,4 @@
-// How far from float64 results may be (API.md, "Results"; issue 2, item 4): for means far above the
+// How far from float64 results may be (docs/guides/exactness.md), for means far above the
 // deviations, deviations of any size, outliers, sorted and alternating data, large gamma and beta.
 
 import { adapt, BatchNorm } from "batchnorm-wasm";
@@ -157,7 +157,7 @@ test("statistics that overflow are refused, those just below are right", () => {
   }
 });
 
-describe("what an analyst found", () => {
+describe("data that rounding once went wrong on", () => {
   test.each([1.0230655670166016, 1.0196881294250488, 1.4818016290664673])(
     "one value of %f·1024 against zeros: y, variance, dx",
     (factor) => {

@@ -1,6 +1,6 @@
 // Where the values of tensors are. The cpu backend has a JavaScript array behind each tensor, the wasm
-// backend a piece of its memory: both are read, and the latter filled, in place. Copied in and out,
-// a training step on [32, 56, 56, 64] took 103 ms and infer 36, instead of 46 and 5.5 (on a busy machine).
+// backend a piece of its memory: both are read, and the latter filled, in place, since copies would take
+// longer than the computing (docs/tuning.md).
 
 import * as tf from "@tensorflow/tfjs-core";
 import { MemoryError } from "../errors.js";

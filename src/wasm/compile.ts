@@ -49,9 +49,8 @@ const SINGLES = 90;
 /**
  * The bytes of text in printable ASCII, as `encode` in scripts/bundle.mjs writes it: 0xfb to 0xff and
  * 0 to 0x54, which are most of a SIMD binary, in one character, the others in two. Unlike base64 it
- * keeps bytes apart, so that a server's compression finds the repetitions: gzipped, the binary comes
- * to 3.9 KB, this to 4.0, base64 to 5.4. The alphabet is rotated so that common bytes are common
- * characters of JavaScript: the two are compressed by one code, and the entry is 230 bytes smaller.
+ * keeps bytes apart, so that a server's compression finds the repetitions. The alphabet is rotated so that
+ * common bytes are common characters of JavaScript, and one code compresses both well (docs/tuning.md).
  */
 export function decode(text: string): Uint8Array<ArrayBuffer> {
   const bytes: number[] = [];

@@ -39,7 +39,7 @@ export function assertWithin(
   }
 }
 
-/** Bounds of the package (API.md, "Results"; issue 2, item 4). */
+/** Bounds that the package promises (docs/guides/exactness.md). */
 export const Y_ERROR = 5e-7;
 export const MEAN_ERROR = 5e-7;
 export const VARIANCE_ERROR = 1e-6;

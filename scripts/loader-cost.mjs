@@ -80,5 +80,7 @@ console.log("nanoseconds for a call of roundMeans, two channels, least and media
 for (const [way, , times] of timers) {
   times.sort((a, b) => a - b);
   const median = times[times.length >> 1];
-  console.log(`  ${way.padEnd(20)}${times[0].toFixed(1).padStart(6)}${median.toFixed(1).padStart(6)}`);
+  console.log(
+    `  ${way.padEnd(20)}${times[0].toFixed(1).padStart(6)}${median.toFixed(1).padStart(6)}`,
+  );
 }

@@ -5,15 +5,22 @@
 //   into "after"   z = W·BN(x) + b   W' = W·scale along the in channels,  b' = b + ΣW·(shift - center·scale)
 
 import { checkKeys, describe, OptionError, ShapeError } from "../errors.js";
-import type { Frozen } from "../frozen/frozen.js";
+import type { Frozen, FrozenJSON } from "../frozen/frozen.js";
 import { tinyAffine } from "../frozen/tiny.js";
 import { arrayOf, float32Of } from "../values/arrays.js";
 import { choice, number } from "../values/check.js";
-import { show } from "../values/layout.js";
+import { type Layout, show } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
 
 /** A frozen layer: the `FrozenBatchNorm` of `batchnorm-wasm` or that of `batchnorm-wasm/infer`. */
-export type FrozenLayer = Pick<Frozen, "channels" | "layout" | "toJSON">;
+export interface FrozenLayer {
+  /** How many features are normalized. */
+  readonly channels: number;
+  /** Order of the axes of the data. */
+  readonly layout: Layout;
+  /** What `JSON.stringify` writes. */
+  toJSON(): FrozenJSON;
+}
 
 /** Options of `fold`. */
 export interface FoldOptions {

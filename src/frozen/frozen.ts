@@ -101,9 +101,9 @@ export class Frozen {
    *
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
-   * @throws ShapeError if x, shape, mask or out do not fit; OptionError for an unknown option; StateError
-   * for a tensor freed already, or a mask where the JSON did not say what beta is. Nothing has been written then. The first use of kernels:
-   * UnsupportedError or MemoryError.
+   * @throws ShapeError if x, shape, mask or out do not fit; OptionError for an unknown option; StateError for a
+   * tensor freed already, or a mask where the JSON did not say what beta is. Nothing has been written then. The
+   * first use of kernels: UnsupportedError or MemoryError.
    */
   infer<Out extends Float32Array = Float32Array<ArrayBuffer>>(
     x: Float32Array,

@@ -62,11 +62,13 @@ const markdown = (head: Row, rows: readonly Row[]): string =>
 const BEGIN = "<!-- tests/runtimes: results -->";
 const END = "<!-- end -->";
 
-/** One sentence for all rows: they passed, with one hash. */
-function sentence(suite: readonly Row[]): string {
+/** What the README says of all rows: they passed, with one hash. */
+function summary(suite: readonly Row[]): string {
   const [, , checks, hash] = suite[0]!;
-  const names = suite.map(([name, version]) => `${name} (${version})`).join(", ");
-  return `The latest run, ${checks} checks in each of ${suite.length} places, all with the hash \`${hash}\`: ${names}.`;
+  return (
+    `In the latest run, ${suite.length} runtimes and bundlers made ${checks} checks each, and all of them gave ` +
+    `the same bits (hash \`${hash}\`). [The record](tests/runtimes/results.md) names them with their versions.`
+  );
 }
 
 /** Writes results.md beside this file, and what it comes to into the README between its marks. */
@@ -103,5 +105,5 @@ ${markdown(["what", "version", "found"], others)}
   const [before, rest] = readme.split(BEGIN);
   const after = rest?.split(END).slice(1).join(END);
   if (after === undefined) throw new Error(`README.md: expected ${BEGIN} … ${END}, got none`);
-  await writeFile(file, `${before}${BEGIN}\n\n${sentence(suite)}\n\n${END}${after}`);
+  await writeFile(file, `${before}${BEGIN}\n\n${summary(suite)}\n\n${END}${after}`);
 }

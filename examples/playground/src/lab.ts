@@ -76,7 +76,7 @@ export interface Examination {
 }
 
 export interface Drifted extends Pick<Diagnosis, "verdict" | "advice" | "batchesSeen"> {
-  /** See `bn.diagnose`. */
+  /** See `diagnose` of the package. */
   readonly meanDrift: Float64Array;
   readonly varianceRatio: Float64Array;
 }

@@ -40,8 +40,9 @@ export function App() {
           TypeScript.
         </p>
         <p>
-          The package’s README says how to use them; its guide{" "}
-          <code>docs/guides/train-eval-gap.md</code>, what the verdicts mean and what to do.
+          The package’s README says how to use them. Its guide{" "}
+          <code>docs/guides/train-eval-gap.md</code> explains the verdicts and what to do about
+          them.
         </p>
       </footer>
     </>

@@ -72,8 +72,9 @@ export function ShiftSection() {
       <p class="prose">
         Running averages are a memory of the training data. Lower the contrast, as another camera in
         poor light would, and they no longer fit: the answers get worse. <code>diagnose</code> says
-        so. Below, each dot is a unit, a channel as <code>diagnose</code> says; within the dashed
-        lines its averages are near enough. Either repair stops the training, if it is going on.
+        so. Below, each dot is a unit, which <code>diagnose</code> calls a channel. Between the
+        dashed lines, a unit’s averages fit well enough. Both repairs stop a training that is
+        running.
       </p>
       <div class="controls">
         <ContrastSlider id="contrast-again" />

@@ -83,6 +83,8 @@ export interface Data {
   /** Running mean and variance, as `infer` uses them. */
   readonly mean: Float32Array<ArrayBuffer>;
   readonly variance: Float32Array<ArrayBuffer>;
+  /** Where given, all ordinary results go into this one array, so that no side has a luckier place in memory. */
+  readonly out?: Float32Array<ArrayBuffer>;
 }
 
 /** The same numbers in every run: values of standard deviation 1.3 around a mean of each channel. */

@@ -3,11 +3,13 @@
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { compare, NoBuild } from "./against.js";
 import { bars } from "./bars.js";
 import { CASES, type Case, makeData, OPS, type Op, opsOf, type PeerOp, SIZES } from "./cases.js";
 import { extraMemory, growth } from "./growth.js";
 import { commit, machine } from "./machine.js";
 import { type Effort, measure } from "./measure.js";
+import { ours } from "./ours.js";
 import { COPIES, JS, loadPeers, OURS, QUICK_SIDES, SIDES, type Skipped } from "./peers/index.js";
 import { kept, type Peer } from "./peers/peer.js";
 import { type Measured, type Result, type Run, readRecord, writeRecord } from "./record.js";
@@ -19,9 +21,14 @@ npm run bench -- --peers           first installs the libraries to measure again
 npm run bench -- --quick           ours and the JavaScript loop only, a minute or two; keeps nothing
 npm run bench -- --check           as --quick, and fails where a ratio is worse than the record's
 npm run bench -- --huge            arrays up to 1 Gi floats (8 GiB of memory); adds to the record
+npm run bench -- --against DIST    this build against the one in the folder DIST, a few minutes;
+                                   with --within 0.05 fails where a ratio is not 0.95 to 1.05
 npm run bench -- --report          draws the report anew from the records
   --shape 256,256    only this shape          --op infer|train|backward   only this operation
-  --side js,oneDNN   only these, and ours     with any of the three, nothing is kept`;
+  --side js,oneDNN   only these, and ours     with any of the three, nothing is kept
+                     (with --against: ${Object.values(ours)
+                       .map(({ name }) => `"${name}"`)
+                       .join(", ")})`;
 
 const FULL: Effort = { rounds: 16, burst: 10 };
 const CURVES: Effort = { rounds: 10, burst: 7 };
@@ -46,6 +53,8 @@ async function main(): Promise<void> {
       quick: { type: "boolean" },
       check: { type: "boolean" },
       huge: { type: "boolean" },
+      against: { type: "string" },
+      within: { type: "string" },
       peers: { type: "boolean" },
       report: { type: "boolean" },
       help: { type: "boolean" },
@@ -58,6 +67,7 @@ async function main(): Promise<void> {
   if (values.peers) installPeers();
   if (values.report) return report();
   if (values.huge) return huge();
+  if (values.against !== undefined) return against(values.against, values);
   const choice = chosen(values);
   if (values.check) return checkAgainstRecord(choice);
   if (values.quick) {
@@ -150,6 +160,38 @@ async function checkAgainstRecord(choice: Choice): Promise<void> {
   }
 }
 
+interface Flags {
+  readonly shape?: string;
+  readonly op?: string;
+  readonly side?: string;
+  readonly within?: string;
+}
+
+async function against(folder: string, flags: Flags): Promise<void> {
+  const within = Number(flags.within ?? 0.05);
+  if (!(within > 0 && within < 1)) {
+    throw new Usage(`--within: how far from 1 a ratio may be, 0.05 say, not ${flags.within}`);
+  }
+  const names = Object.values(ours).map(({ name }) => name);
+  const sides = flags.side?.split(/,(?! )/) ?? null;
+  const unknown = sides?.find((name) => !names.includes(name));
+  if (unknown !== undefined) {
+    throw new Usage(
+      `--side: with --against one or more of "${names.join('", "')}", not ${unknown}`,
+    );
+  }
+  const { side: _, ...rest } = flags;
+  const { shape, op } = chosen(rest);
+  const outside = await compare(folder, { shape, op, sides, within }, status);
+  if (outside.length === 0) {
+    console.log(`\nAll ratios between ${1 - within} and ${1 + within}.`);
+    return;
+  }
+  console.error(`\nNot between ${1 - within} and ${1 + within}, however often measured:`);
+  for (const line of outside) console.error(line);
+  if (flags.within !== undefined) process.exitCode = 1;
+}
+
 /** Measures every operation of every case that was chosen, and prints a table for each case. */
 async function measureCases(
   cases: readonly Case[],
@@ -188,7 +230,7 @@ async function measureCases(
   return measured;
 }
 
-function chosen(values: { shape?: string; op?: string; side?: string }): Choice {
+function chosen(values: Flags): Choice {
   const wanted = values.shape?.replace(/[[\]\s]/g, "");
   const names = values.side?.split(",");
   if (wanted && !CASES.some(({ name }) => name === `[${wanted}]`)) {
@@ -253,7 +295,8 @@ try {
   console.log(`${minutes(performance.now() - started)} minutes, checksum ${kept().toPrecision(6)}`);
 } catch (error) {
   const { code, message } = error as NodeJS.ErrnoException;
-  if (!(error instanceof Usage) && !code?.startsWith("ERR_PARSE_ARGS")) throw error;
+  if (!(error instanceof Usage || error instanceof NoBuild) && !code?.startsWith("ERR_PARSE_ARGS"))
+    throw error;
   console.error(`bench: ${message}`);
   process.exitCode = 1;
 }

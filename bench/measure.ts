@@ -25,7 +25,7 @@ export interface Timing {
 }
 
 /** Milliseconds of one sample: the clock then costs less than a thousandth. */
-const SAMPLE = 0.5;
+export const SAMPLE = 0.5;
 /** In another process: waking it up costs tens of microseconds and its first call a cold cache. */
 const NATIVE_SAMPLE = 3;
 /** Milliseconds, and calls at least, until the engine has optimized what it will optimize. */
@@ -103,16 +103,7 @@ function summary(bursts: readonly number[]): { time: number; noise: number } {
 const isQuiet = ({ bursts }: Side): boolean => summary(bursts).noise < NOISY;
 
 async function warmUp(side: Side, effort: Effort, large: boolean): Promise<void> {
-  let calls = 0;
-  let batch = 1;
-  let last = Number.POSITIVE_INFINITY;
-  for (let spent = 0; spent < WARM_UP.time || calls < WARM_UP.calls; ) {
-    const took = await side.session.sample(batch);
-    spent += took;
-    calls += batch;
-    last = took / batch;
-    if (took < 1) batch *= 2;
-  }
+  const last = await warm(side.session);
   const sample = side.peer.kind === "native" ? NATIVE_SAMPLE : SAMPLE;
   side.calls = Math.max(1, Math.ceil(sample / last));
   const affordable = Math.floor((PATIENCE * effort.rounds * effort.burst) / last);
@@ -120,7 +111,26 @@ async function warmUp(side: Side, effort: Effort, large: boolean): Promise<void>
   if (large) side.settle = Math.max(1, Math.min(SETTLE.calls, Math.floor(SETTLE.time / last)));
 }
 
-async function burst({ session, calls, settle }: Side, time: number): Promise<number> {
+/** Calls until the engine has optimized; returns the milliseconds of one of the last calls. */
+export async function warm(session: Session): Promise<number> {
+  let calls = 0;
+  let batch = 1;
+  let last = Number.POSITIVE_INFINITY;
+  for (let spent = 0; spent < WARM_UP.time || calls < WARM_UP.calls; ) {
+    const took = await session.sample(batch);
+    spent += took;
+    calls += batch;
+    last = took / batch;
+    if (took < 1) batch *= 2;
+  }
+  return last;
+}
+
+/** Milliseconds a call: the median of the samples, of `calls` calls each, that fit into `time` ms. */
+export async function burst(
+  { session, calls, settle }: Pick<Side, "session" | "calls" | "settle">,
+  time: number,
+): Promise<number> {
   if (settle > 0) await session.sample(settle);
   const bench = new Bench({ time, iterations: 1, warmup: false, throws: true });
   let median = Number.NaN;

@@ -1,7 +1,7 @@
 // Our own side, in the ways it can be called. The one import of dist/, not of the package by its
 // name: bench/ is a package of its own, and what users get is the built file.
 
-import { BatchNorm, Kernels } from "../dist/index.js";
+import * as thisBuild from "../dist/index.js";
 import { type Case, type Data, EPSILON, OPS, type PeerOp } from "./cases.js";
 import { type Answer, keep, type Peer, type Session } from "./peers/peer.js";
 
@@ -14,8 +14,13 @@ export const FRESH = "plain, fresh out";
 /** As plain, by `freeze().infer`. */
 export const FROZEN = "plain, frozen";
 
-function layer(c: Case, data: Data, kernels?: Kernels): BatchNorm {
-  const bn = new BatchNorm(c.channels, {
+/** What the benchmark uses of a build of the package: `--against` measures a second one. */
+export type Build = Pick<typeof thisBuild, "BatchNorm" | "Kernels">;
+type BatchNorm = thisBuild.BatchNorm;
+type Kernels = thisBuild.Kernels;
+
+function layer(build: Build, c: Case, data: Data, kernels?: Kernels): BatchNorm {
+  const bn = new build.BatchNorm(c.channels, {
     layout: c.layout,
     epsilon: EPSILON,
     ...(kernels ? { kernels } : {}),
@@ -28,32 +33,44 @@ function layer(c: Case, data: Data, kernels?: Kernels): BatchNorm {
 }
 
 /** Room for x, dy and one result, each with some space before it, and the scratch of a call. */
-function kernelsFor(c: Case): Kernels {
-  return new Kernels({ memory: 3 * (4 * c.size + 16384) + 4 * 2 ** 20 + 256 * c.channels });
+function kernelsFor(build: Build, c: Case): Kernels {
+  return new build.Kernels({ memory: 3 * (4 * c.size + 131072) + 4 * 2 ** 20 + 256 * c.channels });
 }
 
-async function openResident(c: Case, op: PeerOp, data: Data): Promise<Session> {
-  const kernels = kernelsFor(c);
-  const x = kernels.alloc(c.size);
-  const out = kernels.alloc(c.size);
+/**
+ * A tensor, behind 96 KiB of unused memory: so two builds in one memory (against.ts) have none of their
+ * tensors where the other has another one. Made of small parts, as large tensors are staggered, and of
+ * 4 KiB pages, so that two tensors keep the distance modulo 4096 that they have without it.
+ */
+function spaced(kernels: Kernels, length: number): Float32Array {
+  for (let i = 0; i < 8; i++) kernels.alloc(3072);
+  return kernels.alloc(length);
+}
+
+function openResident(build: Build, c: Case, op: PeerOp, data: Data): Session {
+  const kernels = kernelsFor(build, c);
+  const bn = layer(build, c, data, kernels);
+  const x = spaced(kernels, c.size);
+  const out = spaced(kernels, c.size);
   x.set(data.x);
-  if (op !== "backward") return session(layer(c, data, kernels), c, op, x, x, out);
-  const dy = kernels.alloc(c.size);
+  if (op !== "backward") return session(bn, c, op, x, x, out);
+  const dy = spaced(kernels, c.size);
   dy.set(data.dy);
-  return session(layer(c, data, kernels), c, op, x, dy, out);
+  return session(bn, c, op, x, dy, out);
 }
 
-async function openPlain(c: Case, op: PeerOp, data: Data): Promise<Session> {
-  return session(layer(c, data), c, op, data.x, data.dy, new Float32Array(c.size));
+function openPlain(build: Build, c: Case, op: PeerOp, data: Data): Session {
+  const out = data.out ?? new Float32Array(c.size);
+  return session(layer(build, c, data), c, op, data.x, data.dy, out);
 }
 
-async function openFresh(c: Case, op: PeerOp, data: Data): Promise<Session> {
-  return session(layer(c, data), c, op, data.x, data.dy, null);
+function openFresh(build: Build, c: Case, op: PeerOp, data: Data): Session {
+  return session(layer(build, c, data), c, op, data.x, data.dy, null);
 }
 
-async function openFrozen(c: Case, _: PeerOp, data: Data): Promise<Session> {
-  const frozen = layer(c, data).freeze();
-  const options = { shape: c.shape, out: new Float32Array(c.size) };
+function openFrozen(build: Build, c: Case, _: PeerOp, data: Data): Session {
+  const frozen = layer(build, c, data).freeze();
+  const options = { shape: c.shape, out: data.out ?? new Float32Array(c.size) };
   return {
     answer: () => ({ y: frozen.infer(data.x, options) }),
     sample(calls) {
@@ -118,7 +135,7 @@ function session(
   };
 }
 
-const ours = (name: string, open: Peer["open"], ops: Peer["ops"] = OPS): Peer => ({
+const peer = (name: string, open: Peer["open"], ops: Peer["ops"] = OPS): Peer => ({
   name,
   version: "",
   kind: "ours",
@@ -127,7 +144,14 @@ const ours = (name: string, open: Peer["open"], ops: Peer["ops"] = OPS): Peer =>
   open,
 });
 
-export const resident = ours(RESIDENT, openResident);
-export const plain = ours(PLAIN, openPlain);
-export const fresh = ours(FRESH, openFresh);
-export const frozen = ours(FROZEN, openFrozen, ["infer"]);
+/** The ways in which a build can be called, each as a side of the benchmark. */
+export function waysOf(build: Build) {
+  return {
+    resident: peer(RESIDENT, async (...what) => openResident(build, ...what)),
+    plain: peer(PLAIN, async (...what) => openPlain(build, ...what)),
+    fresh: peer(FRESH, async (...what) => openFresh(build, ...what)),
+    frozen: peer(FROZEN, async (...what) => openFrozen(build, ...what), ["infer"]),
+  };
+}
+
+export const ours = waysOf(thisBuild);

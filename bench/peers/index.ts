@@ -1,6 +1,6 @@
 // All sides of the benchmark, in the order in which tables show them.
 
-import * as ours from "../ours.js";
+import { ours } from "../ours.js";
 import { copyFresh, copyPlain, copyResident, copyThrough } from "./copy.js";
 import { jax } from "./jax.js";
 import { js } from "./js.js";

@@ -19,7 +19,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import * as thisBuild from "../dist/index.js";
 import { CASES, type Case, type Data, LARGE, makeData, type Op, opsOf } from "./cases.js";
-import { check, expect, TOLERANCE } from "./check.js";
+import { check, expect, limitsOf } from "./check.js";
 import { burst, SAMPLE, warm } from "./measure.js";
 import { type Build, FRESH, ours, type waysOf } from "./ours.js";
 import type { Peer, Session } from "./peers/peer.js";
@@ -209,7 +209,7 @@ async function answerRightly(
     ["the other build", there],
   ] as const) {
     const session = await peer.open(c, op, data);
-    check(`${peer.name}, ${build},`, c, expected, await session.answer(), TOLERANCE.ours);
+    check(`${peer.name}, ${build},`, c, expected, await session.answer(), limitsOf("ours"));
   }
 }
 

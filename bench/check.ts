@@ -1,37 +1,50 @@
-// Holds a library's answer against the float64 oracle of the tests before it is timed.
+// Holds a library's answer against the float64 oracle of the tests before it is timed: ours within the
+// limits of the tests, the others', which compute in float32 throughout, within wider ones.
 
+import { unitsOfGradients, unitsOfY } from "../tests/support/compare.js";
+import { DX_ERROR, SUM_ERROR, Y_ERROR } from "../tests/support/limits.js";
 import { affine, gradient, moments, standardize } from "../tests/support/oracle.js";
 import { type Case, type Data, EPSILON, type PeerOp } from "./cases.js";
-import type { Answer } from "./peers/peer.js";
+import type { Answer, Peer } from "./peers/peer.js";
 
-export interface Expected {
-  /** y, or dx, and what an error of its i-th value in channel c is measured by. */
-  readonly name: "y" | "dx";
-  readonly values: Float64Array;
-  readonly scale: (i: number, c: number) => number;
-  readonly sums: { readonly dgamma?: readonly number[]; readonly dbeta?: readonly number[] };
+type Name = keyof Answer;
+
+/** What one array of an answer is to be, and in which unit an error of its i-th value counts. */
+interface Wanted {
+  readonly values: ArrayLike<number>;
+  readonly unit: (i: number) => number;
 }
 
-/** Largest error allowed, in units of `scale`: ours is what the design promises. */
-export const TOLERANCE = { ours: { y: 5e-7, dx: 1e-6 }, peer: { y: 1e-4, dx: 1e-4 } };
+/** The first is y or dx. */
+export type Expected = readonly (readonly [Name, Wanted])[];
+
+type Limits = Readonly<Record<Name, number>>;
+
+/** Largest errors allowed, in those units. */
+const OUR_LIMITS: Limits = { y: Y_ERROR, dx: DX_ERROR, dgamma: SUM_ERROR, dbeta: SUM_ERROR };
+/** Wide enough for sums in float32, one value after the other; a forgotten term is off by far more. */
+const THEIR_LIMITS: Limits = { y: 1e-4, dx: 1e-4, dgamma: 1e-4, dbeta: 1e-4 };
+
+export const limitsOf = (kind: Peer["kind"]): Limits =>
+  kind === "ours" ? OUR_LIMITS : THEIR_LIMITS;
 
 export function expect(c: Case, op: PeerOp, data: Data): Expected {
   const { x, dy, gamma, beta } = data;
   const { mean, variance } = op === "infer" ? data : momentsOf(x, c);
+  const terms = { mean, variance, gamma, beta, epsilon: EPSILON };
   if (op === "infer" || op === "train") {
     const values = affine(standardize(x, c, mean, variance, EPSILON), c, gamma, beta);
-    const scale = (i: number, k: number) =>
-      Math.max(1, Math.abs(values[i] - beta[k]), Math.abs(beta[k]));
-    return { name: "y", values, scale, sums: {} };
+    const units = unitsOfY(x, c, terms);
+    return [["y", { values, unit: (i) => units[i] }]];
   }
-  const { dx, ...sums } = gradient(dy, x, c, mean, variance, gamma, EPSILON);
-  const largest = new Float64Array(c.channels);
-  each(c, (i, k) => {
-    largest[k] = Math.max(largest[k], Math.abs(dy[i]));
-  });
-  const scale = (_: number, k: number) =>
-    (Math.abs(gamma[k]) * largest[k]) / Math.sqrt(variance[k] + EPSILON);
-  return { name: "dx", values: dx, scale, sums };
+  const { dx, dgamma, dbeta } = gradient(dy, x, c, mean, variance, gamma, EPSILON);
+  const units = unitsOfGradients(dy, x, c, terms);
+  const unitOfDx = (i: number) => units.dx[Math.floor(i / c.inner) % c.channels];
+  return [
+    ["dx", { values: dx, unit: unitOfDx }],
+    ["dgamma", { values: dgamma, unit: (k) => units.dgamma[k] }],
+    ["dbeta", { values: dbeta, unit: (k) => units.dbeta[k] }],
+  ];
 }
 
 /** The oracle is slow on purpose, and train, backward and step ask for the same statistics. */
@@ -42,52 +55,33 @@ function momentsOf(x: Float32Array, c: Case): ReturnType<typeof moments> {
   return found;
 }
 
-/** Throws, naming the library, unless its answer is the expected one. Returns the largest error. */
+/** Throws, naming the library, unless its answer is the expected one. Returns the largest error of y or dx. */
 export function check(
   library: string,
   c: Case,
   expected: Expected,
   answer: Answer,
-  tolerance: { y: number; dx: number },
+  limits: Limits,
 ): number {
-  const hold = (what: string, error: number, limit: number): void => {
-    if (error <= limit) return;
+  const errors = expected.map(([name, wanted]) => {
+    const error = largestError(answer[name], wanted);
+    if (error <= limits[name]) return error;
     throw new Error(
-      `${library} gives a wrong ${what} for ${c.name} ${c.layout}: off by ` +
-        `${error.toExponential(2)}, at most ${limit.toExponential(1)} expected`,
+      `${library} gives a wrong ${name} for ${c.name} ${c.layout}: off by ` +
+        `${error.toExponential(2)}, at most ${limits[name].toExponential(1)} expected`,
     );
-  };
-  const limit = tolerance[expected.name];
-  const error = largestError(c, answer[expected.name], expected);
-  hold(expected.name, error, limit);
-
-  // A sum of m terms of either sign and of size 1 is of size √m: its error counts from there.
-  const size = Math.sqrt(c.outer * c.inner);
-  for (const name of ["dgamma", "dbeta"] as const) {
-    expected.sums[name]?.forEach((value, k) => {
-      const got = answer[name]?.[k] ?? Number.NaN;
-      hold(`${name}[${k}]`, Math.abs(got - value) / Math.max(size, Math.abs(value)), 10 * limit);
-    });
-  }
-  return error;
+  });
+  return errors[0];
 }
 
-function largestError(c: Case, got: Float32Array | undefined, { values, scale }: Expected): number {
+/** In units; NaN where the array is missing, too short or holds NaN. */
+function largestError(got: Float32Array | undefined, { values, unit }: Wanted): number {
   if (got?.length !== values.length) return Number.NaN;
   let largest = 0;
-  each(c, (i, k) => {
-    const error = Math.abs(got[i] - values[i]) / scale(i, k);
+  for (let i = 0; i < values.length; i++) {
+    const error = Math.abs(got[i] - values[i]) / unit(i);
     if (!(error <= largest)) largest = error;
-  });
-  return largest;
-}
-
-/** Every position with its channel, in the order of memory. */
-function each(c: Case, visit: (i: number, channel: number) => void): void {
-  let i = 0;
-  for (let o = 0; o < c.outer; o++) {
-    for (let k = 0; k < c.channels; k++) {
-      for (const end = i + c.inner; i < end; i++) visit(i, k);
-    }
+    if (Number.isNaN(largest)) break;
   }
+  return largest;
 }

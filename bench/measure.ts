@@ -5,7 +5,7 @@
 
 import { Bench } from "tinybench";
 import { type Case, type Data, LARGE, type PeerOp } from "./cases.js";
-import { check, expect, TOLERANCE } from "./check.js";
+import { check, expect, limitsOf } from "./check.js";
 import type { Peer, Session } from "./peers/peer.js";
 
 export interface Effort {
@@ -69,8 +69,8 @@ export async function measure(
     for (const peer of peers) {
       const session = await peer.open(c, op, data);
       const copies = peer.kind === "copy";
-      const tolerance = peer.kind === "ours" ? TOLERANCE.ours : TOLERANCE.peer;
-      const error = copies ? 0 : check(peer.name, c, expected, await session.answer(), tolerance);
+      const limits = limitsOf(peer.kind);
+      const error = copies ? 0 : check(peer.name, c, expected, await session.answer(), limits);
       const { rounds } = effort;
       sides.push({ peer, session, error, bursts: [], calls: 1, rounds, settle: 0 });
     }

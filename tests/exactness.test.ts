@@ -1,11 +1,20 @@
-// How far from float64 results may be (docs/guides/exactness.md), for means far above the
-// deviations, deviations of any size, outliers, sorted and alternating data, large gamma and beta.
+// How far from float64 results may be (tests/support/limits.ts): for means far above the deviations,
+// deviations of any size, outliers, sorted and alternating data, large gamma and beta.
 
+import { readFileSync } from "node:fs";
 import { adapt, BatchNorm } from "batchnorm-wasm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { layerOf, nameOf, type Shaped, seeds, sizeOf, viewOf } from "./support/cases.js";
 import { distributed, KINDS, normal, random } from "./support/data.js";
+import {
+  DX_ERROR,
+  DX_FAR_ERROR,
+  MEAN_ERROR,
+  POOLING_ERROR,
+  VARIANCE_ERROR,
+  Y_ERROR,
+} from "./support/limits.js";
 import * as oracle from "./support/oracle.js";
 import { checkBackward, checkInfer, checkTrain } from "./support/passes.js";
 import { check } from "./support/property.js";
@@ -171,14 +180,14 @@ describe("data that rounding once went wrong on", () => {
       const variance = (v * v * (m - 1)) / m / m;
       const root = Math.sqrt(variance + bn.epsilon);
       const scaled = (gamma * (v - v / m)) / root;
-      expect(Math.abs(y[0]! - scaled - beta)).toBeLessThan(5e-7 * Math.max(scaled, beta));
+      expect(Math.abs(y[0]! - scaled - beta)).toBeLessThan(Y_ERROR * Math.max(scaled, beta));
       expect(Math.abs(bn.lastBatch!.variance[0]! / variance - 1)).toBeLessThan(6e-7);
       // dy is linear in x: only epsilon keeps dx from being 0.
       const { dx } = bn.backward(x.map((value) => (value > 0 ? 1 : -1)));
       const mean = (2 - m) / m;
       const slope = ((v - v / m + ((m - 1) * v) / m) / m / root) * ((v - v / m) / root);
       const wanted = (gamma / root) * (1 - mean - slope);
-      expect(Math.abs(dx[0]! - wanted)).toBeLessThan((2e-6 * gamma) / root);
+      expect(Math.abs(dx[0]! - wanted)).toBeLessThan((DX_FAR_ERROR * gamma) / root);
     },
   );
 
@@ -214,7 +223,7 @@ describe("data that rounding once went wrong on", () => {
       // dy is linear in x: dx is 0.
       const share = Array.from({ length: m }, (_, i) => isFew(i)).filter(Boolean).length / m;
       const root = (few - rest) * Math.sqrt(share * (1 - share));
-      const bound = (1e-6 * Math.abs(gamma) * Math.max(...slopes.map(Math.abs))) / root;
+      const bound = (DX_ERROR * Math.abs(gamma) * Math.max(...slopes.map(Math.abs))) / root;
       for (const value of dx) expect(Math.abs(value)).toBeLessThan(bound);
     },
   );
@@ -378,7 +387,7 @@ describe("data that rounding once went wrong on", () => {
     const y = bn.train(x);
     x.forEach((value, i) => {
       const scaled = (gamma * (value - mean)) / Math.sqrt(variance);
-      const bound = 5e-7 * Math.max(1, Math.abs(scaled), beta);
+      const bound = Y_ERROR * Math.max(1, Math.abs(scaled), beta);
       expect(Math.abs(y[i]! - scaled - beta)).toBeLessThan(bound);
     });
   });
@@ -398,7 +407,7 @@ describe("data that rounding once went wrong on", () => {
     const kept = ((gamma / root) * bn.epsilon) / root / root;
     dx.forEach((value, i) => {
       const wanted = kept * 2 * g * (i < few ? 1 - share : -share);
-      expect(Math.abs(value - wanted)).toBeLessThan((1e-6 * gamma * g) / root);
+      expect(Math.abs(value - wanted)).toBeLessThan((DX_ERROR * gamma * g) / root);
     });
   });
 
@@ -412,7 +421,7 @@ describe("data that rounding once went wrong on", () => {
     const { dx } = bn.backward(x.map((value) => (value > 0 ? low : high)));
     // dy and x are linear in each other.
     const unit = -low / Math.fround(v) / Math.sqrt((few / m) * (1 - few / m));
-    for (const value of dx) expect(Math.abs(value)).toBeLessThan(2e-6 * unit);
+    for (const value of dx) expect(Math.abs(value)).toBeLessThan(DX_FAR_ERROR * unit);
   });
 
   test("a mean of a million sigma and a large gamma", () => {
@@ -429,7 +438,7 @@ describe("data that rounding once went wrong on", () => {
     const off = 3 / 16 / m; // the mean, beyond `at`
     const variance = x.reduce((sum, value) => sum + (value - at - off) ** 2, 0) / m;
     const wanted = (-gamma * off) / Math.sqrt(variance);
-    const bound = 5e-7 * Math.max(1, Math.abs(wanted));
+    const bound = Y_ERROR * Math.max(1, Math.abs(wanted));
     expect(Math.abs(bn.train(x)[0]! - wanted)).toBeLessThan(bound);
     // A worker that is given the moments knows as much.
     const statistics = structuredClone(bn.moments(x));
@@ -437,4 +446,22 @@ describe("data that rounding once went wrong on", () => {
     // So does a layer that adapts with nothing but these data.
     expect(Math.abs(adapt(bn, x, { prior: 0 }).infer(x)[0]! - wanted)).toBeLessThan(bound);
   });
+});
+
+test("the guide promises these limits", () => {
+  const guide = readFileSync(new URL("../docs/guides/exactness.md", import.meta.url), "utf8");
+  const rows = [...guide.matchAll(/^\| ([^|]+) \| (.+) \|$/gm)].slice(1);
+  /** 10⁻⁶ and 5·10⁻⁷, as numbers. */
+  const numbersIn = (text: string): number[] =>
+    [...text.matchAll(/(?:(\d+)·)?10⁻([⁰-⁹¹²³]+)/g)].map(([, factor = "1", exponent]) => {
+      const digits = Array.from(exponent!, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹".indexOf(digit));
+      return Number(`${factor}e-${digits.join("")}`);
+    });
+  expect(rows.map(([, value, text]) => [value, numbersIn(text!)])).toEqual([
+    ["y of `train`, y of `infer`", [Y_ERROR]],
+    ["variance", [VARIANCE_ERROR]],
+    ["mean", [MEAN_ERROR]],
+    ["dx", [DX_ERROR, DX_FAR_ERROR]],
+    ["pooled moments", [POOLING_ERROR]],
+  ]);
 });

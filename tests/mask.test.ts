@@ -33,10 +33,10 @@ import {
   assertNormalized,
   assertSameBits,
   assertWithin,
-  SUM_ERROR,
 } from "./support/compare.js";
 import { normal, random } from "./support/data.js";
 import { fillGuards, guarded, guardedCopy, isGuarded } from "./support/guards.js";
+import { MEAN_ERROR, SUM_ERROR, VARIANCE_ERROR } from "./support/limits.js";
 import * as oracle from "./support/oracle.js";
 import { PLACES, put, room } from "./support/places.js";
 import { check } from "./support/property.js";
@@ -169,8 +169,13 @@ function checkMasked(
     if (!frozen) assertMoments(batch, exact);
     const { runningMean, runningVariance } = hand;
     const sigma = (c: number) => Math.sqrt(exact.variance[c]!);
-    assertWithin("runningMean", layer.runningMean, runningMean, (c) => 1e-6 * sigma(c));
-    assertWithin("variance", layer.runningVariance, runningVariance, (c) => 2e-6 * sigma(c) ** 2);
+    assertWithin("runningMean", layer.runningMean, runningMean, (c) => 2 * MEAN_ERROR * sigma(c));
+    assertWithin(
+      "variance",
+      layer.runningVariance,
+      runningVariance,
+      (c) => 2 * VARIANCE_ERROR * sigma(c) ** 2,
+    );
     const size = (c: number) => SUM_ERROR * magnitude(dyRows, xRows, view, c, terms.mean[c]!);
     assertWithin("sumDyXmu", sums.sumDyXmu, sumsOfRows.sumDyXmu, size);
     return;

@@ -7,6 +7,7 @@ import { LAYOUTS, layerOf, type Shaped, settle, sizeOf, viewOf } from "./support
 import { assertSameBits, assertWithin } from "./support/compare.js";
 import { normal, random } from "./support/data.js";
 import { bitsOf } from "./support/guards.js";
+import { DX_ERROR, Y_ERROR } from "./support/limits.js";
 import { moments } from "./support/oracle.js";
 import { check } from "./support/property.js";
 
@@ -365,7 +366,7 @@ describe("ordinary arrays larger than the memory", () => {
     const affine = (v: number, i: number): number => gamma[channelOf(i)]! * v + beta[channelOf(i)]!;
     const bound = (i: number): number => {
       const c = channelOf(i);
-      return 5e-7 * Math.max(1, Math.abs(gamma[c]! * xhat[i]!), Math.abs(beta[c]!));
+      return Y_ERROR * Math.max(1, Math.abs(gamma[c]! * xhat[i]!), Math.abs(beta[c]!));
     };
     assertWithin("y", y, xhat.map(affine), bound);
     const { runningMean, runningVariance } = layer;
@@ -391,7 +392,7 @@ describe("ordinary arrays larger than the memory", () => {
     });
     assertWithin("dx", dx, slopes, (i) => {
       const c = channelOf(i);
-      return 1e-6 * Math.abs(scale[c]! * most[c]!);
+      return DX_ERROR * Math.abs(scale[c]! * most[c]!);
     });
 
     const z = layer.infer(x, { shape });
@@ -402,7 +403,7 @@ describe("ordinary arrays larger than the memory", () => {
     });
     assertWithin("infer", z, expected, (i) => {
       const b = beta[channelOf(i)]!;
-      return 5e-7 * Math.max(1, Math.abs(expected[i]! - b), Math.abs(b));
+      return Y_ERROR * Math.max(1, Math.abs(expected[i]! - b), Math.abs(b));
     });
     assertSameBits("frozen", layer.freeze().infer(x, { shape }), z);
     expect(kernels.memory).toBe(MIB);

@@ -30,6 +30,7 @@ import {
 import { assertMoments, assertSameBits, assertWithin } from "./support/compare.js";
 import { distributed, KINDS, normal, shared } from "./support/data.js";
 import { guardedCopy } from "./support/guards.js";
+import { POOLING_ERROR, VARIANCE_ERROR } from "./support/limits.js";
 import * as oracle from "./support/oracle.js";
 import { PLACES, put } from "./support/places.js";
 import { CASES, CHANNELS, dataOf, GROUPINGS, pooled } from "./support/pooling.js";
@@ -197,13 +198,18 @@ describe("merge", () => {
       expect(other.count).toBe(view.outer);
       // At most 1e-15 each in these cases.
       const size = (c: number) => Math.max(Math.abs(first.mean[c]!), sigma[c]!);
-      assertWithin("mean", other.mean, first.mean, (c) => 1e-12 * size(c));
-      assertWithin("variance", other.variance("population"), variance, (c) => 1e-12 * variance[c]!);
+      assertWithin("mean", other.mean, first.mean, (c) => POOLING_ERROR * size(c));
+      assertWithin(
+        "variance",
+        other.variance("population"),
+        variance,
+        (c) => POOLING_ERROR * variance[c]!,
+      );
       // With its low part the mean is as exact where it is a million σ.
       const apart = other.mean.map(
         (mean, c) => mean - first.mean[c]! + (other.meanLow[c]! - first.meanLow[c]!),
       );
-      assertWithin("mean + meanLow", apart, [0, 0, 0], (c) => 1e-12 * sigma[c]!);
+      assertWithin("mean + meanLow", apart, [0, 0, 0], (c) => POOLING_ERROR * sigma[c]!);
     }
   });
 
@@ -272,9 +278,14 @@ describe("variance", () => {
     const x = normal(30, 1, 5);
     const exact = oracle.moments(x, { outer: 10, channels: 3, inner: 1 }).variance;
     const moments = of(x);
-    assertWithin("population", moments.variance("population"), exact, (c) => 1e-6 * exact[c]!);
+    assertWithin(
+      "population",
+      moments.variance("population"),
+      exact,
+      (c) => VARIANCE_ERROR * exact[c]!,
+    );
     const sample = exact.map((variance) => (variance * 10) / 9);
-    assertWithin("sample", moments.variance("sample"), sample, (c) => 1e-6 * sample[c]!);
+    assertWithin("sample", moments.variance("sample"), sample, (c) => VARIANCE_ERROR * sample[c]!);
     expect(moments.variance("sample")).not.toBe(moments.variance("sample"));
   });
 

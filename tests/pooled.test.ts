@@ -36,10 +36,10 @@ import {
   assertNormalized,
   assertSameBits,
   assertWithin,
-  SUM_ERROR,
 } from "./support/compare.js";
 import { normal, random, shared } from "./support/data.js";
 import { fillGuards, isGuarded } from "./support/guards.js";
+import { MEAN_ERROR, SUM_ERROR, VARIANCE_ERROR } from "./support/limits.js";
 import * as oracle from "./support/oracle.js";
 import { put, room } from "./support/places.js";
 import { check } from "./support/property.js";
@@ -166,12 +166,12 @@ function checkStep(workers: readonly BatchNorm[], alone: BatchNorm, parts: reado
   expect([first.batchesSeen, alone.batchesSeen]).toEqual([seen + 1, seen + 1]);
   const { runningMean, runningVariance } = alone;
   const sigma = (c: number): number => Math.sqrt(exact.variance[c]!);
-  assertWithin("runningMean", first.runningMean, runningMean, (c) => 1e-6 * sigma(c));
+  assertWithin("runningMean", first.runningMean, runningMean, (c) => 2 * MEAN_ERROR * sigma(c));
   assertWithin(
     "runningVariance",
     first.runningVariance,
     runningVariance,
-    (c) => 1e-6 * runningVariance[c]!,
+    (c) => VARIANCE_ERROR * runningVariance[c]!,
   );
   for (const { lastBatch } of workers) {
     expect(lastBatch!.count).toBe(view.outer);

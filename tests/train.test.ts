@@ -19,6 +19,7 @@ import {
 import { assertNormalized, assertSameBits, assertWithin } from "./support/compare.js";
 import { normal } from "./support/data.js";
 import { guardedCopy } from "./support/guards.js";
+import { FLOAT64_ERROR, MEAN_ERROR, VARIANCE_ERROR } from "./support/limits.js";
 import { indices, moments } from "./support/oracle.js";
 import { checkTrain } from "./support/passes.js";
 import { check } from "./support/property.js";
@@ -234,17 +235,18 @@ describe("running averages", () => {
         "runningMean",
         layer.runningMean,
         mean.map((v, c) => v + weight * (batch.mean[c]! - v)),
-        (c) => 5e-7 * sigma(c),
+        (c) => MEAN_ERROR * sigma(c),
       );
       assertWithin(
         "runningVariance",
         layer.runningVariance,
         variance.map((v, c) => v + weight * (batch.variance[c]! * correction - v)),
-        (c) => 1e-6 * batch.variance[c]! * correction,
+        (c) => VARIANCE_ERROR * batch.variance[c]! * correction,
       );
       // On the statistics that the layer normalized with, the update itself is float64. The weight
       // of a debiased average is as exact as 1 - decay^t, a difference of numbers near 1, allows.
-      const float64 = 1e-14 + (debias && decay !== "cumulative" ? 1e-15 / (1 - decay ** t) : 0);
+      const float64 =
+        FLOAT64_ERROR + (debias && decay !== "cumulative" ? 1e-15 / (1 - decay ** t) : 0);
       const { mean: exactMean, variance: exactVariance } = layer.lastBatch!;
       assertWithin(
         "runningMean",

@@ -12,6 +12,7 @@ import {
 } from "../support/compare.js";
 import { anyBits } from "../support/data.js";
 import { guarded, guardedCopy } from "../support/guards.js";
+import { POOLING_ERROR } from "../support/limits.js";
 import * as oracle from "../support/oracle.js";
 import {
   channelsOf,
@@ -436,8 +437,8 @@ function statistics({ checks, library, layerOf }: Suite): void {
       const count = sizes.reduce((sum, n) => sum + n, 0);
       for (const other of [backward, grouped]) {
         expect(other.count === count, count, other.count);
-        assertWithin("mean", other.mean, forward.mean, () => 1e-12 * Math.max(1, mean));
-        assertWithin("m2", other.m2, forward.m2, (i) => 1e-12 * forward.m2[i]!);
+        assertWithin("mean", other.mean, forward.mean, () => POOLING_ERROR * Math.max(1, mean));
+        assertWithin("m2", other.m2, forward.m2, (i) => POOLING_ERROR * forward.m2[i]!);
       }
       checks.record(forward.mean, forward.meanLow, forward.m2, backward.m2, grouped.m2);
     });

@@ -7,8 +7,9 @@ import type { At } from "../../src/engine/memory.js";
 import { BLOCK_TWO, rowsOf } from "../../src/engine/plan.js";
 import { Binary, behind, inPlaceOf, type Slot, type Writes } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
-import { assertSameBits, assertWithin, SUM_ERROR } from "../support/compare.js";
+import { assertSameBits, assertWithin } from "../support/compare.js";
 import { anyBits, normal } from "../support/data.js";
+import { SUM_ERROR } from "../support/limits.js";
 import { sum } from "../support/oracle.js";
 import { check } from "../support/property.js";
 

@@ -111,12 +111,12 @@ export function passOf<M>(
   a: Operand,
   b: Operand | null,
 ): Pass<M> {
-  const walk = walkOf(view);
+  const { rows, tile } = walkOf(view);
   const size = sizeOf(view);
   const streamed = a.unit === 0 || b?.unit === 0 || out?.unit === 0;
   // A kernel takes one distance between rows for all its tensors: where one goes in parts of some columns, all
   // do. None is held then, since all have the same length.
-  if (streamed && walk.rows && walk.tile < view.channels) {
+  if (streamed && rows && tile < view.channels) {
     a = inParts(a);
     b &&= inParts(b);
     out &&= inParts(out);
@@ -125,9 +125,10 @@ export function passOf<M>(
   const large = tensors * size > HOT;
   const cold = !streamed && large;
   const wide = out ? cold : large && !b;
-  const repeats = repeatsOf(view, walk, wide ? MIN_COLUMNS_LARGE : MIN_COLUMNS);
-  const columns = walk.rows && repeats * view.inner !== 1;
-  return { ...walk, machine, view, repeats, columns, out, a, b, selection, streamed, cold };
+  const repeats = repeatsOf(view, { rows, tile }, wide ? MIN_COLUMNS_LARGE : MIN_COLUMNS);
+  const columns = rows && repeats * view.inner !== 1;
+  // Every property by its name: an object spread here took 6 of the 7 µs of infer of [64, 64].
+  return { rows, tile, machine, view, repeats, columns, out, a, b, selection, streamed, cold };
 }
 
 /** Channels that fit a stream buffer with all their examples. */

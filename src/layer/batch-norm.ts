@@ -253,14 +253,13 @@ export class BatchNorm {
     const seen = this.#see(x, options);
     const out = resultLike(options.out, x) as Out;
     const collector = this.#collector;
-    const examples = shape?.[0] ?? seen.full.outer;
     let count = countOf(seen.view);
     if (statistics === "running") this.#normalizeBy(this.#averages, null, out, x, seen);
     else if (statistics === "batch" && collector === null) this.#trainByBatch(out, x, seen, moving);
-    else count = this.#trainByMoments(out, x, seen, statistics, moving, examples);
+    else count = this.#trainByMoments(out, x, seen, statistics, moving, shape);
     if (collector !== null) return out;
     this.#latest.commit({
-      ...seen,
+      seen,
       mask: mask ?? null,
       count,
       x: isSame(out, x) ? null : x,
@@ -298,7 +297,7 @@ export class BatchNorm {
     seen: Seen,
     statistics: "batch" | Moments,
     moving: boolean,
-    examples: number,
+    shape: readonly number[] | undefined,
   ): number {
     const { machine } = this.kernels;
     const own = statistics === "batch";
@@ -307,7 +306,7 @@ export class BatchNorm {
     const update = this.#averages.updateFor(count);
     const variance = moments.variance("population");
     this.#normalizeBy({ mean: moments.mean, variance }, moments.meanLow, out, x, seen);
-    if (this.#collector !== null) this.#collector(moments, examples);
+    if (this.#collector !== null) this.#collector(moments, shape?.[0] ?? seen.full.outer);
     else if (moving) {
       moveAverages(machine, update, this.#latest.next);
       this.#averages.count++;
@@ -356,7 +355,8 @@ export class BatchNorm {
   ): Gradients<Out | Float32Array<ArrayBuffer>> {
     checkKeys("options", options, BACKWARD_KEYS);
     const { source, x, normalizer } = this.#differentiated(dy, options);
-    const { view, selection, statistics, count } = source;
+    const { statistics, count } = source;
+    const { view, selection } = source.seen;
     const frozen = statistics === "running";
     const sums = options.sums === undefined ? null : asSums("sums", options.sums, this.#channels);
     if (sums === null ? typeof statistics === "object" : !frozen && sums.count !== count) {
@@ -384,7 +384,7 @@ export class BatchNorm {
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
     checkKeys("options", options, SUMS_KEYS);
     const { source, x, normalizer } = this.#differentiated(dy, options);
-    const { view, selection } = source;
+    const { view, selection } = source.seen;
     return computeSums(this.kernels.machine, dy, x, view, normalizer.mean, selection);
   }
 
@@ -394,7 +394,7 @@ export class BatchNorm {
     options: BackwardSumsOptions,
   ): { source: BatchSource; x: Float32Array; normalizer: Normalizer } {
     const { source, mean, variance } = this.#latest.read(options.batch);
-    const size = sizeOf(source.full);
+    const size = sizeOf(source.seen.full);
     const given = options.x === undefined ? source.x : options.x;
     if (given === null && options.x === undefined) {
       throw new StateError(

@@ -13,7 +13,8 @@ export type StatisticsKind = "batch" | "running";
 export type Collector = (moments: Moments, examples: number) => void;
 
 /** What a `train` normalized. */
-export interface BatchSource extends Seen {
+export interface BatchSource {
+  readonly seen: Seen;
   readonly mask: Uint8Array | null;
   /** How many values per channel the statistics are of. */
   readonly count: number;
@@ -57,7 +58,7 @@ export class Batch {
     this.#owner = owner;
     this.#source = source;
     this.x = source.x;
-    this.shape = source.shape ?? rowsShape(layout, source.full);
+    this.shape = source.shape ?? rowsShape(layout, source.seen.full);
     this.mask = source.mask;
     this.statistics = source.statistics;
     this.count = source.count;

@@ -1,0 +1,120 @@
+// OptionError: options of the methods of a layer.
+
+import { BatchNorm, OptionError } from "batchnorm-wasm";
+import { describe, expect, test } from "vitest";
+import { isGuarded } from "../support/guards.js";
+import { wrong } from "../support/refuse.js";
+import { Fixture, refuses } from "./rows.js";
+
+const OF_TRAIN = "shape, out, mask, statistics, updateRunning";
+const OF_INFER = "shape, out, mask";
+const OF_BACKWARD = "batch, x, out, sums";
+
+describe("options of methods", () => {
+  refuses(OptionError, "OPTION", [
+    {
+      name: "train: a typo",
+      message: `shpae: expected an option among ${OF_TRAIN}, got "shpae"`,
+      call: ({ layer, x, out }) => layer.train(x, wrong({ out, shpae: [4, 3] })),
+    },
+    {
+      name: "train: options null",
+      message: "options: expected an object, got null",
+      call: ({ layer, x }) => layer.train(x, wrong(null)),
+    },
+    {
+      name: "train: statistics",
+      message: 'statistics: expected "batch" or "running", got "moving"',
+      call: ({ layer, x, out }) => layer.train(x, { out, statistics: wrong("moving") }),
+    },
+    {
+      name: "train: statistics null",
+      message: 'statistics: expected "batch" or "running", got null',
+      call: ({ layer, x, out }) => layer.train(x, { out, statistics: wrong(null) }),
+    },
+    {
+      name: "train: updateRunning 0",
+      message: "updateRunning: expected true or false, got 0",
+      call: ({ layer, x, out }) => layer.train(x, { out, updateRunning: wrong(0) }),
+    },
+    {
+      name: "train: updateRunning null",
+      message: "updateRunning: expected true or false, got null",
+      call: ({ layer, x, out }) => layer.train(x, { out, updateRunning: wrong(null) }),
+    },
+    {
+      name: "infer: train's option",
+      message: `statistics: expected an option among ${OF_INFER}, got "statistics"`,
+      call: ({ layer, x, out }) => layer.infer(x, wrong({ out, statistics: "running" })),
+    },
+    {
+      name: "infer: a typo",
+      message: `maks: expected an option among ${OF_INFER}, got "maks"`,
+      call: ({ layer, x, out }) => layer.infer(x, wrong({ out, maks: new Uint8Array(4) })),
+    },
+    {
+      name: "infer: options null",
+      message: "options: expected an object, got null",
+      call: ({ layer, x }) => layer.infer(x, wrong(null)),
+    },
+    {
+      name: "frozen: a typo",
+      message: `otu: expected an option among ${OF_INFER}, got "otu"`,
+      call: ({ layer, x, out }) => layer.freeze().infer(x, wrong({ otu: out })),
+    },
+    {
+      name: "backward: a typo",
+      message: `bacth: expected an option among ${OF_BACKWARD}, got "bacth"`,
+      call: ({ layer, dy }) => layer.backward(dy, wrong({ bacth: layer.lastBatch })),
+    },
+    {
+      name: "backward: options null",
+      message: "options: expected an object, got null",
+      call: ({ layer, dy }) => layer.backward(dy, wrong(null)),
+    },
+    {
+      name: "backward: a typo in out",
+      message: 'gamma: expected an option among dx, dgamma, dbeta, got "gamma"',
+      call: ({ layer, dy, out }) =>
+        layer.backward(dy, { out: wrong({ dx: out, gamma: new Float32Array(3) }) }),
+    },
+    {
+      name: "backward: a number for out",
+      message: "out: expected an object, got 5",
+      call: ({ layer, dy }) => layer.backward(dy, { out: wrong(5) }),
+    },
+    {
+      name: "backward: out null",
+      message: "out: expected an object, got null",
+      call: ({ layer, dy }) => layer.backward(dy, { out: wrong(null) }),
+    },
+    {
+      name: "backward: dgamma without gamma",
+      message: "out.dgamma: expected none, since gamma is left out, got a Float32Array of length 3",
+      call: ({ x, dy, out }) => {
+        const layer = new BatchNorm(3, { gamma: false });
+        layer.train(x);
+        layer.backward(dy, { out: { dx: out, dgamma: new Float32Array(3) } });
+      },
+    },
+    {
+      name: "backward: dbeta without beta",
+      message: "out.dbeta: expected none, since beta is left out, got a Float32Array of length 3",
+      call: ({ x, dy, out }) => {
+        const layer = new BatchNorm(3, { beta: false });
+        layer.train(x);
+        layer.backward(dy, { out: { dx: out, dbeta: new Float32Array(3) } });
+      },
+    },
+  ]);
+
+  test("an array in place of options: out or a shape, given without its name", () => {
+    const { layer, x, dy, out } = new Fixture();
+    for (const given of [out, [4, 3]]) {
+      expect(() => layer.train(x, wrong(given))).toThrow(OptionError);
+      expect(() => layer.infer(x, wrong(given))).toThrow(OptionError);
+      expect(() => layer.backward(dy, wrong(given))).toThrow(OptionError);
+    }
+    expect(isGuarded(out)).toBe(true);
+  });
+});

@@ -65,7 +65,7 @@ export function freeze(
 ): FrozenBatchNorm {
   const normalizer = { mean, meanLow, variance, gamma, beta, epsilon };
   const terms = termsOf(kernels.machine, normalizer);
-  return create({ channels, layout, terms, beta: beta?.slice() }, kernels);
+  return create({ channels, layout, terms, beta: beta?.slice() ?? null }, kernels);
 }
 
 /**

@@ -12,6 +12,8 @@ export interface Outcome {
   readonly hash: string;
   /** Of the texts: errors, diagnoses, JSON. */
   readonly texts: string;
+  /** How many checks there were in the first sections, those that were there before others came, and their hash. */
+  readonly first: { readonly checks: number; readonly hash: string };
 }
 
 export class Checks {
@@ -82,11 +84,21 @@ export class Checks {
     this.#failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
   }
 
-  get outcome(): Outcome {
+  /** How many there were so far. */
+  get checks(): number {
+    return this.#count;
+  }
+
+  /** Over the bits of all results so far. */
+  get hash(): string {
+    return this.#digest.toString();
+  }
+
+  get outcome(): Omit<Outcome, "first"> {
     return {
-      checks: this.#count,
+      checks: this.checks,
       failures: this.#failures,
-      hash: this.#digest.toString(),
+      hash: this.hash,
       texts: this.#texts.toString(),
     };
   }

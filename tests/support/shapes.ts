@@ -3,7 +3,39 @@
 import type { Layout } from "batchnorm-wasm";
 import type { View } from "./oracle.js";
 
+/** The layouts that name each axis by a letter. */
 export const LAYOUTS: readonly Layout[] = ["NC", "NCL", "NCHW", "NCDHW", "NLC", "NHWC", "NDHWC"];
+
+/** A tensor of a layout of any rank, and the same numbers in a layout that names its axes. */
+export interface Twin {
+  readonly shaped: Shaped;
+  readonly named: Shaped;
+}
+
+/**
+ * Tensors of two to six axes, [N, C, …] or [N, …, C]. No layout names six axes: there all
+ * sides count as one, and in rows they count as examples.
+ */
+export function twins(examples: number, channels: number): Twin[] {
+  const sides = [2, 3, 2, 3];
+  return [0, 1, 2, 3, 4].flatMap((rank): Twin[] => {
+    const own = sides.slice(0, rank);
+    const first = [examples, channels, ...own];
+    const last = [examples, ...own, channels];
+    const firstNamed: Shaped =
+      rank === 4
+        ? { layout: "NCL", shape: [examples, channels, product(own)] }
+        : { layout: (["NC", "NCL", "NCHW", "NCDHW"] as const)[rank]!, shape: first };
+    const lastNamed: Shaped =
+      rank === 4
+        ? { layout: "NC", shape: [examples * product(own), channels] }
+        : { layout: (["NC", "NLC", "NHWC", "NDHWC"] as const)[rank]!, shape: last };
+    return [
+      { shaped: { layout: "channelsFirst", shape: first }, named: firstNamed },
+      { shaped: { layout: "channelsLast", shape: last }, named: lastNamed },
+    ];
+  });
+}
 
 /** A shape in a layout. */
 export interface Shaped {
@@ -15,11 +47,20 @@ export const product = (sizes: readonly number[]): number => sizes.reduce((a, b)
 
 export const sizeOf = ({ shape }: Shaped): number => product(shape);
 
-export const channelsOf = ({ layout, shape }: Shaped): number => shape[layout.indexOf("C")]!;
+/** Which axis of a shape the channels are. */
+const axisOf = ({ layout, shape }: Shaped): number =>
+  layout === "channelsFirst"
+    ? 1
+    : layout === "channelsLast"
+      ? shape.length - 1
+      : layout.indexOf("C");
+
+export const channelsOf = (shaped: Shaped): number => shaped.shape[axisOf(shaped)]!;
 
 /** The shape as (outer, channels, inner): what comes before the axis C, it, and what comes after. */
-export function viewOf({ layout, shape }: Shaped): View {
-  const axis = layout.indexOf("C");
+export function viewOf(shaped: Shaped): View {
+  const { shape } = shaped;
+  const axis = axisOf(shaped);
   return {
     outer: product(shape.slice(0, axis)),
     channels: shape[axis]!,

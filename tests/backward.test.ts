@@ -4,8 +4,8 @@ import { BatchNorm, StateError } from "batchnorm-wasm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
+  LARGE_SHAPES,
   layerOf,
-  nameOf,
   SHAPES,
   seeds,
   settle,
@@ -46,7 +46,7 @@ describe("the gradient", () => {
     );
   });
 
-  test.each(SHAPES.map((shaped) => [nameOf(shaped), shaped] as const))("%s", (_, shaped) => {
+  test.each(LARGE_SHAPES)("%s", (_, shaped) => {
     const layer = layerOf(shaped);
     layer.train(normal(sizeOf(shaped), 5, 3), { shape: shaped.shape });
     checkBackward(layer, shaped, normal(sizeOf(shaped), 6, 0.5));

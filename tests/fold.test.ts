@@ -2,6 +2,7 @@
 
 import {
   BatchNorm,
+  type Folded,
   type FoldOptions,
   FrozenBatchNorm,
   fold,
@@ -126,6 +127,15 @@ function normalize(bn: BatchNorm, x: Tensor): Tensor {
 
 const absolute = (values: ArrayLike<number>): Float64Array => Float64Array.from(values, Math.abs);
 
+/** One example for a layer, a few positions larger than its kernel. */
+function exampleFor(layer: Layer, seed: number): Tensor {
+  const size = spatialOf(layer).map((letter) =>
+    letter === "-" ? 1 : (sizeAlong(layer, letter) - 1) * layer.dilation + 1 + (seed % 3),
+  );
+  const channels = insOf(layer);
+  return { channels, size, data: Float64Array.from(normal(channels * product(size), seed + 2)) };
+}
+
 /** Folds, and throws unless the one layer does what both did, to float32 rounding of the terms. */
 function checkFold(
   bn: BatchNorm,
@@ -140,14 +150,6 @@ function checkFold(
   const weight = guardedCopy(given, 1);
   const bias = biased ? normal(outsOf(layer), seed + 1) : null;
   const before = JSON.stringify([bn.snapshot(), bias]);
-  const size = spatialOf(layer).map((letter) =>
-    letter === "-" ? 1 : (sizeAlong(layer, letter) - 1) * layer.dilation + 1 + (seed % 3),
-  );
-  const x: Tensor = {
-    channels: insOf(layer),
-    size,
-    data: Float64Array.from(normal(insOf(layer) * product(size), seed + 2)),
-  };
   const folded = fold(bn.freeze(), {
     weight: weight.array,
     shape,
@@ -163,12 +165,25 @@ function checkFold(
   expect(JSON.stringify([bn.snapshot(), bias])).toBe(before);
   expect(folded.bias.length).toBe(outsOf(layer));
   expect(folded.weight.buffer).not.toBe(weight.array.buffer);
+  assertFolded(folded, bn, layer, into, given, bias, exampleFor(layer, seed));
+  return folded;
+}
 
-  const none = new Float64Array(outsOf(layer));
+/** On one example, with float64 as the oracle has it. */
+function assertFolded(
+  folded: Folded,
+  bn: BatchNorm,
+  layer: Layer,
+  into: "before" | "after",
+  weight: Float32Array,
+  bias: Float32Array | null,
+  x: Tensor,
+): void {
+  const b = bias ?? new Float64Array(outsOf(layer));
   const both =
     into === "before"
-      ? normalize(bn, apply(layer, given, bias ?? none, x))
-      : apply(layer, given, bias ?? none, normalize(bn, x));
+      ? normalize(bn, apply(layer, weight, b, x))
+      : apply(layer, weight, b, normalize(bn, x));
   const one = apply(layer, folded.weight, folded.bias, x);
   expect(one.size).toEqual(both.size);
   const terms = apply(layer, absolute(folded.weight), absolute(folded.bias), {
@@ -179,7 +194,6 @@ function checkFold(
   // (mean and beta of the order of 1) among them.
   assertWithin("y", one.data, both.data, (i) => 5e-7 * (2 + terms.data[i]));
   expect(folded.maxDifference).toBeLessThan(2e-5);
-  return folded;
 }
 
 const linear = (order: string, shape: number[]): Layer => ({

@@ -3,9 +3,13 @@
 
 import { runInNewContext } from "node:vm";
 import {
+  type Batch,
   BatchNorm,
   type BatchNormOptions,
+  type GradientSums,
+  type Gradients,
   Kernels,
+  type Moments,
   NonFiniteError,
   ShapeError,
   SingleValueError,
@@ -111,39 +115,33 @@ class Padded {
   }
 }
 
-/** Everything that a mask goes into, against the rows alone: bits, or, channels first, the oracle. */
-function checkMasked(
-  padded: Padded,
-  options: Options = {},
-  statistics: "batch" | "running" = "batch",
-): void {
+/** What a layer gives for one mini-batch. */
+interface Results {
+  readonly y: Float32Array;
+  readonly batch: Batch;
+  readonly moments: Moments;
+  readonly sums: GradientSums;
+  readonly gradients: Gradients;
+}
+
+/** Of padded data between guards; all that holds of any layout is checked. */
+function resultsOf(layer: BatchNorm, padded: Padded, statistics: "batch" | "running"): Results {
   const { shaped, rows, mask, x, dy } = padded;
   const { shape } = shaped;
-  const layer = settle(layerOf(shaped, options));
-  const hand = settle(layerOf(rows, options));
-  const { gamma, beta, epsilon } = layer;
-  const [xRows, dyRows] = [padded.take(x), padded.take(dy)];
   const given = { x: guardedCopy(x, 3), dy: guardedCopy(dy, 2), mask: mask.slice() };
   const out = { y: guarded(x.length, 1), dx: guarded(x.length, 2) };
+  const options = { shape, mask: given.mask };
 
-  const y = layer.train(given.x.array, {
-    shape,
-    mask: given.mask,
-    statistics,
-    out: out.y.array,
-  });
-  const yRows = hand.train(xRows, { statistics });
+  const y = layer.train(given.x.array, { ...options, statistics, out: out.y.array });
   const batch = layer.lastBatch!;
   expect([batch.shape, batch.statistics, batch.count]).toEqual([shape, statistics, countOf(rows)]);
   expect(batch.x).toBe(given.x.array);
   expect(batch.mask).toBe(given.mask);
   expect(y).toBe(out.y.array);
-  expect(layer.batchesSeen).toBe(hand.batchesSeen);
   const state = stateOf(layer);
-  const moments = layer.moments(given.x.array, { shape, mask: given.mask });
+  const moments = layer.moments(given.x.array, options);
   const sums = layer.backwardSums(given.dy.array);
   const gradients = layer.backward(given.dy.array, { out: { dx: out.dx.array } });
-  const byHand = hand.backward(dyRows);
 
   for (const array of [given.x, given.dy, out.y, out.dx]) array.assertIntact();
   assertSameBits("x", given.x.array, x);
@@ -151,53 +149,90 @@ function checkMasked(
   expect(Buffer.compare(given.mask, mask)).toBe(0);
   expect(stateOf(layer)).toBe(state);
   expect(layer.lastBatch).toBe(batch);
-  padded.assertPadding("y", y, beta);
+  padded.assertPadding("y", y, layer.beta);
   padded.assertPadding("dx", gradients.dx, null);
   expect([moments.count, sums.count]).toEqual([countOf(rows), countOf(rows)]);
+  return { y, batch, moments, sums, gradients };
+}
 
-  const kept = { y: padded.take(y), dx: padded.take(gradients.dx) };
-  const ofRows = hand.moments(xRows);
-  const sumsOfRows = hand.backwardSums(dyRows);
-  if (!shaped.layout.endsWith("C")) {
-    const view = viewOf(rows);
-    const exact = oracle.moments(xRows, view);
-    const terms = { ...(statistics === "running" ? batch : exact), gamma, beta, epsilon };
-    assertNormalized(kept.y, xRows, view, terms);
-    const frozen = statistics === "running";
-    assertGradients({ ...gradients, dx: kept.dx }, dyRows, xRows, view, terms, { frozen });
-    assertMoments({ mean: moments.mean, variance: moments.variance("population") }, exact);
-    if (!frozen) assertMoments(batch, exact);
-    const { runningMean, runningVariance } = hand;
-    const sigma = (c: number) => Math.sqrt(exact.variance[c]!);
-    assertWithin("runningMean", layer.runningMean, runningMean, (c) => 2 * MEAN_ERROR * sigma(c));
-    assertWithin(
-      "variance",
-      layer.runningVariance,
-      runningVariance,
-      (c) => 2 * VARIANCE_ERROR * sigma(c) ** 2,
-    );
-    const size = (c: number) => SUM_ERROR * magnitude(dyRows, xRows, view, c, terms.mean[c]!);
-    assertWithin("sumDyXmu", sums.sumDyXmu, sumsOfRows.sumDyXmu, size);
-    return;
+/** Everything that a mask goes into, against the rows alone: bits, or, channels first, the oracle. */
+function checkMasked(
+  padded: Padded,
+  options: Options = {},
+  statistics: "batch" | "running" = "batch",
+): void {
+  const layer = settle(layerOf(padded.shaped, options));
+  const hand = settle(layerOf(padded.rows, options));
+  const all = resultsOf(layer, padded, statistics);
+  const kept: Results = {
+    ...all,
+    y: padded.take(all.y),
+    gradients: { ...all.gradients, dx: padded.take(all.gradients.dx) },
+  };
+  const [x, dy] = [padded.take(padded.x), padded.take(padded.dy)];
+  const y = hand.train(x, { statistics });
+  const expected: Results = {
+    y,
+    batch: hand.lastBatch!,
+    moments: hand.moments(x),
+    sums: hand.backwardSums(dy),
+    gradients: hand.backward(dy),
+  };
+  expect(layer.batchesSeen).toBe(hand.batchesSeen);
+  if (padded.shaped.layout.endsWith("C")) {
+    assertSameResults(kept, expected);
+    assertSameBits("runningMean", layer.runningMean, hand.runningMean);
+    assertSameBits("runningVariance", layer.runningVariance, hand.runningVariance);
+  } else assertNear(kept, expected, padded, layer, hand);
+}
+
+function assertSameResults(actual: Results, expected: Results): void {
+  assertSameBits("y", actual.y, expected.y);
+  assertSameBits("dx", actual.gradients.dx, expected.gradients.dx);
+  for (const name of ["mean", "variance"] as const) {
+    assertSameBits(name, actual.batch[name], expected.batch[name]);
   }
-  assertSameBits("y", kept.y, yRows);
-  assertSameBits("dx", kept.dx, byHand.dx);
-  for (const [name, actual, expected] of [
-    ["mean", batch.mean, hand.lastBatch!.mean],
-    ["variance", batch.variance, hand.lastBatch!.variance],
-    ["runningMean", layer.runningMean, hand.runningMean],
-    ["runningVariance", layer.runningVariance, hand.runningVariance],
-    ["moments.mean", moments.mean, ofRows.mean],
-    ["moments.meanLow", moments.meanLow, ofRows.meanLow],
-    ["moments.m2", moments.m2, ofRows.m2],
-    ["sumDy", sums.sumDy, sumsOfRows.sumDy],
-    ["sumDyXmu", sums.sumDyXmu, sumsOfRows.sumDyXmu],
-    ["dgamma", gradients.dgamma, byHand.dgamma],
-    ["dbeta", gradients.dbeta, byHand.dbeta],
-  ] as const) {
-    expect(actual === null, name).toBe(expected === null);
-    if (actual) assertSameBits(name, actual, expected!);
+  for (const name of ["mean", "meanLow", "m2"] as const) {
+    assertSameBits(`moments.${name}`, actual.moments[name], expected.moments[name]);
   }
+  for (const name of ["sumDy", "sumDyXmu"] as const) {
+    assertSameBits(name, actual.sums[name], expected.sums[name]);
+  }
+  for (const name of ["dgamma", "dbeta"] as const) {
+    const [own, other] = [actual.gradients[name], expected.gradients[name]];
+    expect(own === null, name).toBe(other === null);
+    if (own) assertSameBits(name, own, other!);
+  }
+}
+
+/** Channels first, planes are walked in another order than rows are: the oracle's bounds. */
+function assertNear(
+  { y, batch, moments, sums, gradients }: Results,
+  expected: Results,
+  padded: Padded,
+  layer: BatchNorm,
+  { runningMean, runningVariance }: BatchNorm,
+): void {
+  const view = viewOf(padded.rows);
+  const [x, dy] = [padded.take(padded.x), padded.take(padded.dy)];
+  const { gamma, beta, epsilon } = layer;
+  const exact = oracle.moments(x, view);
+  const frozen = batch.statistics === "running";
+  const terms = { ...(frozen ? batch : exact), gamma, beta, epsilon };
+  assertNormalized(y, x, view, terms);
+  assertGradients(gradients, dy, x, view, terms, { frozen });
+  assertMoments({ mean: moments.mean, variance: moments.variance("population") }, exact);
+  if (!frozen) assertMoments(batch, exact);
+  const sigma = (c: number) => Math.sqrt(exact.variance[c]!);
+  assertWithin("runningMean", layer.runningMean, runningMean, (c) => 2 * MEAN_ERROR * sigma(c));
+  assertWithin(
+    "variance",
+    layer.runningVariance,
+    runningVariance,
+    (c) => 2 * VARIANCE_ERROR * sigma(c) ** 2,
+  );
+  const size = (c: number) => SUM_ERROR * magnitude(dy, x, view, c, terms.mean[c]!);
+  assertWithin("sumDyXmu", sums.sumDyXmu, expected.sums.sumDyXmu, size);
 }
 
 /** Σ|dy·(x - mean)| of a channel. */

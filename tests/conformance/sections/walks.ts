@@ -11,6 +11,7 @@ import { guarded, guardedCopy } from "../../support/guards.js";
 import * as oracle from "../../support/oracle.js";
 import {
   countOf,
+  isCompared,
   LAYOUTS,
   nameOf,
   SHAPES,
@@ -21,9 +22,6 @@ import {
 import { expect } from "../checks.js";
 import type { Suite } from "../section.js";
 import { bell } from "../values.js";
-
-/** Up to so many values a result is compared with the oracle, which takes its time. */
-export const COMPARED = 30_000;
 
 /** A layer on data of one shape. */
 interface Walk {
@@ -46,7 +44,7 @@ function walkOf({ layerOf }: Suite, shaped: Shaped, seed: number): Walk {
     layer: layerOf(shaped, {}, seed),
     x,
     dy: bell(sizeOf(shaped), seed + 100, 0, 0.5),
-    expected: sizeOf(shaped) <= COMPARED ? oracle.moments(x, viewOf(shaped)) : null,
+    expected: isCompared(shaped) ? oracle.moments(x, viewOf(shaped)) : null,
   };
 }
 

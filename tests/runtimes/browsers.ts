@@ -167,7 +167,8 @@ export const webkit: BrowserKind = {
   launch: launchWebKit,
 };
 
-async function launchWebKit({ withoutSimd = false }: LaunchOptions = {}): Promise<Browser> {
+/** A screen that nobody looks at, and its number. */
+async function startScreen(): Promise<{ screen: ChildProcess; display: string }> {
   const screen = start(find("Xvfb")!, ["-displayfd", "3", "-screen", "0", "1280x1024x24"], {
     stdio: ["ignore", "ignore", "ignore", "pipe"],
   });
@@ -176,6 +177,11 @@ async function launchWebKit({ withoutSimd = false }: LaunchOptions = {}): Promis
     screen.once("exit", (code) => reject(new Error(`Xvfb ended with ${code}`)));
     screen.stdio[3]!.once("data", (data) => resolve(String(data).trim()));
   });
+  return { screen, display };
+}
+
+async function launchWebKit({ withoutSimd = false }: LaunchOptions = {}): Promise<Browser> {
+  const { screen, display } = await startScreen();
   const port = await freePort();
   const driver = start(find("WebKitWebDriver")!, [`--port=${port}`], {
     stdio: "ignore",
@@ -195,44 +201,44 @@ async function launchWebKit({ withoutSimd = false }: LaunchOptions = {}): Promis
   try {
     const call = clientOf(`http://127.0.0.1:${port}`);
     await ready(call, driver);
-    const { sessionId, capabilities } = (await call("POST", "/session", {
-      capabilities: {
-        alwaysMatch: {
-          "webkitgtk:browserOptions": { binary: find(...MINI_BROWSERS)!, args: ["--automation"] },
-        },
-      },
-    })) as { sessionId: string; capabilities: { browserVersion: string } };
-    return {
-      version: capabilities.browserVersion,
-      async open(address) {
-        const { problem } = trouble();
-        await call("POST", `/session/${sessionId}/url`, { url: address });
-        return {
-          problem,
-          read: (expression) =>
-            call("POST", `/session/${sessionId}/execute/sync`, {
-              script: `return ${expression}`,
-              args: [],
-            }),
-          picture: async () =>
-            Buffer.from(
-              (await call("GET", `/session/${sessionId}/screenshot`)) as string,
-              "base64",
-            ),
-          close: async () => {
-            await call("POST", `/session/${sessionId}/url`, { url: "about:blank" });
-          },
-        };
-      },
-      async close() {
-        await call("DELETE", `/session/${sessionId}`).catch(() => {});
-        stop();
-      },
-    };
+    return await openSession(call, stop);
   } catch (error) {
     stop();
     throw error;
   }
+}
+
+/** A browser by WebDriver; `stop` ends what runs it. */
+async function openSession(call: Call, stop: () => void): Promise<Browser> {
+  const { sessionId, capabilities } = (await call("POST", "/session", {
+    capabilities: {
+      alwaysMatch: {
+        "webkitgtk:browserOptions": { binary: find(...MINI_BROWSERS)!, args: ["--automation"] },
+      },
+    },
+  })) as { sessionId: string; capabilities: { browserVersion: string } };
+  const session = `/session/${sessionId}`;
+  return {
+    version: capabilities.browserVersion,
+    async open(address) {
+      const { problem } = trouble();
+      await call("POST", `${session}/url`, { url: address });
+      return {
+        problem,
+        read: (expression) =>
+          call("POST", `${session}/execute/sync`, { script: `return ${expression}`, args: [] }),
+        picture: async () =>
+          Buffer.from((await call("GET", `${session}/screenshot`)) as string, "base64"),
+        close: async () => {
+          await call("POST", `${session}/url`, { url: "about:blank" });
+        },
+      };
+    },
+    async close() {
+      await call("DELETE", session).catch(() => {});
+      stop();
+    },
+  };
 }
 
 export const BROWSERS: readonly BrowserKind[] = [chromium, firefox, webkit];

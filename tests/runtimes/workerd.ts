@@ -26,20 +26,12 @@ export interface Worker {
 /** What a .js or .wasm file is to workerd. */
 const KINDS: Record<string, string> = { ".js": "esModule", ".wasm": "wasm", ".json": "json" };
 
-/**
- * Names of modules, and their files, relative to `folder`; the first is the worker. A `measured`
- * worker has a global gc(), and its heap can be asked for.
- */
-export async function startWorker(
-  folder: string,
-  modules: Record<string, string>,
-  { measured = false } = {},
-): Promise<Worker> {
+/** What workerd is to run. */
+function configOf(modules: Record<string, string>, measured: boolean): string {
   const list = Object.entries(modules)
     .map(([name, file]) => `(name = "${name}", ${KINDS[extname(file)]} = embed "${file}")`)
     .join(",\n    ");
-  await write(folder, {
-    "worker.capnp": `using Workerd = import "/workerd/workerd.capnp";
+  return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   v8Flags = [${measured ? '"--expose-gc"' : ""}],
   services = [(name = "main", worker = .worker)],
@@ -51,8 +43,19 @@ const worker :Workerd.Worker = (
     ${list}
   ],
 );
-`,
-  });
+`;
+}
+
+/**
+ * Names of modules, and their files, relative to `folder`; the first is the worker. A `measured`
+ * worker has a global gc(), and its heap can be asked for.
+ */
+export async function startWorker(
+  folder: string,
+  modules: Record<string, string>,
+  { measured = false } = {},
+): Promise<Worker> {
+  await write(folder, { "worker.capnp": configOf(modules, measured) });
   const inspector = measured ? `127.0.0.1:${await freePort()}` : null;
   const flags = inspector === null ? [] : [`--inspector-addr=${inspector}`];
   const child = start(

@@ -11,6 +11,7 @@ import { INFER_KEYS, NO_OPTIONS } from "../values/check.js";
 import { noShape } from "../values/layout.js";
 import { addTo, Moments, pool } from "../values/moments.js";
 import { checkVariance, type Statistics } from "../values/terms.js";
+import { checkLayer } from "./layer.js";
 
 /** Options of `adapt`. */
 export interface AdaptOptions {
@@ -134,11 +135,6 @@ export class Adapter {
     this.#target = null;
     this.#examples = 0;
   }
-}
-
-function checkLayer(bn: unknown): void {
-  if (typeof Object(bn).moments === "function") return;
-  throw new OptionError("bn", "a BatchNorm", describe(bn));
 }
 
 /** `value`, if it is a number of examples, infinity included. */

@@ -8,6 +8,7 @@ import { checkSeen, shareOfStart } from "../layer/running-averages.js";
 import { NO_OPTIONS } from "../values/check.js";
 import { checkVariance, type Statistics } from "../values/terms.js";
 import { type Drift, driftOf } from "./drift.js";
+import { checkLayer } from "./layer.js";
 
 /**
  * What `diagnose` found, the first that holds:
@@ -58,8 +59,8 @@ const AGE_UNKNOWN =
  * @param bn the layer.
  * @param x values that the layer meets, float32 in its layout; at least two per channel, better
  * hundreds: what so many normal numbers differ by chance is not held against the averages.
- * @throws as `bn.moments`; SingleValueError for fewer than two values per channel; StateError for
- * running averages that are not finite, a variance below 0, or an invalid `batchesSeen`.
+ * @throws OptionError for what is no layer; as `bn.moments`; SingleValueError for fewer than two values per
+ * channel; StateError for running averages that are not finite, a variance below 0, or an invalid `batchesSeen`.
  *
  * @example
  * console.log(String(diagnose(bn, x))); // drifted: 3 of 64 channels are off, by up to …
@@ -69,6 +70,7 @@ export function diagnose(
   x: Float32Array,
   options: MomentsOptions = NO_OPTIONS,
 ): Diagnosis {
+  checkLayer(bn);
   checkKeys("options", options, ["shape", "mask"]);
   const moments = bn.moments(x, options);
   checkCount(moments.count, true);

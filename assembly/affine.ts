@@ -1,9 +1,10 @@
-// y = (x - center)·scale + shift, one rounding per operation, the same for every order of walking.
+// y = (x - center)·scale + shift. Each operation rounds once, so every kernel of this file gives a value the
+// same bits.
 //
-// `center` is the mean as float32; what it lacks of the float64 mean is in `shift` (channel.ts). Near the
-// mean x - center is exact (Sterbenz 1974, "Floating-Point Computation", theorem 4.3.1), where the folded
-// form x·scale + (shift - center·scale) would cancel. `terms` points to the centers; scales and shifts lie
-// SCALE and SHIFT bytes behind them.
+// `center` is the mean rounded to float32; `shift` makes up for what was rounded off (channel.ts). Near the
+// mean, x - center is exact (Sterbenz 1974, "Floating-Point Computation", theorem 4.3.1). The shorter form
+// x·scale + (shift - center·scale) would lose digits there. `terms` points to the centers; the scales and
+// the shifts lie SCALE and SHIFT bytes behind them.
 
 import { halfOf, pairsOf, SCALE, SHIFT, stripOf } from "./blocks";
 import { storeFirst } from "./lanes";
@@ -14,8 +15,8 @@ import { storeFirst } from "./lanes";
 }
 
 /**
- * Rows that are in cache: in strips of 16 columns, each walked down `stripOf` rows with its terms in
- * registers. y may be x.
+ * For rows that are in cache. They are cut into strips of 16 columns; the terms of a strip stay in registers
+ * while it is walked down `stripOf` rows. y may be x.
  */
 export function affineStrips(
   y: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
@@ -54,7 +55,7 @@ function strips(y: usize, x: usize, terms: usize, rows: u32, width: u32, stride:
   if (c < width) affineRows(y, x, terms, rows, width - c, stride);
 }
 
-/** Row after row, a vector at a time: for what strips and pairs of rows leave over. */
+/** Takes what strips and pairs of rows leave over: row after row, one vector at a time. */
 function affineRows(y: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize): void {
   const bytes = <usize>width << 2;
   for (let i: u32 = 0; i < rows; i++) {
@@ -69,7 +70,7 @@ function affineRows(y: usize, x: usize, terms: usize, rows: u32, width: u32, str
   }
 }
 
-/** Rows that are not in cache: in pairs, one of each half (`halfOf`), in ascending order. y may be x. */
+/** For rows that are not in cache. They are taken in pairs, one from each half (`halfOf`). y may be x. */
 export function affineSweep(
   y: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
 ): void {
@@ -96,7 +97,7 @@ export function affineSweep(
   affineRows(y, x, terms, min(half, rows) - pairs, width, stride);
 }
 
-/** Planes, one after the other in memory, as in `momentsPlanes`. y may be x. */
+/** For planes that lie one after the other in memory, counted as in `momentsPlanes`. y may be x. */
 export function affinePlanes(
   y: usize, x: usize, terms: usize,
   first: u32, planes: u32, channels: u32, inner: u32,

@@ -1,22 +1,25 @@
-// How data are cut so that caches serve them: sizes of blocks, heights of strips, which rows are taken
-// together. What decides is the dimensions alone, never an address, so that bits depend on nothing else.
-// The measurements behind each number are in docs/tuning.md.
+// How data are cut so that kernels find them in the caches: how large a block is, how many rows a strip goes
+// down, and which rows are taken together. All of this follows from the dimensions and never from an address,
+// so the same data give the same bits wherever they lie. The measurements are in docs/tuning.md.
 //
-// Kernels read whole vectors past the end of a row or a plane and ignore the lanes that are not theirs:
-// memory keeps a few readable bytes behind everything that a kernel is given (SLACK in src/engine/memory.ts).
+// Kernels read whole vectors, also at the end of a row or a plane, and ignore the lanes past the end. For
+// that, a few readable bytes lie behind everything that a kernel is given (SLACK in src/engine/memory.ts).
 
-/** Columns up to which rows count as narrow: four neighbouring ones then lie in one stream of memory. */
+/** Rows of at most this many columns count as narrow: hardware reads four neighbouring ones as one stream. */
 const NARROW: u32 = 64;
-/** Rows in a block of narrow rows, which is read twice from the first-level cache. */
+/** Rows in a block of narrow rows. The block is read twice, so it has to fit the first-level cache. */
 const BLOCK_ROWS: u32 = 64;
-/** Values in a block of wide rows where one tensor is reduced; it is read twice, so it has to fit the second-level cache. */
+/**
+ * Values in a block of wide rows when one tensor is reduced. The block is read twice, so it has to fit the
+ * second-level cache.
+ */
 export const BLOCK_ONE: u32 = 131072;
-/** Values of each tensor in a block of wide rows where two are reduced together; each is read once. */
+/** Values of each tensor in a block of wide rows when two tensors are reduced together. Each is read once. */
 export const BLOCK_TWO: u32 = 65536;
-/** Values in a block of a plane, which is read twice from the first-level cache. */
+/** Values in a block of a plane. The block is read twice, so it has to fit the first-level cache. */
 export const BLOCK_PLANE: u32 = 4096;
 
-/** How many rows of `width` columns make a block of at most `values` values; src/engine/plan.ts has the same. */
+/** How many rows of `width` columns make a block of at most `values` values. src/engine/plan.ts has the same function. */
 // @ts-ignore: decorator
 @inline export function rowsOf(width: u32, values: u32): u32 {
   return width <= NARROW ? BLOCK_ROWS : values / BLOCK_ROWS / width * BLOCK_ROWS;
@@ -25,54 +28,61 @@ export const BLOCK_PLANE: u32 = 4096;
 /** Bytes from one scratch array to the next; src/engine/memory.ts leaves room for six. */
 export const SCRATCH: usize = 4432;
 
-/** Bytes from `center` to `scale`, to `shift`, to `slope`, as src/engine/memory.ts lays them out. */
+/**
+ * Bytes from one array of the terms to the next. The arrays are center, scale, shift and slope, in this order
+ * (src/engine/memory.ts).
+ */
 const TERM: usize = 4480;
 export const SCALE: usize = TERM;
 export const SHIFT: usize = 2 * TERM;
 export const SLOPE: usize = 3 * TERM;
 
-/** Bytes of a row from which strips of columns go down fewer rows: the cache keeps only eight lines of rows whose distance is a multiple of 4 KB. */
+/**
+ * In rows of at least this many bytes, strips of columns go down fewer rows. The reason: of rows that lie a
+ * multiple of 4 KB apart, the cache keeps only eight lines.
+ */
 const LONG: usize = 512;
 
-/** Down how many rows a strip of columns goes, for rows `stride` bytes apart. */
+/** How many rows a strip of columns goes down, if the rows lie `stride` bytes apart. */
 // @ts-ignore: decorator
 @inline export function stripOf(stride: usize): u32 {
   return stride < LONG ? 64 : 8;
 }
 
 /**
- * Reductions take four rows of a block together. This is how far apart these are, in bytes: narrow ones are
- * neighbours; wide ones come from the four quarters of the block, since hardware follows four streams in
- * different pages but not four within one.
+ * Reductions take four rows of a block together. Returns how many bytes it is from one of the four to the
+ * next. Narrow rows are neighbours. Wide rows come from the four quarters of the block, because hardware reads
+ * ahead in four streams that are in different pages of memory, but not in four within one page.
  */
 // @ts-ignore: decorator
 @inline export function apartOf(rows: u32, width: u32, stride: usize): usize {
   return width <= NARROW ? stride : <usize>(rows >> 2) * stride;
 }
 
-/** How far it is, in bytes, from four such rows to the next four. */
+/** How many bytes it is from the first of four such rows to the first of the next four. */
 // @ts-ignore: decorator
 @inline export function stepOf(width: u32, stride: usize): usize {
   return width <= NARROW ? stride << 2 : stride;
 }
 
-/** How far it is, in bytes, from where those steps end to the rows that are left over. */
+/** How many bytes it is from where the last of these steps ends to the rows that fours leave over. */
 // @ts-ignore: decorator
 @inline export function lastOf(apart: usize, width: u32): usize {
   return width <= NARROW ? 0 : 3 * apart;
 }
 
 /**
- * Rows that are not in cache are taken in pairs, one from each half, since memory serves two ascending
- * streams better than one. This is how many rows lie between the two of a pair: odd, so that they seldom
- * fall on the same place of the cache, and at least half of all, so that no row is taken twice.
+ * Rows that are not in cache are taken in pairs, one from each half, because memory serves two ascending
+ * streams better than one. Returns how many rows further on the second row of a pair is. The number is odd,
+ * so that the two seldom compete for the same place of the cache, and at least half of all rows, so that no
+ * row is taken twice.
  */
 // @ts-ignore: decorator
 @inline export function halfOf(rows: u32): u32 {
   return ((rows + 1) >> 1) | 1;
 }
 
-/** How many such pairs there are; the rows behind them, up to `halfOf`, are left over. */
+/** How many such pairs there are. The rows of the first half that have no partner are left over. */
 // @ts-ignore: decorator
 @inline export function pairsOf(rows: u32): u32 {
   return rows - min(rows, halfOf(rows));

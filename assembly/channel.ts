@@ -1,7 +1,8 @@
-// Work per channel, O(channels): from sums to statistics, from statistics to what the elementwise
-// kernels multiply with, and the running averages. All in float64; float32 only at the end.
+// The work that is done once per channel and not once per value: it turns sums into statistics, statistics
+// into the terms of the elementwise kernels, and moves the running averages. It computes in float64 and
+// rounds to float32 at the end.
 //
-// Arrays are read and written in pairs: they have room for one more than `n`.
+// Two channels are read and written at a time, so every array has room for one more than `n`.
 
 import { SCALE, SHIFT, SLOPE } from "./blocks";
 import { widen } from "./lanes";
@@ -12,7 +13,7 @@ import { widen } from "./lanes";
   v128.store_lane<i64>(p, f32x4.demote_f64x2_zero(v), 0);
 }
 
-/** 1/√(variance + epsilon), and 0 where both are 0: without any spread all output is beta. */
+/** 1/√(variance + epsilon). It is 0 where both are 0, so that a channel without any spread gives beta. */
 // @ts-ignore: decorator
 @inline
 function inverse(variance: v128, epsilon: v128): v128 {
@@ -21,8 +22,8 @@ function inverse(variance: v128, epsilon: v128): v128 {
   return v128.andnot(value, f64x2.eq(square, f64x2.splat(0)));
 }
 
-// γ/√(variance + epsilon), kept within float32: an infinite scale would make NaN of x - mean = 0.
-// pmin and pmax are one instruction where min and max are ten, and let NaN pass as well.
+// γ/√(variance + epsilon), limited to the range of float32, since an infinite scale times x - mean = 0 would
+// be NaN. pmin and pmax are one instruction each, min and max about ten; NaN goes through both.
 // @ts-ignore: decorator
 @inline
 function scaleOf(inv: v128, gamma: usize): v128 {
@@ -32,8 +33,8 @@ function scaleOf(inv: v128, gamma: usize): v128 {
 }
 
 /**
- * Columns that hold `count` values each, pooled into one per channel (Chan, Golub & LeVeque 1983,
- * eq. 2.1). Channel c has `times` columns, `step` apart, from column c·pitch on.
+ * Pools columns of `count` values each into one state per channel (Chan, Golub & LeVeque 1983, eq. 2.1).
+ * Channel c has `times` columns: column c·pitch and those that follow it `step` columns apart.
  */
 export function mergeMoments(
   base: usize, offset: usize, m2: usize, count: f64,
@@ -57,7 +58,7 @@ export function mergeMoments(
   }
 }
 
-/** `mergeMoments` for plain sums. */
+/** Adds up the columns of each channel, which lie as in `mergeMoments`. */
 export function mergeSums(sum: usize, channels: u32, pitch: u32, times: u32, step: u32): void {
   for (let c: usize = 0; c < channels; c++) {
     let column = c * pitch;
@@ -70,7 +71,7 @@ export function mergeSums(sum: usize, channels: u32, pitch: u32, times: u32, ste
   }
 }
 
-/** A parameter per channel laid out per column: each `inner` times, all of it `repeats` times. */
+/** Lays a parameter out for the columns of a row: each channel's `inner` times, and all that `repeats` times. */
 export function spread(columns: usize, parameter: usize, channels: u32, inner: u32, repeats: u32): void {
   for (let r: u32 = 0; r < repeats; r++) {
     for (let c: usize = 0; c < channels; c++) {
@@ -83,15 +84,15 @@ export function spread(columns: usize, parameter: usize, channels: u32, inner: u
   }
 }
 
-/** All bits set in lanes that are a variance: neither negative nor infinite nor NaN. */
+/** Sets all bits of the lanes that can be a variance: neither negative nor infinite nor NaN. */
 // @ts-ignore: decorator
 @inline function isVariance(v: v128): v128 {
   return v128.and(f64x2.ge(v, f64x2.splat(0)), f64x2.lt(v, f64x2.splat(Infinity)));
 }
 
 /**
- * The first channel whose variance is negative or not finite; n if none is. `valid`: `isVariance` of all of
- * them, and of what may lie behind the last one.
+ * The first channel whose variance is negative or not finite; n if there is none. `valid` joins the
+ * `isVariance` of all channels, and of the value behind the last one, which was read with it.
  */
 function firstInvalid(variance: usize, n: u32, valid: v128): u32 {
   if (i64x2.all_true(valid)) return n;
@@ -105,9 +106,9 @@ function firstInvalid(variance: usize, n: u32, valid: v128): u32 {
 }
 
 /**
- * Mean and population variance from the state that `momentsRows` and `momentsPlanes` leave, and what
- * float64 rounds off the mean (two-sum, Knuth). Returns the first channel whose variance is negative or
- * not finite; n if none is.
+ * Turns the state that `momentsRows` and `momentsPlanes` leave into mean and population variance, and into
+ * what float64 rounds off the mean (by Knuth's two-sum). Returns the first channel whose variance is negative
+ * or not finite; n if there is none.
  */
 export function finishMoments(
   mean: usize, meanLow: usize, variance: usize, base: usize, offset: usize, m2: usize, count: f64, n: u32,
@@ -127,14 +128,15 @@ export function finishMoments(
   return firstInvalid(variance, n, valid);
 }
 
-/** running += weight·(batch - running), where the batch's variance counts `correction` times. */
+/** running += weight·(batch - running). The batch's variance is multiplied by `correction` first. */
 export function moveRunning(
   runningMean: usize, runningVariance: usize, mean: usize, variance: usize,
   weight: f64, correction: f64, n: u32,
 ): void {
   const w = f64x2.splat(weight);
   const k = f64x2.splat(correction);
-  // At weight 1 the old value must leave no rounding behind: 1 + (1e-30 - 1) is 0.
+  // At weight 1 the result has to be the new value exactly. Computed as above it might not be: of an old
+  // value 1 and a new one 1e-30 it would be 1 + (1e-30 - 1) = 0.
   const keep = f64x2.splat(weight == 1 ? 0 : 1);
   for (let c: usize = 0; c < n; c += 2) {
     const at = c << 3;
@@ -146,14 +148,15 @@ export function moveRunning(
   }
 }
 
-/** center = float32(mean), about which the elementwise kernels and the sums of the gradient work. */
+/** center = float32(mean): what the elementwise kernels and the sums of the gradient subtract from x. */
 export function roundMeans(center: usize, mean: usize, n: u32): void {
   for (let c: usize = 0; c < n; c += 2) narrow(center + (c << 2), v128.load(mean + (c << 3)));
 }
 
 /**
  * Works out the terms of y = (x - center)·scale + shift, which normalizes by mean and variance:
- * scale = γ/√(σ²+ε), shift = β - (mean - center + meanLow)·scale. gamma, beta or meanLow left out: 0.
+ * scale = γ/√(σ²+ε), shift = β - (mean - center + meanLow)·scale. An address 0 says that a layer has no
+ * gamma or no beta, or that meanLow is not known.
  * Returns the first channel whose variance is negative or not finite; n if there is none.
  */
 export function scaleShift(
@@ -180,9 +183,9 @@ export function scaleShift(
 }
 
 /**
- * From the sums of gradient.ts: the gradients of γ and β, and scale, shift and slope of the gradient of x;
- * the centers stand already. `perValue` is 1/m, or 0 for the gradient of a frozen layer, whose statistics
- * are constants.
+ * Turns the sums of gradient.ts into the gradients of γ and β, and into scale, shift and slope of the
+ * gradient of x; the centers have been written before. `perValue` is 1/m, or 0 where the statistics are
+ * constants, as in a frozen layer.
  */
 export function gradientTerms(
   terms: usize, dgamma: usize, dbeta: usize,

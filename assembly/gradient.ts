@@ -1,11 +1,12 @@
 // The gradient of batch normalization (Ioffe & Szegedy 2015, section 3), in two traversals:
 //
-//   Σdy, Σdy·(x - mean)                                       per channel, then (channel.ts)
+//   Σdy, Σdy·(x - mean)                                       per channel; from them channel.ts makes the terms
 //   dx = ((dy - shift) - (x - center)·slope)·scale            with scale = γ/√(σ²+ε),
 //        slope = Σdy·(x - mean) / (m·(σ²+ε)),  shift = Σdy/m - (mean - center)·slope
 //
-// center = float32(mean). Sums are taken about it, which channel.ts corrects, in blocks as in moments.ts.
-// `terms` points to the centers; scales, shifts and slopes lie SCALE, SHIFT and SLOPE bytes behind them.
+// center = float32(mean). The kernels subtract it, not the mean, from x in the sums; channel.ts corrects for
+// that. Data are cut into the blocks of blocks.ts, as in moments.ts. `terms` points to the centers; the
+// scales, shifts and slopes lie SCALE, SHIFT and SLOPE bytes behind them.
 
 import {
   apartOf, BLOCK_PLANE, BLOCK_TWO, halfOf, lastOf, pairsOf, rowsOf, SCALE, SHIFT, SLOPE, stepOf, stripOf,
@@ -13,8 +14,8 @@ import {
 import { accumulate, firstLanes, high, low, storeFirst, sum2 } from "./lanes";
 
 /**
- * Adds to the float64 sums of each column; count, blocks, padding as in `momentsRows`, rows by fours
- * (`apartOf`).
+ * Adds rows to the float64 sums of their columns. What `count` means, where callers cut and what is read and
+ * written past the last column is as in `momentsRows`. Rows are taken four at a time (`apartOf`).
  */
 export function gradientSumsRows(
   sumDy: usize, sumDyX: usize, dy: usize, x: usize, center: usize, count: f64,
@@ -59,14 +60,14 @@ export function gradientSumsRows(
   }
 }
 
-/** dy·(x - center) of four columns; `x` is an address, so that load and subtraction become one instruction. */
+/** dy·(x - center) of four columns. `x` is an address, so that its load and the subtraction are one instruction. */
 // @ts-ignore: decorator
 @inline
 function product(dy: v128, x: usize, center: v128): v128 {
   return f32x4.mul(dy, f32x4.sub(v128.load(x), center));
 }
 
-/** Adds to the float64 sums of each channel; count, planes and blocks as in `momentsPlanes`. */
+/** Adds planes to the float64 sums of their channels. The arguments mean what they mean in `momentsPlanes`. */
 export function gradientSumsPlanes(
   sumDy: usize, sumDyX: usize, dy: usize, x: usize, center: usize, count: f64,
   first: u32, planes: u32, channels: u32, inner: u32,
@@ -142,7 +143,7 @@ function gradient(dy: v128, x: v128, center: v128, scale: v128, shift: v128, slo
   return f32x4.mul(f32x4.sub(f32x4.sub(dy, shift), f32x4.mul(f32x4.sub(x, center), slope)), scale);
 }
 
-/** Rows that are in cache: in strips of 8 columns, as `affineStrips`. dx may be dy. */
+/** For rows that are in cache, as `affineStrips`, but in strips of 8 columns. dx may be dy. */
 export function gradientStrips(
   dx: usize, dy: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
 ): void {
@@ -181,7 +182,7 @@ function strips(
   }
 }
 
-/** Row after row, a vector at a time: for what strips and pairs of rows leave over. */
+/** Takes what strips and pairs of rows leave over: row after row, one vector at a time. */
 function gradientRows(
   dx: usize, dy: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
 ): void {
@@ -200,7 +201,7 @@ function gradientRows(
   }
 }
 
-/** Rows that are not in cache: in pairs, as `affineSweep`. dx may be dy. */
+/** For rows that are not in cache, taken in pairs as by `affineSweep`. dx may be dy. */
 export function gradientSweep(
   dx: usize, dy: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
 ): void {
@@ -228,7 +229,7 @@ export function gradientSweep(
   gradientRows(dx, dy, x, terms, min(half, rows) - pairs, width, stride);
 }
 
-/** Planes, one after the other in memory, as in `momentsPlanes`. dx may be dy. */
+/** For planes that lie one after the other in memory, counted as in `momentsPlanes`. dx may be dy. */
 export function gradientPlanes(
   dx: usize, dy: usize, x: usize, terms: usize,
   first: u32, planes: u32, channels: u32, inner: u32,

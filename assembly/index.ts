@@ -1,5 +1,5 @@
-// The surface of the binary. Arguments go outputs, inputs, scalars, dimensions; pointers are bytes,
-// strides are bytes, everything else counts float32 values. Nothing is kept between calls.
+// What the binary exports. Every kernel takes its outputs first, then its inputs, numbers and dimensions.
+// Pointers and strides are in bytes; all other sizes count float32 values. Nothing is kept between calls.
 export { momentsRows, momentsPlanes } from "./moments";
 export { affineStrips, affineSweep, affinePlanes } from "./affine";
 export { gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gradientPlanes } from "./gradient";

@@ -1,3 +1,3 @@
-// The surface of the small binary, for test time alone: see index.ts.
+// What the small binary exports. It has the kernels of test time alone: see index.ts.
 export { affineStrips, affinePlanes } from "./affine";
 export { spread } from "./channel";

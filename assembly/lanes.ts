@@ -1,12 +1,12 @@
 // Helpers on SIMD lanes, shared by the kernels. Everything here is inlined.
 
-/** Two float32 in memory as float64; the load and the conversion are one instruction on x86. */
+/** The two float32 at `p`, as float64. On x86 the load and the conversion are one instruction. */
 // @ts-ignore: decorator
 @inline export function widen(p: usize): v128 {
   return f64x2.promote_low_f32x4(v128.load64_zero(p));
 }
 
-/** The two that follow them. */
+/** The third and the fourth float32 at `p`, as float64. */
 // @ts-ignore: decorator
 @inline export function widenNext(p: usize): v128 {
   return f64x2.promote_low_f32x4(v128.load64_zero(p, 8));
@@ -24,7 +24,7 @@
   return f64x2.promote_low_f32x4(v128.shuffle<i32>(v, v, 2, 3, 2, 3));
 }
 
-/** Adds four float32 to four float64 sums in memory. */
+/** Adds the four float32 lanes of `v` to four float64 sums in memory. */
 // @ts-ignore: decorator
 @inline export function accumulate(sum: usize, v: v128): void {
   v128.store(sum, f64x2.add(v128.load(sum), low(v)));

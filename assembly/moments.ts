@@ -1,26 +1,27 @@
 // x -> per channel: mean and sum of squared deviations (m2), without E[x²] - E[x]².
 //
-// Data are cut into blocks. A block is read twice while it is in cache: first S = Σx in float64,
-// which is exact for all but the wildest data, then, with k = float32(S/n), q = Σ(x - k)². Since
-// r = S - n·k is known as well, m2 = q - r²/n ("corrected two-pass", Chan, Golub & LeVeque 1983,
-// "Algorithms for computing the sample variance", eq. 1.7). Blocks are pooled in float64 (same
-// paper, eq. 2.1).
+// Data are cut into blocks. A block is read twice while it is in cache. The first time, S = Σx is added in
+// float64, which is exact unless values differ extremely in magnitude. The second time, q = Σ(x - k)² is
+// added, with k = float32(S/n). The rounding of k is made up for by r = S - n·k: m2 = q - r²/n ("corrected
+// two-pass", Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 1.7). Blocks are
+// pooled in float64 (same paper, eq. 2.1).
 //
-// The mean has to be that exact: with a large gamma, its error is seen in every y. The squares are
-// summed in float32 lanes over at most 16 values, by twos, fours and eights, and go on in float64:
-// rounding stays below (4 + 3)·2^-24 of q, 4e-7. Eight values added one after the other would be too
-// inexact for dx (docs/tuning.md). In planes a lane sums 32 values: by twos, fours and eights, then the
-// four eights one after the other, which stays below (3 + 3 + 3)·2^-24.
+// The mean has to be this exact because its error, times gamma, is in every y. Squares need less. In rows, 16
+// of them at most are added in float32 (in pairs, then pairs of pairs, and so on), and these sums are added in
+// float64. The rounding error stays below (4 + 3)·2^-24 of q, which is 4e-7. Eight values added one after the
+// other would be too inexact for dx (docs/tuning.md). In planes a lane adds 32 values in float32: four groups
+// of eight in pairs, then the groups one after the other. That stays below (3 + 3 + 3)·2^-24.
 //
-// The state of a column is (base, offset, m2): mean = base + offset, where base is a float32 near
-// the data, so that the mean is known to an ulp of sigma and not of the mean itself.
+// The state of a column is (base, offset, m2), and its mean is base + offset. base is a float32 near the data,
+// so offset is about as small as sigma, and float64 rounds it to an ulp of sigma instead of one of the mean.
 //
-// Blocks depend on the dimensions alone, never on addresses: the same bits wherever data live.
+// Blocks depend on the dimensions alone, never on addresses, so the same data give the same bits wherever
+// they lie.
 
 import { apartOf, BLOCK_ONE, BLOCK_PLANE, lastOf, rowsOf, SCRATCH, stepOf } from "./blocks";
 import { accumulate, firstLanes, high, low, sum2, widen, widenNext } from "./lanes";
 
-/** Sums of `n` rows, four at a time (`apartOf`). */
+/** Sums of the columns of `n` rows, which are taken four at a time (`apartOf`). */
 function sums(sum: usize, x: usize, n: u32, width: u32, stride: usize): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
   const apart = apartOf(n, width, stride), step = stepOf(width, stride);
@@ -52,8 +53,8 @@ function square(x: usize, k: v128): v128 {
 }
 
 /**
- * Σ(x - k)² of four columns of eight rows. Their addresses are sums of the first one and of multiples of
- * `stride`, an instruction each, since eight pointers would not fit the registers.
+ * Σ(x - k)² of four columns of eight rows. The addresses are worked out from the first one, with an
+ * instruction each, because eight pointers that are kept would not fit the registers.
  */
 // @ts-ignore: decorator
 @inline
@@ -67,8 +68,9 @@ function eight(x: usize, stride: usize, k: v128): v128 {
 }
 
 /**
- * q = Σ(x - k)² of `n` rows in float64, sixteen rows at a time: eight, held in `first`, and eight. One
- * vector of each row, since V8 loads all that is read between two stores before it computes with any of it.
+ * q = Σ(x - k)² of `n` rows, in float64. Sixteen rows are taken at a time: the sums over the first eight
+ * wait in `first` until those over the next eight are there. Each of the two loops reads only one vector of
+ * each row between two stores, because V8 loads all that is read there before it computes with any of it.
  */
 function squares(q: usize, k: usize, first: usize, x: usize, n: u32, width: u32, stride: usize): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
@@ -94,16 +96,16 @@ function squares(q: usize, k: usize, first: usize, x: usize, n: u32, width: u32,
 }
 
 /**
- * Adds `rows` rows of `width` columns, `stride` bytes apart, to the state of the columns, which
- * holds `count` rows already (0: it is overwritten). A call's rows start a new block: callers cut
- * at multiples of `rowsOf`. The state is read and written, rows are read, up to the next multiple
- * of 4 columns. `scratch` is written: room for six arrays SCRATCH apart.
+ * Adds `rows` rows of `width` columns, `stride` bytes apart, to the state of the columns. The state holds
+ * `count` rows already; if that is 0, it is overwritten. The rows of a call begin a new block, so callers cut
+ * data at multiples of `rowsOf`. Columns up to the next multiple of 4 are read in the rows, and written in
+ * the state. `scratch` is overwritten; it has room for six arrays, SCRATCH bytes apart.
  */
 export function momentsRows(
   base: usize, offset: usize, m2: usize, scratch: usize, x: usize, count: f64,
   rows: u32, width: u32, stride: usize,
 ): void {
-  // q and sum are float64, twice as long.
+  // q and sum are float64, so each takes the room of two arrays.
   const q = scratch, sum = scratch + 2 * SCRATCH;
   if (count == 0) {
     const padded = <usize>((width + 3) & ~3);
@@ -115,7 +117,7 @@ export function momentsRows(
     const m = <f64>n;
     const perValue = f64x2.splat(1 / m);
     sums(sum, x, n, width, stride);
-    // The shifts of the first block are the base.
+    // What is subtracted from the first block becomes the base of the state.
     const shift = count == 0 ? base : scratch + 4 * SCRATCH;
     for (let c: usize = 0; c < width; c += 4) {
       v128.store(shift + (c << 2), shiftOf(sum + (c << 3), perValue));
@@ -153,7 +155,7 @@ function shiftOf(sum: usize, perValue: v128): v128 {
   );
 }
 
-/** Sum of n >= 1 values in float64: four sums of every fourth pair, then the rest. */
+/** Sum of n >= 1 values in float64. Four sums take turns at the pairs of values; the rest is added last. */
 // @ts-ignore: decorator
 @inline
 function sumOf(x: usize, n: u32): f64 {
@@ -186,9 +188,10 @@ function four(x0: v128, x1: v128, x2: v128, x3: v128, k: v128): v128 {
 
 /**
  * Adds `planes` planes of `inner` values each, one after the other in memory, to the state of their
- * channels: the first belongs to channel `first`, the next to the one after it, modulo `channels`.
- * `count` is how many values channel `first` holds already; 0 overwrites. A call may also bring one
- * part of a plane, cut at multiples of BLOCK_PLANE.
+ * channels. The first plane belongs to channel `first`, the next to the channel after it; after the last of
+ * the `channels` comes channel 0 again. `count` is how many values the state of channel `first` holds
+ * already; if that is 0, it is overwritten. A call may also bring a part of a single plane; callers cut a
+ * plane at multiples of BLOCK_PLANE.
  */
 export function momentsPlanes(
   base: usize, offset: usize, m2: usize, x: usize, count: f64,

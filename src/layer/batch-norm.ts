@@ -1,4 +1,4 @@
-// The layer: checks what it is given, hands the work to the engine, and remembers. It knows no pointers.
+// The layer: checks its arguments, has the engine compute, and keeps running averages and the latest batch.
 //
 // Ioffe & Szegedy 2015, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
 // Shift": algorithm 1 is `train`, section 3's gradient is `backward`, algorithm 2 is `infer`.
@@ -162,7 +162,7 @@ export class BatchNorm {
     return this.#settings.decay;
   }
 
-  /** Whether early averages are freed of the initial 0 and 1. */
+  /** Whether the share of the initial 0 and 1 is taken out of early averages. */
   get debias(): boolean {
     return this.#settings.debias;
   }
@@ -197,15 +197,15 @@ export class BatchNorm {
     return this.#averages.count;
   }
 
-  /** From then on, the age of the averages is known. */
+  /** After this, the age of the averages is known. */
   set batchesSeen(count: number) {
     this.#averages.count = count;
     this.#averages.ageKnown = true;
   }
 
   /**
-   * False for a layer from a file without a counter (`batchnorm-wasm/state`), until `batchesSeen` is
-   * set, by `calibrate`, `setRunning`, `reset` or by hand: more mini-batches than that may have entered.
+   * False if the layer was read from a file that does not count mini-batches (`batchnorm-wasm/state`): more
+   * than `batchesSeen` may have entered. True once `calibrate`, `setRunning`, `reset` or you set that.
    */
   get ageKnown(): boolean {
     return this.#averages.ageKnown;
@@ -226,8 +226,8 @@ export class BatchNorm {
   }
 
   /**
-   * Normalizes a mini-batch by its own mean μ and variance σ² (over m = count values per channel,
-   * divided by m): y = γ·(x - μ)/√(σ² + ε) + β, and moves the running averages towards them:
+   * Normalizes a mini-batch by its own mean μ and variance σ² of m values per channel (σ² divides by m):
+   * y = γ·(x - μ)/√(σ² + ε) + β. Then moves each running average v towards them:
    * v += w·(new - v), with w = 1 - decay (Ioffe & Szegedy 2015, algorithm 1 and section 3.1).
    *
    * Largest error against float64: 5e-7 · max(1, |γ·x̂|, |β|) for |μ|/σ up to 1e6.
@@ -235,12 +235,12 @@ export class BatchNorm {
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]. `lastBatch` refers to it:
    * leave it unchanged until `backward`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
-   * @throws ShapeError if x, shape, mask or out do not fit, or there is no example; SingleValueError
-   * for one value per channel, or none but padding, by `"batch"` or in all parts of pooled moments;
-   * NonFiniteError if x holds NaN or infinity, or a variance overflows;
-   * StateError for a freed tensor, an invalid `batchesSeen`, or, by `"running"`, an invalid running
-   * variance; OptionError for an unknown option. Nothing has changed then. The first use of kernels,
-   * here and in other methods: UnsupportedError or MemoryError, as of `new Kernels`.
+   * @throws ShapeError if x, shape, mask or out do not fit, or there is no example; SingleValueError if the
+   * batch, or all parts of pooled moments together, have one value per channel, or only padding;
+   * NonFiniteError if x holds NaN or infinity, or a variance overflows; StateError for a freed tensor, an
+   * invalid `batchesSeen`, or, with `"running"`, an invalid running variance; OptionError for an unknown
+   * option. When it throws, nothing has changed. The first use of kernels, here and in other methods,
+   * may throw UnsupportedError or MemoryError, as `new Kernels`.
    */
   train<Out extends Float32Array = Float32Array<ArrayBuffer>>(
     x: Float32Array,
@@ -269,14 +269,14 @@ export class BatchNorm {
     return out;
   }
 
-  /** What `train` is to normalize by, checked. */
+  /** Checks the option that says what `train` normalizes by. */
   #statisticsOf(value: TrainOptions["statistics"]): StatisticsKind | Moments {
     return typeof value === "object" && value !== null
       ? asMoments("statistics", value, this.#channels)
       : choice("statistics", value, "batch", KINDS);
   }
 
-  /** By the mini-batch's own statistics. */
+  /** Does the work of `train` with the mini-batch's own statistics. */
   #trainByBatch(
     out: Float32Array,
     x: Float32Array,
@@ -290,7 +290,7 @@ export class BatchNorm {
     if (moving) this.#averages.count++;
   }
 
-  /** By moments that were pooled elsewhere, or, while `calibrate` collects them, by those of the mini-batch. */
+  /** Does it with moments: pooled ones, or the mini-batch's own, which a `calibrate` that runs collects. */
   #trainByMoments(
     out: Float32Array,
     x: Float32Array,
@@ -314,7 +314,7 @@ export class BatchNorm {
     return count;
   }
 
-  /** By given statistics, which `backward` then finds in the latest batch. */
+  /** Normalizes by given statistics, and keeps them in the latest batch for `backward`. */
   #normalizeBy(
     { mean, variance }: Statistics,
     meanLow: Float64Array | null,
@@ -335,19 +335,19 @@ export class BatchNorm {
   }
 
   /**
-   * The gradients of a loss whose gradient with respect to a `train`'s output is dy (Ioffe &
-   * Szegedy 2015, section 3), with the γ of now. Pure: adds into nothing, changes no state. After
-   * `statistics: "running"` the statistics are constants: dx = γ·dy/√(σ² + ε).
+   * Given dy, the gradient of a loss with respect to the output of a `train`, works out those with respect to
+   * x, γ and β (Ioffe & Szegedy 2015, section 3), with the present γ. Accumulates nothing, changes no state.
+   * After `statistics: "running"` the statistics count as constants: dx = γ·dy/√(σ² + ε).
    *
-   * Largest error of dx against float64: 1e-6 of the channel's largest |γ·dy|/√(σ² + ε) or |dx|; 2e-6
-   * where up to thirty values lie three σ or more from all others.
+   * Largest error of dx against float64: 1e-6 of the channel's largest |γ·dy|/√(σ² + ε) or |dx|. If up to
+   * thirty values lie three σ or more from all others: 2e-6.
    *
    * @param dy float32 values in the shape of x.
    * @returns dx in the shape of x; dgamma and dbeta [channels], `null` where left out.
-   * @throws StateError before any `train`, after an in-place one unless given `x`, after one by pooled
-   * moments unless given `sums`, for `sums` of another count, a batch of another layer, or a freed tensor;
-   * ShapeError if an array does not fit; OptionError for an unknown option or an `out` of a parameter that is
-   * left out. Nothing has been written then.
+   * @throws StateError before any `train`, without `x` if that `train` was in place, without `sums` if it was
+   * given pooled moments, for `sums` of another count, a batch of another layer, or a freed tensor; ShapeError
+   * if an array does not fit; OptionError for an unknown option, or an `out` for a parameter that is left out.
+   * When it throws, nothing has been written.
    */
   backward<Out extends Float32Array = Float32Array<ArrayBuffer>>(
     dy: Float32Array,
@@ -374,8 +374,8 @@ export class BatchNorm {
   }
 
   /**
-   * Σdy and Σdy·(x - μ) of each channel, what the gradient needs of every part of a batch that is split over
-   * workers (Ioffe & Szegedy 2015, section 3): merge those of all parts and give them to each part's `backward`.
+   * Σdy and Σdy·(x - μ) of each channel (Ioffe & Szegedy 2015, section 3). If a batch is split over workers,
+   * its gradient needs these sums over all parts: merge them, and give the result to each part's `backward`.
    * Changes nothing.
    *
    * @param dy float32 values in the shape of this part's x, the gradient of the whole batch's loss.
@@ -388,7 +388,7 @@ export class BatchNorm {
     return computeSums(this.kernels.machine, dy, x, view, normalizer.mean, selection);
   }
 
-  /** The `train` that dy is the gradient of, and its input; checked. */
+  /** Checks dy, and finds the `train` whose output it belongs to, and the input of that. */
   #differentiated(
     dy: Float32Array,
     options: BackwardSumsOptions,
@@ -410,13 +410,13 @@ export class BatchNorm {
 
   /**
    * Test time: y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015, algorithm 2,
-   * line 11). Changes nothing. Alone or in a batch, an example has the same bits. NaN passes to its own outputs.
+   * line 11). Changes nothing. An example gives the same bits alone and in any batch; NaN reaches only its own outputs.
    *
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged unless it is `out`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
    * @throws ShapeError if x, shape, mask or out do not fit; StateError for an invalid running variance or a freed
-   * tensor; OptionError for an unknown option. Nothing has been written then. The first use of kernels:
-   * UnsupportedError or MemoryError.
+   * tensor; OptionError for an unknown option. When it throws, nothing has been written. The first use of
+   * kernels may throw UnsupportedError or MemoryError.
    */
   infer<Out extends Float32Array = Float32Array<ArrayBuffer>>(
     x: Float32Array,
@@ -432,11 +432,11 @@ export class BatchNorm {
   }
 
   /**
-   * Count, mean and sum of squared deviations of each channel of x, to be pooled with those of other
-   * batches, workers or machines (`Moments.merge`; Chan et al. 1983). Changes nothing. Of no values:
-   * count 0.
+   * Count, mean and sum of squared deviations of each channel of x. They can be pooled with those of other
+   * batches, workers or machines (`Moments.merge`; Chan et al. 1983). Changes nothing. If x holds no values,
+   * the count is 0.
    *
-   * Largest error against float64: of the mean 5e-7 σ, of m2 1e-6 of itself.
+   * Largest error against float64: 5e-7 σ in the mean, 1e-6 of its value in m2.
    *
    * @param x float32 values in the layer's layout, for `"NC"` [N, C].
    * @throws ShapeError if x, shape or mask do not fit; NonFiniteError if x holds NaN or infinity, or
@@ -452,7 +452,7 @@ export class BatchNorm {
     return seenBy(this.layout, this.#channels, float32("x", x).length, shape, mask);
   }
 
-  /** @internal For `calibrate`: gives moments away instead of moving; returns who took them before. */
+  /** @internal For `calibrate`: while set, `train` hands moments to it, and averages stay. Returns the one before. */
   collectInto(collector: Collector | null): Collector | null {
     const before = this.#collector;
     this.#collector = collector;
@@ -463,9 +463,9 @@ export class BatchNorm {
    * Stores exact statistics: the mean, and the variance that `runningVarianceOf` names, become the
    * running averages; `batchesSeen` becomes at least 1 (Ioffe & Szegedy 2015, algorithm 2, line 10).
    *
-   * @param moments of a whole training set, say, or their structured clone.
-   * @throws ShapeError for other channels; StateError for invalid numbers; SingleValueError where too
-   * few values went in for a variance. Nothing has changed then.
+   * @param moments for instance those of a whole training set, or their structured clone.
+   * @throws ShapeError for another number of channels; StateError for invalid numbers; SingleValueError if
+   * they are of too few values for a variance. When it throws, nothing has changed.
    */
   setRunning(moments: MomentsLike): void {
     this.#averages.set(asMoments("moments", moments, this.#channels));
@@ -481,20 +481,20 @@ export class BatchNorm {
     return freeze(this, this.#averages);
   }
 
-  /** Options and state as a JSON-able object, exact. Not in it: `lastBatch`, `kernels`. */
+  /** Options and state as an object for JSON, exact to the bit. `lastBatch` and `kernels` are not in it. */
   snapshot(): Snapshot {
     return writeSnapshot(this.#settings, this);
   }
 
-  /** The snapshot, so that JSON.stringify of a layer keeps all of it. */
+  /** The snapshot: with this method, JSON.stringify of a layer writes one. */
   toJSON(): Snapshot {
     return this.snapshot();
   }
 
   /**
-   * The layer that a snapshot, the object or its JSON text, was taken of.
+   * A new layer with the options and the state that a snapshot holds, given as object or as JSON text.
    *
-   * @throws StateError where it is no snapshot; OptionError for an unknown option.
+   * @throws StateError if it is no snapshot; OptionError for an unknown option.
    */
   static fromSnapshot(
     snapshot: Widened<Snapshot> | string,
@@ -509,10 +509,10 @@ export class BatchNorm {
   }
 
   /**
-   * Takes over the state of a snapshot: γ, β, running averages, `batchesSeen`. Options stay.
+   * Takes over the state of a snapshot: γ, β, running averages, `batchesSeen`. The layer keeps its options.
    *
-   * @throws StateError where it is no snapshot, or one of other channels or parameters. Nothing has
-   * changed then.
+   * @throws StateError if it is no snapshot, or if channels or parameters are not those of the layer. When it
+   * throws, nothing has changed.
    */
   restore(snapshot: Widened<Snapshot> | string): void {
     const restored = readSnapshot(snapshot);
@@ -521,8 +521,8 @@ export class BatchNorm {
   }
 
   /**
-   * @internal Takes over a state that is checked, in `batchnorm-wasm/state` as well. Not a symbol:
-   * bundlers keep a class with a computed name, whether it is used or not.
+   * @internal Takes over a state that has been checked; `batchnorm-wasm/state` calls it too. It is no
+   * symbol, because bundlers keep a class with a computed member name even if nothing uses it.
    */
   setState(state: State): void {
     if (state.gamma) this.#gamma?.set(state.gamma);
@@ -530,13 +530,13 @@ export class BatchNorm {
     this.#averages.restore(state);
   }
 
-  /** Back to averages of 0 and 1, no mini-batch seen, no `lastBatch`. γ and β stay. */
+  /** Sets the averages back to 0 and 1, `batchesSeen` to 0, `lastBatch` to `null`. γ and β stay as they are. */
   reset(): void {
     this.#averages.reset();
     this.#latest.clear();
   }
 
-  /** Another layer with the same options, kernels and state; `lastBatch` is not taken along. */
+  /** Another layer with the same options, kernels and state. Its `lastBatch` is `null`. */
   clone(): BatchNorm {
     const { kernels, ...settings } = this.#settings;
     const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);
@@ -545,6 +545,6 @@ export class BatchNorm {
   }
 }
 
-// A class that names itself is renamed when it is bundled, and prints as _BatchNorm.
+// Not inside the class: bundlers rename a class whose body names it, and it would print as _BatchNorm.
 const create = (channels: number, options: BatchNormOptions): BatchNorm =>
   new BatchNorm(channels, options);

@@ -1,4 +1,4 @@
-// What `backward` needs of a `train`, and where a layer keeps it.
+// `backward` needs the input and the statistics of the `train` before it. This is where a layer keeps them.
 
 import { describe, ShapeError, SingleValueError, StateError } from "../errors.js";
 import { type Layout, rowsShape } from "../values/layout.js";
@@ -6,21 +6,21 @@ import type { Seen } from "../values/mask.js";
 import type { Moments } from "../values/moments.js";
 import type { Statistics } from "../values/terms.js";
 
-/** The statistics that a `train` normalized with: of the mini-batch, or the running averages. */
+/** What a `train` normalized with: the statistics of its mini-batch, or the running averages. */
 export type StatisticsKind = "batch" | "running";
 
-/** Takes the moments of the mini-batches that a `train` meets, and of how many examples each is. */
+/** Is called by `train` with the moments of the mini-batch, and with the number of its examples. */
 export type Collector = (moments: Moments, examples: number) => void;
 
 /** What a `train` normalized. */
 export interface BatchSource {
   readonly seen: Seen;
   readonly mask: Uint8Array | null;
-  /** How many values per channel the statistics are of. */
+  /** How many values of each channel the statistics were taken from. */
   readonly count: number;
-  /** `null` after an in-place `train`, or where it was lent for that call only. */
+  /** The input; `null` after an in-place `train`, or if tfjs lent it for the call only. */
   x: Float32Array | null;
-  /** As it was given. */
+  /** The option `shape` of the `train`; `null` if it was left out. */
   readonly shape: readonly number[] | null;
   readonly statistics: StatisticsKind | Moments;
 }
@@ -28,26 +28,26 @@ export interface BatchSource {
 /** What the latest `train` leaves for its `backward`: `bn.lastBatch`. */
 export class Batch {
   /**
-   * The input, in `shape`, not a copy: leave it unchanged until `backward`. `null` after an in-place `train`,
-   * or where it is a tensor of tfjs.
+   * The input, in `shape`. It is no copy, so leave it unchanged until `backward`. `null` after an in-place
+   * `train`, and if the input is a tensor of tfjs.
    */
   readonly x: Float32Array | null;
   /** Sizes of the axes of x. */
   readonly shape: readonly number[];
   /** The mask that was given, not a copy; `null` without one. */
   readonly mask: Uint8Array | null;
-  /** What x was normalized by: its own statistics, the running averages, or these moments. */
+  /** What x was normalized by: its own statistics, the running averages, or the pooled moments given. */
   readonly statistics: StatisticsKind | Moments;
-  /** How many values of each channel take part: of x, or of the moments given. */
+  /** How many values of each channel the statistics are of: those of x, or of the moments given. */
   readonly count: number;
-  /** Means normalized with, one per channel. */
+  /** The means that x was normalized with, [channels]. */
   readonly mean: Float64Array;
-  /** Population variances normalized with, one per channel. */
+  /** The population variances that x was normalized with, [channels]. */
   readonly variance: Float64Array;
   readonly #owner: object;
   readonly #source: BatchSource;
 
-  /** @internal Made by a layer. */
+  /** @internal Only a layer makes one. */
   constructor(
     owner: object,
     layout: Layout,
@@ -66,7 +66,7 @@ export class Batch {
     this.variance = variance;
   }
 
-  /** @internal What it holds. Throws StateError where `batch` is no batch of `owner`. */
+  /** @internal What `batch` holds. Throws StateError if it is no batch of `owner`. */
   static read(batch: unknown, owner: object): BatchSource {
     const isBatch = typeof batch === "object" && batch !== null && #owner in batch;
     if (isBatch && batch.#owner === owner) return batch.#source;
@@ -74,14 +74,14 @@ export class Batch {
     throw new StateError("batch", "a lastBatch of this layer", got);
   }
 
-  /** @internal Lets go of the input, which `backward` then wants again, as after an in-place `train`. */
+  /** @internal Drops the input; `backward` then has to be given it, as after an in-place `train`. */
   forgetInput(): void {
     (this as { x: Float32Array | null }).x = null;
     this.#source.x = null;
   }
 }
 
-/** The statistics that a `train` normalized with, and on what; `source` is `null` before any `train`. */
+/** What a `train` normalized, and with which statistics; `source` is `null` before any `train`. */
 interface Normalized extends Statistics {
   source: BatchSource | null;
   readonly meanLow: Float64Array;
@@ -95,9 +95,9 @@ const normalizedOf = (channels: number): Normalized => ({
 });
 
 /**
- * The latest batch of a layer. A `train` fills the statistics of `next`, which become those of the latest
- * only when it has not thrown: so one that throws changes nothing, and a loop of them allocates nothing but
- * its outputs. A `Batch`, with copies, is made when someone asks for it.
+ * The latest batch of a layer. A `train` writes its statistics into `next`, and calls `commit` when nothing can
+ * throw any more; so a `train` that throws leaves the latest batch as it was. The two take turns, so a loop of
+ * training allocates nothing but its outputs. A `Batch`, which has copies, is made only when someone asks for it.
  */
 export class LatestBatch {
   readonly #owner: object;
@@ -127,7 +127,7 @@ export class LatestBatch {
     this.#batch = null;
   }
 
-  /** For users; `null` before any `train`. */
+  /** The latest batch as users see it; `null` before any `train`. */
   get batch(): Batch | null {
     const { source, mean, variance } = this.#latest;
     if (source !== null) {
@@ -136,7 +136,7 @@ export class LatestBatch {
     return this.#batch;
   }
 
-  /** What `batch` holds, or, for undefined, the latest. Throws StateError unless there is one of this layer. */
+  /** What `batch`, or the latest one if it is undefined, holds. Throws StateError if this layer has no such batch. */
   read(batch: Batch | undefined): Statistics & { readonly source: BatchSource } {
     if (batch !== undefined) {
       const source = Batch.read(batch, this.#owner);
@@ -155,8 +155,8 @@ export class LatestBatch {
 }
 
 /**
- * `count`, if that many values per channel have a variance; `chosen` says that a mask or moments left so few.
- * Throws SingleValueError, or ShapeError for a batch of zero examples.
+ * Returns `count` if that many values per channel are enough for a variance, and throws SingleValueError if not,
+ * or ShapeError for a batch of zero examples. `chosen` says that `count` comes from a mask or from given moments.
  */
 export function checkCount(count: number, chosen: boolean): number {
   if (count === 0 && !chosen) {

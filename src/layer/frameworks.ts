@@ -1,5 +1,6 @@
-// Each framework's own names, defaults and conventions, turned into ours. `momentum` appears only
-// here: PyTorch's is the weight of the new value, that of Keras, ONNX and Flax of the old one.
+// Turns the names, defaults and conventions of each framework into those of this package. Only this file
+// reads `momentum`, because it has two meanings: in PyTorch it is the weight of the new value, in Keras, ONNX
+// and Flax the weight of the old one.
 
 import type { Kernels } from "../engine/kernels.js";
 import { checkKeys, OptionError } from "../errors.js";
@@ -78,11 +79,11 @@ const ofOld =
     return number("momentum", momentum, fallback, "0 <= momentum < 1", (m) => m >= 0 && m < 1);
   };
 
-/** PyTorch's is the weight of the new value; `null` is the cumulative average. */
+/** PyTorch's momentum is the weight of the new value; `null` means the cumulative average. */
 function ofNew(momentum: unknown): number | "cumulative" {
   if (momentum === null) return "cumulative";
   const expected = "0 < momentum <= 1 or null";
-  // So small a momentum that 1 - momentum is 1 moves nothing either.
+  // A momentum so small that 1 - momentum rounds to 1 would not move anything either.
   if (typeof momentum === "number" && momentum >= 0 && 1 - momentum === 1) {
     throw new OptionError("momentum", expected, `${momentum}, under which ${STILL}`);
   }
@@ -94,7 +95,7 @@ function translated(
   options: object,
   epsilonName: string,
   epsilon: number,
-  /** What says whether there is a gamma, and a beta; one name for both. */
+  /** The options that say whether there are gamma and beta: one for each, or a single one for both. */
   parameters: readonly string[],
   layouts: readonly Layout[],
   decayOf: (momentum: unknown) => number | "cumulative",

@@ -1,4 +1,5 @@
-// The arrays that `backward` fills: fresh ones, or the user's, which must share memory with nothing else.
+// The arrays that `backward` fills: fresh ones, or those that the user gives. The latter must not share memory
+// with each other or with an input, which would be overwritten before it is read; only dx may be dy itself.
 
 import { resultOf } from "../engine/result.js";
 import { checkKeys, describe, OptionError } from "../errors.js";
@@ -8,7 +9,7 @@ import type { Gradients } from "../values/terms.js";
 const KEYS = ["dx", "dgamma", "dbeta"];
 const NAMES = ["x", "dy", "gamma", "beta", "out.dx", "out.dgamma", "out.dbeta"];
 
-/** The arrays for the gradients of a layer; `out` is what the user gave, checked against all inputs. */
+/** The arrays for the gradients of a layer. `out` is what the user gave; it is checked against all inputs. */
 export function gradientArrays(
   out: unknown,
   dy: Float32Array,
@@ -31,7 +32,7 @@ export function gradientArrays(
   return { dx, dgamma, dbeta };
 }
 
-/** The array for the gradient of a parameter: `value`, or a fresh one, or none. */
+/** The array for the gradient of a parameter: `value`, a fresh one, or `null` if the layer has no such parameter. */
 function gradientOf(
   name: "gamma" | "beta",
   parameter: Float32Array | null,

@@ -1,4 +1,4 @@
-// Options of the layer and of its methods. Those of the layer are checked once; each error names the option.
+// Options of the layer and of its methods: their types, and the check of those of the layer, which is made once.
 
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { checkKeys, OptionError } from "../errors.js";
@@ -19,13 +19,14 @@ export interface BatchNormOptions {
    */
   decay?: number | "cumulative";
   /**
-   * True: early averages are not dragged towards the initial 0 and 1 (as Kingma & Ba 2015, "Adam",
-   * section 3). Default false. Nothing to `"cumulative"`, which never is.
+   * True takes the share of the initial 0 and 1 out of early averages (as Kingma & Ba 2015, "Adam", section 3,
+   * do with their moments). Default false. Changes nothing with `"cumulative"`, which has no such share.
    */
   debias?: boolean;
   /**
-   * Default `"sample"`, as in the paper (algorithm 2, line 10) and PyTorch; `"population"` as in Keras,
-   * ONNX, Flax.
+   * Which variance of a mini-batch of m values per channel enters the running average: `"sample"` divides by
+   * m - 1, as in the paper (algorithm 2, line 10) and in PyTorch; `"population"` divides by m, as in Keras, ONNX
+   * and Flax. Default `"sample"`.
    */
   runningVarianceOf?: VarianceKind;
   /** False leaves the scale out. Default true. */
@@ -97,14 +98,15 @@ export interface TrainOptions<Out extends Float32Array = Float32Array> {
   /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
   out?: Out;
   /**
-   * Which of x is data: one entry per example and position, row-major (N, then spatial), nonzero =
-   * data. The rest is padding: whatever it holds, NaN included, it takes no part, and its outputs
-   * are beta.
+   * Says which positions of x hold data: one entry per example and position, row-major (N, then the spatial
+   * axes), nonzero for data. All else is padding. It takes no part, even if it holds NaN, and its outputs are
+   * beta.
    */
   mask?: Uint8Array;
   /**
-   * Normalize by the mini-batch (default), or, frozen, by the running averages, or by moments pooled
-   * over all parts of a batch that is split over workers.
+   * What to normalize by: the mini-batch's own statistics (`"batch"`, the default); the running averages
+   * (`"running"`), as a frozen layer does; or, if a batch is split over workers, the moments of all its parts,
+   * merged.
    */
   statistics?: StatisticsKind | MomentsLike;
   /** False leaves the running averages and `batchesSeen` alone. Default true. */
@@ -113,9 +115,9 @@ export interface TrainOptions<Out extends Float32Array = Float32Array> {
 
 /** Options of `backward`. */
 export interface BackwardOptions<Out extends Float32Array = Float32Array> {
-  /** The `lastBatch` of the `train` to differentiate. Default: that of the latest one. */
+  /** The `lastBatch` of the `train` to differentiate. Default: the layer's `lastBatch` now. */
   batch?: Batch;
-  /** The input of that `train`, in its shape, needed again if it was in place. */
+  /** The input of that `train`, in the shape of dy. Needed if the `train` was in place, and overwrote it. */
   x?: Float32Array;
   /** Arrays to fill and return. Default: fresh ones. */
   out?: {
@@ -127,8 +129,8 @@ export interface BackwardOptions<Out extends Float32Array = Float32Array> {
     dbeta?: Out;
   };
   /**
-   * What `backwardSums` gave for all parts of a batch that is split over workers, merged. dgamma and
-   * dbeta are those of the whole batch then.
+   * Needed if a batch is split over workers: what `backwardSums` gave for each of its parts, merged. dgamma and
+   * dbeta are then those of the whole batch.
    */
   sums?: GradientSumsLike;
 }

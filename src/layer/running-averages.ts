@@ -3,24 +3,24 @@
 // weighted, v += w·(new - v), with
 //
 //   w = 1 - decay                       the usual weight
-//   w = (1 - decay)/(1 - decay^t)       debias: the early averages are free of the initial 0 and 1
+//   w = (1 - decay)/(1 - decay^t)       with `debias`: the initial 0 and 1 have no share in early averages
 //                                       (Kingma & Ba 2015, "Adam", section 3)
-//   w = 1/t                             "cumulative": the plain average over all batches so far
+//   w = 1/t                             with "cumulative": the plain average over all batches so far
 //
-// for the t-th mini-batch. All in float64; the kernel that moves them is `moveRunning`.
+// for the t-th mini-batch. All of this is float64. The kernel `moveRunning` moves the averages.
 
 import { describe, StateError } from "../errors.js";
 import type { Moments, VarianceKind } from "../values/moments.js";
 import type { AverageUpdate, Statistics } from "../values/terms.js";
 
-/** How averages move: the options of a layer that say so. */
+/** The options of a layer that say how its averages move. */
 export interface AverageOptions {
   readonly decay: number | "cumulative";
   readonly debias: boolean;
   readonly runningVarianceOf: VarianceKind;
 }
 
-/** Averages as snapshots and files hold them. */
+/** Running averages as snapshots and files hold them. */
 export interface AverageState {
   readonly runningMean: ArrayLike<number>;
   readonly runningVariance: ArrayLike<number>;
@@ -28,14 +28,14 @@ export interface AverageState {
   readonly ageKnown: boolean;
 }
 
-/** Mean and variance over mini-batches, how many entered them, and how they move. */
+/** Running mean and variance, how many mini-batches entered them, and how they move. */
 export class RunningAverages implements Statistics {
   readonly mean: Float64Array;
   readonly variance: Float64Array;
   readonly #options: AverageOptions;
-  /** How many mini-batches entered; whatever users wrote, so that it is checked when it is used. */
+  /** How many mini-batches entered. Users can write anything into it, so it is checked when it is used. */
   count = 0;
-  /** False where the averages come from a file that does not say how many entered. */
+  /** False if the averages come from a file that does not say how many mini-batches entered them. */
   ageKnown = true;
 
   constructor(channels: number, options: AverageOptions) {
@@ -45,8 +45,8 @@ export class RunningAverages implements Statistics {
   }
 
   /**
-   * How they move towards the statistics of the next mini-batch, of `values` values per channel. Throws
-   * StateError for a `count` that is none.
+   * How the averages move towards the statistics of the next mini-batch, which has `values` values per channel.
+   * Throws StateError if `count` is no number of mini-batches.
    */
   updateFor(values: number): AverageUpdate {
     return {
@@ -63,7 +63,7 @@ export class RunningAverages implements Statistics {
     return debias ? (1 - decay) / (1 - power(decay, t)) : 1 - decay;
   }
 
-  /** Takes exact statistics in place of averages; at least one mini-batch has entered then. */
+  /** Replaces the averages by exact statistics. `count` becomes at least 1: they no longer are the initial ones. */
   set(moments: Moments): void {
     const variance = moments.variance(this.#options.runningVarianceOf);
     const count = Math.max(1, checkSeen("batchesSeen", this.count));
@@ -73,7 +73,7 @@ export class RunningAverages implements Statistics {
     this.ageKnown = true;
   }
 
-  /** Takes over averages from elsewhere, which are checked. */
+  /** Takes over averages from a snapshot or a file. They have been checked. */
   restore(state: AverageState): void {
     this.mean.set(state.runningMean);
     this.variance.set(state.runningVariance);
@@ -81,7 +81,7 @@ export class RunningAverages implements Statistics {
     this.ageKnown = state.ageKnown;
   }
 
-  /** Back to 0 and 1, no mini-batch seen. */
+  /** Sets the averages back to 0 and 1, with no mini-batch seen. */
   reset(): void {
     this.mean.fill(0);
     this.variance.fill(1);
@@ -90,7 +90,7 @@ export class RunningAverages implements Statistics {
   }
 }
 
-/** How much of the initial 0 and 1 the averages of a layer still hold, 0 to 1. */
+/** The weight, 0 to 1, that the initial 0 and 1 still have in the averages of a layer. */
 export function shareOfStart(
   { decay, debias }: Pick<AverageOptions, "decay" | "debias">,
   batchesSeen: number,
@@ -98,7 +98,7 @@ export function shareOfStart(
   return decay === "cumulative" || debias ? 0 : power(decay, batchesSeen);
 }
 
-/** A count of mini-batches, as users may write it. */
+/** Returns `value` if it is a count of mini-batches; throws StateError if not. */
 export function checkSeen(name: string, value: unknown): number {
   if (!Number.isSafeInteger(value) || (value as number) < 0) {
     throw new StateError(name, "a whole number >= 0", describe(value));
@@ -106,7 +106,7 @@ export function checkSeen(name: string, value: unknown): number {
   return value as number;
 }
 
-/** base^t for a whole t >= 0 by squaring: products alone, since Math.pow differs between engines. */
+/** base^t for a whole t >= 0. By products alone, because Math.pow gives other bits in other JavaScript engines. */
 function power(base: number, t: number): number {
   let result = 1;
   for (let factor = base, left = t; left > 0; left = Math.floor(left / 2), factor *= factor) {

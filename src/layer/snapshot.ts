@@ -1,4 +1,4 @@
-// A layer as JSON, exact to the bit: its options and its state, written and read.
+// Writes the options and the state of a layer as JSON, exact to the bit, and reads them back.
 
 import { OptionError, StateError } from "../errors.js";
 import { checkChannels, flag } from "../values/check.js";
@@ -8,11 +8,11 @@ import type { VarianceKind } from "../values/moments.js";
 import { type Settings, settingsOf } from "./options.js";
 import { checkSeen } from "./running-averages.js";
 
-/** What `bn.snapshot()` gives: options and state of a layer, JSON-able. */
+/** What `bn.snapshot()` gives: options and state of a layer, as an object for JSON. */
 export interface Snapshot {
-  /** Says what this is. */
+  /** Tells a snapshot from other JSON. */
   readonly format: "batchnorm-wasm/layer";
-  /** Of the format. */
+  /** Version of the format. */
   readonly version: 1;
   /** How many features are normalized. */
   readonly channels: number;
@@ -22,7 +22,7 @@ export interface Snapshot {
   readonly epsilon: number;
   /** Weight of the old value in the running averages, or `"cumulative"`. */
   readonly decay: number | "cumulative";
-  /** Whether early averages are freed of the initial 0 and 1. */
+  /** Whether the share of the initial 0 and 1 is taken out of early averages. */
   readonly debias: boolean;
   /** Which variance of a mini-batch enters the running average. */
   readonly runningVarianceOf: VarianceKind;
@@ -36,17 +36,17 @@ export interface Snapshot {
   readonly runningVariance: readonly JsonNumber[];
   /** How many mini-batches entered the averages. */
   readonly batchesSeen: number;
-  /** There, and false, where more mini-batches may have entered: see `bn.ageKnown`. */
+  /** `false` if more mini-batches than `batchesSeen` may have entered, else absent: see `bn.ageKnown`. */
   readonly ageKnown?: boolean;
 }
 
-/** A snapshot, checked. */
+/** What a snapshot holds, after it has been checked. */
 export interface Restored extends State {
   readonly channels: number;
   readonly settings: Settings;
 }
 
-/** What of a layer training changes. */
+/** The state of a layer: what training changes. */
 export interface State<Values = ArrayLike<number>> {
   readonly gamma: Values | null;
   readonly beta: Values | null;
@@ -56,7 +56,7 @@ export interface State<Values = ArrayLike<number>> {
   readonly ageKnown: boolean;
 }
 
-/** The snapshot of a layer of these options and this state. */
+/** The snapshot of a layer that has these options and this state. */
 export function writeSnapshot(
   { kernels: _own, ...options }: Settings,
   layer: State<Float32Array | Float64Array> & { readonly channels: number },
@@ -75,7 +75,7 @@ export function writeSnapshot(
   };
 }
 
-/** Throws StateError if a snapshot is of other channels or parameters than a layer. */
+/** Throws StateError if a snapshot differs from a layer in the number of channels, or in having γ or β. */
 export function checkFits(snapshot: Restored, layer: State & { readonly channels: number }): void {
   if (snapshot.channels !== layer.channels) {
     throw new StateError("snapshot.channels", `the layer's ${layer.channels}`, snapshot.channels);
@@ -88,7 +88,7 @@ export function checkFits(snapshot: Restored, layer: State & { readonly channels
   }
 }
 
-/** Reads a snapshot, the object or its JSON text. Throws StateError where it is none. */
+/** Reads a snapshot, given as object or as JSON text. Throws StateError if it is none. */
 export function readSnapshot(json: unknown): Restored {
   const s = parse<Snapshot>("snapshot", json, "batchnorm-wasm/layer");
   const values = (name: "gamma" | "beta"): number[] | null =>

@@ -15,9 +15,9 @@ import { checkLayer } from "./layer.js";
 
 /** Options of `adapt`. */
 export interface AdaptOptions {
-  /** As how many examples the running averages count, >= 0; may be Infinity. */
+  /** How many examples the running averages count as, >= 0; may be Infinity. */
   prior: number;
-  /** Sizes of the axes of `x`; may be left out for `"NC"`, whose rows are the examples. */
+  /** Sizes of the axes of `x`. May be left out for `"NC"`, where each row is an example. */
   shape?: readonly number[];
   /** Which of x is data, as in `train`. */
   mask?: Uint8Array;
@@ -25,23 +25,23 @@ export interface AdaptOptions {
 
 /** Options of `adapter`. */
 export interface AdapterOptions {
-  /** As how many examples the running averages count, >= 0; may be Infinity. */
+  /** How many examples the running averages count as, >= 0; may be Infinity. */
   prior: number;
-  /** How many examples are remembered at most, >= 1; may be Infinity. */
+  /** The largest number of examples that is remembered, >= 1; may be Infinity. */
   memory: number;
 }
 
 /**
- * Test-time adaptation to data that differ from those of training: a frozen copy of the layer with
- * mean = w·running + (1 - w)·that of x, the variance likewise (population), w = prior/(prior + n),
- * n examples in x (Schneider et al. 2020, eq. 2). The layer is unchanged. Prior 0 normalizes as
- * `train` would, Infinity as `infer`.
+ * Test-time adaptation to data that differ from those of training: returns a frozen copy of the layer whose
+ * mean is w·(running mean) + (1 - w)·(mean of x), with w = prior/(prior + n) for n examples in x. The variance
+ * is mixed in the same way, with the population variance of x (Schneider et al. 2020, eq. 2). The layer is
+ * unchanged. With prior 0 the copy normalizes x as `train` would, with Infinity as `infer`.
  *
  * @param bn the layer, as it was trained.
  * @param x targets, float32 in the layer's layout.
- * @throws OptionError for what is no layer, or without a prior; ShapeError without a shape where examples do not
- * follow from a length (all layouts but `"NC"`); SingleValueError for prior 0 and one value per channel;
- * StateError for an invalid running variance; otherwise as `bn.moments`.
+ * @throws OptionError if `bn` is no layer, or without a prior; ShapeError without a shape in all layouts but
+ * `"NC"`, where the length alone does not tell the number of examples; SingleValueError for prior 0 and one value
+ * per channel; StateError for an invalid running variance; otherwise as `bn.moments`.
  */
 export function adapt(bn: BatchNorm, x: Float32Array, options: AdaptOptions): FrozenBatchNorm {
   checkLayer(bn);
@@ -53,11 +53,11 @@ export function adapt(bn: BatchNorm, x: Float32Array, options: AdaptOptions): Fr
 }
 
 /**
- * The streaming form of `adapt`: its `infer` takes targets as they come and remembers at most
- * `memory` examples of them. It works with a copy of the layer as it is now.
+ * The streaming form of `adapt`. Its `infer` takes targets as they come and remembers statistics of them that
+ * count as at most `memory` examples. It works on a copy of the layer, so later training does not reach it.
  *
  * @param bn the layer, as it was trained.
- * @throws OptionError for what is no layer, or without a prior >= 0 and a memory >= 1, in examples.
+ * @throws OptionError if `bn` is no layer, or without a prior >= 0 and a memory >= 1, in examples.
  */
 export function adapter(bn: BatchNorm, options: AdapterOptions): Adapter {
   checkLayer(bn);
@@ -68,8 +68,9 @@ export function adapter(bn: BatchNorm, options: AdapterOptions): Adapter {
 }
 
 /**
- * The streaming form of `adapt`, for serving where targets come one at a time: made by `adapter`. Each target
- * joins what is remembered before it is normalized; the oldest weigh less and less once `memory` is full.
+ * The streaming form of `adapt`, for servers whose targets come one at a time; `adapter` makes one. Each target
+ * is first added to what is remembered and then normalized. Once `memory` is full, old targets weigh less and
+ * less.
  */
 export class Adapter {
   readonly #layer: BatchNorm;
@@ -85,7 +86,7 @@ export class Adapter {
     this.#memory = memory;
   }
 
-  /** As how many examples the targets so far count: at most `memory`. */
+  /** How many examples the targets so far count as: at most `memory`. */
   get examples(): number {
     return this.#examples;
   }
@@ -93,9 +94,9 @@ export class Adapter {
   /**
    * Takes targets into account, then normalizes them (Schneider et al. 2020, eq. 2).
    *
-   * @param x float32 values in the layer's layout; shape is needed but for `"NC"`.
+   * @param x float32 values in the layer's layout; all layouts but `"NC"` need `shape`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
-   * @throws as `adapt` and `bn.infer`. Nothing was remembered then.
+   * @throws as `adapt` and `bn.infer`. When it throws, nothing has been remembered.
    */
   infer<Out extends Float32Array = Float32Array<ArrayBuffer>>(
     x: Float32Array,
@@ -118,7 +119,7 @@ export class Adapter {
   }
 
   /**
-   * The layer as adapted so far, by itself.
+   * A frozen layer with the statistics adapted so far, which later targets do not change.
    *
    * @throws StateError for an invalid running variance.
    */
@@ -137,7 +138,7 @@ export class Adapter {
   }
 }
 
-/** `value`, if it is a number of examples, infinity included. */
+/** Returns `value` if it is a number of examples, which may be infinite; throws OptionError if not. */
 function examplesOf(name: string, value: unknown, least: number): number {
   if (typeof value !== "number" || !(value >= least)) {
     throw new OptionError(name, `a number of examples >= ${least}, or Infinity`, describe(value));
@@ -145,7 +146,7 @@ function examplesOf(name: string, value: unknown, least: number): number {
   return value;
 }
 
-/** The moments of targets, and of how many examples they are. */
+/** The moments of targets, and how many examples these are. */
 function targetOf(
   bn: BatchNorm,
   x: Float32Array,
@@ -154,7 +155,7 @@ function targetOf(
   if (bn.layout !== "NC" && shape === undefined) throw noShape(bn.layout);
   const moments = bn.moments(x, { shape, mask } as MomentsOptions);
   const all = shape?.[0] ?? x.length / bn.channels;
-  // Examples without a position hold nothing.
+  // Examples all of whose positions are padding say nothing, so they do not count.
   if (moments.count === 0) return { moments, examples: 0 };
   return { moments, examples: mask === undefined ? all : examplesIn(mask, all) };
 }
@@ -172,7 +173,7 @@ function examplesIn(mask: Uint8Array, all: number): number {
   return held;
 }
 
-/** Throws if a target of `count` values per channel would be normalized by nothing but itself. */
+/** Throws if a target has `count` = 1 value per channel and no prior: its own variance would be 0. */
 function checkSpread(prior: number, count: number): void {
   if (prior > 0 || count !== 1) return;
   throw new SingleValueError(
@@ -189,7 +190,7 @@ function blend(
   prior: number,
   examples: number,
 ): Statistics & { readonly meanLow?: Float64Array } {
-  // Without examples there is nothing to adapt to; infinity is not moved by any.
+  // Without examples there is nothing to adapt to, and no number of examples moves an infinite prior.
   const w = examples === 0 || prior === Infinity ? 1 : prior / (prior + examples);
   if (target === null || w === 1) return { mean: runningMean, variance: runningVariance };
   const { count, m2 } = target;
@@ -198,14 +199,14 @@ function blend(
     addTo(mean, meanLow, c, own, w * (runningMean[c]! - own), (1 - w) * meanLow[c]!);
   });
   const variance = runningVariance.map((average, c) => {
-    // The target's could hide that it is below 0.
+    // Checked before the mixing, since the target's variance could make up for one below 0.
     checkVariance(runningVariance, c);
     return w * average + (1 - w) * (m2[c]! / count);
   });
   return { mean, meanLow, variance };
 }
 
-/** Moments that weigh less. */
+/** The same moments, as if only this `share` of their values had been there. */
 const weigh = ({ count, mean, m2, meanLow }: Moments, share: number): Moments =>
   new Moments(
     count * share,

@@ -1,6 +1,6 @@
-// Exact statistics for test time: the whole training set through the final network. All layers
-// gather in one pass, each normalizing by its mini-batch, as PreciseBN does (Wu & Johnson 2021,
-// "Rethinking 'Batch' in BatchNorm", section 3).
+// Exact statistics for test time: the whole training set goes through the trained network, and every layer
+// gathers the statistics of what reaches it. All layers do so in one pass, and meanwhile each normalizes by its
+// mini-batch, as in PreciseBN (Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
 
 import { checkKeys, describe, OptionError, StateError } from "../errors.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
@@ -13,25 +13,25 @@ import { type Drift, driftOf } from "./drift.js";
 export interface CalibrationProgress {
   /** Batches that went through the network. */
   readonly batches: number;
-  /** Examples in them, as the layer reached first saw them. */
+  /** Examples in these batches, as counted by the layer that `forward` reached first. */
   readonly examples: number;
-  /** How many batches there are, where `batches` is an array. */
+  /** How many batches there are, if `batches` is an array. */
   readonly total: number | undefined;
 }
 
 /** Options of `calibrate`. */
 export interface CalibrationOptions {
-  /** Called after each batch; a promise is waited for, so that a page can draw meanwhile. */
+  /** Called after each batch. If it returns a promise, that is awaited, so that a page can draw meanwhile. */
   onProgress?: (progress: CalibrationProgress) => unknown;
 }
 
-/** What `calibrate` did to a layer; drift as of the averages before from those after. */
+/** What `calibrate` did to a layer. The drift says how far the averages before are from those after. */
 export interface LayerCalibration extends Drift {
   /** Running mean and variance before, [channels] each. */
   readonly before: Statistics;
   /** Running mean and variance now, [channels] each. */
   readonly after: Statistics;
-  /** What was gathered, to pool with other machines' or to keep. */
+  /** What was gathered: to keep, or to pool with the moments of other machines. */
   readonly moments: Moments;
 }
 
@@ -39,9 +39,9 @@ export interface LayerCalibration extends Drift {
 export interface CalibrationReport {
   /** Batches that went through the network. */
   readonly batches: number;
-  /** Examples in them, as the layer reached first saw them. */
+  /** Examples in these batches, as counted by the layer that `forward` reached first. */
   readonly examples: number;
-  /** One per layer, in the order given. */
+  /** What happened to each layer, in the order of `layers`. */
   readonly layers: readonly LayerCalibration[];
 }
 
@@ -53,18 +53,19 @@ interface Gathering {
 }
 
 /**
- * Sets the running averages of layers to the exact statistics of a whole training set, batches of
- * unequal size weighing by their counts. Meanwhile `train` of these layers normalizes by its
- * mini-batch and leaves averages, `batchesSeen` and `lastBatch` alone; `infer` works as before. For
- * later layers these are the statistics that PreciseBN defines (Wu & Johnson 2021, section 3).
+ * Sets the running averages of layers to the exact statistics of a whole training set. Every value weighs the
+ * same, whatever the size of its batch. While this runs, `train` of these layers normalizes by its mini-batch
+ * and leaves averages, `batchesSeen` and `lastBatch` alone; `infer` works as before. For all layers but the
+ * first, what reaches them depends on how earlier ones normalize; here that is by mini-batch, as PreciseBN
+ * defines it (Wu & Johnson 2021, section 3).
  *
  * @param layers the network's batch-norm layers.
- * @param forward runs the network on one batch and calls `train` on each layer; may be async.
+ * @param forward runs the network on one batch, and calls `train` on each layer; may be async.
  * @param batches a sync or async iterable of whatever `forward` takes.
  * @returns for each layer what moved and by how much.
- * @throws OptionError for what is no layer, function, iterable or option; StateError without
- * batches, for a layer that was never reached, or one that another `calibrate` works on; whatever
- * `forward`, `batches` and `onProgress` throw. Nothing has changed then.
+ * @throws OptionError if an argument is not what it should be, or for an unknown option; StateError without
+ * batches, for a layer that `forward` never reached, or one that another `calibrate` works on; whatever
+ * `forward`, `batches` and `onProgress` throw. When it throws, nothing has changed.
  *
  * @example
  * await calibrate([bn1, bn2], (x) => network(x, { training: true }), batches, {

@@ -1,4 +1,4 @@
-// How far a layer's running averages are from some data, and what to do about it.
+// Says how far the running averages of a layer are from some data, and what to do about it.
 
 import { checkKeys, StateError } from "../errors.js";
 import { checkCount } from "../layer/batch.js";
@@ -11,13 +11,13 @@ import { type Drift, driftOf } from "./drift.js";
 import { checkLayer } from "./layer.js";
 
 /**
- * What `diagnose` found, the first that holds:
- * - `"untrained"`: the averages are still 0 and 1;
- * - `"undertrained"`: they are off, because they hold much of their start still;
- * - `"drifted"`: they are off;
- * - `"epsilon"`: some channels vary less than ε says;
+ * What `diagnose` found. It is the first of these that is true:
+ * - `"untrained"`: the averages are still the initial 0 and 1;
+ * - `"undertrained"`: the averages do not fit the data, because the initial 0 and 1 still weigh too much in them;
+ * - `"drifted"`: the averages do not fit the data, for another reason;
+ * - `"epsilon"`: the variance of some channels is below ε;
  * - `"dead"`: some channels do not vary at all;
- * - `"fit"`: they fit the data.
+ * - `"fit"`: the averages fit the data.
  */
 export type Verdict = "untrained" | "undertrained" | "drifted" | "epsilon" | "dead" | "fit";
 
@@ -25,40 +25,46 @@ export type Verdict = "untrained" | "undertrained" | "drifted" | "epsilon" | "de
 export interface Diagnosis {
   /** What was found, in a word. */
   readonly verdict: Verdict;
-  /** One sentence: what was found and what to do; one more where the age is unknown. */
+  /** One sentence that says what was found and what to do; a second one if `ageKnown` is false. */
   readonly advice: string;
-  /** How far each channel is off, and which have a trouble of their own. */
+  /** How far the averages of each channel are from the data, and which channels have another problem. */
   readonly channels: Drift & {
-    /** Channels all of whose values in the data are the same. */
+    /** Channels whose values in the data are all the same. */
     readonly dead: readonly number[];
     /** Channels that vary, but with a variance below ε: their output is smaller than it should be. */
     readonly epsilonDominates: readonly number[];
   };
   /** How many mini-batches entered the averages. */
   readonly batchesSeen: number;
-  /** False where more may have: the file they came from does not say. */
+  /** False if more mini-batches may have entered, since the averages come from a file that does not say. */
   readonly ageKnown: boolean;
-  /** A few lines for people. */
+  /** The diagnosis as a few lines of text. */
   toString(): string;
 }
 
-/** Averages are off by half a standard deviation, or by a factor of two of the variance … */
+/**
+ * Averages do not fit if both are true: they are off by this many standard deviations of the data, or by a
+ * factor of two in the variance; and they are off by more than chance explains (CHANCE).
+ */
 const MEAN = 0.5;
 const FACTOR = 2;
-/** … and by four standard errors of a mean, σ/√m, and of a logarithm of a variance, √(2/(m - 1)). */
+/**
+ * So many standard errors may be chance: σ/√m is that of a mean, √(2/(m - 1)) that of the logarithm of a
+ * variance.
+ */
 const CHANCE = 4;
-/** From this share on, what the averages still hold of their start is worth a word. */
+/** If the initial 0 and 1 weigh at least this much in the averages, the advice says so. */
 const START = 0.05;
 
 const AGE_UNKNOWN =
   "The age of the averages is unknown: the file they came from counts no mini-batches.";
 
 /**
- * How far the running averages of a layer are from some data, and what to do about it. Changes nothing.
+ * Says how far the running averages of a layer are from some data, and what to do about it. Changes nothing.
  *
  * @param bn the layer.
- * @param x values that the layer meets, float32 in its layout; at least two per channel, better
- * hundreds: what so many normal numbers differ by chance is not held against the averages.
+ * @param x values that the layer meets, float32 in its layout. At least two per channel, better hundreds: the
+ * fewer there are, the larger are the differences that are put down to chance.
  * @throws OptionError for what is no layer; as `bn.moments`; SingleValueError for fewer than two values per
  * channel; StateError for running averages that are not finite, a variance below 0, or an invalid `batchesSeen`.
  *
@@ -104,7 +110,7 @@ export function diagnose(
   };
 }
 
-/** Throws StateError for averages that are not finite: NaN would pass for fitting. */
+/** Throws StateError for averages that are not finite. No comparison with NaN is true, so it would seem to fit. */
 function checkAverages({ mean, variance }: Statistics): void {
   mean.forEach((value, c) => {
     checkVariance(variance, c);
@@ -113,14 +119,14 @@ function checkAverages({ mean, variance }: Statistics): void {
   });
 }
 
-/** What the averages of a layer and some data have to do with each other. */
+/** What comparing the averages of a layer with some data gave. */
 interface Findings extends Drift {
   readonly channels: number;
-  /** Channels whose averages are off. */
+  /** Channels whose averages do not fit the data. */
   readonly off: readonly number[];
   readonly dead: readonly number[];
   readonly epsilonDominates: readonly number[];
-  /** How much of the initial 0 and 1 the averages still hold, where that is why they are off; else 0. */
+  /** The weight that the initial 0 and 1 still have in the averages, if that is why they do not fit; else 0. */
   readonly start: number;
 }
 
@@ -138,7 +144,7 @@ function examine(
     all.filter((c) => Math.abs(meanDrift[c]!) > farthest || apart(varianceRatio[c]!) > factor);
   const drift = driftOf(averages, data, epsilon);
   const off = offIn(drift);
-  // Averages that are merely too young fit as soon as they are freed of their start; others do not.
+  // Averages that are only too young fit once the share of the initial 0 and 1 is taken out; others do not.
   const freed = {
     mean: averages.mean.map((m) => m / (1 - start)),
     variance: averages.variance.map((v) => (v - start) / (1 - start)),
@@ -159,7 +165,7 @@ const UNTRAINED: readonly [Verdict, string] = [
   "The running averages are still 0 and 1: train, or calibrate, before infer.",
 ];
 
-/** The verdict on what was found, and one sentence. */
+/** The verdict on what was found, and a sentence of advice. */
 function judge(found: Findings, batchesSeen: number): readonly [Verdict, string] {
   const { channels, off, dead, epsilonDominates, start } = found;
   if (off.length > 0) {
@@ -192,7 +198,7 @@ function judge(found: Findings, batchesSeen: number): readonly [Verdict, string]
   return ["fit", "The running averages fit these data."];
 }
 
-/** A few lines for people. */
+/** The findings as a few lines of text. */
 function describeFindings(title: string, seen: string, found: Findings): string {
   const { off, meanDrift, varianceRatio, dead, epsilonDominates } = found;
   const list = (channels: readonly number[]): string =>
@@ -213,7 +219,7 @@ function describeFindings(title: string, seen: string, found: Findings): string 
 
 const worstMean = ({ meanDrift }: Drift): number => maximum(meanDrift.map(Math.abs));
 
-/** By what factor two variances of this ratio differ, whichever is the larger. */
+/** The factor, at least 1, by which two variances differ whose ratio is given. */
 const apart = (ratio: number): number => Math.max(ratio, 1 / ratio);
 
 const maximum = (values: ArrayLike<number> & Iterable<number>): number => {

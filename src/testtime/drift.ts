@@ -1,16 +1,16 @@
-// How far running averages are from the statistics of some data: what `diagnose` judges and `calibrate` reports.
+// Measures how far running averages are from the statistics of data. `diagnose` judges it, `calibrate` reports it.
 
 import type { Statistics } from "../values/terms.js";
 
 /** How far averages are from the statistics of data, for each channel. */
 export interface Drift {
-  /** (average - mean)/√(variance + ε), [channels]: in standard deviations of the data. */
+  /** (running mean - mean of the data)/√(variance of the data + ε), [channels]: in standard deviations. */
   readonly meanDrift: Float64Array;
-  /** (average + ε)/(variance + ε) of the variances, [channels]; 1 where they agree. */
+  /** (running variance + ε)/(variance of the data + ε), [channels]; 1 if they agree. */
   readonly varianceRatio: Float64Array;
 }
 
-/** How far `averages` are from `data`, ε counted in as in normalization. */
+/** Measures how far `averages` are from `data`. ε is added to variances, as when a layer normalizes. */
 export function driftOf(averages: Statistics, data: Statistics, epsilon: number): Drift {
   const ratio = (a: number, b: number): number => (a === b ? 1 : a / b);
   return {

@@ -18,58 +18,59 @@ export interface FrozenLayer {
   readonly channels: number;
   /** Order of the axes of the data. */
   readonly layout: Layout;
-  /** What `JSON.stringify` writes. */
+  /** The layer as an object for JSON. */
   toJSON(): FrozenJSON;
 }
 
 /** Options of `fold`. */
 export interface FoldOptions {
-  /** Of the linear or convolution layer, float32 in `shape`; unchanged. */
+  /** The weight of the linear or convolution layer, float32 in `shape`. It is not changed. */
   weight: Float32Array;
-  /** Of the same layer, [out]; unchanged. Default: none. */
+  /** The bias of the same layer, [out]. It is not changed. Default: no bias. */
   bias?: Float32Array | null;
   /** Sizes of the axes of `weight`, each >= 1. */
   shape: readonly number[];
-  /** A depthwise convolution is a `"conv"` whose `groups` are its in channels. */
+  /** What the layer is. A depthwise convolution is a `"conv"` with as many `groups` as it has in channels. */
   kind: "linear" | "conv" | "convTranspose";
   /**
-   * A letter for each axis of `shape`: O out channels, I in channels and, for convolutions, one to
-   * three of D, H, W, L, in any order.
+   * A letter for each axis of `shape`, in any order: O for out channels, I for in channels and, for
+   * convolutions, one to three of D, H, W, L.
    *
    *   PyTorch, ONNX     linear "OI", conv "OIL", "OIHW", "OIDHW", convTranspose "IOHW"
    *   Keras, TensorFlow linear "IO", conv "LIO", "HWIO", "DHWIO", convTranspose "HWOI"
    *
-   * Axis I of a grouped conv has in/groups channels, axis O of a grouped convTranspose out/groups.
+   * With groups, axis I of a conv has in/groups channels, and axis O of a convTranspose has out/groups.
    * TensorFlow's depthwise kernel [kH, kW, in, multiplier] lies in memory as "HWIO"
    * [kH, kW, 1, in·multiplier].
    */
   order: string;
-  /** Into how many groups, one after another, the channels are divided. Default 1. */
+  /** The number of groups into which the channels are divided, each of neighbouring channels. Default 1. */
   groups?: number;
   /**
-   * Which layer takes the norm in: the one `"before"` it, whose output is normalized, or the one `"after"` it,
-   * whose input is.
+   * Which layer takes the norm in: the one `"before"` the norm, whose output it normalizes, or the one
+   * `"after"` the norm, which it gives its input.
    */
   into: "before" | "after";
   /**
-   * How many zeros a `"conv"` has around its input: one number, one for each axis or end, `"valid"`
-   * or `"same"`. Read only for a `"conv"` after a layer that moves 0, where it must be given and be
-   * none: 0, zeros, `"valid"`, or `"same"` with a single tap. Padding with values of the input
-   * (reflected, repeated, circular) adds no zeros: 0.
+   * How many zeros a `"conv"` puts around its input: one number, one for each axis or end, `"valid"` or
+   * `"same"`. It is needed, and read, only for a `"conv"` after a norm that does not map 0 to 0. There it must
+   * say that there are no zeros: 0, several 0, `"valid"`, or `"same"` for a kernel with a single tap. Say 0 if
+   * the padding repeats values of the input (reflected, repeated, circular), since it adds no zeros.
    */
   padding?: number | readonly number[] | "valid" | "same";
 }
 
 /** What `fold` gives: one layer in place of two. */
 export interface Folded {
-  /** In the shape of the one given, and its order; a fresh array. */
+  /** The new weight, in the shape of the weight given and in its order; a fresh array. */
   weight: Float32Array;
-  /** [out]; a fresh array. */
+  /** The new bias, [out]; a fresh array. */
   bias: Float32Array;
   /**
-   * The largest |both layers - the folded one| over all out channels, met on a fixed probe of a few
-   * inputs, one whole window of taps each: within ±1, or, where the layer comes first, what it
-   * normalizes to about ±1. Every layer sums in float64 and rounds to float32.
+   * The largest difference, over all out channels, between the output of the two layers and that of the folded
+   * one. It is measured on a few fixed inputs, each as large as the kernel of the convolution: values between -1
+   * and 1 or, if the norm comes first, values that it maps to about -1 to 1. Each layer adds up in float64 and
+   * rounds its output to float32.
    */
   maxDifference: number;
 }
@@ -80,7 +81,7 @@ interface Linear {
   readonly ins: number;
   readonly outs: number;
   readonly taps: number;
-  /** Visits every weight: its index, its channels, its tap. */
+  /** Calls `visit` with the index of every weight, its in channel, its out channel and its tap. */
   readonly each: (visit: (at: number, i: number, o: number, tap: number) => void) => void;
 }
 
@@ -92,20 +93,20 @@ const PROBES = 4;
 /**
  * Folds a frozen layer into the linear or convolution layer beside it, which then does the work of both (Ioffe &
  * Szegedy 2015, section 3.1: at test time the layer is an affine map; Jacob et al. 2018, section 3.2, eq. 14).
- * Worked out in float64 and rounded to float32 once; `maxDifference` says what that changes. The layer and the
- * arrays given are unchanged.
+ * The new weights are worked out in float64 and rounded to float32 once; `maxDifference` says how much the output
+ * changes. The norm and the arrays given are not changed.
  *
- * Exact in theory or refused: where zeros stand around the input of a convolution or between its values, a norm
- * before it would have to normalize them too, and no bias stands for that, unless the norm maps 0 to 0 in every
- * channel. So `into: "after"` asks a `"conv"` for its `padding` and refuses a `"convTranspose"`, for any norm
- * that moves 0.
+ * Only folds that would be exact without rounding are made; others are refused. A convolution after the norm may
+ * put zeros around its input, or between its values. The norm has not seen these zeros, but the folded weights
+ * would treat them as if it had, and no bias makes up for that. So with `into: "after"`, unless the norm maps 0 to
+ * 0 in every channel, a `"conv"` has to state its `padding`, and a `"convTranspose"` is refused.
  *
- * @param frozen the norm, of either entry.
- * @param options see `FoldOptions`: weight in the shape and order of axes of its framework.
+ * @param frozen the norm: the frozen layer of either entry.
+ * @param options see `FoldOptions`; weight in the shape and order of axes that its framework has.
  * @returns the weight in the same shape and order, the bias [out], and `maxDifference` in the units of the output.
- * @throws OptionError for what is no frozen layer, an unknown option, `groups` that do not divide the channels,
- * and where folding would not be exact; ShapeError if weight, bias or shape do not fit each other or the norm;
- * StateError for a tensor freed already.
+ * @throws OptionError if `frozen` is no frozen layer, for an unknown option, for `groups` that do not divide the
+ * channels, and if folding would not be exact; ShapeError if weight, bias or shape do not fit each other or the
+ * norm; StateError for a tensor that has been freed.
  *
  * @example
  * const { weight, bias } = fold(bn.freeze(), {
@@ -136,7 +137,7 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
   memory?.addressOf("weight", w);
   memory?.addressOf("bias", b);
 
-  // What the layer makes of 0; the product of two float32 is exact.
+  // What the norm maps 0 to. Exact up to one rounding, since float64 holds the product of two float32.
   const zero = Float64Array.from(center, (k, c) => shift[c]! - k * scale[c]!);
   if (!before && zero.some((z) => z !== 0)) refuseZeros(options, layer.taps);
 
@@ -156,7 +157,7 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
   };
   const x = probe(layer, before ? null : terms);
   const z = apply(layer, x, weight, bias);
-  // Last, as it may overwrite x.
+  // This comes last, because the norm may overwrite x.
   const y = before ? normalized(apply(layer, x, w, b)) : apply(layer, normalized(x), w, b);
   const maxDifference = y.reduce((most, v, k) => Math.max(most, Math.abs(v - z[k]!)), 0);
   return { weight, bias, maxDifference };
@@ -189,13 +190,13 @@ function linearOf(options: FoldOptions): Linear {
     stride(axisO),
     stride(axisI),
   ];
-  // Where the taps of two channels lie, from the first of them.
+  // Where the taps between an in channel and an out channel lie, counted from the first tap.
   let taps = [0];
   for (const [axis, size] of shape.entries()) {
     if (axis === axisO || axis === axisI) continue;
     taps = taps.flatMap((at) => Array.from({ length: size }, (_, k) => at + k * stride(axis)));
   }
-  // One axis has the channels of all groups, the other those of one.
+  // One of the two axes has the channels of all groups, the other those of a single group.
   const transposed = kind === "convTranspose";
   const all = transposed ? I : O;
   const groups = number(
@@ -224,7 +225,7 @@ function linearOf(options: FoldOptions): Linear {
   };
 }
 
-/** Throws if a convolution after the layer may see zeros that the layer does not. */
+/** Throws if a convolution after the norm may see zeros that the norm does not see. */
 function refuseZeros({ kind, padding }: FoldOptions, taps: number): void {
   if (kind === "convTranspose") {
     throw new OptionError(
@@ -244,11 +245,11 @@ function refuseZeros({ kind, padding }: FoldOptions, taps: number): void {
   }
 }
 
-/** Inputs [in, taps, PROBES] between -1 and 1, or what the terms of a norm map there. */
+/** Inputs [in, taps, PROBES] between -1 and 1 or, given the terms of a norm, inputs that it maps to there. */
 function probe({ ins, taps }: Linear, terms: AffineTerms | null): Float32Array {
   const inner = taps * PROBES;
   return Float32Array.from({ length: ins * inner }, (_, k) => {
-    // Multiples of the golden ratio modulo 2: spread evenly, the same in every runtime.
+    // Multiples of the golden ratio modulo 2 spread evenly, and are the same in every runtime.
     const value = ((k * 1.618033988749895) % 2) - 1;
     if (terms === null) return value;
     const c = Math.floor(k / inner);

@@ -1,17 +1,13 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
-
-const source = (path: string) => fileURLToPath(new URL(`./src/${path}`, import.meta.url));
+import { ENTRIES, specifierOf } from "./scripts/entries.mjs";
 
 export default defineConfig({
   resolve: {
-    alias: [
-      { find: /^batchnorm-wasm$/, replacement: source("index.ts") },
-      { find: /^batchnorm-wasm\/infer$/, replacement: source("infer.ts") },
-      { find: /^batchnorm-wasm\/state$/, replacement: source("state.ts") },
-      { find: /^batchnorm-wasm\/tfjs$/, replacement: source("tfjs.ts") },
-      { find: /^batchnorm-wasm\/tfjs-layers$/, replacement: source("tfjs-layers.ts") },
-    ],
+    alias: ENTRIES.map((entry) => ({
+      find: new RegExp(`^${specifierOf(entry)}$`),
+      replacement: fileURLToPath(new URL(`./src/${entry}.ts`, import.meta.url)),
+    })),
   },
   test: {
     include: [

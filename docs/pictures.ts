@@ -1,5 +1,5 @@
 // The pictures of the guides, drawn by Vega-Lite from what layers of this package give:
-// `npm run pictures`.
+// `npm run draw:guide-pictures`.
 
 import { writeFileSync } from "node:fs";
 import { BatchNorm, type BatchNormOptions } from "batchnorm-wasm";

@@ -1,13 +1,17 @@
-// What bundle.mjs builds and size.mjs weighs.
+// The package's entries and binaries, for all that build, weigh, document and test each of them.
 
 import { readFileSync } from "node:fs";
 
 const manifest = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
 
-/** The entries of package.json: src/{entry}.ts, dist/{entry}.js. */
+/** The entries of package.json, those of its exports that have types: src/{entry}.ts, dist/{entry}.js. */
 export const ENTRIES = Object.values(manifest.exports).flatMap(({ types }) =>
   types ? [types.replace(/^\.\/dist\/|\.d\.ts$/g, "")] : [],
 );
+
+/** What users import an entry by. */
+export const specifierOf = (entry) =>
+  entry === "index" ? manifest.name : `${manifest.name}/${entry}`;
 
 /** The binaries: build/{binary}.wasm, dist/{binary}.wasm. */
 export const BINARIES = ["kernels", "infer"];

@@ -3,14 +3,10 @@
 
 import { readFileSync } from "node:fs";
 import { Converter, OptionDefaults, ReflectionKind } from "typedoc";
+import { ENTRIES, specifierOf } from "./entries.mjs";
 
 const read = (path) => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
-const manifest = JSON.parse(read("package.json"));
-
-/** The sources of the entries that have types: a new one comes into the reference by itself. */
-const sources = Object.values(manifest.exports)
-  .map(({ types }) => /^\.\/dist\/(.*)\.d\.ts$/.exec(types ?? "")?.[1])
-  .filter((name) => name !== undefined);
+const { name } = JSON.parse(read("package.json"));
 
 /** The guides in the order of docs/README.md. */
 const guides = [...read("docs/README.md").matchAll(/\]\((guides\/\S+\.md)\)/g)].map(
@@ -41,7 +37,7 @@ function withoutLinksOut(parts = []) {
 function names(app) {
   app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
     for (const module of project.getChildrenByKind(ReflectionKind.Module)) {
-      module.name = module.name === "index" ? manifest.name : `${manifest.name}/${module.name}`;
+      module.name = specifierOf(module.name);
     }
     for (const document of project.documents ?? []) {
       document.name = titleOf(`docs/${document.name}.md`);
@@ -52,9 +48,9 @@ function names(app) {
 }
 
 export default {
-  name: manifest.name,
+  name,
   includeVersion: true,
-  entryPoints: sources.map((name) => `../src/${name}.ts`),
+  entryPoints: ENTRIES.map((entry) => `../src/${entry}.ts`),
   tsconfig: "../tsconfig.build.json",
   out: "../build/docs",
   readme: "../README.md",

@@ -8,6 +8,7 @@ import { build, type Plugin } from "esbuild";
 import fc from "fast-check";
 import ts from "typescript";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { ENTRIES, specifierOf } from "../scripts/entries.mjs";
 import { LAYOUTS, layerOf, seeds, settle, shapes, sizeOf } from "./support/cases.js";
 import { assertSameBits } from "./support/compare.js";
 import { normal } from "./support/data.js";
@@ -18,10 +19,6 @@ const at = (path: string): string => fileURLToPath(new URL(path, root));
 const read = (path: string): string => readFileSync(at(path), "utf8");
 const manifest = JSON.parse(read("package.json"));
 
-/** The entries: what package.json gives types for. */
-const ENTRIES = Object.values<string | { types: string }>(manifest.exports).flatMap((target) =>
-  typeof target === "string" ? [] : [target.types.replace(/^\.\/dist\/|\.d\.ts$/g, "")],
-);
 const CONDITIONS = ["workerd", "edge-light", "default"] as const;
 type Condition = (typeof CONDITIONS)[number];
 
@@ -160,10 +157,9 @@ async function bundled(
 ): Promise<Entry> {
   mkdirSync(at("build/entries"), { recursive: true });
   const outfile = at(`build/entries/${entry}.${condition}.${plugin.name}.mjs`);
-  const specifier = entry === "index" ? "batchnorm-wasm" : `batchnorm-wasm/${entry}`;
   // A package may import itself by its name.
   await build({
-    stdin: { contents: `export * from "${specifier}";`, resolveDir: at("dist") },
+    stdin: { contents: `export * from "${specifierOf(entry)}";`, resolveDir: at("dist") },
     conditions: condition === "default" ? [] : [condition],
     bundle: true,
     format: "esm",

@@ -1,4 +1,4 @@
-// The programs of examples/, bench/, scripts/ and tests/runtimes that no other test starts: each name
+// The programs of examples/, bench/ and tests/runtimes that no other test starts: each name
 // that a file of theirs imports from another is there. (Their own packages need not be installed.)
 
 import { readdirSync } from "node:fs";
@@ -12,6 +12,7 @@ const PROGRAMS = [
   "bench/main.ts",
   "bench/tfjs-layers.ts",
   "bench/growth-child.ts",
+  "bench/against-child.ts",
   "examples/beam/pipeline.ts",
   "examples/deno/main.ts",
   "examples/mnist/demo.ts",
@@ -26,7 +27,6 @@ const PROGRAMS = [
     (file) => `examples/playground/tools/${file}`,
   ),
   "examples/vite/main.ts",
-  "scripts/figures.ts",
   "tests/runtimes/main.ts",
 ];
 

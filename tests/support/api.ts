@@ -1,17 +1,14 @@
 // What the package exports, as the compiler sees it: every function that users can call, its doc
 // comment, and which errors its code can come to throw.
 
-import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
+import { ENTRIES } from "../../scripts/entries.mjs";
 
 const root = new URL("../..", import.meta.url);
 const at = (path: string): string => fileURLToPath(new URL(path, root));
 
-/** The sources of the entries of package.json. */
-const ENTRIES: readonly string[] = Object.values<{ types?: string }>(
-  JSON.parse(readFileSync(at("package.json"), "utf8")).exports,
-).flatMap(({ types }) => types?.replace(/^\.\/dist\/(.*)\.d\.ts$/, "src/$1.ts") ?? []);
+const SOURCES = ENTRIES.map((entry) => `src/${entry}.ts`);
 
 /** A function, constructor, method or getter that users can call. */
 export interface Callable {
@@ -34,7 +31,7 @@ const { options } = ts.convertCompilerOptionsFromJson(
   at("."),
 );
 const program = ts.createProgram(
-  ENTRIES.map((entry) => at(entry)),
+  SOURCES.map((source) => at(source)),
   options,
 );
 const checker = program.getTypeChecker();
@@ -108,7 +105,7 @@ function membersOf(type: ts.Type): ts.Declaration[] {
 /** What all exported symbols are, each once, with its name. */
 function exported(): [name: string, entry: string, symbol: ts.Symbol][] {
   const found = new Map<ts.Symbol, [string, string, ts.Symbol]>();
-  for (const entry of ENTRIES) {
+  for (const entry of SOURCES) {
     const file = checker.getSymbolAtLocation(program.getSourceFile(at(entry))!)!;
     for (const symbol of checker.getExportsOfModule(file)) {
       const itself = real(symbol);

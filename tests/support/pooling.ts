@@ -1,4 +1,4 @@
-// Given parts of a batch and random ways of pooling them: for moments.test.ts and scripts/figures.ts.
+// Given parts of a batch and random ways of pooling them: for moments.test.ts.
 
 import type { Moments } from "batchnorm-wasm";
 import { normal, random } from "./data.js";

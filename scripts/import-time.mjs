@@ -1,6 +1,7 @@
-// Time from a cold import to the first answer of a layer, each in a new process, against its budget: a
-// share of the time in which an empty process of the same machine starts and ends. So a slow machine
-// is no reason, and the least of many rounds no accident.
+// How long a new process takes from the import of an entry to the first answer of a layer, against a
+// budget. The budget is a share of the time in which an empty process of the same machine starts and ends,
+// so that it is fair to slow machines. Each figure is the least of many rounds, so that other programs do
+// not disturb it.
 
 import { execFileSync } from "node:child_process";
 

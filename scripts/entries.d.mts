@@ -1,0 +1,3 @@
+export const ENTRIES: readonly string[];
+export function specifierOf(entry: string): string;
+export const BINARIES: readonly string[];

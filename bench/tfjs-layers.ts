@@ -50,7 +50,7 @@ function open(name: string, make: Make, c: Case, op: PeerOp, data: Data): Sessio
   const x = tf.tensor(data.x, shape);
   const dy = tf.tensor(data.dy, shape);
   const layer = make({ momentum: MOMENTUM, epsilon: EPSILON });
-  tf.dispose(layer.apply(x) as tf.Tensor); // builds it
+  tf.dispose(layer.apply(x) as Tf.Tensor); // builds it
   const start = () => {
     const { gamma, beta, mean, variance } = data;
     tf.tidy(() => layer.setWeights([gamma, beta, mean, variance].map((v) => tf.tensor1d(v))));

@@ -24,7 +24,13 @@ export type { KerasFiles } from "./state/keras-model.js";
 export { type KerasLoadOptions, readKeras } from "./state/keras-read.js";
 export { type KerasWriteOptions, writeKeras } from "./state/keras-write.js";
 export type { Given, OnWarning, StateFile } from "./state/layers.js";
-export { type OnnxLoadOptions, readOnnx } from "./state/onnx/read.js";
+export {
+  type OnnxFile,
+  type OnnxLoadOptions,
+  type OnnxNode,
+  type OnnxReadOptions,
+  readOnnx,
+} from "./state/onnx/read.js";
 export { type OnnxWriteOptions, writeOnnx } from "./state/onnx/write.js";
 export { load, save } from "./state/own.js";
 export { readTorch, type TorchLoadOptions, type WriteOptions, writeTorch } from "./state/torch.js";

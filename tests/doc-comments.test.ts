@@ -54,7 +54,6 @@ const NEVER: Readonly<Record<string, readonly string[]>> = {
   "BatchNorm.kernels": ["OptionError"], // the shared kernels have the default memory
   readTorch: ["OptionError"], // of `load`, which says so
   readKeras: ["OptionError"], // the same
-  readOnnx: ["OptionError"], // the same
 };
 
 describe("@throws", () => {

@@ -24,7 +24,7 @@ export interface StateFile<Options> {
    */
   load(name: string, ...options: Given<Options>): BatchNorm;
   /**
-   * All layers by name.
+   * All layers by name, in the order of `layers`.
    *
    * @param options for all of them, or a function that gives those of a name.
    * @throws as `load`, for the first layer that fails.
@@ -59,9 +59,23 @@ export function fileOf<Options extends object>(
     load: (name, ...[options]) => one(name, options),
     loadAll(...[options]) {
       const of = typeof options === "function" ? (options as (name: string) => unknown) : null;
-      return Object.fromEntries(layers.map((name) => [name, one(name, of ? of(name) : options)]));
+      return inOrder(layers.map((name) => [name, one(name, of ? of(name) : options)]));
     },
   };
+}
+
+/**
+ * Entries as an object whose keys come in their order. Plain objects have whole numbers first, and a
+ * network's nodes may go by numbers.
+ */
+export function inOrder<T>(entries: readonly (readonly [string, T])[]): Record<string, T> {
+  const object: Record<string, T> = Object.fromEntries(entries);
+  if (!entries.some(([name]) => /^\d+$/.test(name))) return object;
+  const ownKeys = (target: Record<string, T>): (string | symbol)[] => {
+    const given = entries.map(([name]) => name).filter((name) => Object.hasOwn(target, name));
+    return [...new Set([...given, ...Reflect.ownKeys(target)])];
+  };
+  return new Proxy<Record<string, T>>(object, { ownKeys });
 }
 
 /** What a file without a counter says of the age of the averages: one mini-batch or more. */

@@ -111,33 +111,40 @@ export class Wire {
     }
   }
 
-  /**
-   * A copy of the file with other values in place of some fields', whose lengths, and those of the
-   * messages around them, are written anew. Everything else stays as it is, byte for byte.
-   *
-   * @param values new values by where the old ones begin.
-   */
-  replace(values: ReadonlyMap<number, Uint8Array>): Uint8Array {
-    const places = [...values.keys()].sort((a, b) => a - b);
-    const copy = (range: Range, writer: BinaryWriter): void => {
-      let done = range.begin;
-      for (const field of this.fields(range)) {
-        const value = values.get(field.begin);
-        const within = value !== undefined || places.some((p) => p > field.begin && p < field.end);
-        if (!within || field.type !== WireType.LengthDelimited) continue;
-        writer.raw(this.bytes.subarray(done, field.start)).tag(field.number, field.type);
-        if (value !== undefined) writer.bytes(value);
-        else {
-          writer.fork();
-          copy(field, writer);
-          writer.join();
-        }
-        done = field.end;
-      }
-      writer.raw(this.bytes.subarray(done, range.end));
-    };
-    const writer = new BinaryWriter();
-    copy(this.all, writer);
-    return writer.finish();
+  /** Where a field is, its number and length included. */
+  whole({ start, end }: Field): Uint8Array {
+    return this.bytes.subarray(start, end);
   }
+
+  /**
+   * Writes the fields of a message as they are, byte for byte, but for those that `change` writes in
+   * its own way or leaves out: for them it returns true.
+   */
+  copy(writer: BinaryWriter, range: Range, change: (field: Field) => boolean): void {
+    for (const field of this.fields(range)) {
+      if (!change(field)) writer.raw(this.whole(field));
+    }
+  }
+}
+
+/** Writes a field whose value is a message, which `fill` writes. */
+export function message(writer: BinaryWriter, number: number, fill: () => void): void {
+  writer.tag(number, WireType.LengthDelimited).fork();
+  fill();
+  writer.join();
+}
+
+/** Writes a field that is text. */
+export function text(writer: BinaryWriter, number: number, value: string): void {
+  writer.tag(number, WireType.LengthDelimited).string(value);
+}
+
+/** Writes a field that is bytes. */
+export function data(writer: BinaryWriter, number: number, value: Uint8Array): void {
+  writer.tag(number, WireType.LengthDelimited).bytes(value);
+}
+
+/** Writes a field that is a whole number. */
+export function integer(writer: BinaryWriter, number: number, value: number): void {
+  writer.tag(number, WireType.Varint).int64(value);
 }

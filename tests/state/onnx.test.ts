@@ -1,6 +1,6 @@
 // ONNX models: files that the onnx package wrote, in every way that it keeps tensors, and back.
 
-import { BatchNorm, OptionError, StateError } from "batchnorm-wasm";
+import { BatchNorm, type Layout, OptionError, ShapeError, StateError } from "batchnorm-wasm";
 import { readOnnx, writeOnnx } from "batchnorm-wasm/state";
 import { describe, expect, test, vi } from "vitest";
 import { assertWithin } from "../support/compare.js";
@@ -64,11 +64,19 @@ describe("models of the onnx package", () => {
     }
   });
 
-  test("the layout is that of as many axes as the file says", () => {
-    const layout = (name: string) => readOnnx(bytesOf(name)).load("norm_b").layout;
-    expect(layout("opset14")).toBe("NCHW");
-    expect(layout("opset9")).toBe("NC"); // says nothing of what is between the nodes
-    expect(readOnnx(bytesOf("opset9")).load("norm_a").layout).toBe("NCHW");
+  test.each(["opset14", "opset9"])("%s: the layout is that of as many axes", (name) => {
+    // Opset 9's file says nothing of the value between the nodes.
+    const { norm_a, norm_b } = readOnnx(bytesOf(name)).loadAll();
+    expect([norm_a!.layout, norm_b!.layout]).toEqual(["NCHW", "NCHW"]);
+  });
+
+  test("a layout that is given goes before, channels last too", () => {
+    const load = (layout: Layout) => readOnnx(bytesOf("opset14")).load("norm_a", { layout });
+    expect(load("NHWC").layout).toBe("NHWC");
+    expect(load("channelsLast").layout).toBe("channelsLast");
+    assertRefuses(OptionError, /^layout: expected one of "NC", .* got "NWC"$/, () =>
+      load(wrong("NWC")),
+    );
   });
 
   test.each(["opset15-training", "opset9-training"])("%s: warned about", (name) => {
@@ -84,16 +92,91 @@ describe("models of the onnx package", () => {
     expect(() => readOnnx(bytesOf("opset14")).load("norm_a", quiet)).not.toThrow();
   });
 
-  test.each<[string, RegExp]>([
-    ["opset15-external", /^tensor "a\.scale": expected values in the model, got external data/],
-    ["opset7-spatial0", /^node "norm_a": expected spatial 1, statistics by channel, got 0/],
-  ])("%s: refused, loading", (name, message) => {
-    assertRefuses(StateError, message, () => readOnnx(bytesOf(name)).load("norm_a"));
+  test.each<[string, RegExp | null]>([
+    ["opset6", /^node "norm_a": is in training mode, where ONNX normalizes by the mini-batch/],
+    ["opset6-is-test", null],
+    [
+      "opset7-spatial0",
+      /^node "norm_a": has spatial 0, statistics by position, but one value of each/,
+    ],
+    ["opset15-momentum1", /^node "norm_a": has momentum 1, .* they move by 0\.9.*, ONNX' default/],
+  ])("%s: the numbers of the file, and what one should know", (name, message) => {
+    const messages: string[] = [];
+    const onWarning = (text: string) => messages.push(text);
+    const bn = readOnnx(bytesOf(name)).load("norm_a", { onWarning });
+    expect(bn.layout).toBe("NCHW");
+    assertWithin(name, bn.runningVariance, golden.layers.a.var, () => 0);
+    expect(messages.map((text) => message?.test(text))).toEqual(message === null ? [] : [true]);
+    expect(writeOnnx({ norm_a: bn }, { into: bytesOf(name) })).toEqual(bytesOf(name));
   });
 
-  test("an opset before 7: refused", () => {
-    assertRefuses(StateError, /^opset: expected 7 or later, got 6; onnx\.version_converter/, () =>
-      readOnnx(bytesOf("opset6")),
+  test("a momentum that is given is no one's default", () => {
+    const onWarning = (text: string): never => expect.unreachable(text);
+    const bn = readOnnx(bytesOf("opset15-momentum1")).load("norm_a", { momentum: 0.5, onWarning });
+    expect(bn.decay).toBe(0.5);
+    expect(readOnnx(bytesOf("opset15-momentum1")).load("norm_a", quiet).decay).toBe(0.9);
+  });
+});
+
+describe("tensors in a file beside the model", () => {
+  const [model, weights] = [bytesOf("opset15-external"), goldenBytes("opset15-external.bin")];
+  const external = { "weights.bin": weights };
+
+  test("the numbers are those of the model in one file", () => {
+    const layers = readOnnx(model, { external }).loadAll();
+    const whole = readOnnx(bytesOf("opset15")).loadAll();
+    expect(Object.values(layers).map((layer) => layer.snapshot())).toEqual(
+      Object.values(whole).map((layer) => layer.snapshot()),
+    );
+    expect(writeOnnx(layers, { into: model, external })).toEqual(model);
+  });
+
+  test("one that changes is in the model from then on", () => {
+    const { norm_a } = readOnnx(model, { external }).loadAll();
+    norm_a!.gamma!.set([3, 2, 1]);
+    const written = readOnnx(writeOnnx({ norm_a: norm_a! }, { into: model, external }), {
+      external,
+    });
+    expect([...written.load("norm_a").gamma!]).toEqual([3, 2, 1]);
+    expect(written.load("norm_a").runningMean).toEqual(norm_a!.runningMean);
+    expect(written.load("norm_b").snapshot()).toEqual(
+      readOnnx(model, { external }).load("norm_b").snapshot(),
+    );
+  });
+
+  test.each<[string, object | undefined, typeof StateError | typeof ShapeError, RegExp]>([
+    [
+      "no files",
+      undefined,
+      StateError,
+      /^tensor "a\.scale": expected the bytes of "weights\.bin", a file beside .* got none; or save/,
+    ],
+    ["others", { "other.bin": weights }, StateError, /in external, got only other\.bin; or save/],
+    [
+      "no bytes",
+      { "weights.bin": "text" },
+      ShapeError,
+      /^external\["weights\.bin"\]: expected a Uint8/,
+    ],
+    [
+      "too few bytes",
+      { "weights.bin": weights.subarray(0, 60) },
+      StateError,
+      /^tensor "b\.bias": expected bytes 60 to 72 of "weights\.bin", got 60 bytes$/,
+    ],
+  ])("%s: refused, loading", (_, files, kind, message) => {
+    const file = readOnnx(model, files === undefined ? {} : { external: wrong(files) });
+    assertRefuses(kind, message, () => file.loadAll());
+  });
+
+  test("what is no record of files: refused", () => {
+    assertRefuses(OptionError, /^external: expected bytes by location, got a Uint8Array/, () =>
+      readOnnx(model, { external: wrong(weights) }),
+    );
+    assertRefuses(
+      OptionError,
+      /^externals: expected an option among external, got "externals"/,
+      () => readOnnx(model, wrong({ externals: {} })),
     );
   });
 });
@@ -160,7 +243,7 @@ describe("into a model", () => {
     assertRefuses(OptionError, /^name: expected one of "h", "y", got "z"$/, () =>
       writeOnnx({ z: BatchNorm.onnx(3) }, { into }),
     );
-    assertRefuses(StateError, /external data/, () =>
+    assertRefuses(StateError, /^tensor "a\.scale": expected the bytes of "weights\.bin"/, () =>
       writeOnnx(
         { norm_a: BatchNorm.onnx(3, { epsilon: 1e-3 }) },
         { into: bytesOf("opset15-external") },
@@ -189,6 +272,19 @@ describe("a model of layers alone", () => {
     expect(read.a!.runningVariance).toEqual(Float64Array.from(a.runningVariance, Math.fround));
   });
 
+  test("what is no name: refused", () => {
+    for (const name of ["", "a\ud800"]) {
+      assertRefuses(OptionError, /^layers: expected names of text, got "(a\\ud800)?"$/, () =>
+        writeOnnx({ [name]: new BatchNorm(2) }),
+      );
+    }
+  });
+
+  test("a layer of any number of axes is written without them", () => {
+    const bn = new BatchNorm(2, { layout: "channelsLast" });
+    expect(readOnnx(writeOnnx({ bn })).load("bn").layout).toBe("channelsFirst");
+  });
+
   test("a cumulative average needs a momentum", () => {
     const layer = new BatchNorm(2, { decay: "cumulative" });
     assertRefuses(OptionError, /^momentum: expected one for layer "a", whose decay is "cum/, () =>
@@ -211,6 +307,7 @@ describe("models of our own making", () => {
       [9, new Uint8Array(Float32Array.of(name.charCodeAt(0)).buffer)],
     ],
   ];
+  const float32 = (...values: number[]) => new Uint8Array(Float32Array.from(values).buffer);
   const node = (type: string, inputs: string[], output: string, more: Message = []) =>
     [1, [...inputs.map((name) => [1, name] as const), [2, output], [4, type], ...more]] as const;
   const norm = (output: string, more?: Message) =>
@@ -244,9 +341,11 @@ describe("models of our own making", () => {
     const body = graph(norm("y"), ...all);
     expect(read(body, opset(15), opset(3, "ai.onnx.ml")).layers).toEqual(["y"]);
     expect(read(body, opset(15, "ai.onnx"), opset(3, "ai.onnx.ml")).layers).toEqual(["y"]);
-    assertRefuses(StateError, /^opset: expected 7 or later, got 6/, () => read(body, opset(6)));
-    assertRefuses(StateError, /^opset: expected 7 or later, got 1/, () => read(body));
-    expect(read(graph(node("Relu", ["x"], "y")), opset(6)).layers).toEqual([]);
+    expect(read(body, opset(3, "ai.onnx.ml"), opset(6)).layers).toEqual(["y"]);
+    const without = /^opset_import: expected the version of the operators, got a model without/;
+    assertRefuses(StateError, without, () => read(body));
+    assertRefuses(StateError, without, () => read(body, opset(3, "ai.onnx.ml")));
+    expect(read(graph(node("Relu", ["x"], "y"))).layers).toEqual([]);
   });
 
   test("nodes of one name go by their outputs", () => {
@@ -278,7 +377,9 @@ describe("models of our own making", () => {
     const [[, first], ...rest] = all as [[5, Message], ...[5, Message][]];
     const outside = [5, [...first, [14, 1]]] as const;
     const file = read(graph(norm("y"), outside, ...rest), opset(15));
-    assertRefuses(StateError, /^tensor "s": expected values in the model/, () => file.load("y"));
+    assertRefuses(StateError, /^tensor "s": expected the bytes of "", a file/, () =>
+      file.load("y"),
+    );
   });
 
   test("a field that ends behind its message is refused", () => {
@@ -286,6 +387,266 @@ describe("models of our own making", () => {
     const bytes = protobuf([graph([1, Uint8Array.of(0x0a, 9)], ...all), opset(15)]);
     assertRefuses(StateError, /^bytes: expected a field at \d+ to end at \d+ at most, got/, () =>
       readOnnx(bytes),
+    );
+  });
+
+  test("channels are the second axis of what a Conv gives, as its weight says", () => {
+    const floats = (name: string, dimensions: number[], ...values: number[]): [5, Message] => [
+      5,
+      [...dimensions.map((n) => [1, n] as const), [2, 1], [8, name], [9, float32(...values)]],
+    ];
+    const file = read(
+      graph(
+        node("Conv", ["image", "w"], "x"),
+        norm("y"),
+        floats("w", [2, 1, 1, 1], 1, 1),
+        floats("s", [2], 1, 2),
+        floats("b", [2], 0, 1),
+        floats("m", [2], 0, 10),
+        floats("v", [2], 1, 4),
+      ),
+      opset(15),
+    );
+    const bn = file.load("y");
+    const x = Float32Array.of(0, 1, 2, 3, 0, 1, 2, 3);
+    const y = [0, 1, 2, 3, -9, -8, -7, -6];
+    assertWithin("y", bn.infer(x, { shape: [1, 2, 2, 2] }), y, () => 5e-5);
+    assertRefuses(ShapeError, /^shape: expected for layout "NCHW", .* got none$/, () =>
+      bn.infer(x),
+    );
+  });
+
+  test("where nothing tells the axes, the channels are the second, and shape is needed", () => {
+    const bn = read(graph(norm("y"), ...all), opset(15)).load("y");
+    expect(bn.layout).toBe("channelsFirst");
+    assertRefuses(ShapeError, /^shape: expected for layout "channelsFirst", .* got none$/, () =>
+      bn.infer(new Float32Array(4)),
+    );
+    expect(bn.infer(new Float32Array(4), { shape: [2, 1, 1, 1, 2, 1] }).length).toBe(4);
+  });
+
+  test.each<[string, Message, string]>([
+    ["a Conv behind it", [node("Relu", ["y"], "r"), node("Conv", ["r", "w"], "z")], "NCL"],
+    [
+      "a pool behind it",
+      [
+        node("MaxPool", ["y"], "z", [
+          [
+            5,
+            [
+              [1, "kernel_shape"],
+              [8, 2],
+              [8, 2],
+              [8, 2],
+            ],
+          ],
+        ]),
+      ],
+      "NCDHW",
+    ],
+    ["a Gemm behind it", [node("Gemm", ["y", "any"], "z")], "NC"],
+    ["what it is joined to", [node("Concat", ["y", "image"], "z")], "NCHW"],
+    ["a sum with less axes", [node("Add", ["s", "y"], "image")], "NCHW"],
+    ["a sum with as many", [node("Add", ["other", "y"], "image")], "channelsFirst"],
+    [
+      "an axis less behind it",
+      [node("Squeeze", ["y", "s"], "p"), node("Conv", ["p", "w"], "z")],
+      "NCHW",
+    ],
+    ["an axis more behind it", [node("Unsqueeze", ["y", "s"], "image")], "NCL"],
+    [
+      "a node of its name that is no one's",
+      [node("Conv", ["y", "w"], "z", [[7, "other"]])],
+      "channelsFirst",
+    ],
+  ])("what comes before it is unknown, but %s is not", (_, after, layout) => {
+    const weight = tensor("w", [1, 1, 1]);
+    const image: Message = [
+      [1, "image"],
+      [
+        2,
+        [
+          [
+            1,
+            [
+              [1, 1],
+              [2, Array(4).fill([1, [[1, 2]]])],
+            ],
+          ],
+        ],
+      ],
+    ];
+    const parts = [
+      node("Any", ["in"], "x", [[7, "other"]]),
+      norm("y"),
+      ...after,
+      ...all,
+      weight,
+    ] as const;
+    expect(read(graph(...parts, [13, image]), opset(15)).load("y").layout).toBe(layout);
+  });
+
+  test("layers that go by numbers come in the order of the file", () => {
+    const parts = ["14", "__proto__", "7", "x9"].map((output) => norm(output));
+    const file = read(graph(...parts, ...all), opset(15));
+    expect(file.layers).toEqual(["14", "__proto__", "7", "x9"]);
+    const layers = file.loadAll();
+    expect(Object.keys(layers)).toEqual(file.layers);
+    expect(Object.entries(layers).map(([name]) => name)).toEqual(file.layers);
+    expect(Object.keys(file.nodes)).toEqual(file.layers);
+    expect(layers["7"]).toBeInstanceOf(BatchNorm);
+    delete layers["14"];
+    layers.more = layers["7"]!;
+    expect(Object.keys(layers)).toEqual(["__proto__", "7", "x9", "more"]);
+  });
+
+  test("parameters that operations fill, and lists in attributes", () => {
+    const parts = [
+      node("ConstantOfShape", ["size"], "s", [
+        [
+          5,
+          [
+            [1, "value"],
+            [5, tensor("one")[1]],
+          ],
+        ],
+      ]),
+      node("ConstantOfShape", ["size"], "b"),
+      node("Constant", [], "m", [
+        [
+          5,
+          [
+            [1, "value_floats"],
+            [7, float32(3, 4)],
+          ],
+        ],
+      ]),
+      node("Constant", [], "size", [
+        [
+          5,
+          [
+            [1, "value_ints"],
+            [8, 2],
+          ],
+        ],
+      ]),
+      node("Constant", [], "v", [
+        [
+          5,
+          [
+            [1, "value"],
+            [
+              5,
+              [
+                [1, 2],
+                [2, 1],
+                [4, float32(5, 6)],
+              ],
+            ],
+          ],
+        ],
+      ]),
+      norm("y"),
+    ] as const;
+    const into = protobuf([graph(...parts), opset(15)]);
+    const layer = readOnnx(into).load("y");
+    const one = "o".charCodeAt(0);
+    expect([...layer.gamma!, ...layer.beta!]).toEqual([one, one, 0, 0]);
+    expect([...layer.runningMean, ...layer.runningVariance]).toEqual([3, 4, 5, 6]);
+    expect(writeOnnx({ y: layer }, { into })).toEqual(into);
+    layer.gamma!.set([7, 8]);
+    layer.beta!.set([9, 10]);
+    layer.runningMean.set([11, 12]);
+    layer.runningVariance.set([13, 14]);
+    const again = readOnnx(writeOnnx({ y: layer }, { into })).load("y");
+    expect(again.snapshot()).toEqual(layer.snapshot());
+  });
+
+  test("more values than networks have channels are not filled in", () => {
+    const size = node("Constant", [], "size", [
+      [
+        5,
+        [
+          [1, "value_ints"],
+          [8, 2 ** 40],
+        ],
+      ],
+    ]);
+    const parts = [
+      size,
+      node("ConstantOfShape", ["size"], "s"),
+      norm("y"),
+      ...all.slice(1),
+    ] as const;
+    const file = read(graph(...parts), opset(15));
+    assertRefuses(
+      StateError,
+      /^tensor "s": expected at most 65536 values, got 1099511627776$/,
+      () => file.load("y"),
+    );
+    const circle = node("ConstantOfShape", ["s"], "s");
+    const own = read(graph(circle, norm("y"), ...all.slice(1)), opset(15));
+    assertRefuses(StateError, /for scale, got "s", which is computed or fed$/, () => own.load("y"));
+  });
+
+  test("a layer goes by the name of PyTorch's module too", () => {
+    const names = ["weight", "bias", "running_mean", "running_var"].map((each) => `fc.1.${each}`);
+    const renamed = TENSORS.map((name, i): [5, Message] => {
+      const fields = tensor(name)[1].map((field) =>
+        field[0] === 8 ? ([8, names[i]!] as const) : field,
+      );
+      return [5, fields];
+    });
+    const parts = [
+      node("Identity", [names[2]!], "mean"),
+      node("BatchNormalization", ["x", names[0]!, names[1]!, "mean", names[3]!], "y"),
+      norm("z"),
+    ] as const;
+    const into = protobuf([graph(...parts, ...renamed, ...all), opset(15)]);
+    const file = readOnnx(into);
+    expect(file.layers).toEqual(["y", "z"]);
+    expect(file.nodes).toEqual({
+      y: { input: "x", output: "y", module: "fc.1" },
+      z: { input: "x", output: "z", module: null },
+    });
+    const layer = file.load("fc.1");
+    expect(layer.snapshot()).toEqual(file.load("y").snapshot());
+    layer.gamma![0] = 2;
+    const written = readOnnx(writeOnnx({ "fc.1": layer }, { into }));
+    expect([...written.load("y").gamma!]).toEqual([2]);
+    assertRefuses(OptionError, /^name: expected one of "y", "z", got "fc"$/, () => file.load("fc"));
+  });
+
+  test("a tensor that the body of an If takes is shared", () => {
+    const body = [
+      [
+        1,
+        [
+          [1, "s"],
+          [2, "inner"],
+          [4, "Relu"],
+        ],
+      ],
+      [12, [[1, "inner"]]],
+    ] as const;
+    const branch = [
+      5,
+      [
+        [1, "then_branch"],
+        [6, body],
+      ],
+    ] as const;
+    const into = protobuf([graph(norm("y"), node("If", ["x"], "z", [branch]), ...all), opset(15)]);
+    const layer = readOnnx(into).load("y");
+    layer.gamma![0] = 2;
+    assertRefuses(StateError, /^tensor "s": expected one that only the layers written use/, () =>
+      writeOnnx({ y: layer }, { into }),
+    );
+  });
+
+  test("a value that is an initializer and made by a node too: refused", () => {
+    assertRefuses(StateError, /^bytes: expected values of different names, got "s" twice$/, () =>
+      read(graph(node("Relu", ["x"], "s"), norm("y"), ...all), opset(15)),
     );
   });
 

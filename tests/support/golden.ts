@@ -116,6 +116,20 @@ export interface ModelsGolden extends Evaluation {
   layers: Record<"a" | "b", Record<"scale" | "bias" | "mean" | "var", Float32Array>>;
 }
 
+/** A network that PyTorch exported to ONNX, and its outputs at test time. */
+export interface OnnxNetwork {
+  /** Axes of each batch norm's input, where `onnx.shape_inference` knows them. */
+  ranks: (number | null)[];
+  shape: number[];
+  x: Float32Array;
+  outputs: { shape: number[]; y: Float32Array }[];
+}
+
+export const networksGolden = (): Record<string, OnnxNetwork> =>
+  (json("state/networks") as { networks: Record<string, OnnxNetwork> }).networks;
+/** Axes of what single operations give, by its name. */
+export const operatorsGolden = (): Record<string, number | null> =>
+  (json("state/networks") as { operators: Record<string, number | null> }).operators;
 export const networkGolden = (): NetworkGolden => json("state/network") as NetworkGolden;
 export const modelsGolden = (): ModelsGolden => json("state/models") as ModelsGolden;
 export const kerasGolden = (): Pick<NetworkGolden, "evaluations"> =>

@@ -3,8 +3,7 @@
 
 import { FLOATS, type FloatFormat } from "../bytes.js";
 
-// Numbers of fields, by message.
-export const MODEL = { irVersion: 1, producer: 2, graph: 7, opset: 8 } as const;
+export const MODEL = { irVersion: 1, producer: 2, graph: 7, opset: 8, training: 20 } as const;
 export const OPSET = { domain: 1, version: 2 } as const;
 export const GRAPH = {
   node: 1,
@@ -15,7 +14,18 @@ export const GRAPH = {
   valueInfo: 13,
 } as const;
 export const NODE = { input: 1, output: 2, name: 3, type: 4, attribute: 5, domain: 7 } as const;
-export const ATTRIBUTE = { name: 1, float: 2, integer: 3, tensor: 5, type: 20 } as const;
+export const ATTRIBUTE = {
+  name: 1,
+  float: 2,
+  integer: 3,
+  text: 4,
+  tensor: 5,
+  graph: 6,
+  floats: 7,
+  integers: 8,
+  graphs: 11,
+  type: 20,
+} as const;
 export const VALUE_INFO = { name: 1, type: 2 } as const;
 export const TYPE = { tensor: 1 } as const;
 export const TENSOR_TYPE = { element: 1, shape: 2 } as const;
@@ -26,12 +36,15 @@ export const TENSOR = {
   type: 2,
   floats: 4,
   integers: 5,
+  longs: 7,
   name: 8,
   raw: 9,
   doubles: 10,
   external: 13,
   location: 14,
 } as const;
+/** An entry that says where a tensor's values are, in another file. */
+export const ENTRY = { key: 1, value: 2 } as const;
 /** All fields of a tensor that may hold its values or say where they are. */
 export const VALUES: readonly number[] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
 
@@ -42,3 +55,6 @@ export const TYPES: Readonly<Record<number, { format: FloatFormat; field: number
   11: { format: FLOATS.F64!, field: TENSOR.doubles },
   16: { format: FLOATS.BF16!, field: TENSOR.integers },
 };
+/** The numbers of two types of tensors. */
+export const FLOAT = 1;
+export const INT64 = 7;

@@ -235,7 +235,8 @@ def onnx_models():
         return helper.make_tensor(full, dtype, [channels], values.astype(types[dtype]))
 
     def model(opset, kind="raw", dtype=TensorProto.FLOAT, inputs=False, attributes={}, outputs=(),
-              named=True, value_info=True, constants=False, identity=False, shared=False, ir=None):
+              named=True, value_info=True, constants=False, identity=False, shared=False, ir=None,
+              momentum=0.75):
         nodes, initializers, shape = [], [], ["N", channels, 4, 5]
         for i, layer in enumerate(("a", "b")):
             names = [f"{layer}.{name}" for name in ("scale", "bias", "mean", "var")]
@@ -255,7 +256,7 @@ def onnx_models():
                 "BatchNormalization", ["x" if i == 0 else "h", *names],
                 ["y" if i else "h", *[f"{layer}.{name}" for name in outputs]],
                 name=f"norm_{layer}" if named else "",
-                epsilon=1e-3, momentum=0.75, **attributes))
+                epsilon=1e-3, momentum=momentum, **attributes))
         fed = [helper.make_tensor_value_info("x", dtype, shape)]
         if inputs:
             fed += [helper.make_tensor_value_info(t.name, dtype, [channels]) for t in initializers]
@@ -288,14 +289,21 @@ def onnx_models():
     }
     # BatchNormalization by position instead of by channel, as opset 7 could.
     models["opset7-spatial0"] = model(7, attributes={"spatial": 0}, inputs=True, ir=3)
+    # At test time, as opset 6 said it.
+    models["opset6-is-test"] = model(6, attributes={"is_test": 1}, inputs=True, ir=3)
+    # PyTorch writes this momentum for a cumulative average.
+    models["opset15-momentum1"] = model(15, momentum=1.0)
     for name, made in models.items():
-        if name not in ("opset7-spatial0", "opset6", "opset15-bfloat16"):
+        if name not in ("opset7-spatial0", "opset6", "opset6-is-test", "opset15-bfloat16"):
             onnx.checker.check_model(made, full_check="training" not in name)
 
     # Tensors in a file beside the model.
-    external = model(15)
+    external, weights = model(15), b""
     for initializer in external.graph.initializer:
-        onnx.external_data_helper.set_external_data(initializer, "weights.bin")
+        data = initializer.raw_data
+        onnx.external_data_helper.set_external_data(
+            initializer, "weights.bin", offset=len(weights), length=len(data))
+        weights += data
         initializer.ClearField("raw_data")
     models["opset15-external"] = external
 
@@ -305,13 +313,14 @@ def onnx_models():
         along = lambda name: arrays[layer][name].astype(np.float64).reshape(1, channels, 1, 1)
         y = (y - along("mean")) / np.sqrt(along("var") + np.float32(1e-3)) * along("scale")
         y += along("bias")
-    return models, arrays, x, y
+    return models, weights, arrays, x, y
 
 
 def make_onnx():
     import onnx
 
-    models, arrays, x, y = onnx_models()
+    models, weights, arrays, x, y = onnx_models()
+    (HERE / "opset15-external.bin").write_bytes(weights)
     for name, model in models.items():
         path = HERE / f"{name}.onnx"
         path.write_bytes(model.SerializeToString())

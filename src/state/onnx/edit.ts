@@ -1,0 +1,173 @@
+// Changes to the main graph of a file: fields written anew, left out or added. All others stay as they
+// are, byte for byte, those included that this package does not know.
+
+import {
+  BinaryWriter,
+  data,
+  type Field,
+  integer,
+  message,
+  type Range,
+  text,
+  type Wire,
+} from "../protobuf.js";
+import type { Graph } from "./graph.js";
+import {
+  ATTRIBUTE,
+  DIMENSION,
+  GRAPH,
+  MODEL,
+  NODE,
+  SHAPE,
+  TENSOR,
+  TENSOR_TYPE,
+  TYPE,
+  VALUE_INFO,
+  VALUES,
+} from "./schema.js";
+import type { Tensor } from "./tensor.js";
+
+/** From this version of the format on, initializers need not be inputs as well. */
+const INITIALIZERS_ALONE = 4;
+
+/** A copy of a graph's file in the making. */
+export class Edit {
+  readonly #graph: Graph;
+  readonly #fields = new Map<number, Uint8Array>();
+  readonly #added = new BinaryWriter();
+
+  constructor(graph: Graph) {
+    this.#graph = graph;
+  }
+
+  /** Writes a field of the graph anew. */
+  replace({ start, number }: Field, fill: (writer: BinaryWriter) => void): void {
+    const writer = new BinaryWriter();
+    message(writer, number, () => fill(writer));
+    this.#fields.set(start, writer.finish());
+  }
+
+  leaveOut({ start }: Field): void {
+    this.#fields.set(start, new Uint8Array(0));
+  }
+
+  /** Adds a field to the graph. */
+  add(number: number, fill: (writer: BinaryWriter) => void): void {
+    message(this.#added, number, () => fill(this.#added));
+  }
+
+  /** Other values for a tensor: where it is, or, if an operation makes them, as an initializer instead. */
+  setTensor({ name, type, dimensions }: Tensor, values: Uint8Array): void {
+    const { wire, initializers, makers } = this.#graph;
+    const initializer = initializers.get(name);
+    if (initializer !== undefined) {
+      this.replace(initializer, (writer) => this.#values(writer, initializer, values));
+      return;
+    }
+    const { type: maker, field } = makers.get(name)!;
+    const place = maker === "Constant" ? placeOf(wire, field) : null;
+    if (place === null) {
+      this.leaveOut(field);
+      this.addTensor(name, type, dimensions, values);
+      return;
+    }
+    const [attribute, tensor] = place;
+    this.replace(field, (writer) =>
+      wire.copy(writer, field, (part) => {
+        if (part.start !== attribute.start) return false;
+        message(writer, NODE.attribute, () =>
+          wire.copy(writer, attribute, (inner) => {
+            if (inner.start !== tensor.start) return false;
+            message(writer, ATTRIBUTE.tensor, () => this.#values(writer, tensor, values));
+            return true;
+          }),
+        );
+        return true;
+      }),
+    );
+  }
+
+  /** A new initializer, and, where the version of the format asks for it, an input of its name. */
+  addTensor(name: string, type: number, dimensions: readonly number[], values: Uint8Array): void {
+    this.add(GRAPH.initializer, (writer) => writeTensor(writer, name, type, dimensions, values));
+    if (this.#graph.irVersion >= INITIALIZERS_ALONE) return;
+    this.add(GRAPH.input, (writer) => writeValue(writer, name, type, dimensions));
+  }
+
+  /** A tensor as it is, but for its values. */
+  #values(writer: BinaryWriter, tensor: Range, values: Uint8Array): void {
+    this.#graph.wire.copy(writer, tensor, ({ number }) => VALUES.includes(number));
+    data(writer, TENSOR.raw, values);
+  }
+
+  /** The file with all changes. */
+  finish(): Uint8Array {
+    const { wire, field: graph } = this.#graph;
+    const added = this.#added.finish();
+    if (this.#fields.size === 0 && added.length === 0) return wire.bytes.slice();
+    const writer = new BinaryWriter();
+    wire.copy(writer, wire.all, (field) => {
+      if (field.start !== graph.start) return false;
+      message(writer, MODEL.graph, () => {
+        wire.copy(writer, graph, (part) => {
+          const bytes = this.#fields.get(part.start);
+          if (bytes !== undefined) writer.raw(bytes);
+          return bytes !== undefined;
+        });
+        writer.raw(added);
+      });
+      return true;
+    });
+    return writer.finish();
+  }
+}
+
+/** The attribute of a Constant that holds its tensor, and the tensor in it. */
+function placeOf(wire: Wire, node: Field): [attribute: Field, tensor: Field] | null {
+  for (const attribute of wire.parts(node, NODE.attribute)) {
+    for (const tensor of wire.parts(attribute, ATTRIBUTE.tensor)) return [attribute, tensor];
+  }
+  return null;
+}
+
+/** Writes what is in a tensor's message. */
+export function writeTensor(
+  writer: BinaryWriter,
+  name: string,
+  type: number,
+  dimensions: readonly number[],
+  values: Uint8Array,
+): void {
+  for (const size of dimensions) integer(writer, TENSOR.dimensions, size);
+  integer(writer, TENSOR.type, type);
+  text(writer, TENSOR.name, name);
+  data(writer, TENSOR.raw, values);
+}
+
+/**
+ * Writes what is in the message that says what a value is.
+ *
+ * @param sizes of its axes, or what they are called where they are open; `null` if nothing is known.
+ */
+export function writeValue(
+  writer: BinaryWriter,
+  name: string,
+  type: number,
+  sizes: readonly (number | string)[] | null,
+): void {
+  text(writer, VALUE_INFO.name, name);
+  const shape = (): void => {
+    for (const size of sizes ?? []) {
+      message(writer, SHAPE.dimension, () => {
+        if (typeof size === "number") integer(writer, DIMENSION.value, size);
+        else text(writer, DIMENSION.parameter, size);
+      });
+    }
+  };
+  message(writer, VALUE_INFO.type, () =>
+    message(writer, TYPE.tensor, () => {
+      integer(writer, TENSOR_TYPE.element, type);
+      if (sizes !== null) message(writer, TENSOR_TYPE.shape, shape);
+    }),
+  );
+}

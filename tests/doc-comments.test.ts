@@ -138,7 +138,9 @@ const BEFORE_IN: Readonly<Record<string, string>> = {
   "tfjs/keras-layer.ts": "",
   "state/torch.ts":
     BEFORE + files(`writeTorch({ bn1, bn2 })`).replace("FILE(name)", "name && original"),
+  "state/onnx/fold.ts": ONNX,
   "state/onnx/read.ts": ONNX,
+  "state/onnx/tap.ts": ONNX,
   "state/onnx/write.ts": ONNX,
   "state/keras-read.ts": KERAS,
   "state/keras-write.ts": KERAS,

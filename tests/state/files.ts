@@ -1,8 +1,14 @@
 // Files as the tests look into them and make them: plain readers and writers of the published format,
 // apart from those under test.
 
-/** A message of Protocol Buffers: fields by number, texts, whole numbers, bytes or messages. */
-export type Message = readonly (readonly [number, string | number | Uint8Array | Message])[];
+/**
+ * A message of Protocol Buffers: fields by number, texts, whole numbers, a float32 as an array of one,
+ * bytes or messages.
+ */
+export type Message = readonly (readonly [
+  number,
+  string | number | Float32Array | Uint8Array | Message,
+])[];
 
 /** The bytes of a message. */
 export function protobuf(message: Message): Uint8Array {
@@ -15,6 +21,11 @@ export function protobuf(message: Message): Uint8Array {
   };
   for (const [number, value] of message) {
     const whole = typeof value === "number";
+    if (value instanceof Float32Array) {
+      varint(8 * number + 5);
+      bytes.push(...new Uint8Array(value.buffer));
+      continue;
+    }
     varint(8 * number + (whole ? 0 : 2));
     if (whole) varint(value);
     else {

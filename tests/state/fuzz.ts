@@ -1,6 +1,6 @@
 // One format's mutated files, in a process of its own whose memory is measured:
 //
-//   node --max-old-space-size=64 --import tsx tests/state/fuzz.ts torch|own|keras|onnx [files]
+//   node --max-old-space-size=64 --import tsx tests/state/fuzz.ts torch|own|keras|onnx|networks [files]
 //
 // Every file gives an error of ours or a correct load: for safetensors the numbers are those that a
 // plain reader finds in it, and written back `into` the file they leave it as it is. Prints what
@@ -8,12 +8,14 @@
 
 import { BatchNorm, BatchNormError } from "batchnorm-wasm";
 import {
+  foldOnnx,
   type KerasFiles,
   load,
   readKeras,
   readOnnx,
   readTorch,
   save,
+  tapOnnx,
   writeKeras,
   writeOnnx,
   writeTorch,
@@ -284,6 +286,26 @@ const onnx: Format<Uint8Array> = {
   },
 };
 
+/** Whole networks: folded, and tapped at every norm. Folding again changes nothing more. */
+const networks: Format<Uint8Array> = {
+  seeds: [
+    ...["residual", "mobile", "dense", "upward", "perceptron", "twice"].map((name) =>
+      goldenBytes(`networks/${name}.onnx`),
+    ),
+    goldenBytes("opset15-constants.onnx"),
+  ],
+  mutate: onnx.mutate,
+  load(file) {
+    const { layers } = readOnnx(file);
+    readOnnx(tapOnnx(file, layers));
+    const { bytes, folded, kept } = foldOnnx(file);
+    if (folded.length + kept.length !== layers.length) throw new Error("folded and kept");
+    if (folded.length === 0 && !same(bytes, file)) throw new Error("not folded: differs");
+    if (!same(foldOnnx(bytes).bytes, bytes)) throw new Error("folded again: differs");
+    return readOnnx(bytes).loadAll(quiet);
+  },
+};
+
 const keras: Format<KerasFiles> = {
   seeds: [kerasFiles("keras"), kerasFiles("keras-quantized")],
   mutate({ model, weights }, next) {
@@ -347,7 +369,7 @@ function run<File>(format: Format<File>, from: number, to: number, count: Record
   return slowest;
 }
 
-const formats: Record<string, Format<never>> = { torch, own, keras, onnx } as never;
+const formats: Record<string, Format<never>> = { torch, own, keras, onnx, networks } as never;
 const [name = "", files = "10000"] = process.argv.slice(2);
 const format = formats[name]!;
 run(format, Number(files), Number(files) + 300, {}); // warm

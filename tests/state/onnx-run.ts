@@ -145,7 +145,7 @@ export function runModel(
 ): Record<string, Array64> {
   const model = plainModel(bytes);
   const values = new Map(model.tensors);
-  values.set(model.inputs[0]!, { shape, data: Array.from(x) });
+  values.set(model.inputs.find((name) => !values.has(name))!, { shape, data: Array.from(x) });
   for (const node of model.nodes) {
     const operator = OPERATORS[node.type];
     if (operator === undefined) throw new Error(`no ${node.type} here`);
@@ -219,7 +219,9 @@ function windowOf(attributes: Attributes, spatial: number) {
     const given = attributes.get(name)?.integers ?? [];
     return given.length > 0 ? given : Array<number>(length).fill(fallback);
   };
-  if ((attributes.get("auto_pad")?.text ?? "NOTSET") !== "NOTSET") throw new Error("auto_pad");
+  if (!/^(NOTSET|VALID)$/.test(attributes.get("auto_pad")?.text ?? "NOTSET")) {
+    throw new Error("auto_pad");
+  }
   return {
     strides: list("strides", 1),
     dilations: list("dilations", 1),

@@ -1,0 +1,136 @@
+// Convolutions and linear layers of an ONNX graph, as `fold` takes them
+// (https://onnx.ai/onnx/operators/: Conv, ConvTranspose, Gemm, MatMul).
+
+import { StateError } from "../../errors.js";
+import type { FoldOptions } from "../../testtime/fold.js";
+import { decode } from "../bytes.js";
+import { attributesOf, floatOf, type Graph, integerOf, integersOf, textOf } from "./graph.js";
+import type { Network, Step } from "./network.js";
+import { ATTRIBUTE, TYPES } from "./schema.js";
+import type { Tensor } from "./tensor.js";
+
+/** Operations that a norm may be folded into. */
+export const LINEAR: readonly string[] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+/** DOUBLE, more exact than a folded layer would be. */
+const DOUBLE = 11;
+/** The letters of a window's axes, by their number. */
+const WINDOWS = ["", "L", "HW", "DHW"];
+
+/** A convolution or linear layer whose weight and bias are known. */
+export interface Linear {
+  readonly options: Omit<FoldOptions, "into">;
+  /** What the weight is called, and what its values are rounded to. */
+  readonly name: string;
+  readonly type: number;
+  readonly outs: number;
+  /** Axes of what it takes and gives. */
+  readonly rank: number;
+  /** True if it takes a matrix with rows and columns exchanged. */
+  readonly flips: boolean;
+}
+
+/**
+ * @throws StateError where a weight or bias is computed or fed, or of a type or shape that cannot be
+ * folded.
+ */
+export function linearOf(graph: Graph, network: Network, step: Step): Linear {
+  const { wire } = graph;
+  const attributes = attributesOf(wire, step.operation);
+  // An attribute that an earlier fold has taken into the weight counts no more.
+  const get = (name: string) => (step.dropped.includes(name) ? undefined : attributes.get(name));
+  const { name, type, dimensions, values } = weightOf(graph, network, step);
+  const [first = 0, second = 0] = dimensions;
+  const convolves = step.type.startsWith("Conv");
+  if (convolves ? dimensions.length < 3 || dimensions.length > 5 : dimensions.length !== 2) {
+    throw new StateError(`its weight "${name}" has ${dimensions.length} axes`);
+  }
+  const groups = convolves ? integerOf(wire, get("group"), 1) : 1;
+  if (!dimensions.every((size) => size >= 1) || !(groups >= 1 && first % groups === 0)) {
+    throw new StateError(`its weight is [${dimensions}], in ${groups} groups`);
+  }
+  const transposed = step.type === "ConvTranspose";
+  const alpha = floatOf(wire, get("alpha"), 1);
+  const beta = floatOf(wire, get("beta"), 1);
+  const outFirst = convolves ? !transposed : integerOf(wire, get("transB"), 0) !== 0;
+  const outs = outFirst ? first : second * groups;
+  const rank = dimensions.length;
+  const bias = step.inputs[2]
+    ? perChannel(knownTensor(network, step, 2), convolves ? 1 : 2, outs)
+    : null;
+  const pad = get("auto_pad");
+  const padded = pad === undefined ? "NOTSET" : textOf(wire, pad, ATTRIBUTE.text);
+  const padding = padded.startsWith("SAME") ? "same" : (integersOf(wire, get("pads")) ?? 0);
+  return {
+    options: {
+      weight: values.map((value) => value * alpha),
+      bias: bias?.map((value) => value * beta) ?? null,
+      shape: dimensions,
+      kind: convolves ? (transposed ? "convTranspose" : "conv") : "linear",
+      order: (outFirst ? "OI" : "IO") + (convolves ? WINDOWS[rank - 2] : ""),
+      groups,
+      padding: padded === "VALID" ? "valid" : padding,
+    },
+    name,
+    type,
+    outs,
+    rank,
+    flips: integerOf(wire, get("transA"), 0) !== 0,
+  };
+}
+
+/** The weight of a layer; of a linear layer also one that a Transpose turns. */
+function weightOf(graph: Graph, network: Network, step: Step) {
+  const maker = network.makerOf(step.inputs[1] ?? "");
+  const order =
+    maker && integersOf(graph.wire, attributesOf(graph.wire, maker.operation).get("perm"));
+  const turns = maker?.type === "Transpose" && (order ?? [1, 0]).join() === "1,0";
+  if (!turns || step.type.startsWith("Conv")) {
+    const tensor = knownTensor(network, step, 1);
+    return { ...tensor, values: floatsOf(tensor) };
+  }
+  const tensor = knownTensor(network, maker, 0);
+  const values = floatsOf(tensor);
+  const [columns = 1, rows = 1] = tensor.dimensions;
+  const turned = values.map((_, i) => values[(i % columns) * rows + Math.floor(i / columns)]!);
+  return { ...tensor, dimensions: [...tensor.dimensions].reverse(), values: turned };
+}
+
+function knownTensor(network: Network, { type, inputs }: Step, slot: number): Tensor {
+  const name = inputs[slot] ?? "";
+  const tensor = network.tensorOf(name);
+  if (tensor === null) {
+    throw new StateError(`"${name}", which ${type} takes, is computed or fed`);
+  }
+  return tensor;
+}
+
+/** The values of a tensor, as float32. */
+function floatsOf({ name, type, data }: Tensor): Float32Array {
+  if (!Object.hasOwn(TYPES, type) || type === DOUBLE) {
+    throw new StateError(
+      `tensor "${name}" is of type ${type}, and only FLOAT, FLOAT16 and BFLOAT16 are folded`,
+    );
+  }
+  return Float32Array.from(decode(TYPES[type]!.format, data()));
+}
+
+/**
+ * A tensor that is added to values of so many axes, channels second (or alone), as a number for each
+ * channel.
+ *
+ * @throws StateError where it differs along another axis.
+ */
+export function perChannel(tensor: Tensor, rank: number, channels: number): Float32Array {
+  const { name, dimensions } = tensor;
+  const axis = dimensions.length - (rank === 1 ? 1 : rank - 1);
+  const size = dimensions[axis] ?? 1;
+  const alone = dimensions.every((other, i) => i === axis || other === 1);
+  if (!alone || dimensions.length > rank || !(size === 1 || size === channels)) {
+    throw new StateError(
+      `what is added to it, "${name}", is [${dimensions}], not one value for each of ${channels} channels`,
+    );
+  }
+  const values = floatsOf(tensor);
+  return size === channels ? values : new Float32Array(channels).fill(values[0]!);
+}

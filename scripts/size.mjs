@@ -17,7 +17,7 @@ const BUDGETS = {
   "index.js": 20.75,
   "infer.js": 5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 38,
+  "state.js": 37,
   "tfjs.js": 22.5,
   "tfjs-layers.js": 23,
   'FrozenBatchNorm of "."': 11,

@@ -1,17 +1,17 @@
 // Protocol Buffers as fields in a row, read in place, and changed without touching what is not
-// (https://protobuf.dev/programming-guides/encoding/). The reader and writer are those of
-// @bufbuild/protobuf.
+// (https://protobuf.dev/programming-guides/encoding/). Written out here, since a library's reader and
+// writer, which know all types of fields, were a tenth of the whole entry.
 
-import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { StateError } from "../errors.js";
-import { textOf } from "./bytes.js";
+import { textOf, viewOfBytes } from "./bytes.js";
 
-export { BinaryWriter, WireType };
+/** How the value of a field is encoded; 3 and 4 are groups, which ONNX does not have. */
+export const WireType = { Varint: 0, Bit64: 1, LengthDelimited: 2, Bit32: 5 } as const;
 
 /** A field of a message: its number, and where it and its value are in the file. */
 export interface Field {
   readonly number: number;
-  readonly type: WireType;
+  readonly type: number;
   /** Where its tag is. */
   readonly start: number;
   /** Its value; that of a message, text or array without its length. */
@@ -28,11 +28,10 @@ export interface Range {
 /** Reads the fields of a file's messages. */
 export class Wire {
   readonly bytes: Uint8Array;
-  readonly #reader: BinaryReader;
+  #at = 0;
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
-    this.#reader = new BinaryReader(bytes);
   }
 
   /** The whole file as a message. */
@@ -43,17 +42,7 @@ export class Wire {
   /** The fields of a message, one after another. */
   *fields({ begin, end }: Range): Generator<Field> {
     for (let start = begin; start < end; ) {
-      const field = this.#at(start, () => {
-        const reader = this.#reader;
-        const [number, type] = reader.tag();
-        let value = reader.pos;
-        if (type === WireType.LengthDelimited) {
-          const length = reader.uint32();
-          value = reader.pos;
-          reader.pos += length;
-        } else reader.skip(type, number);
-        return { number, type, start, begin: value, end: reader.pos };
-      });
+      const field = this.#field(start);
       if (field.end > end) {
         throw new StateError(
           `bytes: expected a field at ${start} to end at ${end} at most, got ${field.end}`,
@@ -62,6 +51,25 @@ export class Wire {
       yield field;
       start = field.end;
     }
+  }
+
+  #field(start: number): Field {
+    const tag = this.#varint(start);
+    const number = Math.floor(tag / 8);
+    const type = tag & 7;
+    let begin = this.#at;
+    let size = type === WireType.Bit64 ? 8 : 4;
+    if (type === WireType.LengthDelimited) {
+      size = this.#varint(begin);
+      begin = this.#at;
+    } else if (type === WireType.Varint) {
+      this.#varint(begin);
+      size = this.#at - begin;
+    }
+    if (!(number >= 1 && number < 2 ** 29 && size >= 0 && KINDS.includes(type))) {
+      refuse(start, `the tag ${tag}${size < 0 ? ` and a length of ${size}` : ""}`);
+    }
+    return { number, type, start, begin, end: begin + size };
   }
 
   /** The fields of a message that have values of their own length: messages, texts, arrays. */
@@ -81,34 +89,35 @@ export class Wire {
 
   /** A whole number; 64-bit ones lose digits beyond 2^53. */
   integer(field: Field): number {
-    return this.#at(field.begin, () => Number(this.#reader.int64()));
+    return this.#varint(field.begin);
   }
 
   /** Whole numbers: of a field that holds one, or a packed row of them. */
   *integers(field: Field): Generator<number> {
-    if (field.type !== WireType.LengthDelimited) {
-      yield this.integer(field);
-      return;
-    }
-    for (let at = field.begin; at < field.end; at = this.#reader.pos) {
-      yield this.#at(at, () => Number(this.#reader.int64()));
+    for (let at = field.begin; at < field.end; at = this.#at) {
+      yield this.#varint(at);
+      if (field.type !== WireType.LengthDelimited) return;
     }
   }
 
   /** A float32. */
-  float(field: Field): number {
-    return this.#at(field.begin, () => this.#reader.float());
+  float({ begin, end }: Field): number {
+    return viewOfBytes(this.data({ begin, end })).getFloat32(0, true);
   }
 
-  #at<T>(position: number, read: () => T): T {
-    this.#reader.pos = position;
-    try {
-      return read();
-    } catch (error) {
-      throw new StateError(
-        `bytes: expected Protocol Buffers at ${position}, got ${(error as Error).message}`,
-      );
+  /** The signed number of up to 64 bits at a place: seven bits a byte, the lowest first. */
+  #varint(start: number): number {
+    let [low, high] = [0, 0];
+    this.#at = start;
+    for (let shift = 0; shift < 70; shift += 7) {
+      const byte = this.bytes[this.#at++];
+      if (byte === undefined) refuse(start, "the end of the bytes");
+      const bits = byte & 127;
+      if (shift < 32) low |= bits << shift;
+      if (shift > 21) high |= shift < 32 ? bits >> (32 - shift) : bits << (shift - 32);
+      if (byte < 128) return high * 2 ** 32 + (low >>> 0);
     }
+    return refuse(start, "a number of more than ten bytes");
   }
 
   /** Where a field is, its number and length included. */
@@ -127,24 +136,74 @@ export class Wire {
   }
 }
 
-/** Writes a field whose value is a message, which `fill` writes. */
-export function message(writer: BinaryWriter, number: number, fill: () => void): void {
-  writer.tag(number, WireType.LengthDelimited).fork();
-  fill();
-  writer.join();
+const KINDS: readonly number[] = Object.values(WireType);
+
+function refuse(position: number, got: string): never {
+  throw new StateError(`bytes: expected Protocol Buffers at ${position}, got ${got}`);
 }
 
-/** Writes a field that is text. */
-export function text(writer: BinaryWriter, number: number, value: string): void {
-  writer.tag(number, WireType.LengthDelimited).string(value);
-}
+/** Bytes that grow. */
+export class BinaryWriter {
+  #bytes = new Uint8Array(256);
+  #length = 0;
 
-/** Writes a field that is bytes. */
-export function data(writer: BinaryWriter, number: number, value: Uint8Array): void {
-  writer.tag(number, WireType.LengthDelimited).bytes(value);
-}
+  raw(bytes: Uint8Array): this {
+    const end = this.#length + bytes.length;
+    if (end > this.#bytes.length) {
+      const larger = new Uint8Array(2 * end);
+      larger.set(this.#bytes.subarray(0, this.#length));
+      this.#bytes = larger;
+    }
+    this.#bytes.set(bytes, this.#length);
+    this.#length = end;
+    return this;
+  }
 
-/** Writes a field that is a whole number. */
-export function integer(writer: BinaryWriter, number: number, value: number): void {
-  writer.tag(number, WireType.Varint).int64(value);
+  /** A whole number from 0 on. */
+  varint(value: number): this {
+    const bytes: number[] = [];
+    let left = value;
+    for (; left > 127; left = Math.floor(left / 128)) bytes.push((left % 128) + 128);
+    return this.raw(Uint8Array.of(...bytes, left));
+  }
+
+  tag(number: number, type: number): this {
+    return this.varint(8 * number + type);
+  }
+
+  /** All that was written; a copy. */
+  finish(): Uint8Array {
+    return this.#bytes.slice(0, this.#length);
+  }
+
+  /** Writes a field whose value is what `fill` writes. */
+  message(number: number, fill: () => void): this {
+    const begin = this.#length;
+    fill();
+    const inside = this.#bytes.slice(begin, this.#length);
+    this.#length = begin;
+    return this.data(number, inside);
+  }
+
+  /** Writes a field that is bytes. */
+  data(number: number, bytes: Uint8Array): this {
+    return this.tag(number, WireType.LengthDelimited).varint(bytes.length).raw(bytes);
+  }
+
+  /** Writes a field that is text. */
+  text(number: number, value: string): this {
+    return this.data(number, new TextEncoder().encode(value));
+  }
+
+  /** Writes a field that is a whole number from 0 on. */
+  integer(number: number, value: number): this {
+    return this.tag(number, WireType.Varint).varint(value);
+  }
+
+  /** Writes a field that is a float32. */
+  float(number: number, value: number): this {
+    const bytes = new Uint8Array(4);
+    viewOfBytes(bytes).setFloat32(0, value, true);
+    return this.tag(number, WireType.Bit32).raw(bytes);
+  }
 }

@@ -686,7 +686,7 @@ test("what is no model", () => {
   assertRefuses(StateError, /^bytes: expected an ONNX model with a graph, got none$/, () =>
     readOnnx(new Uint8Array(0)),
   );
-  assertRefuses(StateError, /^bytes: expected Protocol Buffers at 0, got illegal tag/, () =>
+  assertRefuses(StateError, /^bytes: expected Protocol Buffers at 0, got the tag 0$/, () =>
     readOnnx(new Uint8Array(10)),
   );
   assertRefuses(OptionError, /^epsilon: expected an option among momentum/, () =>

@@ -1,16 +1,7 @@
 // Changes to the main graph of a file: fields written anew, left out or added. All others stay as they
 // are, byte for byte, those included that this package does not know.
 
-import {
-  BinaryWriter,
-  data,
-  type Field,
-  integer,
-  message,
-  type Range,
-  text,
-  type Wire,
-} from "../protobuf.js";
+import { BinaryWriter, type Field, type Range, type Wire } from "../protobuf.js";
 import type { Graph } from "./graph.js";
 import {
   ATTRIBUTE,
@@ -43,7 +34,7 @@ export class Edit {
   /** Writes a field of the graph anew. */
   replace({ start, number }: Field, fill: (writer: BinaryWriter) => void): void {
     const writer = new BinaryWriter();
-    message(writer, number, () => fill(writer));
+    writer.message(number, () => fill(writer));
     this.#fields.set(start, writer.finish());
   }
 
@@ -53,7 +44,7 @@ export class Edit {
 
   /** Adds a field to the graph. */
   add(number: number, fill: (writer: BinaryWriter) => void): void {
-    message(this.#added, number, () => fill(this.#added));
+    this.#added.message(number, () => fill(this.#added));
   }
 
   /** Other values for a tensor: where it is, or, if an operation makes them, as an initializer instead. */
@@ -75,10 +66,10 @@ export class Edit {
     this.replace(field, (writer) =>
       wire.copy(writer, field, (part) => {
         if (part.start !== attribute.start) return false;
-        message(writer, NODE.attribute, () =>
+        writer.message(NODE.attribute, () =>
           wire.copy(writer, attribute, (inner) => {
             if (inner.start !== tensor.start) return false;
-            message(writer, ATTRIBUTE.tensor, () => this.#values(writer, tensor, values));
+            writer.message(ATTRIBUTE.tensor, () => this.#values(writer, tensor, values));
             return true;
           }),
         );
@@ -97,7 +88,7 @@ export class Edit {
   /** A tensor as it is, but for its values. */
   #values(writer: BinaryWriter, tensor: Range, values: Uint8Array): void {
     this.#graph.wire.copy(writer, tensor, ({ number }) => VALUES.includes(number));
-    data(writer, TENSOR.raw, values);
+    writer.data(TENSOR.raw, values);
   }
 
   /** The file with all changes. */
@@ -108,7 +99,7 @@ export class Edit {
     const writer = new BinaryWriter();
     wire.copy(writer, wire.all, (field) => {
       if (field.start !== graph.start) return false;
-      message(writer, MODEL.graph, () => {
+      writer.message(MODEL.graph, () => {
         wire.copy(writer, graph, (part) => {
           const bytes = this.#fields.get(part.start);
           if (bytes !== undefined) writer.raw(bytes);
@@ -138,10 +129,10 @@ export function writeTensor(
   dimensions: readonly number[],
   values: Uint8Array,
 ): void {
-  for (const size of dimensions) integer(writer, TENSOR.dimensions, size);
-  integer(writer, TENSOR.type, type);
-  text(writer, TENSOR.name, name);
-  data(writer, TENSOR.raw, values);
+  for (const size of dimensions) writer.integer(TENSOR.dimensions, size);
+  writer.integer(TENSOR.type, type);
+  writer.text(TENSOR.name, name);
+  writer.data(TENSOR.raw, values);
 }
 
 /**
@@ -155,19 +146,19 @@ export function writeValue(
   type: number,
   sizes: readonly (number | string)[] | null,
 ): void {
-  text(writer, VALUE_INFO.name, name);
+  writer.text(VALUE_INFO.name, name);
   const shape = (): void => {
     for (const size of sizes ?? []) {
-      message(writer, SHAPE.dimension, () => {
-        if (typeof size === "number") integer(writer, DIMENSION.value, size);
-        else text(writer, DIMENSION.parameter, size);
+      writer.message(SHAPE.dimension, () => {
+        if (typeof size === "number") writer.integer(DIMENSION.value, size);
+        else writer.text(DIMENSION.parameter, size);
       });
     }
   };
-  message(writer, VALUE_INFO.type, () =>
-    message(writer, TYPE.tensor, () => {
-      integer(writer, TENSOR_TYPE.element, type);
-      if (sizes !== null) message(writer, TENSOR_TYPE.shape, shape);
+  writer.message(VALUE_INFO.type, () =>
+    writer.message(TYPE.tensor, () => {
+      writer.integer(TENSOR_TYPE.element, type);
+      if (sizes !== null) writer.message(TENSOR_TYPE.shape, shape);
     }),
   );
 }

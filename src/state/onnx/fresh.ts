@@ -5,7 +5,7 @@ import type { BatchNorm } from "../../layer/batch-norm.js";
 import { CHANNELS_FIRST, ofRank } from "../../values/layout.js";
 import { encode, FLOATS } from "../bytes.js";
 import { constant, momentumOf } from "../layers.js";
-import { BinaryWriter, integer, message, text, WireType } from "../protobuf.js";
+import { BinaryWriter } from "../protobuf.js";
 import { writeTensor, writeValue } from "./edit.js";
 import { ATTRIBUTE, FLOAT, GRAPH, MODEL, NODE, OPSET } from "./schema.js";
 
@@ -31,18 +31,18 @@ export function modelOfLayers(
     }
   }
   const writer = new BinaryWriter();
-  integer(writer, MODEL.irVersion, 8);
-  text(writer, MODEL.producer, "batchnorm-wasm");
-  message(writer, MODEL.graph, () => {
+  writer.integer(MODEL.irVersion, 8);
+  writer.text(MODEL.producer, "batchnorm-wasm");
+  writer.message(MODEL.graph, () => {
     for (const [name, layer] of layers) {
-      message(writer, GRAPH.node, () => writeNode(writer, name, layer, momentum));
+      writer.message(GRAPH.node, () => writeNode(writer, name, layer, momentum));
     }
-    text(writer, GRAPH.name, "batchnorm");
+    writer.text(GRAPH.name, "batchnorm");
     for (const [name, layer] of layers) {
       for (const [i, values] of numbersOf(layer).entries()) {
         const tensor = `${name}.${TENSORS[i]}`;
         const bytes = encode(tensor, FLOATS.F32!, values);
-        message(writer, GRAPH.initializer, () =>
+        writer.message(GRAPH.initializer, () =>
           writeTensor(writer, tensor, FLOAT, [layer.channels], bytes),
         );
       }
@@ -52,15 +52,15 @@ export function modelOfLayers(
       [GRAPH.output, "y"],
     ] as const) {
       for (const [name, layer] of layers) {
-        message(writer, number, () =>
+        writer.message(number, () =>
           writeValue(writer, `${name}.${end}`, FLOAT, sizesOf(name, layer)),
         );
       }
     }
   });
-  message(writer, MODEL.opset, () => {
-    text(writer, OPSET.domain, "");
-    integer(writer, OPSET.version, 15);
+  writer.message(MODEL.opset, () => {
+    writer.text(OPSET.domain, "");
+    writer.integer(OPSET.version, 15);
   });
   return writer.finish();
 }
@@ -71,19 +71,19 @@ function writeNode(
   layer: BatchNorm,
   momentum: number | undefined,
 ): void {
-  text(writer, NODE.input, `${name}.x`);
-  for (const tensor of TENSORS) text(writer, NODE.input, `${name}.${tensor}`);
-  text(writer, NODE.output, `${name}.y`);
-  text(writer, NODE.name, name);
-  text(writer, NODE.type, "BatchNormalization");
+  writer.text(NODE.input, `${name}.x`);
+  for (const tensor of TENSORS) writer.text(NODE.input, `${name}.${tensor}`);
+  writer.text(NODE.output, `${name}.y`);
+  writer.text(NODE.name, name);
+  writer.text(NODE.type, "BatchNormalization");
   for (const [attribute, value] of [
     ["epsilon", layer.epsilon],
     ["momentum", momentumOf("ONNX", name, layer, momentum)],
   ] as const) {
-    message(writer, NODE.attribute, () => {
-      text(writer, ATTRIBUTE.name, attribute);
-      writer.tag(ATTRIBUTE.float, WireType.Bit32).float(Math.fround(value));
-      integer(writer, ATTRIBUTE.type, 1);
+    writer.message(NODE.attribute, () => {
+      writer.text(ATTRIBUTE.name, attribute);
+      writer.float(ATTRIBUTE.float, value);
+      writer.integer(ATTRIBUTE.type, 1);
     });
   }
 }

@@ -1,7 +1,6 @@
 // A graph that changes: who makes and who takes each value, operations rewired or left out, tensors with
 // other values, and in the end the file that results. What nothing takes any more goes too.
 
-import { text } from "../protobuf.js";
 import { Edit } from "./edit.js";
 import type { Operation } from "./graph.js";
 import { textOf } from "./graph.js";
@@ -179,9 +178,9 @@ export class Network {
     const { wire } = this.#model.graph;
     const rewritten: readonly number[] = [NODE.input, NODE.output, NODE.type];
     edit.replace(operation.field, (writer) => {
-      for (const name of inputs) text(writer, NODE.input, name);
-      for (const name of outputs) text(writer, NODE.output, name);
-      text(writer, NODE.type, type);
+      for (const name of inputs) writer.text(NODE.input, name);
+      for (const name of outputs) writer.text(NODE.output, name);
+      writer.text(NODE.type, type);
       wire.copy(
         writer,
         operation.field,

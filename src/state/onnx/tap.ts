@@ -3,7 +3,6 @@
 import { describe, OptionError } from "../../errors.js";
 import { type Bytes, bytesOf } from "../bytes.js";
 import { checkName } from "../layers.js";
-import { text } from "../protobuf.js";
 import { Edit } from "./edit.js";
 import { modelOf } from "./norms.js";
 import { nameIn } from "./read.js";
@@ -41,7 +40,7 @@ export function tapOnnx(bytes: Bytes, names: readonly string[]): Uint8Array {
     const value = model.norms.get(name)!.operation.inputs[0] ?? "";
     if (given.has(value)) continue;
     given.add(value);
-    edit.add(GRAPH.output, (writer) => text(writer, VALUE_INFO.name, value));
+    edit.add(GRAPH.output, (writer) => writer.text(VALUE_INFO.name, value));
   }
   return edit.finish();
 }

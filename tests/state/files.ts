@@ -36,7 +36,7 @@ export function protobuf(message: Message): Uint8Array {
             ? value
             : protobuf(value);
       varint(inside.length);
-      bytes.push(...inside);
+      for (const byte of inside) bytes.push(byte);
     }
   }
   return Uint8Array.from(bytes);

@@ -79,19 +79,21 @@ function fieldsOfPacked(bytes: Uint8Array): number[] {
   }
   return values;
 }
-const floats = (bytes: Uint8Array): number[] => [...new Float32Array(bytes.slice().buffer)];
+const floats = (bytes: Uint8Array): number[] => [...new Float32Array(new Uint8Array(bytes).buffer)];
 
-/** A tensor of FLOAT or INT64. */
+/** A tensor of FLOAT or INT64; of other types without its values. */
 function tensorOf(bytes: Uint8Array): Array64 {
   const fields = fieldsOf(bytes);
   const shape = numbers(fields, 1);
   const [type] = numbers(fields, 2);
   const [raw] = all(fields, 9);
   if (type === 7) {
-    const data = raw ? [...new BigInt64Array(raw.slice().buffer)].map(Number) : numbers(fields, 7);
+    const data = raw
+      ? [...new BigInt64Array(new Uint8Array(raw).buffer)].map(Number)
+      : numbers(fields, 7);
     return { shape, data };
   }
-  if (type !== 1) throw new Error(`type ${type}`);
+  if (type !== 1) return { shape, data: [] };
   return { shape, data: raw ? floats(raw) : all(fields, 4).flatMap(floats) };
 }
 

@@ -1,7 +1,7 @@
 // Changes to the main graph of a file: fields written anew, left out or added. All others stay as they
 // are, byte for byte, those included that this package does not know.
 
-import { BinaryWriter, type Field, type Range, type Wire } from "../protobuf.js";
+import { BinaryWriter, type Field, type Range, type Wire, WireType } from "../protobuf.js";
 import type { Graph } from "./graph.js";
 import {
   ATTRIBUTE,
@@ -91,26 +91,37 @@ export class Edit {
     writer.data(TENSOR.raw, values);
   }
 
-  /** The file with all changes. */
+  /** The file with all changes, of which its length is known before it is put together. */
   finish(): Uint8Array {
     const { wire, field: graph } = this.#graph;
     const added = this.#added.finish();
     if (this.#fields.size === 0 && added.length === 0) return wire.bytes.slice();
-    const writer = new BinaryWriter();
-    wire.copy(writer, wire.all, (field) => {
-      if (field.start !== graph.start) return false;
-      writer.message(MODEL.graph, () => {
-        wire.copy(writer, graph, (part) => {
-          const bytes = this.#fields.get(part.start);
-          if (bytes !== undefined) writer.raw(bytes);
-          return bytes !== undefined;
-        });
-        writer.raw(added);
-      });
-      return true;
-    });
-    return writer.finish();
+    const inside = Array.from(
+      wire.fields(graph),
+      (field) => this.#fields.get(field.start) ?? wire.whole(field),
+    );
+    inside.push(added);
+    const tag = new BinaryWriter().tag(MODEL.graph, WireType.LengthDelimited);
+    return joined([
+      wire.bytes.subarray(0, graph.start),
+      tag.varint(lengthOf(inside)).finish(),
+      ...inside,
+      wire.bytes.subarray(graph.end),
+    ]);
   }
+}
+
+const lengthOf = (parts: readonly Uint8Array[]): number =>
+  parts.reduce((sum, { length }) => sum + length, 0);
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(lengthOf(parts));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
 }
 
 /** The attribute of a Constant that holds its tensor, and the tensor in it. */

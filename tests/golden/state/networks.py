@@ -267,6 +267,26 @@ def operators():
     return dict(zip(norms, inferred(made, strict=False)))
 
 
+def tapped():
+    """What comes into each norm of the first network, for data of another mean and spread."""
+    torch.manual_seed(60)
+    model = Residual()
+    randomize(model)
+    model.eval()
+    seen = []
+    for module in norms_of(model):
+        module.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    torch.manual_seed(70)
+    with torch.no_grad():
+        model(1.5 + 0.5 * torch.randn(4, 3, 12, 12))
+    graph = onnx.load(HERE / "networks" / "residual.onnx").graph
+    names = [node.input[0] for node in graph.node if node.op_type == "BatchNormalization"]
+    return {
+        name: {"dims": list(x.shape), "data": [round(v, 4) for v in x.flatten().tolist()]}
+        for name, x in zip(names, seen, strict=True)
+    }
+
+
 def main():
     torch.set_num_threads(1)
     (HERE / "networks").mkdir(exist_ok=True)
@@ -297,6 +317,9 @@ def main():
             ],
         }
         print(f"networks/{path.name}: {path.stat().st_size} bytes, {expected[name]['ranks']}")
+    path = HERE / "networks" / "tapped.json"
+    path.write_text(json.dumps(tapped()) + "\n")
+    print(f"networks/{path.name}: {path.stat().st_size} bytes")
     path = HERE / "networks.json"
     about = {"madeWith": f"PyTorch {torch.__version__}, onnx {onnx.__version__}"}
     path.write_text(json.dumps({**about, "networks": expected, "operators": operators()}, indent=1) + "\n")

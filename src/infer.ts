@@ -12,6 +12,7 @@ import {
   readFrozen,
   smallMachine,
 } from "./frozen/frozen.js";
+import { applyInPieces } from "./frozen/pieces.js";
 import type { Widened } from "./values/json.js";
 
 export {
@@ -48,7 +49,10 @@ export class FrozenBatchNorm extends Frozen {
   }
 }
 
-const KERNELS: KernelSource = { memory: () => undefined, machine: smallMachine };
+const KERNELS: KernelSource = {
+  memory: () => undefined,
+  apply: (out, x, view, terms) => applyInPieces(smallMachine(), out, x, view, terms),
+};
 
 // A class that names itself is renamed when it is bundled, and prints as _FrozenBatchNorm.
 const create = (json: unknown): FrozenBatchNorm => new FrozenBatchNorm(readFrozen(json), KERNELS);

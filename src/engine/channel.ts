@@ -86,13 +86,14 @@ export const termsOfRow = ({ machine: { memory }, columns }: Pass<AffineMachine>
 
 /** Lays terms out for the columns of a row, if the walk needs it. */
 export function spread(
-  { machine: { wasm, memory }, view, repeats, columns }: Pass<AffineMachine>,
+  pass: Pick<Pass<AffineMachine>, "machine" | "view" | "repeats" | "columns">,
   names: readonly ("center" | "scale" | "shift" | "slope")[],
   n: number,
 ): void {
-  if (!columns) return;
+  if (!pass.columns) return;
+  const { wasm, memory } = pass.machine;
   for (const name of names) {
-    wasm.spread(memory.columns[name].at, memory.terms[name].at, n, view.inner, repeats);
+    wasm.spread(memory.columns[name].at, memory.terms[name].at, n, pass.view.inner, pass.repeats);
   }
 }
 

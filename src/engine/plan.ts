@@ -38,7 +38,7 @@ const MIN_ROWS = 8;
 /** Up to this many values of all tensors of a traversal (8 MiB), they are taken to be in cache. */
 const HOT = 2097152;
 /** Rows taken several at once are to have at least this many columns. */
-const MIN_COLUMNS = 64;
+export const MIN_COLUMNS = 64;
 /** And this many where the values are not in cache: in moments, and in elementwise kernels of kernel memory. */
 const MIN_COLUMNS_LARGE = 256;
 /**
@@ -67,7 +67,7 @@ export function walkOf({ outer, channels, inner }: View): Walk {
  * How many rows are taken as one: until it fills whole cache lines and has at least `least` columns, as long
  * as there are blocks enough. Rows that go in tiles are wide already.
  */
-function repeatsOf({ outer, channels, inner }: View, { rows }: Walk, least: number): number {
+export function repeatsOf({ outer, channels, inner }: View, { rows }: Walk, least: number): number {
   let width = channels * inner;
   let repeats = 1;
   while (

@@ -1,5 +1,6 @@
 // The frozen layer of the main entry: it works on the kernels that layers share.
 
+import { applyTerms } from "../engine/affine.js";
 import { termsOf } from "../engine/channel.js";
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { sharedSoFar } from "../engine/shared.js";
@@ -74,7 +75,8 @@ export function freeze(
  */
 const sourceOf = (kernels: Kernels | undefined): KernelSource => ({
   memory: () => (kernels ?? sharedSoFar())?.machine.memory,
-  machine: () => (kernels ?? sharedSoFar())?.machine ?? smallMachine(),
+  apply: (out, x, view, terms) =>
+    applyTerms((kernels ?? sharedSoFar())?.machine ?? smallMachine(), out, x, view, terms),
 });
 
 // A class that names itself is renamed when it is bundled, and prints as _FrozenBatchNorm.

@@ -1,14 +1,13 @@
 // Test time only: the running averages and γ, β of a layer worked out to a scale and a shift per
 // channel (Ioffe & Szegedy 2015, algorithm 2, lines 8 to 12), once.
 
-import { applyTerms } from "../engine/affine.js";
 import { type AffineMachine, start } from "../engine/machine.js";
 import { Buffers, MIN_BYTES } from "../engine/memory.js";
 import { checkKeys, OptionError, StateError } from "../errors.js";
 import { float32, outputOf } from "../values/arrays.js";
 import { checkChannels, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
-import { checkLayout, LAYOUTS, type Layout, viewOf } from "../values/layout.js";
+import { checkLayout, LAYOUTS, type Layout, type View, viewOf } from "../values/layout.js";
 import { maskOf, pad } from "../values/mask.js";
 import type { AffineTerms } from "../values/terms.js";
 import { isTiny, tinyAffine } from "./tiny.js";
@@ -50,8 +49,8 @@ export interface FrozenJSON {
 export interface KernelSource {
   /** The memory whose tensors are taken without copying, as far as there is one. */
   memory(): Buffers | undefined;
-  /** The kernels; started at first use. */
-  machine(): AffineMachine;
+  /** Applies terms to x by kernels, which are started at first use; out may be x. */
+  apply(out: Float32Array, x: Float32Array, view: View, terms: AffineTerms): void;
 }
 
 let small: AffineMachine | undefined;
@@ -118,7 +117,7 @@ export class Frozen {
     }
     const out = outputOf(options.out, x) as Out;
     if (isTiny(this.#kernels.memory(), out, x)) tinyAffine(out, x, view, terms);
-    else applyTerms(this.#kernels.machine(), out, x, view, terms);
+    else this.#kernels.apply(out, x, view, terms);
     if (mask !== null) pad(out, view, mask, beta ?? null);
     return out;
   }

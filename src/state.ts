@@ -1,7 +1,7 @@
 /**
- * Weights in and out: the batch-norm layers of PyTorch, Keras (TensorFlow.js) and ONNX files, and
- * files of our own from which training goes on bit for bit. Everything is bytes in, bytes out, and
- * synchronous: how files are fetched or kept is up to you.
+ * Reads and writes the batch-norm layers of PyTorch, Keras (TensorFlow.js) and ONNX files, and files of our own,
+ * after which training goes on with the same bits. All functions are synchronous, and take and return bytes; how
+ * you fetch and keep files is up to you.
  *
  * ```ts
  * import { BatchNorm } from "batchnorm-wasm";
@@ -10,7 +10,7 @@
  * const bn = BatchNorm.torch(2, { layout: "NCHW" });
  * bn.train(Float32Array.of(1, 2, 3, 4, 5, 6, 7, 9), { shape: [2, 2, 1, 2] });
  *
- * // From PyTorch to ONNX; a state_dict has no eps, an ONNX model has, in float32.
+ * // From PyTorch to ONNX. A state_dict does not hold eps, so it is given here; an ONNX model holds it in float32.
  * const torch = readTorch(writeTorch({ "layer1.bn": bn })).load("layer1.bn", { eps: 1e-5, layout: "NCHW" });
  * const onnx = readOnnx(writeOnnx({ bn: torch })).load("bn");
  * console.log(onnx.layout === "NCHW" && onnx.runningMean.every((v, c) => v === torch.runningMean[c]));

@@ -1,9 +1,9 @@
 /**
- * Batch normalization as a layer of a TensorFlow.js layers model: what `tf.layers.batchNormalization`
- * is, computed by a `BatchNorm` of this package.
+ * Batch normalization as a layer of a TensorFlow.js layers model. It is used as `tf.layers.batchNormalization`
+ * is, and computed by a `BatchNorm` of this package.
  *
- * Configuration, weights, initializers, constraints, regularizers and serialization are those of
- * tfjs' own class, which this one extends. Its public way to that class is an instance.
+ * Configuration, weights, initializers, constraints, regularizers and serialization are those of tfjs' own class,
+ * which this one extends. tfjs does not export that class, so it is taken from an instance.
  *
  * @module
  */

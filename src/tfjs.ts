@@ -3,10 +3,10 @@
  * differentiable operation (`tf.customGrad`), its gamma and beta as `tf.Variable`s.
  *
  * Formulas: Ioffe & Szegedy 2015, "Batch Normalization", Algorithm 1 (training), section 3 (the
- * gradient) and Algorithm 2 (test time). They are computed by the layer; this file only carries
- * data and gradients between it and tfjs.
+ * gradient) and Algorithm 2 (test time). The layer computes them; this entry passes data and gradients between
+ * it and tfjs.
  *
- * `batchNorm` is the bare operation, with the statistics as inputs: `tf.batchNorm` on our kernels.
+ * `batchNorm` is the operation alone, with the statistics as inputs: `tf.batchNorm` on our kernels.
  *
  * @module
  */

@@ -1,12 +1,12 @@
-// Bytes that files arrive in, and the numbers in them, little-endian.
+// Reads and writes the bytes of files, and the little-endian numbers in them.
 
 import { describe, ShapeError, StateError } from "../errors.js";
 import { isUint8Array } from "../values/arrays.js";
 
-/** What files are read from. A SharedArrayBuffer's bytes come as a Uint8Array. */
+/** The bytes of a file. Those of a SharedArrayBuffer are given as a Uint8Array on it. */
 export type Bytes = Uint8Array | ArrayBuffer;
 
-/** The bytes themselves, not copied: of this or another realm, a Node Buffer included. */
+/** The bytes as a Uint8Array, without a copy. `value` may be of another realm, and may be a Buffer of Node. */
 export function bytesOf(name: string, value: unknown): Uint8Array {
   if (isUint8Array(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
   if (Object.prototype.toString.call(value) === "[object ArrayBuffer]") {
@@ -24,10 +24,10 @@ export const viewOfBytes = (bytes: Uint8Array): DataView =>
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** UTF-8 as text. */
+/** The text that UTF-8 bytes hold. */
 export function textOf(name: string, bytes: Uint8Array): string {
   try {
-    // Copied, since browsers refuse to decode shared memory.
+    // The bytes are copied, because browsers refuse to decode shared memory.
     return utf8.decode(new Uint8Array(bytes));
   } catch {
     throw new StateError(`${name}: expected UTF-8, got bytes that are none`);
@@ -49,7 +49,7 @@ export const isObject = (value: unknown): value is Record<string, unknown> =>
 export const isCount = (value: unknown): value is number =>
   Number.isSafeInteger(value) && (value as number) >= 0;
 
-/** A floating-point format: bytes a value, and how one is read and written. */
+/** A floating-point format: how many bytes a value has, and how one is read and written. */
 export interface FloatFormat {
   readonly size: number;
   get(view: DataView, at: number): number;
@@ -59,14 +59,14 @@ export interface FloatFormat {
 const scratch = new DataView(new ArrayBuffer(8));
 
 /**
- * The multiple of 2^(exponent of the value - `digits`) nearest to a value, ties to even (IEEE 754,
- * section 4.3.1); below 2^`least` numbers are subnormal, and their spacing stays.
+ * Rounds a value to `digits` binary digits after the point, ties to even (IEEE 754, section 4.3.1). Numbers below
+ * 2^`least` are subnormal: their spacing is the same as at 2^`least`.
  */
 function round(value: number, digits: number, least: number): number {
   scratch.setFloat64(0, value);
   const exponent = Math.max(((scratch.getUint16(0) >> 4) & 0x7ff) - 1023, least);
   const spacing = 2 ** (exponent - digits);
-  // Adding 2^52 leaves no digit after the point; both numbers of digits are below 52.
+  // A float64 of 2^52 or more has no digits after the point, so adding 2^52 rounds to a whole number.
   const units = Math.abs(value) / spacing + 2 ** 52 - 2 ** 52;
   return units * spacing * (value < 0 ? -1 : 1);
 }
@@ -110,7 +110,7 @@ const BFLOAT16: FloatFormat = {
   },
 };
 
-/** Formats by the names that safetensors have for them. */
+/** The formats, by the names that they have in safetensors files. */
 export const FLOATS: Readonly<Record<string, FloatFormat>> = {
   F16: FLOAT16,
   BF16: BFLOAT16,
@@ -126,7 +126,7 @@ export const FLOATS: Readonly<Record<string, FloatFormat>> = {
   },
 };
 
-/** All values that bytes hold. */
+/** The values that bytes hold. */
 export function decode(format: FloatFormat, bytes: Uint8Array): Float64Array {
   const view = viewOfBytes(bytes);
   const values = new Float64Array(Math.floor(bytes.length / format.size));
@@ -134,7 +134,7 @@ export function decode(format: FloatFormat, bytes: Uint8Array): Float64Array {
   return values;
 }
 
-/** True if a layer still has the values that it got from a file, gamma and beta rounded to float32. */
+/** True if `values` of a layer are those of a file, or those rounded to float32, as gamma and beta hold them. */
 export function holds(values: ArrayLike<number>, file: Float64Array): boolean {
   const rounded = values instanceof Float32Array ? Math.fround : (value: number) => value;
   return (
@@ -143,9 +143,9 @@ export function holds(values: ArrayLike<number>, file: Float64Array): boolean {
 }
 
 /**
- * Values as bytes.
+ * Turns values into bytes.
  *
- * @throws StateError for a finite value that the format has no number for.
+ * @throws StateError for a finite value that is too large for the format.
  */
 export function encode(name: string, format: FloatFormat, values: ArrayLike<number>): Uint8Array {
   const bytes = new Uint8Array(values.length * format.size);

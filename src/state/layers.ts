@@ -1,4 +1,4 @@
-// What the formats have in common: the layers of a file by name, and a layer from its numbers.
+// What all formats share: how a file offers its layers by name, and how a layer is made from numbers.
 
 import { describe, OptionError, StateError } from "../errors.js";
 import { BatchNorm } from "../layer/batch-norm.js";
@@ -6,7 +6,7 @@ import type { BatchNormOptions } from "../layer/options.js";
 import type { State } from "../layer/snapshot.js";
 import { NO_OPTIONS } from "../values/check.js";
 
-/** The last parameter of a function: options, to be left out where none is needed. */
+/** The last parameter of a function: its options, which may be left out if none of them is required. */
 export type Given<Options, Also = never> = object extends Options
   ? [options?: Options | Also]
   : [options: Options | Also];
@@ -16,17 +16,17 @@ export interface StateFile<Options> {
   /** Names of the batch-norm layers, in the order of the file. */
   readonly layers: readonly string[];
   /**
-   * A new layer with the numbers that the file has under this name and the conventions of its
-   * framework. All is checked before there is a layer.
+   * A new layer with the numbers that the file has under this name, and with the conventions of its framework.
+   * Everything is checked before the layer is made.
    *
-   * @throws OptionError for a name that is not among `layers`, an option unknown or out of range, or
-   * one that is missing; StateError where the file does not hold what the layer needs.
+   * @throws OptionError for a name that is not among `layers`, and for an option that is unknown, out of range or
+   * missing; StateError if the file does not hold what the layer needs.
    */
   load(name: string, ...options: Given<Options>): BatchNorm;
   /**
    * All layers by name, in the order of `layers`.
    *
-   * @param options for all of them, or a function that gives those of a name.
+   * @param options the options of all layers, or a function that returns those of the layer whose name it is given.
    * @throws as `load`, for the first layer that fails.
    */
   loadAll(...options: Given<Options, (name: string) => Options>): Record<string, BatchNorm>;
@@ -44,7 +44,7 @@ export function checkName(layers: readonly string[], name: string): void {
   throw new OptionError(`name: expected ${expected}, got ${describe(name)}`);
 }
 
-/** A file of `layers`, each of which `load` loads. */
+/** A file with these `layers`; `load` makes one of them. */
 export function fileOf<Options extends object>(
   layers: readonly string[],
   load: (name: string, options: Options) => BatchNorm,
@@ -81,7 +81,7 @@ export function inOrder<T>(entries: readonly (readonly [string, T])[]): Record<s
 /** What a file without a counter says of the age of the averages: one mini-batch or more. */
 export const NO_COUNTER = { batchesSeen: 1, ageKnown: false } as const;
 
-/** A layer of these options and numbers. */
+/** Makes a layer with these options and numbers. */
 export function layerOf(options: BatchNormOptions, state: State): BatchNorm {
   const layer = new BatchNorm(state.runningMean.length, {
     ...options,
@@ -92,17 +92,17 @@ export function layerOf(options: BatchNormOptions, state: State): BatchNorm {
   return layer;
 }
 
-/** Takes a sentence that one should know about a layer that was loaded all the same. */
+/** Is called with a sentence about something that a user should know, but that kept no layer from loading. */
 export type OnWarning = (message: string) => void;
 
-/** Who takes warnings: `value`, or the console if it is undefined. */
+/** The function that warnings go to: `value`, or one that writes to the console if it is undefined. */
 export function warningsTo(value: unknown): OnWarning {
   if (value === undefined) return (message) => console.warn(message);
   if (typeof value === "function") return value as OnWarning;
   throw new OptionError(`onWarning: expected a function, got ${describe(value)}`);
 }
 
-/** The weight of the old value to write for a layer, in a format that has no cumulative average. */
+/** The weight of the old average to write for a layer, in a format that does not know the cumulative average. */
 export function momentumOf(
   format: string,
   name: string,
@@ -116,7 +116,7 @@ export function momentumOf(
   );
 }
 
-/** Layers to write, by name; checked. */
+/** Checks the layers to write, and returns them with their names. */
 export function entriesOf(layers: unknown): [string, BatchNorm][] {
   if (typeof layers !== "object" || layers === null) {
     throw new OptionError(`layers: expected layers by name, got ${describe(layers)}`);
@@ -135,11 +135,11 @@ export function entriesOf(layers: unknown): [string, BatchNorm][] {
   return entries;
 }
 
-/** `count` times `value`: what a parameter that is left out amounts to. */
+/** `count` times the same value: what a file gets for a parameter that a layer leaves out. */
 export const constant = (count: number, value: number): Float32Array =>
   new Float32Array(count).fill(value);
 
-/** Runs `make`, whose options come from a file: what is wrong with them is the file's fault. */
+/** Runs `make` with options that come from a file. Turns an OptionError into a StateError about the file. */
 export function fromFile<T>(where: string, make: () => T): T {
   try {
     return make();

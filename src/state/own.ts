@@ -1,5 +1,5 @@
-// Our own file: safetensors with PyTorch's names, so that PyTorch loads it too, the averages in
-// float64, the options of each layer as JSON in the metadata.
+// Our own file format. It is a safetensors file with PyTorch's names, so that PyTorch can load it too. The
+// averages are in it as float64, and the options of each layer as JSON in the metadata.
 
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { checkKeys, describe, StateError } from "../errors.js";
@@ -11,27 +11,28 @@ import { entriesOf, fromFile, layerOf } from "./layers.js";
 import { parse, serialize } from "./safetensors.js";
 import { keyOf, numbersOf, originalOf, put, stateOf, TENSORS, type WriteOptions } from "./torch.js";
 
-/** In the metadata: the version of what is there, and before a layer's name its options as JSON. */
+/**
+ * A key of the metadata, whose value is the version of our entries there. The options of a layer have a key that
+ * begins with this one and ends with the name of the layer.
+ */
 const KEY = "batchnorm-wasm";
 const VERSION = "1";
 const LAYER = `${KEY}:`;
-/** More than any options take. */
+/** No options make JSON as long as this, so longer text is refused before it is parsed. */
 const LONGEST_RECORD = 1000;
 const RECORD = ["layout", "epsilon", "decay", "debias", "runningVarianceOf", "ageKnown"];
 
 /**
- * Layers with all their state, exactly: training that goes on from {@link load} gives the same bits as
- * training that was never interrupted. A safetensors file with PyTorch's names, gamma and beta as
- * F32, the averages as F64, the counter as I64; options are in the metadata. PyTorch loads it as well
- * (layers with both parameters or neither), rounding the averages to its own type.
+ * Writes layers with their whole state, exactly: training that goes on after {@link load} gives the same bits as
+ * training that was never interrupted. The file is a safetensors file with PyTorch's names. It holds gamma and
+ * beta as F32, the averages as F64, the counter as I64, and the options in its metadata. PyTorch loads it too if
+ * each layer has both gamma and beta or neither; it rounds the averages to its own type.
  *
- * @param layers by names of your own.
- * @param options `into`: a safetensors file whose other tensors, weights of other layers for
- * instance, are kept.
+ * @param layers the layers, by names that you choose.
+ * @param options `into`: a safetensors file whose other tensors, for instance weights of other layers, are kept.
  * @returns the bytes of the file.
- * @throws OptionError for what is no layer; ShapeError for an `into` that is no bytes; StateError for a
- * file `into` that is malformed, or a
- * `batchesSeen` that is no count.
+ * @throws OptionError for what is no layer; ShapeError if `into` is no bytes; StateError if the file `into` is
+ * malformed, or if a `batchesSeen` is no count.
  *
  * @example
  * const bytes = save({ bn1, bn2 });
@@ -56,12 +57,12 @@ export function save(
 }
 
 /**
- * The layers that {@link save} wrote, all of them, to the bit.
+ * Reads all layers that {@link save} wrote, exact to the bit.
  *
  * @param bytes the file.
  * @param options `kernels`: kernels of your own for the layers.
- * @throws ShapeError for what is no bytes; StateError for a file that is truncated, malformed or
- * not of `save`; OptionError for an unknown option.
+ * @throws ShapeError for what is no bytes; StateError for a file that is truncated, malformed or not written by
+ * `save`; OptionError for an unknown option.
  */
 export function load(
   bytes: Bytes,

@@ -8,24 +8,24 @@ import { textOf, viewOfBytes } from "./bytes.js";
 /** How the value of a field is encoded; 3 and 4 are groups, which ONNX does not have. */
 export const WireType = { Varint: 0, Bit64: 1, LengthDelimited: 2, Bit32: 5 } as const;
 
-/** A field of a message: its number, and where it and its value are in the file. */
+/** A field of a message: its number, and where in the file the field and its value are. */
 export interface Field {
   readonly number: number;
   readonly type: number;
   /** Where its tag is. */
   readonly start: number;
-  /** Its value; that of a message, text or array without its length. */
+  /** Where its value begins: in a message, text or array behind the length. */
   readonly begin: number;
   readonly end: number;
 }
 
-/** Part of a file: a message. */
+/** The part of a file that a message takes. */
 export interface Range {
   readonly begin: number;
   readonly end: number;
 }
 
-/** Reads the fields of a file's messages. */
+/** A file, and the means to read and replace the fields of its messages. */
 export class Wire {
   readonly bytes: Uint8Array;
   #at = 0;
@@ -87,12 +87,12 @@ export class Wire {
     return textOf("bytes", this.data(range));
   }
 
-  /** A whole number; 64-bit ones lose digits beyond 2^53. */
+  /** The whole number that a field holds. Beyond 2^53, a 64-bit number loses digits. */
   integer(field: Field): number {
     return this.#varint(field.begin);
   }
 
-  /** Whole numbers: of a field that holds one, or a packed row of them. */
+  /** The whole numbers that a field holds: a single one, or several packed one after the other. */
   *integers(field: Field): Generator<number> {
     for (let at = field.begin; at < field.end; at = this.#at) {
       yield this.#varint(at);

@@ -1,4 +1,4 @@
-// What is asked of tensors, backends and options that come from tfjs; each error names the argument.
+// Checks of tensors, backends and options that users of the adapters for tfjs pass in.
 
 import * as tf from "@tensorflow/tfjs-core";
 import { checkKeys, describe, OptionError, ShapeError, UnsupportedError } from "../errors.js";
@@ -20,7 +20,7 @@ export function requireOptions(
 }
 
 export function requireHostBackend(method: string): void {
-  tf.backend(); // starts one where none was used yet
+  tf.backend(); // Starts one if none has been used yet.
   const name = tf.getBackend();
   if (HOST_BACKENDS.includes(name)) return;
   throw new UnsupportedError(
@@ -49,7 +49,7 @@ export function requireShape(
   throw new ShapeError(name, `shape ${show([...expected])}`, show(shape));
 }
 
-/** A tensor, or one of the numbers in a nested array. */
+/** Returns a tensor as it is, and makes one of the numbers in a nested array. */
 export function tensorOf(name: string, value: unknown): tf.Tensor {
   const isArray = Array.isArray(value) || ArrayBuffer.isView(value);
   const tensor = isArray ? tensorFrom(name, value as tf.TensorLike) : (value as tf.Tensor);

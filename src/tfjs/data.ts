@@ -1,18 +1,18 @@
-// Where the values of tensors are. The cpu backend has a JavaScript array behind each tensor, the wasm
-// backend a piece of its memory: both are read, and the latter filled, in place, since copies would take
-// longer than the computing (docs/tuning.md).
+// Finds the values of tensors. The cpu backend keeps them in a JavaScript array, the wasm backend in its own
+// memory. Both are read in place, and the memory of the wasm backend is also written in place, since copies
+// would take longer than the computation (docs/tuning.md).
 
 import * as tf from "@tensorflow/tfjs-core";
 import { MemoryError } from "../errors.js";
 
-/** What is used of the class BackendWasm of @tensorflow/tfjs-backend-wasm. */
+/** The members of the class BackendWasm of @tensorflow/tfjs-backend-wasm that this file uses. */
 interface HeapBackend {
   readonly dataIdMap: { has(dataId: object): boolean };
   makeOutput(shape: readonly number[], dtype: "float32"): tf.TensorInfo;
   typedArrayFromHeap(tensor: tf.TensorInfo): Float32Array;
 }
 
-/** The wasm backend, if it is the one in use and has what is needed of it. */
+/** The wasm backend; `null` if another one is in use, or if it lacks a member that this file uses. */
 function heapBackend(): HeapBackend | null {
   const backend = tf.backend() as Partial<HeapBackend>;
   const { dataIdMap, makeOutput, typedArrayFromHeap } = backend;
@@ -21,8 +21,8 @@ function heapBackend(): HeapBackend | null {
 }
 
 /**
- * The values of a float32 tensor: not to be written, and, since the wasm backend's memory grows and is
- * used again, to be read before tfjs allocates or frees next.
+ * The values of a float32 tensor. Callers must not write them, and must read them before tfjs next allocates
+ * or frees a tensor, because the wasm backend may then move its memory or give it to another tensor.
  */
 export function valuesOf(tensor: tf.Tensor): Float32Array {
   const backend = heapBackend();
@@ -32,8 +32,8 @@ export function valuesOf(tensor: tf.Tensor): Float32Array {
 }
 
 /**
- * A new float32 tensor with the values that `fill` returns. Given an `out`, it writes them there. If it
- * throws, there is no tensor.
+ * A new float32 tensor with the values that `fill` returns. If `fill` is given an `out`, it writes them there.
+ * If it throws, no tensor is left behind.
  */
 export function filled<T extends tf.Tensor>(
   shape: readonly number[],
@@ -56,7 +56,7 @@ export function filled<T extends tf.Tensor>(
   return tensor;
 }
 
-/** True if both are the same in float32, bit for bit. A loop: `every` took a third of a small step. */
+/** True if both have the same float32 values. It is a loop, because `every` would slow small steps down. */
 export function same(a: Float32Array | Float64Array, b: Float32Array): boolean {
   for (let i = 0; i < b.length; i++) {
     if (!Object.is(Math.fround(a[i]!), b[i])) return false;

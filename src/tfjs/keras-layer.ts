@@ -1,5 +1,5 @@
-// `tf.layers.batchNormalization` on the kernels of this package: tfjs' own class, which does all but the
-// computing.
+// `tf.layers.batchNormalization` on the kernels of this package. It extends tfjs' own class, which does everything
+// but the computation.
 
 import {
   reshape,
@@ -18,16 +18,16 @@ import { TfBatchNorm } from "./layer.js";
 /** The configuration of `tf.layers.batchNormalization`, and of every layer. */
 export type BatchNormalizationArgs = NonNullable<Parameters<typeof layers.batchNormalization>[0]>;
 
-// With a name, so that the counter that names the user's layers does not move.
+// tfjs numbers layers that are given no name; this one has a name, so that the user's layers keep their numbers.
 const Theirs = layers.batchNormalization({ name: "batch_normalization" })
   .constructor as unknown as Serialization.SerializableConstructor<layers.Layer> &
   (new (
     args?: BatchNormalizationArgs,
   ) => layers.Layer);
 
-/** What tfjs' class keeps in itself. */
+/** Members of tfjs' class that are private there. */
 interface Inside {
-  /** Of a model converted from Keras: an array of one. */
+  /** In a model converted from Keras, it is an array of one number. */
   readonly axis: number | [number];
   readonly momentum: number;
   readonly epsilon: number;
@@ -40,10 +40,10 @@ interface Inside {
 }
 
 /**
- * The layer that takes the place of `tf.layers.batchNormalization(args)`: the same arguments and
- * defaults (`momentum` 0.99, the weight of the old average; `epsilon` 1e-3; `axis` −1), weights of
- * the same names in the same order (gamma, beta, moving_mean, moving_variance), the same
- * `className`; so a model saved with either is loaded with either, ours after {@link register}.
+ * The layer that takes the place of `tf.layers.batchNormalization(args)`. It has the same arguments and defaults
+ * (`momentum` 0.99, the weight of the old average; `epsilon` 1e-3; `axis` −1), weights of the same names in the
+ * same order (gamma, beta, moving_mean, moving_variance) and the same `className`. So a model that was saved
+ * with one of the two layers can be loaded with the other; to load it with ours, call {@link register} first.
  *
  * ```ts
  * import * as tf from "@tensorflow/tfjs";
@@ -56,22 +56,22 @@ interface Inside {
  *
  * Input and output: float32, any rank from 2 on, channels on `axis`. In training (`model.fit`, or
  * `layer.apply(x, { training: true })`) a mini-batch is normalized by its own mean and population
- * variance over all other axes, and the moving averages, kept in float64 beside the variables, move
- * by 1 − `momentum`; otherwise the moving averages normalize (Ioffe & Szegedy 2015, algorithms 1 and
- * 2). As in tfjs, a mask is passed on and takes no part, and `trainable: false` freezes gamma and
- * beta alone.
+ * variance over all other axes. The moving averages, which are also kept in float64, then move by
+ * 1 − `momentum`. Otherwise the moving averages normalize (Ioffe & Szegedy 2015, algorithms 1 and 2). As in
+ * tfjs, the layer passes a mask on but does not use it, and `trainable: false` freezes gamma and beta but not
+ * the moving averages.
  *
- * Unlike tfjs' own layer: other axes than the last are right on the cpu and wasm backends, 5-D
- * input is taken, and a layer without `center` or `scale` can be trained; training on one value per channel (the last batch of an epoch may be one example)
- * is a `SingleValueError`, on NaN or infinity a `NonFiniteError`. Backends: `cpu`, `wasm`,
- * `tensorflow`; `UnsupportedError` on others. First derivatives only.
+ * Unlike tfjs' own layer, it is right for every `axis` on the cpu and wasm backends, takes 5-D input, and can be
+ * trained without `center` or `scale`. Training on one value per channel (which happens if the last batch of an
+ * epoch has one example) throws `SingleValueError`, on NaN or infinity `NonFiniteError`. It runs on the backends
+ * `cpu`, `wasm` and `tensorflow`, and throws `UnsupportedError` on others. First derivatives only.
  */
 export class BatchNormalization extends Theirs {
-  /** Under this name tfjs saves the layer, and its own. */
+  /** The name under which tfjs saves this layer. It is that of tfjs' own layer. */
   static override readonly className = "BatchNormalization";
 
   #norm: TfBatchNorm | null = null;
-  /** Sizes of the input as the layer is to see it. */
+  /** Turns the sizes of the input into the shape that the `BatchNorm` is given. */
   #view: (shape: number[]) => number[] = (shape) => shape;
 
   /**
@@ -82,9 +82,9 @@ export class BatchNormalization extends Theirs {
   }
 
   /**
-   * The `BatchNorm` of this package that computes the layer, with the weights as they are now: the
-   * way to `freeze`, `diagnose`, `calibrate`, `adapt`, `moments`. What is written into it becomes
-   * the weights at their next use. Its `layout` follows from `axis` and the rank of the input.
+   * The `BatchNorm` of this package that computes the layer, with the weights as they are now. Use it to
+   * `freeze`, `diagnose`, `calibrate`, `adapt` or take `moments`. What you write into it is taken over by the
+   * weights when they are next used. Its `layout` follows from `axis` and the rank of the input.
    *
    * @throws StateError before the layer is built.
    */
@@ -104,7 +104,7 @@ export class BatchNormalization extends Theirs {
   /**
    * Creates the weights, [C] each. Called by tfjs.
    *
-   * @param inputShape of the input, the examples' axis `null`.
+   * @param inputShape sizes of the axes of the input; `null` for the axis of the examples.
    * @throws as `new TfBatchNorm`, with nothing created; OptionError for a momentum outside 0 … 1 or an epsilon below 0.
    */
   override build(inputShape: Parameters<layers.Layer["build"]>[0]): void {
@@ -117,7 +117,7 @@ export class BatchNormalization extends Theirs {
     const layout = ofRank(layouts, rank);
     if (layout === undefined) this.#view = (shape) => aroundAxis(shape, axis);
     const { scale, center, epsilon, momentum, gamma, beta, movingMean, movingVariance } = inside;
-    // Averages that never move: see `call`.
+    // With momentum 1 the averages never move, which a `BatchNorm` has no option for: see `call`.
     const moving = momentum === 1 ? {} : { momentum };
     const [channels] = movingMean.shape as [number];
     const layer = BatchNorm.keras(channels, {
@@ -142,7 +142,7 @@ export class BatchNormalization extends Theirs {
    * Normalizes a tensor. Called by tfjs, and by `apply`.
    *
    * @param inputs float32 in the shape that the layer was built for, or an array of one such.
-   * @param kwargs `training: true`: by the statistics of this mini-batch, and the averages move.
+   * @param kwargs with `training: true`, the statistics are those of this mini-batch, and the averages move.
    * @throws as `TfBatchNorm.apply`, with nothing changed.
    */
   override call(inputs: Tensor | Tensor[], kwargs: { [key: string]: unknown } = {}): Tensor {
@@ -169,7 +169,7 @@ export class BatchNormalization extends Theirs {
     });
   }
 
-  /** gamma and beta, [C] each; what was written into the `BatchNorm` is in them, saving included. */
+  /** gamma and beta, [C] each, with what was written into the `BatchNorm`; tfjs saves the model through this. */
   override get trainableWeights(): LayerVariable[] {
     this.#norm?.layer;
     return super.trainableWeights;
@@ -180,7 +180,7 @@ export class BatchNormalization extends Theirs {
     super.trainableWeights = weights;
   }
 
-  /** Moving mean and variance, [C] each, as the `BatchNorm` has them; the others too while not trainable. */
+  /** Moving mean and variance, [C] each, as the `BatchNorm` has them; also gamma and beta if not `trainable`. */
   override get nonTrainableWeights(): LayerVariable[] {
     this.#norm?.layer;
     return super.nonTrainableWeights;
@@ -192,21 +192,21 @@ export class BatchNormalization extends Theirs {
   }
 }
 
-/** The sizes before, of and behind an axis, as those of the layout "NCL". */
+/** A shape in the layout "NCL": the size of the axes before `axis`, of `axis`, and of the axes after it. */
 function aroundAxis(shape: number[], axis: number): number[] {
   const product = (sizes: number[]) => sizes.reduce((a, b) => a * b, 1);
   return [product(shape.slice(0, axis)), shape[axis] as number, product(shape.slice(axis + 1))];
 }
 
-/** A new {@link BatchNormalization}: in the place of `tf.layers.batchNormalization(args)`. */
+/** A new {@link BatchNormalization}. Call this in place of `tf.layers.batchNormalization(args)`. */
 export function batchNormalization(args?: BatchNormalizationArgs): BatchNormalization {
   return new BatchNormalization(args);
 }
 
 /**
- * From now on, models that are loaded (`tf.loadLayersModel`, `tf.models.modelFromJSON`) or cloned get
- * this package's layer wherever they have a `BatchNormalization`, whoever saved them. Models that
- * exist already, and `tf.layers.batchNormalization`, stay as they are.
+ * Makes tfjs use this package's layer for every `BatchNormalization` in models that are loaded
+ * (`tf.loadLayersModel`, `tf.models.modelFromJSON`) or cloned from now on, whichever layer they were saved with.
+ * Models that exist already, and `tf.layers.batchNormalization`, stay as they are.
  *
  * @returns a function that gives the name back to tfjs' own class.
  */

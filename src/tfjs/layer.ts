@@ -1,4 +1,4 @@
-// A layer with its gamma and beta as variables of tfjs, which optimizers train.
+// `TfBatchNorm`: a layer whose gamma and beta are variables of tfjs, so that tfjs' optimizers train them.
 
 import * as tf from "@tensorflow/tfjs-core";
 import { describe, OptionError, StateError } from "../errors.js";
@@ -10,23 +10,23 @@ import { type ApplyOptions, normalize, type Pool } from "./operation.js";
 /** Options of {@link TfBatchNorm}. */
 export interface TfBatchNormOptions {
   /**
-   * The variables are named `{name}/gamma` and `{name}/beta`; tfjs wants every name once.
+   * The variables are named `{name}/gamma` and `{name}/beta`. tfjs refuses a name that is used already.
    * Default: `batch_norm`, `batch_norm_1`, … in order of creation.
    */
   name?: string;
-  /** Variables to use instead of new ones, float32 [C]; `dispose` leaves them alone. */
+  /** Variables to use instead of new ones, float32 [C]. `dispose` does not free them. */
   variables?: TfBatchNormVariables;
 }
 
 /**
- * Variables that a {@link TfBatchNorm} is given, all of them float32 [C]. Their values win over the
- * layer's. Those of the running averages, not to be trained, follow every training step; what is
- * written into them is what test time uses from then on.
+ * Variables that a {@link TfBatchNorm} is given, all of them float32 [C]. Their values replace those of the
+ * layer. The two of the running averages must not be trained. They are updated in every training step, and what
+ * you write into them is used at test time from then on.
  */
 export interface TfBatchNormVariables {
-  /** Learned scale; refused where the layer has none. */
+  /** Learned scale; an error if the layer has none. */
   gamma?: tf.Variable;
-  /** Learned shift; refused where the layer has none. */
+  /** Learned shift; an error if the layer has none. */
   beta?: tf.Variable;
   /** Running average of the means. */
   movingMean?: tf.Variable;
@@ -34,13 +34,13 @@ export interface TfBatchNormVariables {
   movingVariance?: tf.Variable;
 }
 
-/** A variable and the array of the layer that it stands for. */
+/** A variable, and the array of the layer that holds the same values. */
 interface Link {
   readonly variable: tf.Variable;
   readonly values: Float32Array | Float64Array;
-  /** As both sides last had it, in float32, to tell which side was written since. */
+  /** The values when both sides last agreed, in float32. They show which side has been written since. */
   readonly agreed: Float32Array;
-  /** What to do when the layer takes over what was written into the variable. */
+  /** Is called after the layer has taken over what was written into the variable. */
   readonly taken?: () => void;
 }
 
@@ -63,14 +63,12 @@ interface Link {
  * const frozen = norm.layer.freeze();     // as the optimizer left them
  * ```
  *
- * Runs on the tfjs backends `cpu`, `wasm` and `tensorflow` (tfjs-node), whose data are in main
- * memory; on the first two without copies. First derivatives only. The values of `x` stay tfjs'
- * own: `layer.lastBatch.x` is `null`.
+ * Runs on the tfjs backends `cpu`, `wasm` and `tensorflow` (tfjs-node), whose data are in main memory; the first
+ * two need no copies. First derivatives only. The values of `x` belong to tfjs, so `layer.lastBatch.x` is `null`.
  *
- * Gamma and beta live in the variables. They are read into `layer.gamma` and `layer.beta`, in
- * place, before every use. What is written into the layer instead (`norm.layer.restore(s)`,
- * `norm.layer.gamma.fill(1)`) is taken over by the variables at the next use; where tfjs has
- * written a variable since, the variable wins.
+ * Gamma and beta live in the variables, and are copied into `layer.gamma` and `layer.beta` before every use. If
+ * you write into the layer instead (`norm.layer.restore(s)`, `norm.layer.gamma.fill(1)`), the variables take
+ * that over at the next use. If both sides were written, the variable wins.
  */
 export class TfBatchNorm {
   /** Learned scale, [C], trainable; `null` where the layer has none. */
@@ -104,7 +102,7 @@ export class TfBatchNorm {
       gamma && ((given.gamma as tf.Variable<tf.Rank.R1>) ?? variable(gamma, `${name}/gamma`));
     this.beta = beta && ((given.beta as tf.Variable<tf.Rank.R1>) ?? variable(beta, `${name}/beta`));
     const taken = () => {
-      // As of `setRunning`: averages from elsewhere are averages of something.
+      // Averages that were written are not the initial ones, so at least one mini-batch counts, as in `setRunning`.
       layer.batchesSeen = Math.max(1, layer.batchesSeen);
     };
     this.#links = [
@@ -122,9 +120,9 @@ export class TfBatchNorm {
   }
 
   /**
-   * The layer, its `gamma` and `beta` brought up to date first: the way to `freeze`, `infer`,
-   * `snapshot`, `runningMean` and all else the layer has. After `dispose` the layer stays usable,
-   * with the values it had then.
+   * The layer, after its `gamma` and `beta` have been brought up to date. Use it to reach `freeze`, `infer`,
+   * `snapshot`, `runningMean` and everything else that a layer has. After `dispose` it stays usable, with the
+   * values that it had then.
    */
   get layer(): BatchNorm {
     this.#synchronize();
@@ -132,9 +130,9 @@ export class TfBatchNorm {
   }
 
   /**
-   * Normalizes a tensor; differentiable with respect to `x`, gamma and beta in both modes, any
-   * number of times before the gradients are taken. With `training: false` inside a gradient this
-   * is the frozen gradient: the running averages are constants.
+   * Normalizes a tensor. It can be differentiated with respect to `x`, gamma and beta, in training and at test
+   * time, and may be called any number of times before gradients are taken. With `training: false`, the running
+   * averages count as constants in the gradient.
    *
    * @param x float32, in the rank and order of the layer's `layout`: `"NC"` [N, C], `"NHWC"`
    *   [N, H, W, C] (tfjs' own order for images), `"NCHW"` [N, C, H, W], …
@@ -142,9 +140,8 @@ export class TfBatchNorm {
    * @throws ShapeError where `x` is no float32 tensor or does not fit the layout; OptionError for an
    *   unknown option; SingleValueError and NonFiniteError in training, as from `BatchNorm.train`,
    *   with nothing changed; StateError after `dispose`, or where a gradient is asked for inside a
-   *   `calibrate`; MemoryError where the wasm backend has no
-   *   room for the result; UnsupportedError on a backend that keeps its data on a graphics
-   *   processor, or where a second derivative is asked for.
+   *   `calibrate`; MemoryError if the wasm backend has no room for the result; UnsupportedError on a
+   *   backend that keeps its data on a graphics processor, or if a second derivative is asked for.
    */
   apply<T extends tf.Tensor>(x: T, options: ApplyOptions = {}): T {
     if (this.#disposed) {
@@ -159,14 +156,14 @@ export class TfBatchNorm {
     return y;
   }
 
-  /** Frees the variables it made. The layer keeps their values and can be used by itself. */
+  /** Frees the variables that the constructor made. The layer keeps their values, and can be used by itself. */
   dispose(): void {
     this.#synchronize();
     this.#disposed = true;
     for (const variable of this.#own) variable.dispose();
   }
 
-  /** Whichever side was written since the last use is copied to the other. */
+  /** Compares each variable with its array in the layer, and copies the side that was written to the other one. */
   #synchronize(): void {
     if (this.#disposed) return;
     for (const { variable, values, agreed, taken } of this.#links) {
@@ -188,7 +185,7 @@ function variable(values: Float32Array, name: string): tf.Variable<tf.Rank.R1> {
   return tf.tidy(() => tf.variable(tf.tensor1d(values.slice()), true, name));
 }
 
-/** A variable and what it stands for, which takes over its values. */
+/** Links a variable with an array of the layer, which takes over its values. */
 function linked(
   variable: tf.Variable | null | undefined,
   values: Link["values"] | null,
@@ -207,7 +204,7 @@ function nextName(): string {
   return name;
 }
 
-// A layer made by another copy of this package (one for each bundle) will do.
+// Not by instanceof: the layer may come from another copy of this package, since each bundle has one.
 function requireLayer(layer: unknown): void {
   if (typeof (layer as Partial<BatchNorm> | null | undefined)?.backward === "function") return;
   throw new OptionError("layer", "a BatchNorm", describe(layer));

@@ -1,5 +1,5 @@
-// A layer as one differentiable operation of tfjs (`tf.customGrad`). This file carries data and gradients between
-// the two; the layer computes them.
+// A layer as one differentiable operation of tfjs (`tf.customGrad`). The layer computes; this file passes data and
+// gradients between it and tfjs.
 
 import * as tf from "@tensorflow/tfjs-core";
 import { StateError, UnsupportedError } from "../errors.js";
@@ -14,25 +14,25 @@ import { filled, same, valuesOf } from "./data.js";
 /** How one call of {@link TfBatchNorm.apply} normalizes. */
 export interface ApplyOptions {
   /**
-   * `true`: by the mean and variance of this mini-batch, and the running averages move.
-   * `false` (default, as in tfjs): by the running averages, which stay as they are.
+   * `true`: normalize by the mean and variance of this mini-batch, and move the running averages.
+   * `false` (default, as in tfjs): normalize by the running averages, which stay as they are.
    */
   training?: boolean;
-  /** `false`: a training call that leaves the running averages alone. Default `true`. */
+  /** `false`: do not move the running averages in this training call. Default `true`. */
   updateRunning?: boolean;
-  /** Where `x` is one worker's part of a mini-batch: how the parts find together. */
+  /** Needed if `x` is one worker's part of a mini-batch: how the statistics of all parts are merged. */
   pool?: Pool;
 }
 
 /**
- * How a mini-batch that is split over workers is normalized as one, and differentiated as one. Every
- * worker calls both, in the same order; both wait until all have given theirs. With `pool`, the
- * gradients of gamma and beta are those of the whole mini-batch: do not add them over workers again.
+ * Two functions with which a mini-batch that is split over workers is normalized and differentiated as a whole.
+ * They are called in every worker in the same order, and each must wait until all workers have called it. The
+ * gradients of gamma and beta are then those of the whole mini-batch: do not add those of the workers.
  */
 export interface Pool {
-  /** Gives this worker's moments, takes those of all, merged. */
+  /** Is given this worker's moments, and returns those of all workers, merged. */
   moments(own: Moments): MomentsLike;
-  /** Gives this worker's sums, takes those of all, merged. */
+  /** Is given this worker's sums, and returns those of all workers, merged. */
   sums(own: GradientSums): GradientSumsLike;
 }
 
@@ -88,7 +88,7 @@ export function batchNorm<T extends tf.Tensor>(
     };
     if (input.size === 0) return tf.clone(input);
 
-    // A mean for every value: as many channels, one row.
+    // With a mean for every value, every value is a channel, and x a single row of them.
     const layer = new BatchNorm(means.size, { epsilon });
     layer.runningMean.set(valuesOf(means));
     layer.runningVariance.set(valuesOf(variances));
@@ -98,7 +98,7 @@ export function batchNorm<T extends tf.Tensor>(
   });
 }
 
-/** The tensors that receive gradients beside x: parameters of a layer, statistics as inputs. */
+/** The tensors besides x that receive gradients: parameters of a layer, and statistics if they are inputs. */
 interface Inputs {
   readonly gamma: tf.Tensor | null;
   readonly beta: tf.Tensor | null;
@@ -107,7 +107,8 @@ interface Inputs {
 }
 
 /**
- * The differentiable operation: y from x and what the layer holds, which has the values of `inputs`.
+ * The differentiable operation: y from x and from what the layer holds. The layer has the values of `inputs`
+ * already; tfjs is given them so that it passes gradients on to them.
  */
 export function normalize<T extends tf.Tensor>(
   layer: BatchNorm,
@@ -130,11 +131,11 @@ export function normalize<T extends tf.Tensor>(
   );
   if (!training && !taped) return y;
   const batch = layer.lastBatch as Batch;
-  const kept = batch !== before; // not inside a calibrate
+  const kept = batch !== before; // False inside a `calibrate`, where `train` leaves `lastBatch` alone.
   if (kept) batch.forgetInput();
   if (!taped) return y;
 
-  // Another use may follow before the gradient of this one is taken, with another gamma.
+  // Before the gradient of this call is taken, the layer may be called again, with another gamma.
   const gammaThen = layer.gamma?.slice() ?? null;
   const others = (["gamma", "beta", "mean", "variance"] as const).filter((key) => inputs[key]);
   const all = [x, ...others.map((key) => inputs[key] as tf.Tensor)];
@@ -147,7 +148,7 @@ export function normalize<T extends tf.Tensor>(
         "one inside",
       );
     }
-    // Views of the memory of tfjs are asked for anew wherever it may have grown.
+    // The memory of tfjs may have grown since, which detaches views of it; so the view is made anew.
     const now = () => ({ batch, x: valuesOf(saved[0] as tf.Tensor) });
     const sums = training ? pool?.sums(layer.backwardSums(valuesOf(dy), now())) : undefined;
     let gradients: Gradients | undefined;
@@ -170,9 +171,9 @@ export function normalize<T extends tf.Tensor>(
 }
 
 /**
- * The gradient of a parameter, or of a statistic that is an input: with r = 1/√(σ² + ε),
- * ∂/∂μ = −γ·r·Σdy and ∂/∂σ² = −½·γ·r³·Σdy·(x − μ); dbeta is Σdy, dgamma r·Σdy·(x − μ). Where
- * σ² + ε is 0, so are both, as dx is.
+ * The gradient of a parameter, or of a statistic that is an input. With r = 1/√(σ² + ε):
+ * ∂/∂μ = −γ·r·Σdy, ∂/∂σ² = −½·γ·r³·Σdy·(x − μ), ∂/∂β = Σdy and ∂/∂γ = r·Σdy·(x − μ). If σ² + ε is 0, those of
+ * μ and σ² are 0, as dx is.
  */
 function gradientOf(
   key: keyof Inputs,
@@ -192,9 +193,8 @@ function gradientOf(
 }
 
 /**
- * A gradient computed outside tfjs. To a tape that records the gradient itself it would look like
- * a constant, and second derivatives would come out wrong without a word: there it is an operation
- * that has no derivative.
+ * Makes a gradient that was computed outside tfjs into an operation that depends on `inputs` and has no
+ * derivative. Otherwise tfjs would take it for a constant, and second derivatives would be wrong without an error.
  */
 function firstDerivative(value: tf.Tensor, inputs: tf.Tensor[]): tf.Tensor {
   if (!tf.engine().isTapeOn()) return value;
@@ -208,7 +208,7 @@ function firstDerivative(value: tf.Tensor, inputs: tf.Tensor[]): tf.Tensor {
   return tf.customGrad(() => ({ value, gradFunc }))(...inputs);
 }
 
-/** Runs `f` while the layer has an earlier gamma. */
+/** Gives the layer an earlier gamma while `f` runs. */
 function withGamma<R>(layer: BatchNorm, gamma: Float32Array | null, f: () => R): R {
   const now = layer.gamma;
   if (now === null || gamma === null || same(now, gamma)) return f();

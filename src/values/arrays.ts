@@ -1,20 +1,20 @@
-// What counts as a Float32Array, whichever realm made it, and when two of them share memory.
+// Says what counts as a Float32Array, in whichever realm it was made, and whether two arrays share memory.
 
 import { describe, ShapeError } from "../errors.js";
 
-// The getters of typed arrays. V8 compiles them in place where they are called by themselves; `array.buffer`
-// and `array.byteOffset` are slower.
+// The getters of typed arrays, called directly. V8 inlines such a call, so it is faster than `array.buffer` and
+// `array.byteOffset`.
 const getter = (name: string | symbol): (() => unknown) =>
   Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), name)!.get!;
 const buffer = getter("buffer");
 const byteOffset = getter("byteOffset");
-// The brand, which no plain object can fake and every realm's arrays carry (ECMA-262, get
-// %TypedArray%.prototype[@@toStringTag]).
+// The name of a typed array's class. Arrays of every realm have it, and no other object can fake it (ECMA-262,
+// get %TypedArray%.prototype[@@toStringTag]).
 const brand = getter(Symbol.toStringTag);
 
 const set = Float32Array.prototype.set as (from: ArrayLike<number>, at?: number) => void;
 
-/** `to.set(from, at)`, without the search for the method: a call copies eight parameters or so. */
+/** `to.set(from, at)`, without looking the method up, because a call of a layer makes about eight such copies. */
 export const copy = (
   to: Float32Array | Float64Array,
   from: Float32Array | Float64Array,
@@ -25,7 +25,7 @@ export const copy = (
 export const bufferOf = (array: Float32Array): ArrayBufferLike =>
   buffer.call(array) as ArrayBufferLike;
 
-/** Where in it the array begins, in bytes. */
+/** Where an array begins in its buffer, in bytes. */
 export const offsetOf = (array: Float32Array): number => byteOffset.call(array) as number;
 
 /** True for a Float32Array of this or another realm. */
@@ -40,7 +40,7 @@ export const isFloat64Array = (value: unknown): value is Float64Array =>
 export const isUint8Array = (value: unknown): value is Uint8Array =>
   brand.call(value) === "Uint8Array";
 
-/** `value`, if it is a Float32Array whose buffer is attached. */
+/** Returns `value` if it is a Float32Array whose buffer is not detached; throws ShapeError if not. */
 export function float32(name: string, value: unknown): Float32Array {
   if (!isFloat32Array(value)) {
     throw new ShapeError(name, "a Float32Array", describe(value));
@@ -60,7 +60,7 @@ function isDetached(memory: ArrayBufferLike): boolean {
   }
 }
 
-/** `value`, if it is a Float32Array of `length` values. */
+/** Returns `value` if it is a Float32Array of `length` values; throws ShapeError if not. */
 export function float32Of(name: string, value: unknown, length: number): Float32Array {
   const array = float32(name, value);
   if (array.length !== length) {
@@ -69,7 +69,7 @@ export function float32Of(name: string, value: unknown, length: number): Float32
   return array;
 }
 
-/** True if both are the same values in the same place. */
+/** True if both arrays have the same length and lie in the same place of memory. */
 export const isSame = (a: Float32Array, b: Float32Array): boolean =>
   a === b || (offsetOf(a) === offsetOf(b) && a.length === b.length && bufferOf(a) === bufferOf(b));
 
@@ -77,8 +77,8 @@ const shared = (name: string, other: string): ShapeError =>
   new ShapeError(name, "memory of its own", `some of that of ${other}`);
 
 /**
- * Throws if an array after the first `inputs` ones, which are only read, shares memory with one
- * before it; being the very same is refused as well. `null` stands for none.
+ * The first `inputs` arrays are only read, and may share memory with each other. Throws if one of the others shares
+ * memory with an array before it, or is that array. `null` stands for an array that is not there.
  */
 export function refuseShared(
   names: readonly string[],
@@ -104,14 +104,14 @@ export function refuseShared(
   }
 }
 
-/** `value`, if it is a Float32Array of `length` values, or, if it is undefined, a fresh one of zeros. */
+/** As `float32Of`, but makes a fresh array of zeros if `value` is undefined. */
 export const arrayOf = (name: string, value: unknown, length: number): Float32Array =>
   value === undefined ? new Float32Array(length) : float32Of(name, value, length);
 
 /** The array for a result of x's length: `out`, which may be x itself, or a fresh one. */
 export function outputOf(out: unknown, x: Float32Array): Float32Array {
   const array = arrayOf("out", out, x.length);
-  // Of one length, so they overlap if they begin nearer to each other than that.
+  // Both have the same length, so they overlap if their beginnings are closer together than that.
   const apart = Math.abs(offsetOf(array) - offsetOf(x));
   if (apart > 0 && apart < x.length * 4 && bufferOf(array) === bufferOf(x))
     throw shared("out", "x");

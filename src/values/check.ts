@@ -1,14 +1,14 @@
-// Options of a call: each error names the option, what was expected and what came.
+// Checks of options that several methods have. Each error names the option, what was expected and what came.
 
 import { describe, OptionError } from "../errors.js";
 
-/** What a call without options has. */
+/** The options of a call that is given none. */
 export const NO_OPTIONS: Readonly<Record<string, never>> = {};
 
 /** The options of `infer`, of a layer and of a frozen one. */
 export const INFER_KEYS: readonly string[] = ["shape", "out", "mask"];
 
-/** `value`, or `fallback` if it is undefined; a boolean. */
+/** Returns a boolean `value`, or `fallback` if it is undefined; throws OptionError for anything else. */
 export function flag(name: string, value: unknown, fallback: boolean): boolean {
   if (value === undefined) return fallback;
   if (typeof value !== "boolean") {
@@ -17,7 +17,7 @@ export function flag(name: string, value: unknown, fallback: boolean): boolean {
   return value;
 }
 
-/** `value`, or `fallback` if it is undefined; a finite number for which `holds`. */
+/** Returns a finite number `value` that `holds` accepts, or `fallback` if it is undefined; else throws OptionError. */
 export function number(
   name: string,
   value: unknown,
@@ -32,7 +32,7 @@ export function number(
   return value;
 }
 
-/** `value`, or `fallback`, if there is one, for undefined; one of `choices`. */
+/** Returns a `value` among `choices`, or `fallback`, if there is one, for undefined; else throws OptionError. */
 export function choice<T extends string>(
   name: string,
   value: unknown,

@@ -1,11 +1,12 @@
-// JSON in and out, exactly. JSON has no NaN, no infinities, and writes -0 as 0: these are strings.
+// Writes and reads numbers as JSON without any loss. JSON has no NaN and no infinities, and JSON.stringify writes -0
+// as 0, so these are written as strings.
 
 import { describe, StateError } from "../errors.js";
 
-/** A number in JSON: itself, or the name of one that JSON lacks. */
+/** A number in JSON, or the name of one that JSON does not have. */
 export type JsonNumber = number | "NaN" | "Infinity" | "-Infinity" | "-0";
 
-/** `T` as the type of an imported JSON file has it: `string` where T names the text. */
+/** The type of a `T` in an imported JSON file, where TypeScript takes texts for `string` and not for their value. */
 export type Widened<T> = {
   readonly [K in keyof T]: T[K] extends readonly JsonNumber[] | null
     ? readonly (number | string)[] | Extract<T[K], null>
@@ -14,13 +15,13 @@ export type Widened<T> = {
 
 const NAMED = ["NaN", "Infinity", "-Infinity", "-0"];
 
-/** An array as JSON-able numbers. */
+/** Turns an array into numbers for JSON. */
 export const toNumbers = (array: Float32Array | Float64Array): JsonNumber[] =>
   Array.from(array, (n) =>
     Object.is(n, -0) ? "-0" : Number.isFinite(n) ? n : (`${n}` as JsonNumber),
   );
 
-/** The numbers that `toNumbers` wrote, `length` of them. */
+/** Reads the `length` numbers that `toNumbers` wrote. */
 export function fromNumbers(name: string, value: unknown, length: number): number[] {
   if (!Array.isArray(value) || value.length !== length) {
     throw new StateError(name, `${length} numbers`, describe(value));
@@ -34,7 +35,7 @@ export function fromNumbers(name: string, value: unknown, length: number): numbe
   });
 }
 
-/** The object that `json` is or holds, if it is of the `format` and of a version from 1 to `latest`. */
+/** The object that `json` is, or whose text it is. It must have the `format`, and a version from 1 to `latest`. */
 export function parse<T extends { format: string; version: number }>(
   name: string,
   json: unknown,

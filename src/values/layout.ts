@@ -20,7 +20,7 @@ export type Layout =
 
 /** The layouts whose channel axis is the second, as PyTorch and ONNX have it. */
 export const CHANNELS_FIRST: readonly Layout[] = ["NC", "NCL", "NCHW", "NCDHW", "channelsFirst"];
-/** Those whose channel axis is the last, as Keras and TensorFlow have it. */
+/** The layouts whose channel axis is the last, as Keras and TensorFlow have it. */
 export const CHANNELS_LAST: readonly Layout[] = ["NC", "NLC", "NHWC", "NDHWC", "channelsLast"];
 export const LAYOUTS: readonly Layout[] = [...CHANNELS_FIRST, ...CHANNELS_LAST.slice(1)];
 
@@ -28,7 +28,7 @@ export const LAYOUTS: readonly Layout[] = [...CHANNELS_FIRST, ...CHANNELS_LAST.s
 const axesOf = (layout: Layout): string =>
   layout === "channelsFirst" ? "NC…" : layout === "channelsLast" ? "N…C" : layout;
 
-/** The one of some layouts that names so many axes. */
+/** The first of `layouts` that names as many axes as `axes` says. */
 export const ofRank = (layouts: readonly Layout[], axes: number | null): Layout | undefined =>
   layouts.find((layout) => layout.startsWith("N") && layout.length === axes);
 
@@ -57,8 +57,8 @@ export const noShape = (layout: Layout): ShapeError =>
   new ShapeError("shape", `for layout "${layout}", as a length does not tell the axes`, "none");
 
 /**
- * The canonical view of `length` values of a shape, or, without one, of rows of channels: then all
- * axes but the last are examples or positions.
+ * The canonical view of `length` values. If no shape is given, they are rows of channels, and all axes but the last
+ * count as one.
  */
 export function viewOf(layout: Layout, channels: number, length: number, shape: unknown): View {
   const last = CHANNELS_LAST.includes(layout);
@@ -97,11 +97,11 @@ export function viewOf(layout: Layout, channels: number, length: number, shape: 
       `${show(shape)}, which is ${sizeOf(view)}`,
     );
   }
-  // Of no values, whatever the other sizes are: nothing is to walk along those.
+  // Without values, the other sizes are dropped, so that no loop runs over them.
   return length === 0 ? { outer: 0, channels, inner: 1 } : view;
 }
 
-/** A shape of rows of channels: all axes between the first and the last are 1. */
+/** The shape of rows of channels: the sizes of all axes between the first and the last are 1. */
 export const rowsShape = (layout: Layout, { outer, channels }: View): readonly number[] =>
   [...axesOf(layout)].flatMap((axis) =>
     axis === "N" ? outer : axis === "C" ? channels : axis === "…" ? [] : 1,
@@ -109,6 +109,6 @@ export const rowsShape = (layout: Layout, { outer, channels }: View): readonly n
 
 const isSize = (n: unknown): boolean => Number.isSafeInteger(n) && (n as number) >= 0;
 
-/** How a shape is named in a message. */
+/** A shape as messages show it. */
 export const show = (shape: unknown): string =>
   Array.isArray(shape) ? `[${shape.join(", ")}]` : describe(shape);

@@ -1,6 +1,6 @@
-// Padding: which positions of a tensor hold data, and the copies that leave the others out. What a mask selects
-// goes to the kernels as rows of channels, so that it gives the bits that dropping the padding by hand would
-// give (for layouts that end in C).
+// Masks: which positions of a tensor hold data; all others are padding. The kernels are given copies without the
+// padding, as rows of channels. In layouts that end in C, results therefore have the bits that they would have if
+// users left the padding out themselves.
 
 import { describe, ShapeError } from "../errors.js";
 import { isUint8Array } from "./arrays.js";
@@ -29,9 +29,9 @@ export class Selection {
   }
 
   /**
-   * Copies selected values of an array to `packed`, where they lie one after the other, or, `storing`, back:
-   * `rows` rows of `width` values, from the value `at` of the selected positions on. A row is a position, or a
-   * part of one, or several.
+   * Copies selected values of an array to `packed`, where they lie one after the other; if `storing`, copies them
+   * back. They are `rows` rows of `width` values, which begin at the value `at` of the selected ones. A row is one
+   * position, several, or a part of one.
    */
   transfer(
     packed: Float32Array,
@@ -50,7 +50,7 @@ export class Selection {
       const from = this.#at[row]! + (at % channels) * inner;
       const to = (row - first) * n;
       next++;
-      // Neighbours are copied at once.
+      // Positions that are neighbours in the tensor are copied together.
       while (whole && next < end && this.#at[next] === from + (next - row) * n) next++;
       const length = (next - row) * n;
       if (inner > 1) {
@@ -84,7 +84,7 @@ export function pad(
   }
 }
 
-/** `value`, if it is a mask of one entry per example and position of the view; `null` without one. */
+/** Returns `value` if it is a mask with one entry per example and position of the view; `null` for undefined. */
 export function maskOf(value: unknown, view: View): Uint8Array | null {
   if (value === undefined) return null;
   if (!isUint8Array(value) || value.length !== countOf(view)) {
@@ -97,17 +97,17 @@ export function maskOf(value: unknown, view: View): Uint8Array | null {
   return value;
 }
 
-/** How kernels see a tensor. */
+/** A tensor, and the part of it that takes part in a computation. */
 export interface Seen {
-  /** All of it. */
+  /** The view of the whole tensor. */
   readonly full: View;
-  /** What a mask selects of it; `null` where it is all. */
+  /** The positions that a mask selects; `null` without a mask. */
   readonly selection: Selection | null;
-  /** What takes part. */
+  /** The view of what takes part. */
   readonly view: View;
 }
 
-/** How kernels see `length` values in a layout: whole, or what a mask selects of them. */
+/** Checks shape and mask of `length` values in a layout, and says what of them takes part. */
 export function seenBy(
   layout: Layout,
   channels: number,

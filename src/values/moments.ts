@@ -1,5 +1,5 @@
-// Statistics as values: what one batch, one worker or one machine knows of a channel, and how two
-// of them pool (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
+// Statistics as values: those of a batch, or of the data of a worker or a machine, and how they are pooled (Chan,
+// Golub & LeVeque 1983, "Algorithms for computing the sample variance").
 
 import { describe, OptionError, ShapeError, SingleValueError, StateError } from "../errors.js";
 import { isFloat64Array } from "./arrays.js";
@@ -8,7 +8,7 @@ import { fromNumbers, type JsonNumber, parse, toNumbers, type Widened } from "./
 /** Which variance of a mini-batch enters the running average: divided by m - 1 or by m. */
 export type VarianceKind = "sample" | "population";
 
-/** What a `Moments` holds; its structured clone, as `postMessage` delivers it, is one. */
+/** What a `Moments` holds. A structured clone of one, such as `postMessage` delivers, has it too. */
 export interface MomentsLike {
   /** How many values of each channel. */
   readonly count: number;
@@ -37,23 +37,23 @@ export interface MomentsJSON {
 }
 
 /**
- * Count, mean and sum of squared deviations of each channel, in float64: made by `bn.moments`,
- * pooled with `merge` in any grouping and order. Immutable by convention: nothing here writes it.
+ * Count, mean and sum of squared deviations of each channel, in float64. `bn.moments` makes them; `merge` pools
+ * them in any grouping and order. Nothing in this package writes them after they are made.
  *
  * @example
  * const whole = bn.moments(a).merge(bn.moments(b)); // of a and b together
  * bn.setRunning(whole);
  */
 export class Moments implements MomentsLike {
-  /** How many values of each channel; 0: moments of nothing, the identity of `merge`. */
+  /** How many values of each channel went in. With 0, `merge` returns the other moments. */
   readonly count: number;
   /** Mean of each channel, [channels], in the unit of the values. */
   readonly mean: Float64Array;
   /** Σ(x - mean)² of each channel, [channels], in the unit of the values squared. */
   readonly m2: Float64Array;
   /**
-   * What float64 rounds off the mean, [channels]: mean + meanLow has twice the digits, so that
-   * pooling is exact to the last digits of σ where the mean is a million of them.
+   * What float64 rounds off the mean, [channels]. mean + meanLow has twice the digits, so pooling stays exact
+   * relative to σ even if the mean is a million σ.
    */
   readonly meanLow: Float64Array;
 
@@ -70,16 +70,15 @@ export class Moments implements MomentsLike {
    * 1e-12 relative.
    *
    * @param other moments of as many channels, or their structured clone.
-   * @throws ShapeError for what is none, or of other channels; StateError where its numbers are none
-   * that moments can have.
+   * @throws ShapeError if `other` is not moments of as many channels; StateError if no values can have moments with
+   * its numbers.
    */
   merge(other: MomentsLike): Moments {
     return pool(this, asMoments("other", other, this.mean.length));
   }
 
   /**
-   * All parts merged one after the other, so that whoever pools the same parts in the same order gets
-   * the same bits.
+   * Merges all parts one after the other, so the same parts in the same order give the same bits everywhere.
    *
    * @param parts moments of as many channels each, or their structured clones; at least one.
    * @throws as `merge`.
@@ -125,7 +124,7 @@ export class Moments implements MomentsLike {
   }
 }
 
-/** What a `GradientSums` holds; its structured clone is one. */
+/** What a `GradientSums` holds. A structured clone of one has it too. */
 export interface GradientSumsLike {
   /** How many values of each channel. */
   readonly count: number;
@@ -150,8 +149,8 @@ export interface GradientSumsJSON {
 }
 
 /**
- * What the gradient of a batch needs of every part of it (Ioffe & Szegedy 2015, section 3): made by
- * `bn.backwardSums`, pooled with `merge`, taken by `bn.backward(dy, { sums })`.
+ * The sums over a part of a batch that the gradient of the whole batch needs (Ioffe & Szegedy 2015, section 3).
+ * `bn.backwardSums` makes them, `merge` pools them, and `bn.backward(dy, { sums })` takes them.
  */
 export class GradientSums implements GradientSumsLike {
   /** How many values of each channel. */
@@ -172,7 +171,7 @@ export class GradientSums implements GradientSumsLike {
    * The sums over both parts.
    *
    * @param other sums of as many channels, or their structured clone.
-   * @throws ShapeError for what is none, or of other channels; StateError for an invalid count.
+   * @throws ShapeError if `other` is not sums of as many channels; StateError for an invalid count.
    */
   merge(other: GradientSumsLike): GradientSums {
     const { count, sumDy, sumDyXmu } = asSums("other", other, this.sumDy.length);
@@ -227,11 +226,11 @@ function reduce<V, T extends { merge(other: V): T }>(
   return all;
 }
 
-/** The arrays of each; the first says for how many channels. */
+/** The arrays of `Moments` and of `GradientSums`. The length of the first one is the number of channels. */
 const MOMENTS = ["mean", "m2", "meanLow"] as const;
 const SUMS = ["sumDy", "sumDyXmu"] as const;
 
-/** A value of some `keys` as JSON. */
+/** An object for JSON with the count of `value` and its arrays named in `keys`. */
 function write<F extends string, K extends string>(
   format: F,
   value: { readonly count: number } & Readonly<Record<K, Float64Array>>,
@@ -242,7 +241,7 @@ function write<F extends string, K extends string>(
   return { format, version: 1 as const, count: value.count, ...written };
 }
 
-/** What `write` wrote; the count is still to be checked. */
+/** Reads what `write` wrote. The count is not checked here. */
 function read<K extends string>(json: unknown, format: string, keys: readonly K[]) {
   type Written = { format: string; version: number; count: number } & Record<K, unknown>;
   const s = parse<Written>("json", json, format);
@@ -252,12 +251,12 @@ function read<K extends string>(json: unknown, format: string, keys: readonly K[
   return { ...(Object.fromEntries(arrays) as Record<K, Float64Array>), count: s.count };
 }
 
-// Classes that name themselves lose their names when bundled (batch-norm.ts).
+// Not inside the classes: bundlers rename a class whose body names it (see layer/batch-norm.ts).
 const newMoments = (...of: ConstructorParameters<typeof Moments>): Moments => new Moments(...of);
 const newSums = (...of: ConstructorParameters<typeof GradientSums>): GradientSums =>
   new GradientSums(...of);
 
-/** `value`, if it has a count and float64 arrays of these names, `channels` long if that is given. */
+/** Checks that `value` has a count and float64 arrays of these names, of `channels` values if that is given. */
 function checkArrays(
   name: string,
   value: unknown,
@@ -283,8 +282,8 @@ function checkArrays(
 }
 
 /**
- * `value`, a `Moments` or its structured clone, of `channels` if that is given, checked. A copy: a
- * clone's arrays may lie in memory that other threads write next.
+ * Checks `value`, which is to be a `Moments` or its structured clone, of `channels` channels if that is given, and
+ * returns a copy. A copy, because the arrays of a clone may lie in memory that other threads write.
  */
 export function asMoments(name: string, value: unknown, channels?: number): Moments {
   checkArrays(name, value, ["mean", "m2"], channels);
@@ -302,14 +301,14 @@ export function asMoments(name: string, value: unknown, channels?: number): Mome
   return newMoments(count, mean.slice(), m2.slice(), meanLow.slice());
 }
 
-/** `value`, a `GradientSums` or its structured clone, of `channels` if that is given, checked; a copy. */
+/** Does what `asMoments` does, for a `GradientSums` or its structured clone. */
 export function asSums(name: string, value: unknown, channels?: number): GradientSums {
   checkArrays(name, value, ["sumDy", "sumDyXmu"], channels);
   const { count, sumDy, sumDyXmu } = value as GradientSumsLike;
   return newSums(count, sumDy.slice(), sumDyXmu.slice());
 }
 
-/** `merge` of what is checked; counts may be fractions, for parts that weigh less. */
+/** `merge` of moments that have been checked. Counts may be fractions, so that a part can weigh less. */
 export function pool(a: Moments, b: Moments): Moments {
   if (a.count === 0) return b;
   if (b.count === 0) return a;
@@ -326,7 +325,7 @@ export function pool(a: Moments, b: Moments): Moments {
   return newMoments(count, mean, m2, meanLow);
 }
 
-/** high[c] + low[c] = a + b + rest, with no digit lost of a + b (Knuth's two-sum; Dekker 1971). */
+/** Sets high[c] + low[c] to a + b + rest and loses no digit of a + b (Knuth's two-sum; Dekker 1971). */
 export function addTo(
   high: Float64Array,
   low: Float64Array,

@@ -1,4 +1,4 @@
-// What a layer normalizes with, and what kernels make of it.
+// The types that pass between a layer and the engine: what a layer normalizes with, and what kernels make of it.
 
 import { StateError } from "../errors.js";
 
@@ -10,7 +10,7 @@ export interface Statistics {
   readonly variance: Float64Array;
 }
 
-/** All that y = γ·(x - mean)/√(variance + ε) + β is made of. */
+/** Everything in y = γ·(x - mean)/√(variance + ε) + β other than x. */
 export interface Normalizer extends Statistics {
   readonly gamma: Float32Array | null;
   readonly beta: Float32Array | null;
@@ -19,7 +19,7 @@ export interface Normalizer extends Statistics {
   readonly meanLow: Float64Array | null;
 }
 
-/** The same worked out per channel, as kernels take it: y = (x - center)·scale + shift. */
+/** What kernels take instead, worked out once per channel: y = (x - center)·scale + shift. */
 export interface AffineTerms {
   /** float32(mean), [channels]. */
   readonly center: Float32Array;
@@ -34,7 +34,7 @@ export interface AverageUpdate {
   readonly runningMean: Float64Array;
   readonly runningVariance: Float64Array;
   readonly weight: number;
-  /** What the batch's population variance is multiplied with first: m/(m - 1) for a sample variance. */
+  /** The batch's population variance is multiplied by this first: by m/(m - 1) to make it a sample variance. */
   readonly correction: number;
 }
 

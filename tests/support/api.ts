@@ -1,5 +1,5 @@
-// What the package exports, as the compiler sees it: every function that users can call, its doc
-// comment, and which errors its code can come to throw.
+// Lists what the package exports, with the help of the TypeScript compiler: every function that users can call, its
+// doc comment, and the errors that its code can throw.
 
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
@@ -12,11 +12,11 @@ const SOURCES = ENTRIES.map((entry) => `src/${entry}.ts`);
 
 /** A function, constructor, method or getter that users can call. */
 export interface Callable {
-  /** `BatchNorm.train`, `calibrate`, `new Kernels`. */
+  /** For example `BatchNorm.train`, `calibrate` or `new Kernels`. */
   readonly name: string;
   readonly entry: string;
   readonly declaration: ts.SignatureDeclaration;
-  /** Classes of errors that its code can reach a `throw` of. */
+  /** The classes of errors that it, or a function that it calls, can throw. */
   readonly throws: ReadonlySet<string>;
 }
 
@@ -43,18 +43,18 @@ const isOurs = (node: ts.Node): boolean => {
 const isInternal = (node: ts.Node): boolean =>
   ts.getJSDocTags(node).some(({ tagName }) => tagName.text === "internal");
 
-/** The symbol behind imports and re-exports. */
+/** The symbol that an import or a re-export stands for. */
 const real = (symbol: ts.Symbol): ts.Symbol =>
   symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
 
-/** Functions of ours that a function's code calls: by name, as getters, with `new`. */
+/** The functions of this package that code calls: by name, by reading a getter, or with `new`. */
 function calledIn(body: ts.Node): ts.Declaration[] {
   const found: (ts.Declaration | undefined)[] = [];
   const visit = (node: ts.Node): void => {
     if (ts.isCallExpression(node) || ts.isNewExpression(node)) {
       const declaration = checker.getResolvedSignature(node)?.declaration;
       found.push(declaration);
-      // A class without a constructor of its own has its base's.
+      // A class without a constructor of its own has that of its base class.
       if (declaration === undefined && ts.isNewExpression(node)) {
         found.push(...(checker.getSymbolAtLocation(node.expression)?.declarations ?? []));
       }
@@ -70,7 +70,7 @@ function calledIn(body: ts.Node): ts.Declaration[] {
   return found.filter((each) => each !== undefined && isOurs(each)) as ts.Declaration[];
 }
 
-/** Names of the classes that a `throw` in this code makes, those in functions that it calls included. */
+/** The names of the classes of errors that this code, or the functions that it calls, can throw. */
 function throwsOf(start: ts.Declaration): Set<string> {
   const errors = new Set<string>();
   const seen = new Set<ts.Node>();
@@ -93,7 +93,7 @@ function throwsOf(start: ts.Declaration): Set<string> {
   return errors;
 }
 
-/** Members that users see: those of base classes of ours too, and no private or internal ones. */
+/** The members that users see: also those of base classes of this package, but no private or internal ones. */
 function membersOf(type: ts.Type): ts.Declaration[] {
   return checker
     .getPropertiesOfType(type)
@@ -102,7 +102,7 @@ function membersOf(type: ts.Type): ts.Declaration[] {
     .filter((each) => !ts.isPrivateIdentifier((each as ts.NamedDeclaration).name ?? each));
 }
 
-/** What all exported symbols are, each once, with its name. */
+/** Every symbol that an entry exports, each once, with its name and the entry. */
 function exported(): [name: string, entry: string, symbol: ts.Symbol][] {
   const found = new Map<ts.Symbol, [string, string, ts.Symbol]>();
   for (const entry of SOURCES) {
@@ -149,7 +149,7 @@ export function arrays(): ArrayProperty[] {
     for (const member of membersOf(checker.getDeclaredTypeOfSymbol(symbol))) {
       const property = ts.isPropertySignature(member) || ts.isPropertyDeclaration(member);
       if (!property && !ts.isGetAccessor(member)) continue;
-      // The members of an object written in place have their own comments.
+      // If the type is an object written in place, its members have comments of their own.
       if (member.type !== undefined && ts.isTypeLiteralNode(member.type)) continue;
       if (!/Float(32|64)Array|JsonNumber\[\]|Variable</.test(member.type?.getText() ?? ""))
         continue;
@@ -160,9 +160,9 @@ export function arrays(): ArrayProperty[] {
   return found;
 }
 
-/** An `@example`, or a ts block, of a doc comment. */
+/** A program in a doc comment: an `@example` or a block of TypeScript. */
 export interface Example {
-  /** `batch-norm.ts:134`. */
+  /** Its file and line, for example `batch-norm.ts:134`. */
   readonly name: string;
   readonly file: string;
   readonly code: string;

@@ -1,4 +1,4 @@
-// The binary by itself, in a memory of its own whose every byte is watched.
+// Runs the kernels without the package around them, in a memory of their own, and checks every byte of that memory.
 
 import { readFileSync } from "node:fs";
 import { instantiateSync } from "@assemblyscript/loader";
@@ -12,7 +12,7 @@ const module = new WebAssembly.Module(
 
 type Floats = Float32Array | Float64Array;
 
-/** An array in the binary's memory. A kernel takes it as the argument that `What` says, and as no other. */
+/** An array in that memory. The compiler accepts it only for an argument of a kernel that takes a `What`. */
 export interface Slot<A extends Floats, What extends string = string> {
   readonly at: At<What>;
   readonly array: A;
@@ -22,31 +22,31 @@ export interface Slot<A extends Floats, What extends string = string> {
 const TERMS = ["center", "scale", "shift", "slope"] as const;
 type Term = (typeof TERMS)[number];
 
-/** What the elementwise kernels compute with: one address for all, and each array. */
+/** The terms: the address of the first array, which is all that a kernel is given, and the four arrays. */
 type Terms = { readonly at: At<"terms"> } & Readonly<Record<Term, Slot<Float32Array>>>;
 
-/** What a kernel may write: an array, and as many values behind it. */
+/** An array that a kernel may write, and how many values behind it the kernel may write too. */
 export type Writes = readonly [Slot<Floats>, padding?: number];
 
-/** Float32 values of the scratch that `momentsRows` takes: six arrays, SCRATCH of assembly/blocks.ts apart. */
+/** How many float32 values the scratch of `momentsRows` has: six arrays of SCRATCH bytes (assembly/blocks.ts). */
 export const SCRATCH = 6 * (1024 + 84);
 
-/** Bytes from an array of the terms to the next: SCALE of assembly/blocks.ts. */
+/** Bytes from one array of the terms to the next, as SCALE of assembly/blocks.ts says. */
 export const TERM = 4480;
 
 /** The address that lies `bytes` behind another, in the same array. */
 export const behind = <What extends string>(at: At<What>, bytes: number): At<What> =>
   (at + bytes) as At<What>;
 
-/** An input as the output of the same call, which writes in place. */
+/** Lets an input be the output of the same call, for kernels that write in place. */
 export const inPlaceOf = (input: Slot<Float32Array, "a">): Slot<Float32Array, "out"> =>
   input as Slot<Float32Array> as Slot<Float32Array, "out">;
 
 const PAGES = 32;
-const MARGIN = 272; // Bytes between arrays: more than kernels read past them.
-const BEHIND = 4096; // Bytes watched behind the last array.
+const MARGIN = 272; // Bytes between two arrays: more than kernels read past the end of one.
+const BEHIND = 4096; // Bytes behind the last array that are checked.
 
-/** The kernels, with arrays in their memory between guard values. */
+/** The kernels and their memory, in which guard values lie around every array. */
 export class Binary {
   readonly run: Exports;
   readonly #words: Uint32Array;
@@ -66,7 +66,7 @@ export class Binary {
     this.reset();
   }
 
-  /** Forgets all arrays: all of the memory is guard values. */
+  /** Forgets all arrays, and fills the whole memory with guard values. */
   reset(): void {
     this.#watched().fill(GUARD);
     this.#next = MARGIN;
@@ -78,7 +78,7 @@ export class Binary {
     return this.#float32(this.#place<What>(length * 4, 4 * lead), length, values);
   }
 
-  /** Places float64 values; `lead` 1: at an odd multiple of 8. */
+  /** Places float64 values: at a multiple of 16, or 8 bytes past one if `lead` is 1. */
   f64<What extends string>(values: number | ArrayLike<number>, lead = 0): Slot<Float64Array, What> {
     const length = typeof values === "number" ? values : values.length;
     const at = this.#place<What>(length * 8, 8 * (lead & 1));
@@ -88,8 +88,8 @@ export class Binary {
   }
 
   /**
-   * Places the terms of `n` columns or channels, TERM bytes from one array to the next. Between the arrays,
-   * and in those that have no values, are guard values.
+   * Places the terms of `n` columns or channels, TERM bytes from one array to the next. Guard values lie between
+   * the arrays, and fill those for which no values are given.
    */
   terms(n: number, values: Partial<Record<Term, Float32Array>> = {}): Terms {
     const at = this.#place<"terms">(3 * TERM + n * 4, 0);
@@ -113,7 +113,7 @@ export class Binary {
     return this.#words.subarray(0, (this.#next + BEHIND) >> 2);
   }
 
-  /** Takes `bytes`, `lead` past a multiple of 16. */
+  /** Reserves `bytes` bytes that begin `lead` bytes past a multiple of 16. */
   #place<What extends string>(bytes: number, lead: number): At<What> {
     const at = Math.ceil(this.#next / 16) * 16 + lead;
     this.#next = at + bytes + MARGIN;
@@ -121,7 +121,7 @@ export class Binary {
     return at as At<What>;
   }
 
-  /** Runs a kernel and throws if a word changed outside of what it may write. */
+  /** Runs a kernel, and throws if memory has changed outside of the arrays that the kernel may write. */
   call<T>(writes: readonly Writes[], kernel: (run: Exports) => T): T {
     const { run } = this;
     const words = this.#watched();

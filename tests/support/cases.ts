@@ -1,4 +1,4 @@
-// Layers and shapes to test with: every layout, every way that data are walked.
+// Random layers and shapes to test with. They cover every layout and every way in which data are walked.
 
 import { BatchNorm, type BatchNormOptions } from "batchnorm-wasm";
 import fc from "fast-check";
@@ -46,7 +46,7 @@ export function shapes(least: number, most = MOST): fc.Arbitrary<Shaped> {
 
 export const seeds = fc.integer({ min: 1, max: 2 ** 31 - 1 });
 
-/** A layer with a gamma and beta that are not those of a fresh one. */
+/** A layer whose gamma and beta differ from the initial 1 and 0. */
 export function layerOf(
   shaped: Shaped,
   options: Omit<BatchNormOptions, "layout"> = {},
@@ -59,7 +59,7 @@ export function layerOf(
   return layer;
 }
 
-/** Averages as they are after some training. */
+/** Gives a layer running averages such as it has after some training. */
 export function settle(layer: BatchNorm, seed = 1, mean = 0.5, sigma = 1.5): BatchNorm {
   const { channels } = layer;
   layer.runningMean.set(normal(channels, seed + 103, mean, sigma / 4));
@@ -68,7 +68,7 @@ export function settle(layer: BatchNorm, seed = 1, mean = 0.5, sigma = 1.5): Bat
   return layer;
 }
 
-/** What a call may change of a layer, as text. */
+/** All of a layer that a call may change, as text to compare. */
 export const stateOf = (layer: BatchNorm): string => JSON.stringify(layer.snapshot());
 
 /** Any options of a layer but its kernels. */

@@ -13,7 +13,7 @@ import * as oracle from "./oracle.js";
 type Floats = Float32Array | Float64Array;
 type Values = ArrayLike<number>;
 
-/** Any NaN counts as any NaN; 0 and -0 differ. */
+/** All NaN count as the same value; 0 and -0 do not. */
 const same: (a: number, b: number) => boolean = Object.is;
 
 /** Throws unless both hold the same bits. */
@@ -156,11 +156,11 @@ export interface Gradients<T = Values> {
 }
 
 export interface GradientOptions {
-  /** The statistics are constants. */
+  /** True if the statistics count as constants. */
   frozen?: boolean;
   /**
-   * Data with outliers: dx itself may be far above the channel's largest |γ·dy|/√(σ²+ε) there,
-   * and its own rounding to float32 with it, so that the bound counts from the larger of the two.
+   * True for data with outliers. There, dx may be far above the channel's largest |γ·dy|/√(σ²+ε), and so is its
+   * rounding to float32; so the bound is relative to the larger of the two.
    */
   outliers?: boolean;
 }

@@ -1,4 +1,4 @@
-// Data to normalize, from a seed: the same in every run.
+// Data to normalize. They are random numbers from a seed, so they are the same in every run.
 
 import { indices, type View } from "./oracle.js";
 
@@ -25,24 +25,24 @@ export function normal(length: number, seed: number, mean = 0, sigma = 1): Float
   return Float32Array.from({ length }, () => mean + sigma * next());
 }
 
-/** Numbers of every size and kind: any 32 bits, NaN and infinities among them. */
+/** Float32 numbers made of random bits: of every magnitude, and NaN and infinities among them. */
 export function anyBits(length: number, seed: number): Float32Array {
   const next = random(seed);
   const bits = Uint32Array.from({ length }, () => Math.floor(next() * 2 ** 32));
   return new Float32Array(bits.buffer);
 }
 
-/** How the values of a channel are distributed and ordered. */
+/** The ways in which the values of a channel can be distributed and ordered. */
 export const KINDS = ["uniform", "normal", "outliers", "sorted", "alternating", "ramps"] as const;
 export type Kind = (typeof KINDS)[number];
 
 /**
- * Data of every channel with a mean near ±mean and deviations of the order of sigma:
+ * Data whose channels have means near +mean or -mean, and deviations from it of about sigma:
  *
- *   outliers     one value in 50 lies a thousand times as far away
- *   sorted       in ascending order, so that the parts of a channel differ in their means
- *   alternating  +sigma, -sigma, … : what samples every other value misjudges the mean
- *   ramps        rises of four values, so does what samples every fourth
+ *   outliers     one value in 50 lies a thousand times as far from the mean
+ *   sorted       values ascend, so the parts of a channel have different means
+ *   alternating  +sigma, -sigma and so on: code that looks at every other value only gets the mean wrong
+ *   ramps        values rise four times and then fall back: the same for code that looks at every fourth value
  */
 export function distributed(
   kind: Kind,
@@ -72,7 +72,7 @@ export function distributed(
   return x;
 }
 
-/** The same numbers in memory that threads share. */
+/** A copy of the numbers in memory that threads share. */
 export function shared(values: Float64Array): Float64Array {
   const copy = new Float64Array(new SharedArrayBuffer(values.byteLength));
   copy.set(values);

@@ -1,5 +1,5 @@
-// The programs that people read, in Markdown and in doc comments: found, written below build/, checked
-// by the compiler and run, each in a process of its own that imports the built package by its name.
+// Tests the programs that people read in Markdown and in doc comments. It finds them, writes them below build/, has
+// the compiler check them, and runs each in a process of its own, which imports the built package by its name.
 
 import { execFile } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ const root = new URL("../..", import.meta.url);
 /** A fenced block of a Markdown text. */
 export interface Block {
   readonly language: string;
-  /** The file that the block is, or a part of: the word after the language; "" for the program. */
+  /** The file that the block belongs to: the word after the language. "" if it belongs to the program itself. */
   readonly file: string;
   readonly code: string;
 }
@@ -26,26 +26,26 @@ export const blocksOf = (markdown: string): Block[] =>
     code: code!,
   }));
 
-/** A part of a program, and what it is said to print. */
+/** A part of a program, and what the text says that it prints. */
 interface Step {
   readonly code: string;
   readonly language: "ts" | "js";
   prints: string;
 }
 
-/** A program in steps. */
+/** A program, which consists of steps. */
 export interface Program {
-  /** Names its folder, build/examples/{name}. */
+  /** Its name, and that of its folder, build/examples/{name}. */
   readonly name: string;
   readonly steps: readonly Step[];
-  /** Files beside it. */
+  /** Files that are written into the same folder. */
   readonly files: ReadonlyMap<string, string | Uint8Array>;
 }
 
 /**
- * The program of some blocks, those of a guide in order, say: `ts` and `js` blocks are its steps, or
- * files where a name stands behind the language; a `text` block is what the step before it prints.
- * `given` are files that it reads.
+ * Makes a program of blocks, for instance of all blocks of a guide. `ts` and `js` blocks are its steps or, if a
+ * name stands behind the language, files. A `text` block is what the step before it prints. `given` are files that
+ * the program reads.
  */
 export function programOf(
   name: string,
@@ -65,7 +65,7 @@ export function programOf(
   return { name, steps, files };
 }
 
-/** Stands in the output between steps. */
+/** Is printed between two steps, so that their outputs can be told apart. */
 const MARK = "\u001e";
 
 /** The names that a step declares at its top. */
@@ -74,7 +74,7 @@ const declaredIn = (code: string): string[] =>
     ([, several, one]) => (one !== undefined ? [one] : several!.split(", ")),
   );
 
-/** Steps as one script, which fails where a result is not finite. */
+/** One script of all steps, which fails if a result is not finite. */
 function scriptOf({ steps }: Program): string {
   const names = steps.flatMap(({ code }) => declaredIn(code));
   const finite = `for (const value of [${names.join(", ")}] as unknown[]) {
@@ -89,7 +89,7 @@ function scriptOf({ steps }: Program): string {
 const TFJS = "@tensorflow/tfjs";
 const TFJS_STAND_IN = fileURLToPath(new URL("tests/support/tfjs-stand-in.ts", root));
 
-/** main.ts with what stands for TensorFlow.js here, of which the layer has to have the same copy. */
+/** Bundles main.ts with the stand-in for TensorFlow.js, so that program and layer use the same copy of it. */
 function bundleTfjs(folder: string): void {
   buildSync({
     entryPoints: [`${folder}main.ts`],
@@ -99,18 +99,18 @@ function bundleTfjs(folder: string): void {
     platform: "node",
     mainFields: ["module", "main"],
     alias: { [TFJS]: TFJS_STAND_IN },
-    ignoreAnnotations: true, // the stand-in is all side effects
+    ignoreAnnotations: true, // The stand-in works by side effects alone, and would be left out.
     banner: {
       js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
     },
-    tsconfigRaw: {}, // the built package, not its sources
+    tsconfigRaw: {}, // Without it, the package's name would lead to its sources and not to what was built.
     logLevel: "silent",
   });
 }
 
 const folderOf = (name: string): string => fileURLToPath(new URL(`build/examples/${name}/`, root));
 
-/** Writes a program into its folder, which is returned. */
+/** Writes a program into its folder, and returns the folder. */
 export function write(program: Program): string {
   const folder = folderOf(program.name);
   rmSync(folder, { recursive: true, force: true });
@@ -126,7 +126,7 @@ export function write(program: Program): string {
   return folder;
 }
 
-/** What each step of a written program prints. */
+/** Runs a program that `write` has written, and returns what each step printed. */
 export async function run(program: Program): Promise<string[]> {
   const { stdout } = await promisify(execFile)(process.execPath, ["main.mjs"], {
     cwd: folderOf(program.name),
@@ -135,7 +135,7 @@ export async function run(program: Program): Promise<string[]> {
   return stdout.split(`${MARK}\n`).slice(0, program.steps.length);
 }
 
-/** What the compiler, as strict as for this package, says of written programs that are all TypeScript. */
+/** Returns the compiler's errors in TypeScript programs that `write` has written; it is as strict as for `src/`. */
 export function compile(programs: readonly Program[]): string[] {
   const { compilerOptions } = ts.readConfigFile(
     fileURLToPath(new URL("tsconfig.json", root)),

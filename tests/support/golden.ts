@@ -1,5 +1,5 @@
-// Reader of the golden files in tests/golden (its README says what is in them). Arrays arrive as
-// "f32:" or "f64:" and the base64 of their little-endian bytes, so that no bit is lost.
+// Reads the golden files in tests/golden, whose README says what is in them. Arrays are written there as "f32:" or
+// "f64:" and the base64 of their little-endian bytes, so that no bit is lost.
 
 import { readdirSync, readFileSync } from "node:fs";
 
@@ -8,7 +8,7 @@ export type ChannelsFirst = "NC" | "NCL" | "NCHW" | "NCDHW";
 export interface Results {
   y: Float64Array;
   dx: Float64Array;
-  /** `null` where the module is not affine. */
+  /** `null` if the module has `affine=False`. */
   dgamma: Float64Array | null;
   dbeta: Float64Array | null;
 }
@@ -29,14 +29,14 @@ export interface Pass<Extra = unknown> {
   float64: Results & Extra;
 }
 
-/** A training step: what `num_batches_tracked` and the running averages are after it, too. */
+/** A training step, with `num_batches_tracked` and the running averages after it. */
 export type TorchStep = Pass<Running> & { batchesTracked: number };
 
 export interface TorchCase {
   name: string;
   layout: ChannelsFirst;
   channels: number;
-  /** As given to the PyTorch module; what is left out has PyTorch's default. */
+  /** The options given to the PyTorch module; those left out have PyTorch's defaults. */
   options: { eps?: number; momentum?: number | null; affine?: boolean };
   steps: TorchStep[];
   eval: Pass;
@@ -51,31 +51,31 @@ export interface OnnxCase {
   bias: Float32Array;
   inputMean: Float32Array;
   inputVariance: Float32Array;
-  /** The outputs after y are there in training mode only. */
+  /** Only a node in training mode has outputs other than y. */
   expected: { y: Float64Array; outputMean?: Float64Array; outputVariance?: Float64Array };
 }
 
-/** Batch norm, ReLU, batch norm, both trained on `before`, after `update_bn` on `batches`. */
+/** A network of batch norm, ReLU and batch norm: trained on `before`, then given to `update_bn` with `batches`. */
 export interface UpdateBnCase {
   name: string;
   layout: ChannelsFirst;
   channels: number;
   momentum: number | null;
-  /** Of both layers. */
+  /** The parameters of the two layers. */
   parameters: { gamma: Float32Array; beta: Float32Array }[];
   before: { shape: number[]; x: Float32Array }[];
   batches: { shape: number[]; x: Float32Array }[];
   batchesTracked: number;
-  /** The running averages of both layers, by float32 and by float64 modules. */
+  /** The running averages of the two layers in the end, as float32 and as float64 modules give them. */
   layers: { float32: Running; float64: Running }[];
 }
 
-/** What PyTorch's `torch.optim.swa_utils.update_bn` makes of the running averages. */
+/** Cases of PyTorch's `torch.optim.swa_utils.update_bn`, which replaces running averages by exact statistics. */
 export function updateBnCases(): UpdateBnCase[] {
   return read("updatebn") as UpdateBnCase[];
 }
 
-/** The trajectories of PyTorch's BatchNorm1d, BatchNorm2d and BatchNorm3d. */
+/** Sequences of training and test steps of PyTorch's BatchNorm1d, BatchNorm2d and BatchNorm3d. */
 export function torchCases(): TorchCase[] {
   return ["batchnorm1d", "batchnorm2d", "batchnorm3d"].flatMap((name) => read(name) as TorchCase[]);
 }
@@ -85,7 +85,7 @@ export function onnxCases(): OnnxCase[] {
   return read("onnx") as OnnxCase[];
 }
 
-/** What a layer of a network takes and gives, in PyTorch's or TensorFlow.js' float32. */
+/** Input and output of a layer of a network, as PyTorch or TensorFlow.js computed them in float32. */
 export interface Evaluation {
   shape: number[];
   x: Float32Array;
@@ -106,7 +106,7 @@ export interface NetworkStep extends Evaluation {
 /** PyTorch's small network: how its batch norms were made, and what they give. */
 export interface NetworkGolden {
   options: Record<string, { eps: number; momentum: number }>;
-  /** By the name of the file with its weights, then of the layer. */
+  /** The first key is the name of the file with the weights, the second that of the layer. */
   evaluations: Record<string, Record<string, Evaluation>>;
   step: Record<string, NetworkStep>;
 }
@@ -156,7 +156,7 @@ function json(name: string): unknown {
   return JSON.parse(readFileSync(file, "utf8"), revive);
 }
 
-/** Inputs become Float32Array; results become Float64Array, whatever precision they were made in. */
+/** Makes inputs Float32Array and results Float64Array, whichever precision the results were computed in. */
 function revive(key: string, value: unknown): unknown {
   if (typeof value === "string" && /^f(32|64):/.test(value)) return decode(value);
   if (RESULT_GROUPS.has(key)) return widen(value as Record<string, unknown>);

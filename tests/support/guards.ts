@@ -1,5 +1,5 @@
-// Arrays between guard values. The guards are NaN of a pattern of their own: writing past an end
-// changes them, and a result that depends on what lies past an end is NaN.
+// Arrays with guard values before and behind them. A guard is a NaN with unusual bits. Code that writes past an end
+// changes it, and a result that depends on values past an end becomes NaN.
 
 /** A quiet NaN that no arithmetic makes. */
 export const GUARD = 0x7fcabcde;
@@ -16,7 +16,7 @@ export const fillGuards = (array: Float32Array): Float32Array => {
   return array;
 };
 
-/** True if all of an array are guard values. */
+/** True if every value of an array is a guard value. */
 export const isGuarded = (array: Float32Array): boolean =>
   bitsOf(array).every((bits) => bits === GUARD);
 
@@ -26,12 +26,12 @@ export interface Guarded {
   assertIntact(): void;
 }
 
-/** How many values `within` takes from its memory for `length` values of an array. */
+/** How many values of `memory` an array of `length` values takes in `within`. */
 export const withGuards = (length: number): number => length + 2 * MARGIN + 3;
 
 /**
- * `length` values within `memory`, between guard values, themselves guard values at first; at an
- * address that is 4·lead past a multiple of 16, from which no vector is aligned for lead = 1, 2, 3.
+ * An array of `length` values within `memory`, between guard values. At first, its own values are guard values too.
+ * It begins 4·lead bytes past a multiple of 16, so for lead = 1, 2 or 3 no vector of it is aligned.
  */
 export function within(memory: Float32Array, length: number, lead: number): Guarded {
   fillGuards(memory);
@@ -48,11 +48,11 @@ export function within(memory: Float32Array, length: number, lead: number): Guar
   };
 }
 
-/** `length` values in an ordinary array, between guards. */
+/** The same in an ordinary array, which is made for it. */
 export const guarded = (length: number, lead = 1): Guarded =>
   within(new Float32Array(withGuards(length)), length, lead);
 
-/** `values` in an ordinary array, between guards. */
+/** A copy of `values` in such an array. */
 export function guardedCopy(values: Float32Array, lead = 1): Guarded {
   const copy = guarded(values.length, lead);
   copy.array.set(values);

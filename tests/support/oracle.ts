@@ -1,5 +1,5 @@
-// Batch normalization in float64, as the paper writes it (Ioffe & Szegedy 2015): algorithm 1,
-// section 3's gradient term by term, algorithm 2. Slow on purpose: reference and documentation.
+// Batch normalization in float64, as the paper writes it (Ioffe & Szegedy 2015): algorithm 1, the gradient of
+// section 3 term by term, and algorithm 2. It is slow, because it is to be read and compared with.
 
 /** Data as (outer, channels, inner), row-major. */
 export interface View {
@@ -19,7 +19,7 @@ export function indices({ outer, channels, inner }: View, c: number): number[] {
   return list;
 }
 
-/** Sum of float64 numbers with Neumaier's compensation (1974): exact to an ulp or so. */
+/** Sum of float64 numbers with Neumaier's compensation (1974). It is exact to about one ulp. */
 export function sum(values: Iterable<number>): number {
   let total = 0;
   let lost = 0;
@@ -38,7 +38,7 @@ export function moments(x: Values, view: View): { mean: number[]; variance: numb
   for (let c = 0; c < view.channels; c++) {
     const values = indices(view, c).map((i) => x[i]!);
     const m = values.length;
-    // About the first value, so that a mean far above sigma costs no digits.
+    // The first value is subtracted, so that no digits are lost if the mean is far above sigma.
     const first = values[0]!;
     const rest = sum(values.map((v) => v - first)) / m;
     mean.push(first + rest);
@@ -47,7 +47,7 @@ export function moments(x: Values, view: View): { mean: number[]; variance: numb
   return { mean, variance };
 }
 
-/** x̂ = (x - μ)/√(σ² + ε); 0 without any spread. */
+/** x̂ = (x - μ)/√(σ² + ε); 0 if σ² + ε is 0. */
 export function standardize(
   x: Values,
   view: View,
@@ -77,7 +77,7 @@ export function affine(
   return y;
 }
 
-/** ∂l/∂x, ∂l/∂γ, ∂l/∂β of a layer that normalized x by mean and variance: its own, or constants. */
+/** ∂l/∂x, ∂l/∂γ and ∂l/∂β of a layer that normalized x by its own mean and variance, or by constant ones. */
 export function gradient(
   dy: Values,
   x: Values,

@@ -1,4 +1,4 @@
-// One call of a layer on data between guards, and everything about it compared with the oracle.
+// Each function calls a method of a layer on arrays between guard values, and compares all results with the oracle.
 
 import type { BatchNorm, FrozenBatchNorm, Gradients } from "batchnorm-wasm";
 import { expect } from "vitest";
@@ -13,7 +13,7 @@ import {
 import { guarded, guardedCopy } from "./guards.js";
 import * as oracle from "./oracle.js";
 
-/** `train` by mini-batch statistics: output, statistics, `lastBatch`, guards, x unchanged. */
+/** Calls `train`, and checks the output, the statistics, `lastBatch`, and that nothing else was written. */
 export function checkTrain(layer: BatchNorm, shaped: Shaped, x: Float32Array): Float32Array {
   const { shape } = shaped;
   const view = viewOf(shaped);
@@ -37,7 +37,7 @@ export function checkTrain(layer: BatchNorm, shaped: Shaped, x: Float32Array): F
   return y;
 }
 
-/** `backward` of the latest `train`: gradients, guards, inputs and the layer unchanged. */
+/** Calls `backward` after a `train`, and checks the gradients, and that nothing else was written. */
 export function checkBackward(
   layer: BatchNorm,
   shaped: Shaped,
@@ -74,7 +74,7 @@ export function checkBackward(
   return given;
 }
 
-/** `infer` of a layer, or of `frozen`, made of it: output, guards, x and the layer unchanged. */
+/** Calls `infer` of a layer, or of its copy `frozen`, and checks the output, and that nothing else was written. */
 export function checkInfer(
   layer: BatchNorm,
   shaped: Shaped,

@@ -1,4 +1,4 @@
-// Every place where data may live. Results must not depend on it.
+// All kinds of memory in which the data of a call may lie. Results must not depend on which it is.
 
 import { runInNewContext } from "node:vm";
 import { Kernels } from "batchnorm-wasm";
@@ -11,7 +11,7 @@ export const PLACES = [
   "foreign", // made by another realm
   "tensor", // in the layer's kernel memory
   "part", // part of such a tensor, at an odd address
-  "elsewhere", // in the memory of other kernels
+  "elsewhere", // in the memory of kernels other than the layer's
 ] as const;
 export type Place = (typeof PLACES)[number];
 
@@ -26,7 +26,7 @@ const others = new Kernels();
 
 const nothing = (): void => {};
 
-/** Room for `length` values in a place. */
+/** An array of `length` values in a place. */
 export function room(place: Place, kernels: Kernels, length: number, lead = 1): Placed {
   switch (place) {
     case "ordinary":

@@ -4,7 +4,7 @@ import type { Moments } from "batchnorm-wasm";
 import { normal, random } from "./data.js";
 
 export const CHANNELS = 3;
-/** How many random groupings and orders each case is pooled in. */
+/** In how many random orders and groupings the parts of each case are pooled. */
 export const GROUPINGS = 1000;
 
 /** A batch in parts. */
@@ -13,7 +13,7 @@ export interface Parts {
   sizes: readonly number[];
   mean: number;
   sigma: number;
-  /** How far the means of the parts lie from `mean`. */
+  /** How far the means of the parts are from `mean`. */
   apart: number;
 }
 
@@ -39,14 +39,14 @@ export const CASES: Readonly<Record<string, Parts>> = {
   "many empty": { sizes: [0, 0, 9, 0, 0, 0, 4, 0, 0], mean: 1e6, sigma: 1, apart: 2 },
 };
 
-/** The values of each part, rows of CHANNELS. */
+/** The values of each part: rows of CHANNELS values. */
 export const dataOf = ({ sizes, mean, sigma, apart }: Parts): Float32Array[] =>
   sizes.map((size, i) => {
     const shift = apart * normal(1, i + 50)[0]!;
     return normal(CHANNELS * size, i + 1, mean + shift, sigma);
   });
 
-/** All parts pooled: in pairs drawn at random, whatever tree that makes, or one after the other. */
+/** Pools all parts: either one after the other, or by merging two at random until one is left. */
 export function pooled(parts: readonly Moments[], seed: number): Moments {
   const next = random(seed);
   const left = [...parts];

@@ -1,12 +1,12 @@
-// How properties are run: with one seed, so that a run in CI says the same as one at a desk.
-// Another search: FC_SEED=7 FC_RUNS=10 npx vitest run (FC_RUNS multiplies the number of runs).
+// Runs property tests. The seed is fixed, so that a run in CI tries the same cases as one at a desk. To try others:
+// FC_SEED=7 FC_RUNS=10 npx vitest run (FC_RUNS multiplies the number of cases).
 
 import fc from "fast-check";
 
 const SEED = Number(process.env.FC_SEED ?? 20150211);
 const FACTOR = Number(process.env.FC_RUNS ?? 1);
 
-/** Throws with the smallest counterexample found among `runs` cases. */
+/** Tries `runs` cases, and throws the smallest counterexample that it finds. */
 export function check<T extends [unknown, ...unknown[]]>(
   property: fc.IProperty<T>,
   runs: number,

@@ -1,14 +1,14 @@
-// Calls that throw: which error, what it says, and that nothing has changed.
+// Checks of calls that have to throw: which error comes, what it says, and that nothing has changed.
 
 import { type BatchNorm, BatchNormError } from "batchnorm-wasm";
 import { expect } from "vitest";
 import { stateOf } from "./cases.js";
 
-/** A value of a type that the signature forbids. */
+/** Hides the type of a value, so that a test can pass it where the signature forbids it. */
 // biome-ignore lint/suspicious/noExplicitAny: these tests pass what types forbid
 export const wrong = (value: unknown): any => value;
 
-/** Throws unless `call` throws this error, and `layer` is what it was. */
+/** Throws unless `call` throws this error and leaves `layer` as it was. */
 export function assertRefuses(
   errorClass: new (message: string) => BatchNormError,
   message: RegExp,

@@ -1,4 +1,4 @@
-// Shapes to test with: every layout, every way that data are walked. Runs in every runtime.
+// Shapes to test with. They cover every layout and every way in which data are walked. This runs in every runtime.
 
 import type { Layout } from "batchnorm-wasm";
 import type { View } from "./oracle.js";
@@ -68,7 +68,7 @@ export function viewOf(shaped: Shaped): View {
   };
 }
 
-/** Where the values of the positions that `holds` accepts lie: position by position, its channels. */
+/** The indices of the values at the positions that `holds` accepts: position by position, all channels of each. */
 export function placesOf(shaped: Shaped, holds: (position: number) => boolean): number[] {
   const { channels, inner } = viewOf(shaped);
   const places: number[] = [];
@@ -82,13 +82,19 @@ export function placesOf(shaped: Shaped, holds: (position: number) => boolean): 
 export const countOf = (shaped: Shaped): number => sizeOf(shaped) / channelsOf(shaped);
 
 /**
- * A shape for each way that data are walked: rows one by one and several at once (few channels,
- * many examples), rows wider than the parameter arrays (1024), arrays that fit a stream buffer (65536
- * values) and beyond, wide rows of more than a block of moments (131072), narrow planes taken as rows,
- * planes of less and more than a block (4096) and than a part of a stream (65536), planes of more channels
- * than 1024, planes of which `backward` takes some channels at a time ([2, 3, 16387], [4, 1030, 17],
- * [3, 1400, 20], [5, 67, 15, 15]) and too short ones for that ([40, 11, 13, 13]). Tensors that are swept (8 MiB a call)
- * are in memory.test.ts.
+ * At least one shape for each way in which data are walked:
+ *
+ * - rows one by one, and several at once (few channels, many examples);
+ * - rows wider than the parameter arrays (1024 columns);
+ * - arrays that fit a stream buffer (65536 values), and larger ones;
+ * - wide rows of more values than a block of moments has (131072);
+ * - narrow planes, which are walked as rows;
+ * - planes shorter and longer than a block (4096 values), and longer than a stream buffer;
+ * - planes of more than 1024 channels;
+ * - planes of which `backward` takes some channels at a time ([2, 3, 16387], [4, 1030, 17], [3, 1400, 20],
+ *   [5, 67, 15, 15]), and planes too short for that ([40, 11, 13, 13]).
+ *
+ * Tensors that are swept, which are larger than 8 MiB a call, are in memory.test.ts.
  */
 export const SHAPES: readonly Shaped[] = (
   [

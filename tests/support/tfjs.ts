@@ -1,4 +1,4 @@
-// What tests of the adapters need: the tfjs backends that they run on here, tensors, and comparing them.
+// What the tests of the adapters for tfjs share: choosing a backend, making tensors and comparing them.
 
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
@@ -13,11 +13,11 @@ export type Backend = (typeof BACKENDS)[number];
 const installed = createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm");
 setWasmPaths(`${dirname(installed)}/`);
 
-/** What a test file that is run on several backends runs on: see tfjs-wasm.test.ts. */
+/** The backend of a test file that is run on several backends: see tfjs-wasm.test.ts. */
 export const chosen: { backend: Backend } = { backend: "cpu" };
 
 export async function useBackend(name: Backend = chosen.backend): Promise<void> {
-  // Without its advice to install tfjs-node; and each operation is checked for leaks.
+  // Suppresses the advice to install tfjs-node, and has each operation checked for leaks.
   tf.env().set("IS_TEST", true);
   if (!(await tf.setBackend(name))) throw new Error(`expected the backend ${name} to start`);
 }
@@ -26,7 +26,7 @@ export function random(shape: number[], seed: number, mean = 0.5, deviation = 2)
   return tf.randomNormal(shape, mean, deviation, "float32", seed);
 }
 
-/** tfjs works in float32, and its sums cancel: up to 4e-6 of difference were seen. */
+/** tfjs computes in float32 with sums that cancel, so its own error is above ours: hence the wide tolerance. */
 export function expectClose(actual: tf.Tensor, expected: tf.Tensor, tolerance = 1e-5): void {
   expect(actual.shape).toEqual(expected.shape);
   const a = actual.dataSync<"float32">();

@@ -28,8 +28,8 @@ export function affineTile(pass: Pass<AffineMachine>, first: number, n: number):
 }
 
 /**
- * Normalizes x by given statistics; out may be x. Throws StateError for a variance that is none, or a freed
- * tensor, before anything is written.
+ * Normalizes x by given statistics; out may be x. Throws StateError for an invalid variance or a freed tensor,
+ * before anything is written.
  */
 export function normalize(
   machine: Machine,
@@ -39,7 +39,8 @@ export function normalize(
   normalizer: Normalizer,
   selection: Selection | null,
 ): void {
-  // All variances are looked at before the first value is written: one tile looks at its own in time.
+  // All variances have to be checked before the first value is written. A single tile checks its own in time; if
+  // there are several, they are all checked here.
   if (walkOf(view).tile < view.channels) {
     const terms = termsOf(machine, normalizer);
     applyTiles(machine, out, x, view, selection, terms, loadTerms);
@@ -58,7 +59,7 @@ export function applyTerms(
   applyTiles(machine, out, x, view, null, terms, loadTerms);
 }
 
-/** Applies terms tile by tile; `loadTile` sees to it that those of a tile lie in kernel memory. */
+/** Applies terms tile by tile. `loadTile` brings the terms of a tile into kernel memory. */
 function applyTiles<M extends AffineMachine, From>(
   machine: M,
   out: Float32Array,
@@ -74,7 +75,7 @@ function applyTiles<M extends AffineMachine, From>(
   const y = operand(memory, "out", out, 0, selection);
   loadHeld(a);
   if (selection === null && x.length === channels && channels <= MAX_COLUMNS) {
-    // One example of one value per channel is one row: it needs no walk.
+    // One example with one value per channel is a single row, so no walk is needed.
     loadTile(machine, from, 0, channels);
     wasm.affineStrips(pointer(y, 0), pointer(a, 0), memory.terms.at, 1, channels, 0);
   } else {

@@ -1,5 +1,5 @@
-// Work per channel: parameters and statistics of a tile of channels into kernel memory and out of it, the
-// terms worked out from them, and the running averages. See assembly/channel.ts for the formulas.
+// The work that is done once per channel: copies parameters and statistics of a tile of channels into kernel memory
+// and back, works out terms from them, and moves running averages. See assembly/channel.ts for the formulas.
 
 import { copy } from "../values/arrays.js";
 import {
@@ -13,7 +13,7 @@ import type { AffineMachine, Machine } from "./machine.js";
 import { type At, firstOf, MAX_COLUMNS, NOWHERE, type Slot } from "./memory.js";
 import type { Pass } from "./plan.js";
 
-/** Loads the channels first … first + n of an array; without one, returns NOWHERE. */
+/** Loads `n` values of an array, those of channel `first` and on. Returns NOWHERE if there is no array. */
 export function loadChannels<A extends Float32Array | Float64Array, What extends string>(
   slot: Slot<A, What>,
   array: A | null,
@@ -25,7 +25,7 @@ export function loadChannels<A extends Float32Array | Float64Array, What extends
   return slot.at;
 }
 
-/** Stores them into an array, if there is one. */
+/** Stores the values of a slot into an array, where those of channel `first` begin; nothing if there is no array. */
 export function storeChannels<A extends Float32Array | Float64Array>(
   array: A | null,
   slot: Slot<A>,
@@ -36,8 +36,8 @@ export function storeChannels<A extends Float32Array | Float64Array>(
 }
 
 /**
- * Works out the terms of a tile whose mean and variance lie in kernel memory. `meanLow` says where what
- * float64 rounds off the mean lies. Throws StateError for a variance that is none.
+ * Works out the terms of a tile whose mean and variance lie in kernel memory. `meanLow` is the address of what
+ * float64 rounds off the mean. Throws StateError for an invalid variance.
  */
 export function computeTerms(
   { wasm, memory }: Machine,
@@ -55,7 +55,7 @@ export function computeTerms(
   if (bad < n) checkVariance(normalizer.variance, first + bad);
 }
 
-/** Loads mean and variance of a tile and works out its terms. Throws StateError for a variance that is none. */
+/** Loads mean and variance of a tile and works out its terms. Throws StateError for an invalid variance. */
 export function loadNormalizer(
   machine: Machine,
   normalizer: Normalizer,
@@ -80,11 +80,11 @@ export function loadTerms(
   loadChannels(terms.shift, shift, first, n);
 }
 
-/** Where a row finds the terms of its columns. */
+/** The address of the terms of the columns of a row. */
 export const termsOfRow = ({ machine: { memory }, columns }: Pass<AffineMachine>): At<"terms"> =>
   (columns ? memory.columns : memory.terms).at;
 
-/** Lays terms out for the columns of a row, if the walk needs it. */
+/** Repeats the terms of the channels for all columns of a row, if a row has several columns per channel. */
 export function spread(
   pass: Pick<Pass<AffineMachine>, "machine" | "view" | "repeats" | "columns">,
   names: readonly ("center" | "scale" | "shift" | "slope")[],
@@ -130,7 +130,7 @@ export function moveAverages(machine: Machine, update: AverageUpdate, batch: Sta
   }
 }
 
-/** The terms of every channel. Throws StateError for a variance that is none. */
+/** The terms of every channel. Throws StateError for an invalid variance. */
 export function termsOf(machine: Machine, normalizer: Normalizer): AffineTerms {
   const { center, scale, shift } = machine.memory.terms;
   const { length } = normalizer.mean;

@@ -86,16 +86,16 @@ function tileTerms(
     perValue,
     n,
   );
-  // Where statistics are constants, a sum that is not finite says nothing about dx; 0 times it would be NaN.
+  // If statistics are constants, dx does not depend on the sums. They may be infinite, and 0 times that is NaN.
   if (perValue === 0) for (const zero of [terms.shift, terms.slope]) firstOf(zero, n).fill(0);
   storeChannels(into.dgamma, dgamma, first, n);
   storeChannels(into.dbeta, dbeta, first, n);
 }
 
 /**
- * The gradient of a layer that normalized x. `perValue` is the weight with which each value enters the
- * statistics: 1/m, or 0 if they are constants. `sums` are those of the whole batch where x is a part of it.
- * dx may be dy. Throws StateError for a freed tensor before anything is written.
+ * The gradient of a layer that normalized x. `perValue` is the weight that each value has in the statistics: 1/m, or
+ * 0 if they are constants. If x is only a part of a batch, `sums` are those of the whole batch. dx may be dy. Throws
+ * StateError for a freed tensor before anything is written.
  */
 export function computeGradients(
   machine: Machine,
@@ -113,7 +113,8 @@ export function computeGradients(
   const a = operand(memory, "dy", dy, 1, selection);
   const b = operand(memory, "x", x, 0, selection);
   const dx = operand(memory, "out.dx", into.dx, 1, selection);
-  // These are stored by copies wherever they lie; asking for their addresses refuses freed tensors.
+  // dgamma and dbeta are stored by copying, so their addresses are not needed; but asking for them throws if they
+  // are freed tensors.
   if (into.dgamma !== null) memory.addressOf("out.dgamma", into.dgamma);
   if (into.dbeta !== null) memory.addressOf("out.dbeta", into.dbeta);
   const sumsX = sums && aboutCenter(sums, normalizer.mean, 1);
@@ -124,7 +125,7 @@ export function computeGradients(
   const { outer, channels, inner } = view;
   const near = isNear(writing, dx, a, b);
   const tile = near ? Math.min(channelsNear(view), writing.tile) : writing.tile;
-  // Then both traversals are of what is loaded once into the stream buffers.
+  // If so, the tensors are loaded into the stream buffers once, and both traversals read them there.
   const loaded = near && writing.streamed;
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
@@ -149,7 +150,7 @@ export function computeGradients(
   selection?.pad(into.dx, null);
 }
 
-/** Σdy and Σdy·(x - mean) of x, a batch or a part of it, normalized with `mean`. */
+/** Σdy and Σdy·(x - mean) over x, which is a batch or a part of one and was normalized with `mean`. */
 export function computeSums(
   machine: Machine,
   dy: Float32Array,
@@ -179,7 +180,7 @@ export function computeSums(
   return result;
 }
 
-/** Turns Σdy·(x - mean) into Σdy·(x - float32(mean)), about which kernels work, or, with sign -1, back. */
+/** Turns Σdy·(x - mean) into Σdy·(x - float32(mean)), which is what kernels work with; with sign -1, back again. */
 const aboutCenter = (
   { sumDy, sumDyXmu }: GradientSums,
   mean: Float64Array,

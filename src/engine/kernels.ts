@@ -22,7 +22,7 @@ export interface KernelsOptions {
  * const x = kernels.alloc(256 * 64); // lives in kernel memory: no copies
  */
 export class Kernels {
-  /** @internal Not a symbol: bundlers keep a class with a computed name, whether it is used or not. */
+  /** @internal It is no symbol, because bundlers keep a class with a computed member name even if nothing uses it. */
   readonly machine: Machine;
 
   /**
@@ -50,8 +50,8 @@ export class Kernels {
    * Takes back a tensor that `alloc` returned. Using it afterwards is a `StateError`.
    *
    * @param view the tensor [length] itself, not a part of it.
-   * @throws ShapeError for what is no Float32Array; StateError for a view of other memory, a part of
-   * a tensor, or a tensor freed already.
+   * @throws ShapeError if `view` is no Float32Array; StateError for a view of other memory, a part of a tensor, or a
+   * tensor that has been freed already.
    */
   free(view: Float32Array): void {
     this.machine.memory.release(float32("view", view));
@@ -69,7 +69,7 @@ export function sharedKernels(): Kernels {
   return sharedSoFar() as Kernels;
 }
 
-/** `value`, if it is a Kernels of this package. Not by its class, which who only checks would carry then. */
+/** Returns `value` if it is a Kernels. Does not name the class, so that code that only checks does not bundle it. */
 export function checkKernels(value: unknown): Kernels {
   if (Object(value).machine?.wasm !== undefined) return value as Kernels;
   throw new OptionError("kernels", "a Kernels", describe(value));

@@ -15,7 +15,7 @@ export interface AffineExports {
     width: number,
     stride: number,
   ): void;
-  /** The small binary has none: it keeps no tensors, so that all it meets is in cache. */
+  /** The small binary lacks this kernel: it works on copies in its stream buffer alone, and these are in cache. */
   affineSweep?: AffineExports["affineStrips"];
   affinePlanes(
     y: At<"out">,
@@ -179,7 +179,7 @@ export interface Machine {
   readonly memory: Memory;
 }
 
-/** The kernels on a memory, which is asked for only when they are compiled. */
+/** Starts the kernels on a memory. The memory is made only after they have been compiled, which may fail. */
 export function start<E extends AffineExports, M extends Buffers>(
   memoryOf: () => M,
 ): { wasm: E; memory: M } {

@@ -14,10 +14,10 @@ import { bufferOf, offsetOf } from "../values/arrays.js";
  */
 export type At<What extends string> = number & { readonly at: What };
 
-/** The address that says: there is none. */
+/** The address of an array that does not exist. */
 export const NOWHERE = 0 as At<never>;
 
-/** Columns that the parameter arrays hold: what is wider goes in tiles of channels. */
+/** How many columns the parameter arrays hold. Wider rows are processed in tiles of channels. */
 export const MAX_COLUMNS = 1024;
 /**
  * Float32 values in a stream buffer, 256 KiB. It holds a whole block of any reduction but that of moments,
@@ -27,8 +27,8 @@ export const MAX_COLUMNS = 1024;
 export const STREAM_FLOATS = 65536;
 
 const PAGE = 65536;
-// Plain numbers: a bundler drops those that an entry does not use, and keeps what is to be worked out.
-/** The least that a memory has. */
+// These are written out as plain numbers, because bundlers do not drop an unused constant that is computed.
+/** The smallest size of a memory. */
 export const MIN_BYTES = 1048576;
 const MAX_BYTES = 4294967296;
 /** 16 MiB: tensors for a layer of a usual size, and little beside the 128 MB of an edge worker. */
@@ -37,9 +37,9 @@ export const DEFAULT_BYTES = 16777216;
 /** Bytes behind every array: kernels read whole vectors past the end of what they are given. */
 const SLACK = 16;
 /**
- * Bytes by which neighbouring arrays are moved against each other. A load waits for an earlier store to the
- * same address modulo 4096, so arrays of one call must not all begin there; and 16 bytes behind a cache line,
- * as malloc places large arrays, so that copies from those go line by line.
+ * Bytes by which neighbouring arrays are moved against each other. Modulo 4096, the arrays of a call must not all
+ * begin at the same address, because a load waits for an earlier store whose address is the same modulo 4096. Modulo
+ * 64, they begin at 16, as large arrays of malloc do, so that copies between the two go cache line by cache line.
  */
 const STAGGER = 336;
 
@@ -47,7 +47,7 @@ const STAGGER = 336;
 export interface Slot<A, What extends string = string> {
   readonly at: At<What>;
   readonly array: A;
-  /** The view that `firstOf` made last: a new one costs more than the copy it is made for. */
+  /** The view that `firstOf` made last. It is kept, because making one takes longer than the copy that it is for. */
   part: A;
 }
 
@@ -93,28 +93,28 @@ type TrainingSlots = {
     | "sumDyX"]: Doubles<Name>;
 };
 
-/** A tensor that a user has, and the room that it takes: bytes, its lead and what fills its last line included. */
+/** A tensor of a user, and the bytes that it takes, with what was left free before it and after it. */
 interface Block {
   readonly start: number;
   readonly end: number;
-  /** As it was given to its user. */
+  /** The view that the user has. */
   readonly view: Float32Array;
 }
 
-/** Not an address. */
+/** Stands for the address of a tensor that has been freed. */
 const FREED = -1;
 
 /** A WebAssembly memory of fixed size with what test time needs; it has no tensors of users. */
 export class Buffers {
-  /** @internal Not in the types, which need no WebAssembly then. */
+  /** @internal With this tag it is not in the published types, which then need no types of WebAssembly. */
   readonly wasm: WebAssembly.Memory;
   /** The terms of the channels of a tile. */
   readonly terms: ReturnType<typeof termsSlots<"channel">>;
   /** The same, laid out for the columns of a row. */
   readonly columns: ReturnType<typeof termsSlots<"column">>;
   /**
-   * Buffers through which ordinary arrays go: one, and in training a second one. There the first reaches into
-   * the second, so that moments, whose blocks are larger, find room in it.
+   * Buffers through which ordinary arrays go. Test time has one; training has a second one behind it. In training,
+   * the first one reaches to the end of the second, because a block of moments needs the room of both.
    */
   readonly streams: readonly Slot<Float32Array>[];
   #next = STAGGER;
@@ -128,7 +128,7 @@ export class Buffers {
     }
     this.terms = termsSlots(() => this.float32(MAX_COLUMNS));
     this.columns = termsSlots(() => this.float32(MAX_COLUMNS));
-    // The last of these, so that the second stream buffer, of `Memory`, follows it.
+    // This comes last, so that the second stream buffer, which `Memory` adds, lies right behind it.
     this.streams = [this.float32(STREAM_FLOATS)];
   }
 
@@ -156,15 +156,15 @@ export class Memory extends Buffers {
   readonly slots: TrainingSlots;
   /** Room for what a reduction holds of one block: six arrays, SCRATCH bytes apart (assembly/blocks.ts). */
   readonly scratch: At<"scratch">;
-  // The memory never grows, so this stays its buffer; asking the memory for it costs a call.
+  // Kept here, because asking the memory for its buffer costs a call. As the memory never grows, it stays the same.
   readonly #buffer = this.wasm.buffer;
   readonly #tensors: number;
   readonly #end = this.#buffer.byteLength - SLACK;
   /** Live tensors in ascending order. */
   readonly #live: Block[] = [];
   /**
-   * Addresses of the views that `allocate` made; FREED for those given back: another tensor may lie where
-   * they point. Looking here is faster than asking an array for its buffer and searching for the tensor.
+   * The addresses of the views that `allocate` made. It is FREED for those that were given back, since another tensor
+   * may lie there now. Looking here is faster than asking an array for its buffer and searching for the tensor.
    */
   readonly #addresses = new WeakMap<Float32Array, number>();
   #anyTensor = false;
@@ -271,12 +271,12 @@ export class Memory extends Buffers {
   }
 
   override addressOf(name: string, array: Float32Array): number {
-    // Before the first tensor nobody has a view of this memory.
+    // Until the first tensor has been allocated, nobody has a view of this memory.
     if (!this.#anyTensor) return -1;
     const known = this.#addresses.get(array);
     if (known !== undefined && known !== FREED) return known;
     if (bufferOf(array) !== this.#buffer) return -1;
-    // A part of a tensor lies inside of one that is in use.
+    // The array is no tensor but may be a part of one. If so, it lies inside a tensor that is in use.
     const from = offsetOf(array);
     const to = from + array.length * 4;
     const isInside = ({ view }: Block): boolean =>

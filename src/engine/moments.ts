@@ -29,8 +29,8 @@ const STEPS: Steps<Machine> = {
 };
 
 /**
- * Leaves mean, variance and m2 of a tile in kernel memory. Returns its first channel whose variance is not
- * finite, as it is where a value is not, or where it overflows; n if there is none.
+ * Leaves mean, variance and m2 of a tile in kernel memory. Returns its first channel whose variance is not finite,
+ * because a value is not finite or because the variance overflows; n if there is none.
  */
 function tileMoments(pass: Pass<Machine>, first: number, n: number): number {
   const { wasm, memory } = pass.machine;
@@ -44,7 +44,7 @@ function tileMoments(pass: Pass<Machine>, first: number, n: number): number {
   return wasm.finishMoments(mean.at, meanLow.at, variance.at, base.at, offset.at, m2.at, count, n);
 }
 
-/** The error about channels whose statistics are not finite, of which four are named. */
+/** The error about channels whose statistics are not finite. It names at most four of them. */
 function nonFinite(channels: readonly number[]): NonFiniteError {
   const names = `${channels.slice(0, 4).join(", ")}${channels.length > 4 ? ", …" : ""}`;
   return new NonFiniteError(
@@ -55,8 +55,8 @@ function nonFinite(channels: readonly number[]): NonFiniteError {
 }
 
 /**
- * Works out the moments of every channel, a tile at a time, into those of the arrays that are given.
- * Throws NonFiniteError in the end for channels that are not finite.
+ * Works out the moments of every channel, a tile at a time, and stores them in the arrays that are given.
+ * Throws NonFiniteError at the end if those of a channel are not finite.
  */
 export function allMoments(
   pass: Pass<Machine>,

@@ -52,10 +52,10 @@ export function storeHeld(operand: Operand): void {
   if (isHeld(operand)) copy(array, firstOf(stream, array.length));
 }
 
-/** The same operand in parts. */
+/** The same operand, but loaded and stored in parts. */
 export const inParts = (o: Operand): Operand => ({ ...o, base: o.stream.at, unit: 0 });
 
-/** Where a kernel finds the value of this index: of a tensor that goes in parts, where every part begins. */
+/** Where a kernel finds the value of this index. If the tensor goes in parts, that is where every part begins. */
 export const pointer = <What extends "out" | "a" | "b">(
   o: Operand | null,
   index: number,

@@ -17,25 +17,25 @@ import { inParts, type Operand } from "./operand.js";
 export const TINY = 32;
 /** From this many values on, a result is faster in memory that is not zeroed first, where Node has such. */
 export const UNZEROED = 512;
-/** From this many values on (32 MiB) it no longer is: the system's own zeroed pages are taken then. */
+/** From this many values on (32 MiB) that is no longer faster: the system hands out pages that are zeroed already. */
 export const ZEROED_BY_SYSTEM = 8388608;
 
-/** Columns up to which rows are narrow: NARROW and BLOCK_ROWS of assembly/blocks.ts, with the same values. */
+/** Rows of at most this many columns are narrow, and so many make a block: NARROW and BLOCK_ROWS of assembly/blocks.ts. */
 export const NARROW = 64;
 export const BLOCK_ROWS = 64;
 /** Values in a block of wide rows where one tensor is reduced: as in assembly/blocks.ts. */
 export const BLOCK_ONE = 131072;
-/** And where two are: as in assembly/blocks.ts. */
+/** Values of each tensor in a block of wide rows where two tensors are reduced: as in assembly/blocks.ts. */
 export const BLOCK_TWO = 65536;
 /** How many rows of `width` columns make a block of at most `values` values, as in assembly/blocks.ts. */
 export const rowsOf = (width: number, values: number): number =>
   BLOCK_ROWS * (width > NARROW ? Math.floor(values / BLOCK_ROWS / width) : 1);
 
-/** Shorter planes are walked as rows, since their loops would be too short … */
+/** Planes of fewer values than this make too short loops, so they are walked as rows, if there are MIN_ROWS. */
 const MIN_PLANE = 16;
-/** … if there are this many rows, so that it pays to pool their columns afterwards. */
+/** With fewer rows than this, walking as rows does not pay, because their columns have to be pooled afterwards. */
 const MIN_ROWS = 8;
-/** Up to this many values of all tensors of a traversal (8 MiB), they are taken to be in cache. */
+/** If the tensors of a traversal have at most this many values together (8 MiB), they are assumed to be in cache. */
 const HOT = 2097152;
 /** Rows taken several at once are to have at least this many columns. */
 export const MIN_COLUMNS = 64;
@@ -46,13 +46,13 @@ const MIN_COLUMNS_LARGE = 256;
  * with all their examples: its second traversal then finds them in cache, and ordinary arrays are copied once.
  */
 const NEAR = 3670016;
-/** But only if at least this many values of each example lie together then. */
+/** This is done only if at least this many values of each example then lie together. */
 const NEAR_RUN = 1792;
 
 /** Which way a view is walked. */
 export interface Walk {
   readonly rows: boolean;
-  /** Channels in a tile, at most; the last one may have fewer. */
+  /** How many channels a tile has; the last tile may have fewer. */
   readonly tile: number;
 }
 
@@ -64,8 +64,8 @@ export function walkOf({ outer, channels, inner }: View): Walk {
 }
 
 /**
- * How many rows are taken as one: until it fills whole cache lines and has at least `least` columns, as long
- * as there are blocks enough. Rows that go in tiles are wide already.
+ * How many rows are taken as one: as many as it takes to fill whole cache lines and to have at least `least` columns,
+ * but not so many that too few blocks are left. Rows that go in tiles are wide enough already.
  */
 export function repeatsOf({ outer, channels, inner }: View, { rows }: Walk, least: number): number {
   let width = channels * inner;
@@ -90,19 +90,19 @@ export interface Pass<M> extends Walk {
   readonly repeats: number;
   /** Whether terms are laid out for the columns of a row; else they lie once per channel. */
   readonly columns: boolean;
-  /** What is written; absent in a reduction. */
+  /** The tensor that is written; `null` in a reduction. */
   readonly out: Operand | null;
   readonly a: Operand;
   readonly b: Operand | null;
-  /** For elementwise kernels: all lie in kernel memory, and together they are more than HOT. */
+  /** For elementwise kernels: whether all tensors lie in kernel memory and have more than HOT values together. */
   readonly cold: boolean;
-  /** At least one of them goes in parts. */
+  /** Whether at least one tensor goes in parts. */
   readonly streamed: boolean;
   /** The positions that take part; `null`: all. */
   readonly selection: Selection | null;
 }
 
-/** Plans a traversal; `out` is absent in a reduction, `b` where one tensor is read. */
+/** Plans a traversal. A reduction has no `out`; a kernel that reads one tensor has no `b`. */
 export function passOf<M>(
   machine: M,
   view: View,
@@ -135,7 +135,7 @@ export function passOf<M>(
 export const channelsNear = ({ outer, inner }: View): number =>
   Math.floor(STREAM_FLOATS / (outer * inner));
 
-/** Whether `backward` takes so many channels at a time (NEAR): of planes whose tensors all lie alike. */
+/** Whether `backward` takes some channels at a time (NEAR). All tensors must lie in the same kind of memory. */
 export function isNear<M>({ view, rows }: Pass<M>, dx: Operand, dy: Operand, x: Operand): boolean {
   const alike = dx.unit === dy.unit && dx.unit === x.unit;
   const run = channelsNear(view) * view.inner;

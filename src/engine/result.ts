@@ -3,12 +3,12 @@
 import { outputOf } from "../values/arrays.js";
 import { UNZEROED, ZEROED_BY_SYSTEM } from "./plan.js";
 
-/** Node's allocator of memory that is not zeroed, and that of runtimes like it; some zero it all the same. */
+/** The part of Node, and of runtimes like it, that allocates memory without zeroing it; some of them zero it anyway. */
 interface NodeGlobal {
   readonly Buffer?: { allocUnsafeSlow?(bytes: number): Uint8Array<ArrayBuffer> };
 }
 
-/** A fresh array whose values its caller will all write: not zeroed where that can be left out. */
+/** A fresh array that may hold anything, since zeroing is left out where possible: the caller must write all of it. */
 export function resultOf(length: number): Float32Array<ArrayBuffer> {
   const pays = length >= UNZEROED && length < ZEROED_BY_SYSTEM;
   const bytes = pays && (globalThis as NodeGlobal).Buffer?.allocUnsafeSlow?.(4 * length);

@@ -1,16 +1,16 @@
-// Which kernels work for those who were given none: one shared instance per realm. A frozen layer, which can do
-// with less, asks here whether there is one; so it does not carry the class `Kernels`.
+// Layers that are given no kernels use one shared instance per realm. A frozen layer also works with less, and only
+// asks here whether there is a shared instance. So bundles with frozen layers alone do not carry the class `Kernels`.
 
 import type { Machine } from "./machine.js";
 
-/** What a `Kernels` is for. */
+/** What this file needs to know of a `Kernels`. */
 export interface MachineOwner {
   readonly machine: Machine;
 }
 
 let shared: MachineOwner | undefined;
 
-/** The shared instance, as far as somebody needed it. */
+/** The shared instance; undefined until somebody has needed one. */
 export const sharedSoFar = (): MachineOwner | undefined => shared;
 
 /** Makes an instance the shared one. */

@@ -7,12 +7,12 @@ import { type Operand, pointer } from "./operand.js";
 import type { Pass } from "./plan.js";
 
 /**
- * What a kernel does with a piece of its tensors: `count` values, or rows, of the same channels, or columns, came
- * before. The dimensions are, in rows,
+ * What a kernel does with a piece of its tensors. `count` says how much of the same channels or columns came before:
+ * how many values in planes, how many rows in rows. The dimensions are, in rows,
  *
  *   rows, width, stride          as many rows of `width` columns, `stride` bytes apart
  *
- * and in planes, of which the first belongs to channel `first`, or in a part of a single one,
+ * and in planes, or in a part of a single plane, where the first plane belongs to channel `first`,
  *
  *   first, planes, channels, inner
  */
@@ -26,11 +26,11 @@ export type Step<M> = (
 ) => void;
 
 /**
- * The steps of a traversal. They are functions of the module: a closure made for a call costs more than a
- * step of a small tensor.
+ * The steps of a traversal. They are functions of a module and not closures, because making a closure for each call
+ * takes longer than a step of a small tensor.
  */
 export interface Steps<M> {
-  /** Rows in a block of a reduction; parts are cut at its multiples. Elsewhere any cut gives the same bits. */
+  /** Rows in a block; parts are cut at its multiples. Only reductions have it: elsewhere, any cut gives the same bits. */
   readonly block?: (width: number) => number;
   readonly rows: Step<M>;
   readonly planes: Step<M>;
@@ -47,8 +47,8 @@ interface Part {
 }
 
 /**
- * Copies a part of an operand that goes in parts into its stream buffer, where its rows lie one after the other,
- * or, `storing`, from there back. Of any other operand, or none, nothing.
+ * Copies a part of an operand that goes in parts into its stream buffer, where the rows lie one after the other. If
+ * `storing`, copies it back from there. Does nothing for other operands, or without one.
  */
 function transfer<M>(
   { selection }: Pass<M>,
@@ -84,7 +84,7 @@ export function store<M>(pass: Pass<M>, part: Part): void {
   transfer(pass, pass.out, part, true);
 }
 
-/** Loads a piece of the inputs, takes the kernel through it, and stores that of the output. */
+/** Loads a piece of the inputs, takes the kernel through it, and stores the piece of the output. */
 function take<M>(
   pass: Pass<M>,
   step: Step<M>,
@@ -105,8 +105,8 @@ function take<M>(
 }
 
 /**
- * Walks `rows` rows of `width` values, `pitch` apart, from the value `from` on, after `count` rows of the
- * same columns: at once where they lie, or in parts of whole blocks.
+ * Walks `rows` rows of `width` values, `pitch` apart, that begin at the value `from`; `count` rows of the same columns
+ * came before. They are taken all at once if no tensor goes in parts, else in parts of whole blocks.
  */
 function walkRun<M>(
   pass: Pass<M>,
@@ -139,7 +139,7 @@ function walkRows<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number
   walkRun(pass, steps, first * inner, 0, rows, width, repeats * channels * inner);
   if (repeats === 1) return;
   steps.merge?.(pass, rows, narrow);
-  // The rows that did not fill a wide one.
+  // The rows at the end that are too few to be taken as one.
   const done = rows * repeats;
   walkRun(pass, steps, rows * width, done, outer - done, narrow, narrow);
 }
@@ -149,7 +149,7 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
   const { outer, channels, inner } = pass.view;
   const runs = tile === channels ? 1 : outer;
   const size = (outer / runs) * tile * inner;
-  // A part is as many whole planes as fit; of a plane that exceeds it, whole blocks.
+  // A part has as many whole planes as fit. If a single plane does not fit, a part has whole blocks of it.
   const most = pass.streamed ? STREAM_FLOATS : size;
   const whole = most - (most % inner);
   for (let run = 0; run < runs; run++) {

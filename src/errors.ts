@@ -1,11 +1,11 @@
-// Every error of the package. Messages name the argument, what was expected and what came; a call
+// Every class of error of the package. Messages name the argument, what was expected and what came instead. A call
 // that throws one of these has changed nothing.
 
 /** What all errors of the package extend. `code` is stable, for programs; `message` is for people. */
 export abstract class BatchNormError extends Error {
   /**
-   * @internal "argument: expected …, got …", of its three parts; or a whole message, of such an error that
-   * another one passes on.
+   * @internal Makes the message "argument: expected …, got …" of its three parts. With a single argument, that is the
+   * whole message.
    */
   constructor(argument: string, expected?: string, got?: string | number, options?: ErrorOptions) {
     super(
@@ -32,13 +32,13 @@ export class ShapeError extends BatchNormError {
   readonly code = "SHAPE";
 }
 
-/** `train` by mini-batch statistics with one value per channel, whose variance says nothing. */
+/** A variance was needed of a single value per channel, or of none, where it says nothing. */
 export class SingleValueError extends BatchNormError {
   override name = "SingleValueError";
   readonly code = "SINGLE_VALUE";
 }
 
-/** Statistics were asked of data that hold NaN or infinity, or of which they overflow. */
+/** The data that statistics were to be taken of hold NaN or infinity, or are so large that a variance overflows. */
 export class NonFiniteError extends BatchNormError {
   override name = "NonFiniteError";
   readonly code = "NON_FINITE";
@@ -62,7 +62,7 @@ export class UnsupportedError extends BatchNormError {
   readonly code = "UNSUPPORTED";
 }
 
-/** How a value is named in a message: `a Float64Array of length 3`, `-1`, `"NWC"`, `null`. */
+/** Describes a value for a message: `a Float64Array of length 3`, `-1`, `"NWC"`, `null`. */
 export function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "function") return "a function";

@@ -1,5 +1,6 @@
 /**
- * The layer, what is built on it for test time, its statistics as values, errors: the public surface on one screen.
+ * Everything that `batchnorm-wasm` exports: the layer, the functions on it for test time, statistics as values, and
+ * the errors.
  *
  * @module
  */

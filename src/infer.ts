@@ -1,6 +1,6 @@
 /**
- * Test time only, on a binary of the affine kernels and 1 MiB of memory. No tensors in kernel memory,
- * and no folding: those are in `batchnorm-wasm`.
+ * Test time only, on a small binary that has the kernels for it alone, with 1 MiB of memory. Tensors in kernel
+ * memory and `fold` are in `batchnorm-wasm`.
  *
  * @module
  */
@@ -28,8 +28,8 @@ export type { JsonNumber, Widened } from "./values/json.js";
 export type { Layout } from "./values/layout.js";
 
 /**
- * A layer for test time, read from the JSON of `bn.freeze()`. Gives the same bits as `bn.infer` gave
- * when that was made.
+ * A layer for test time, read from the JSON of `bn.freeze()`. It gives the same bits as `bn.infer` gave when the
+ * layer was frozen.
  *
  * @example
  * import { FrozenBatchNorm } from "batchnorm-wasm/infer";
@@ -42,7 +42,7 @@ export class FrozenBatchNorm extends Frozen {
    * The layer that `toJSON` wrote.
    *
    * @param json the object, or its JSON text.
-   * @throws StateError where it is not what `toJSON` writes.
+   * @throws StateError if it is not what `toJSON` writes.
    */
   static fromJSON(json: Widened<FrozenJSON> | string): FrozenBatchNorm {
     return create(json);
@@ -54,5 +54,5 @@ const KERNELS: KernelSource = {
   apply: (out, x, view, terms) => applyInPieces(smallMachine(), out, x, view, terms),
 };
 
-// A class that names itself is renamed when it is bundled, and prints as _FrozenBatchNorm.
+// Not inside the class: bundlers rename a class whose body names it, and it would print as _FrozenBatchNorm.
 const create = (json: unknown): FrozenBatchNorm => new FrozenBatchNorm(readFrozen(json), KERNELS);

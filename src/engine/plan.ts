@@ -20,7 +20,7 @@ export const UNZEROED = 512;
 /** From this many values on (32 MiB) that is no longer faster: the system hands out pages that are zeroed already. */
 export const ZEROED_BY_SYSTEM = 8388608;
 
-/** Rows of at most this many columns are narrow, and so many make a block: NARROW and BLOCK_ROWS of assembly/blocks.ts. */
+/** Rows of at most this many columns are narrow, and so many of them make a block, as in assembly/blocks.ts. */
 export const NARROW = 64;
 export const BLOCK_ROWS = 64;
 /** Values in a block of wide rows where one tensor is reduced: as in assembly/blocks.ts. */
@@ -135,7 +135,7 @@ export function passOf<M>(
 export const channelsNear = ({ outer, inner }: View): number =>
   Math.floor(STREAM_FLOATS / (outer * inner));
 
-/** Whether `backward` takes some channels at a time (NEAR). All tensors must lie in the same kind of memory. */
+/** Whether `backward` takes some channels at a time (NEAR). Either all its tensors go in parts, or none. */
 export function isNear<M>({ view, rows }: Pass<M>, dx: Operand, dy: Operand, x: Operand): boolean {
   const alike = dx.unit === dy.unit && dx.unit === x.unit;
   const run = channelsNear(view) * view.inner;

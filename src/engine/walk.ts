@@ -30,7 +30,7 @@ export type Step<M> = (
  * takes longer than a step of a small tensor.
  */
 export interface Steps<M> {
-  /** Rows in a block; parts are cut at its multiples. Only reductions have it: elsewhere, any cut gives the same bits. */
+  /** Rows in a block; parts are cut at its multiples. Only for reductions: elsewhere, any cut gives the same bits. */
   readonly block?: (width: number) => number;
   readonly rows: Step<M>;
   readonly planes: Step<M>;

@@ -19,8 +19,8 @@ import {
 } from "./frozen.js";
 
 /**
- * An immutable test-time copy of a layer: made by `bn.freeze()` or from JSON. Gives the same bits
- * as `bn.infer` gave when it was made.
+ * An immutable copy of a layer for test time, made by `bn.freeze()` or from JSON. It gives the same bits as
+ * `bn.infer` gave when the copy was made.
  *
  * @example
  * const text = JSON.stringify(bn.freeze()); // train in Node …
@@ -37,7 +37,7 @@ export class FrozenBatchNorm extends Frozen {
    * The layer that `toJSON` wrote.
    *
    * @param json the object, or its JSON text.
-   * @throws StateError where it is not what `toJSON` writes; OptionError for an unknown option.
+   * @throws StateError if it is not what `toJSON` writes; OptionError for an unknown option.
    */
   static fromJSON(
     json: Widened<FrozenJSON> | string,
@@ -49,7 +49,7 @@ export class FrozenBatchNorm extends Frozen {
   }
 }
 
-/** What of a layer it takes to freeze it. */
+/** The members of a layer that are needed to freeze it. */
 export interface Freezable {
   readonly channels: number;
   readonly layout: Layout;
@@ -59,7 +59,7 @@ export interface Freezable {
   readonly kernels: Kernels;
 }
 
-/** A layer frozen with these statistics in place of its own. Throws StateError for a variance that is none. */
+/** Freezes a layer with these statistics in place of its own. Throws StateError for an invalid variance. */
 export function freeze(
   { channels, layout, epsilon, gamma, beta, kernels }: Freezable,
   { mean, variance, meanLow = null }: Statistics & { readonly meanLow?: Float64Array | null },
@@ -70,8 +70,8 @@ export function freeze(
 }
 
 /**
- * The kernels given; else the shared ones, if there are any: nobody has tensors in their memory before. Else a
- * small instance of its own.
+ * Uses the kernels given or, without any, the shared ones if they have been made. Before they are made, nobody can
+ * have a tensor in their memory, so a small instance does.
  */
 const sourceOf = (kernels: Kernels | undefined): KernelSource => ({
   memory: () => (kernels ?? sharedSoFar())?.machine.memory,
@@ -79,6 +79,6 @@ const sourceOf = (kernels: Kernels | undefined): KernelSource => ({
     applyTerms((kernels ?? sharedSoFar())?.machine ?? smallMachine(), out, x, view, terms),
 });
 
-// A class that names itself is renamed when it is bundled, and prints as _FrozenBatchNorm.
+// Not inside the class: bundlers rename a class whose body names it, and it would print as _FrozenBatchNorm.
 const create = (state: FrozenState, kernels: Kernels | undefined): FrozenBatchNorm =>
   new FrozenBatchNorm(state, kernels);

@@ -1,5 +1,5 @@
-// Test time only: the running averages and γ, β of a layer worked out to a scale and a shift per
-// channel (Ioffe & Szegedy 2015, algorithm 2, lines 8 to 12), once.
+// A layer for test time only. When it is made, the running averages, γ and β of a layer are turned into a scale and a
+// shift per channel (Ioffe & Szegedy 2015, algorithm 2, lines 8 to 12).
 
 import { type AffineMachine, start } from "../engine/machine.js";
 import { Buffers, MIN_BYTES } from "../engine/memory.js";
@@ -19,35 +19,35 @@ export interface InferOptions<Out extends Float32Array = Float32Array> {
   /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
   out?: Out;
   /**
-   * Which of x is data, as in `train`: one entry per example and position, row-major, nonzero = data. The
-   * outputs of the rest, the padding, are beta, whatever it holds.
+   * Says which positions of x hold data, as in `train`: one entry per example and position, row-major, nonzero for
+   * data. All else is padding. Its outputs are beta, whatever it holds.
    */
   mask?: Uint8Array;
 }
 
 /** What `FrozenBatchNorm.toJSON` gives; numbers are exact. */
 export interface FrozenJSON {
-  /** Says what this is. */
+  /** Tells the JSON of a frozen layer from other JSON. */
   readonly format: "batchnorm-wasm/frozen";
-  /** Of the format. */
+  /** Version of the format. */
   readonly version: 1 | 2;
   /** How many features are normalized. */
   readonly channels: number;
   /** Order of the axes of the data. */
   readonly layout: Layout;
-  /** y = (x - center)·scale + shift; [channels] float32 values, in the unit of x. */
+  /** The running mean, rounded: y = (x - center)·scale + shift. [channels] float32 values, in the unit of x. */
   readonly center: readonly JsonNumber[];
   /** γ/√(running variance + ε), [channels] float32 values. */
   readonly scale: readonly JsonNumber[];
   /** β - (running mean - center)·scale, [channels] float32 values. */
   readonly shift: readonly JsonNumber[];
-  /** β, [channels] float32 values, what padding comes out as; `null` where left out. Not in version 1. */
+  /** β, which is the output for padding: [channels] float32 values, `null` if left out. Not in version 1. */
   readonly beta?: readonly JsonNumber[] | null | undefined;
 }
 
-/** Where a frozen layer finds kernels. */
+/** Gives a frozen layer its kernels, when it needs them. */
 export interface KernelSource {
-  /** The memory whose tensors are taken without copying, as far as there is one. */
+  /** The memory whose tensors are used without copying; undefined if there is none yet. */
   memory(): Buffers | undefined;
   /** Applies terms to x by kernels, which are started at first use; out may be x. */
   apply(out: Float32Array, x: Float32Array, view: View, terms: AffineTerms): void;
@@ -63,11 +63,11 @@ export interface FrozenState {
   readonly channels: number;
   readonly layout: Layout;
   readonly terms: AffineTerms;
-  /** What padding comes out as; `null`: 0. Undefined where the JSON does not say. */
+  /** The output for padding; `null` means 0. Undefined if the layer comes from JSON that does not say. */
   readonly beta: Float32Array | null | undefined;
 }
 
-/** What the `FrozenBatchNorm` of each entry is made of. */
+/** The base class of the `FrozenBatchNorm` of each entry. */
 export class Frozen {
   readonly #state: FrozenState;
   readonly #kernels: KernelSource;
@@ -78,7 +78,7 @@ export class Frozen {
     this.#kernels = kernels;
   }
 
-  /** @internal For `fold`: what it applies, and the memory that tensors may lie in. */
+  /** @internal For `fold`: the terms, and the memory that tensors may lie in. */
   get inside(): { readonly terms: AffineTerms; readonly memory: Buffers | undefined } {
     return { terms: this.#state.terms, memory: this.#kernels.memory() };
   }
@@ -95,14 +95,13 @@ export class Frozen {
 
   /**
    * y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015, algorithm 2,
-   * line 11). Each example by itself: alone or in a batch, the same bits. NaN passes to its own
-   * outputs.
+   * line 11). An example gives the same bits alone and in any batch; NaN reaches only its own outputs.
    *
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
-   * @throws ShapeError if x, shape, mask or out do not fit; OptionError for an unknown option; StateError for a
-   * tensor freed already, or a mask where the JSON did not say what beta is. Nothing has been written then. The
-   * first use of kernels: UnsupportedError or MemoryError.
+   * @throws ShapeError if x, shape, mask or out do not fit; OptionError for an unknown option; StateError for a tensor
+   * that has been freed, or for a mask if the layer comes from JSON without beta. When it throws, nothing has been
+   * written. The first use of kernels may throw UnsupportedError or MemoryError.
    */
   infer<Out extends Float32Array = Float32Array<ArrayBuffer>>(
     x: Float32Array,
@@ -138,7 +137,7 @@ export class Frozen {
   }
 }
 
-/** What `toJSON` wrote, checked: the object, or its JSON text. Throws StateError where it is not that. */
+/** Reads what `toJSON` wrote, given as object or as JSON text. Throws StateError if it is anything else. */
 export function readFrozen(json: unknown): FrozenState {
   const s = parse<FrozenJSON>("json", json, "batchnorm-wasm/frozen", 2);
   const { version, channels, layout, beta } = s;

@@ -1,12 +1,12 @@
-// Frozen layers on a few values, where copies and calls into the kernels cost more than the arithmetic.
-// Math.fround after each operation gives the kernels' bits.
+// Computes frozen layers in JavaScript if there are few values, because copying them and calling the kernels would
+// take longer than the arithmetic. Math.fround after each operation gives the same bits as the kernels.
 
 import type { Buffers } from "../engine/memory.js";
 import { TINY } from "../engine/plan.js";
 import type { View } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
 
-/** Whether they are so few. Throws StateError for a tensor of `memory` that is freed. */
+/** Whether x has few enough values for that. Throws StateError for a tensor of `memory` that has been freed. */
 export function isTiny(memory: Buffers | undefined, out: Float32Array, x: Float32Array): boolean {
   if (x.length > TINY) return false;
   memory?.addressOf("x", x);

@@ -1,13 +1,13 @@
-// From what a build has to a WebAssembly.Module and its instance, and what to do where that is not
-// possible.
+// Makes a WebAssembly.Module and its instance of what a build contains, and says in its errors what to do in a
+// runtime that does not allow it.
 
 import { describe, UnsupportedError } from "../errors.js";
 
-/** The error that names what is missing and what was said. */
+/** The error that names what the runtime lacks, and the runtime's own message. */
 const unsupported = (expected: string, cause: unknown): UnsupportedError =>
   new UnsupportedError("WebAssembly", expected, String(cause), { cause });
 
-/** What a Content-Security-Policy or an edge runtime has to give. */
+/** The permission that a Content-Security-Policy or an edge runtime has to give. */
 const LEAVE =
   "leave to compile it (Content-Security-Policy: add 'wasm-unsafe-eval' to script-src; edge: use the " +
   "condition workerd or edge-light)";
@@ -21,20 +21,20 @@ export function compile(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
   }
 }
 
-/** Why bytes that are known to be good did not compile. */
+/** What the runtime lacks, if it could not compile these bytes. They are known to be valid. */
 function wanted(bytes: Uint8Array<ArrayBuffer>): string {
   try {
-    // This compiles nothing, so that no policy forbids it.
+    // Validating is not compiling, so no policy forbids it. If it succeeds, the runtime has what the binary needs.
     if (WebAssembly.validate(bytes)) return LEAVE;
   } catch {
-    // No WebAssembly at all.
+    // The runtime has no WebAssembly at all.
   }
   return "a runtime with SIMD (update to Chromium 114, Firefox 90, Safari 16.4, Node 20 or later)";
 }
 
-/** `module`, if the bundler made one of the .wasm file that is imported. */
+/** Returns `module` if the bundler has made a WebAssembly.Module of the imported .wasm file; throws if not. */
 export function checkModule(module: WebAssembly.Module): WebAssembly.Module {
-  // Not instanceof: in an edge runtime it may come from another realm.
+  // Not by instanceof, because in an edge runtime the module may come from another realm.
   if (Object.prototype.toString.call(module) === "[object WebAssembly.Module]") return module;
   throw new UnsupportedError(
     "WebAssembly",
@@ -43,14 +43,14 @@ export function checkModule(module: WebAssembly.Module): WebAssembly.Module {
   );
 }
 
-/** So many codes are characters of their own; the last two of the alphabet begin a pair. */
+/** This many codes stand for a byte by themselves. The last two characters of the alphabet begin a pair. */
 const SINGLES = 90;
 
 /**
- * The bytes of text in printable ASCII, as `encode` in scripts/bundle.mjs writes it: 0xfb to 0xff and
- * 0 to 0x54, which are most of a SIMD binary, in one character, the others in two. Unlike base64 it
- * keeps bytes apart, so that a server's compression finds the repetitions. The alphabet is rotated so that
- * common bytes are common characters of JavaScript, and one code compresses both well (docs/tuning.md).
+ * The bytes that text in printable ASCII stands for, as `encode` in scripts/bundle.mjs writes it. Bytes 0xfb to 0xff
+ * and 0 to 0x54, which are most of a SIMD binary, take one character, the others two. Unlike in base64, no character
+ * holds bits of two bytes, so a server's compression finds repeated bytes. The alphabet is rotated so that frequent
+ * bytes become characters that are frequent in JavaScript, and both compress well together (docs/tuning.md).
  */
 export function decode(text: string): Uint8Array<ArrayBuffer> {
   const bytes: number[] = [];
@@ -64,8 +64,8 @@ export function decode(text: string): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * The exports of an instance. WebKit compiles modules under any Content-Security-Policy, and refuses
- * only here. Throws `UnsupportedError`, too.
+ * Makes an instance and returns its exports. Throws `UnsupportedError`, as `compile` does, because WebKit compiles
+ * under any Content-Security-Policy and refuses only here.
  */
 export function instantiate(
   module: WebAssembly.Module,

@@ -1,5 +1,5 @@
-// Vercel's edge functions and Next.js' middleware compile no bytes; an import with this query arrives
-// compiled.
+// Vercel's edge functions and Next.js' middleware forbid compiling bytes, but a .wasm file that is imported with the
+// query below arrives compiled.
 
 import { checkModule } from "./compile.js";
 import module from "./kernels.wasm?module";

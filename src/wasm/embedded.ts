@@ -1,4 +1,4 @@
-// The binary out of the bundle, compiled at first use.
+// The binary is part of the bundle, as text. It is compiled at first use.
 
 import { compile, decode } from "./compile.js";
 import { TEXT } from "./kernels-text.js";

@@ -1,4 +1,4 @@
-// What the runtimes of workerd.ts and edge-light.ts give for a .wasm file.
+// The types of importing a .wasm file, as the runtimes of workerd.ts and edge-light.ts allow it.
 
 declare module "*.wasm" {
   const module: WebAssembly.Module;

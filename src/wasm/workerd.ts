@@ -1,4 +1,4 @@
-// Cloudflare's workerd compiles no bytes; a .wasm that is imported arrives compiled.
+// Cloudflare's workerd forbids compiling bytes, but an imported .wasm file arrives compiled.
 
 import { checkModule } from "./compile.js";
 import module from "./kernels.wasm";

@@ -39,7 +39,7 @@ const MIN_ROWS = 8;
 const HOT = 2097152;
 /** Rows taken several at once are to have at least this many columns. */
 export const MIN_COLUMNS = 64;
-/** And this many where the values are not in cache: in moments, and in elementwise kernels of kernel memory. */
+/** The same if values are not in cache, for moments and for elementwise kernels on tensors in kernel memory. */
 const MIN_COLUMNS_LARGE = 256;
 /**
  * In planes of at most this many values `backward` takes as many channels at a time as fit a stream buffer
@@ -114,8 +114,8 @@ export function passOf<M>(
   const { rows, tile } = walkOf(view);
   const size = sizeOf(view);
   const streamed = a.unit === 0 || b?.unit === 0 || out?.unit === 0;
-  // A kernel takes one distance between rows for all its tensors: where one goes in parts of some columns, all
-  // do. None is held then, since all have the same length.
+  // A kernel takes a single distance between rows for all its tensors, so if one tensor goes in parts of some
+  // columns, all of them do. None of them is held: all have the same length, so none fits a stream buffer.
   if (streamed && rows && tile < view.channels) {
     a = inParts(a);
     b &&= inParts(b);

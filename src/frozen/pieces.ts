@@ -1,6 +1,6 @@
-// Terms applied to ordinary arrays through one stream buffer: all that the small entry needs, which has no tensors
-// in kernel memory, no masks to walk by, and nothing to reduce. The engine's walk (src/engine/walk.ts) gives the
-// same bits: each value is computed by itself.
+// Applies terms to ordinary arrays through a single stream buffer. The small entry needs no more, since it has no
+// tensors in kernel memory, no masks to walk by and no reductions. Each value is computed by itself, so the bits are
+// the same as those of the engine's walk (src/engine/walk.ts).
 
 import { loadTerms, spread } from "../engine/channel.js";
 import type { AffineMachine } from "../engine/machine.js";
@@ -24,7 +24,7 @@ export function applyInPieces(
   const { wasm, memory } = machine;
   const stream = memory.streams[0]!;
   if (x.length === channels && channels <= MAX_COLUMNS) {
-    // One example of one value per channel is one row: it needs no walk.
+    // One example with one value per channel is a single row, so no walk is needed.
     copy(stream.array, x);
     loadTerms(machine, terms, 0, channels);
     const at = stream.at as At<"out" & "a">;
@@ -51,8 +51,8 @@ export function applyInPieces(
 }
 
 /**
- * Applies the terms of the channels from `first` on to what lies in the stream buffer, a tile at a time. `loaded`
- * is the channel from which on terms lie in kernel memory already; returned is from which on they do now.
+ * Applies the terms of the channels from `first` on to what lies in the stream buffer, a tile at a time. `loaded` is
+ * the first channel whose terms lie in kernel memory already; returns the first one whose terms lie there now.
  */
 function applyHeld(
   machine: AffineMachine,

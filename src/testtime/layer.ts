@@ -1,4 +1,4 @@
-// What the functions that are built on a layer take for one.
+// The check, shared by all functions on a layer, that their argument is a layer.
 
 import { describe, OptionError } from "../errors.js";
 

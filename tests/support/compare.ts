@@ -1,4 +1,4 @@
-// Results against the float64 oracle (oracle.ts), within the limits of limits.ts.
+// Compares results with those of the float64 oracle (oracle.ts), within the limits of limits.ts.
 
 import {
   DX_ERROR,
@@ -43,7 +43,7 @@ export function assertWithin(
   for (let i = 0; i < actual.length; i++) {
     const error = Math.abs(actual[i]! - expected[i]!);
     const limit = bound(i);
-    if (error <= limit) continue; // NaN is never within
+    if (error <= limit) continue; // Not `error > limit`, which would let NaN pass.
     const times = error / limit;
     if (worst >= 0 && !(times > most)) continue;
     worst = i;
@@ -70,7 +70,7 @@ export interface Terms {
 const channelOf = ({ channels, inner }: oracle.View, i: number): number =>
   Math.floor(i / inner) % channels;
 
-/** Of each y: max(1, |γ·x̂|, |β|). */
+/** What the limit of each y is a share of: max(1, |γ·x̂|, |β|). */
 export function unitsOfY(
   x: Values,
   view: oracle.View,
@@ -83,8 +83,8 @@ export function unitsOfY(
 }
 
 /**
- * Of each channel: for dx its largest |γ·dy|/√(σ² + ε); for dgamma and dbeta, which are sums, the sum of
- * their terms' magnitudes, Σ|dy·x̂| and Σ|dy|.
+ * What the limits of the gradients of each channel are shares of. For dx it is the largest |γ·dy|/√(σ² + ε). dgamma
+ * and dbeta are sums; for them it is the sum of the magnitudes of their terms, Σ|dy·x̂| and Σ|dy|.
  */
 export function unitsOfGradients(
   dy: Values,
@@ -119,7 +119,7 @@ interface Statistics {
   variance: Values;
 }
 
-/** Mean and variance of a mini-batch. Without any spread both are exact. */
+/** Throws unless mean and variance of a mini-batch are within their limits; without any spread, exact. */
 export function assertMoments(actual: Statistics, { mean, variance }: Statistics): void {
   assertWithin("mean", actual.mean, mean, (c) => MEAN_ERROR * Math.sqrt(variance[c]!));
   assertWithin("variance", actual.variance, variance, (c) => VARIANCE_ERROR * variance[c]!);
@@ -136,7 +136,7 @@ export function boundsOfMoments(
   };
 }
 
-/** y = γ·(x - mean)/√(variance + ε) + β. */
+/** Throws unless y is γ·(x - mean)/√(variance + ε) + β within its limit. */
 export function assertNormalized(
   y: Float32Array,
   x: Float32Array,
@@ -165,7 +165,7 @@ export interface GradientOptions {
   outliers?: boolean;
 }
 
-/** dx, dgamma and dbeta. Those of a parameter that the layer leaves out are null. */
+/** Throws unless dx, dgamma and dbeta are within their limits. That of a parameter that is left out is null. */
 export function assertGradients(
   actual: Gradients,
   dy: Float32Array,

@@ -11,7 +11,7 @@ import { assertWithin, boundsOfMoments, unitsOfGradients, unitsOfY } from "./com
 import { DX_ERROR, SUM_ERROR, Y_ERROR } from "./limits.js";
 import * as oracle from "./oracle.js";
 
-/** The values of one channel, in any order that is kept. */
+/** The values of one channel. Any order will do, as long as x, y and their gradients have the same. */
 export type Channel = readonly number[];
 
 // ---- layouts ----------------------------------------------------------------------------------
@@ -24,7 +24,7 @@ export function split(tensor: ArrayLike<number>, shape: number[], layout: string
   return values;
 }
 
-/** The inverse of `split`: it meets the positions of a channel in the same order in every layout. */
+/** The inverse of `split`. In every layout, both take the values of a channel in the same order. */
 export function join(values: readonly Channel[], shape: number[], layout: string): Float64Array {
   const { channelOf } = channelAxis(shape, layout);
   const taken = values.map(() => 0);
@@ -48,7 +48,7 @@ const viewOf = (x: Channel): oracle.View => ({ outer: x.length, channels: 1, inn
 
 // ---- the frameworks ---------------------------------------------------------------------------
 
-/** What normalizes a channel: a mini-batch's own, or running averages. */
+/** What a channel is normalized by: the statistics of a mini-batch, or running averages. */
 export interface Statistics {
   mean: number;
   variance: number;
@@ -116,9 +116,9 @@ export const flaxStep: Step<{ momentum?: number }> = (x, ra, { momentum = 0.99 }
 };
 
 /**
- * PyTorch: "x_new = (1 - momentum) * x + momentum * x_t"; the variance of the running average
- * divides by m - 1, that of the normalization by m. `momentum: null` is the cumulative average,
- * 1 / num_batches_tracked, this batch counted.
+ * PyTorch: "x_new = (1 - momentum) * x + momentum * x_t". The variance that enters the running average divides by
+ * m - 1, the one that normalizes divides by m. `momentum: null` is the cumulative average: the momentum is then
+ * 1 / num_batches_tracked, which counts this batch too.
  */
 export const torchStep: Step<{ momentum?: number | null }> = (
   x,
@@ -137,7 +137,7 @@ export const torchStep: Step<{ momentum?: number | null }> = (
 
 // ---- comparisons ------------------------------------------------------------------------------
 
-/** One pass over one channel: what goes in, and what normalizes it. */
+/** What one forward and backward pass over one channel starts from. */
 export interface Given {
   x: Channel;
   dy: Channel;
@@ -145,7 +145,7 @@ export interface Given {
   epsilon: number;
 }
 
-/** And what comes out; `null` where the layer has no gamma or no beta. */
+/** What such a pass gives. A gradient is `null` if the layer has no gamma or no beta. */
 export interface Passed {
   y: Channel;
   dx: Channel;

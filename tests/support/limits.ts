@@ -9,18 +9,18 @@
  */
 export const Y_ERROR = 5e-7;
 
-/** The mean, in standard deviations: as much as y can take without noticing. */
+/** The mean, in standard deviations. It moves y by no more than Y_ERROR allows. */
 export const MEAN_ERROR = 5e-7;
 
-/** The variance, relative: half of it reaches y, by the square root. */
+/** The variance, relative to its value. By the square root, half of that reaches y. */
 export const VARIANCE_ERROR = 1e-6;
 
 /** dx, as a share of the channel's largest |γ·dy|/√(σ² + ε): it goes through twice the roundings of y. */
 export const DX_ERROR = 1e-6;
 
 /**
- * The same where few values lie far from all others. Their x̂ is large there and multiplies what a sum over
- * the channel is off by.
+ * The same for a channel in which a few values lie far from all others. The x̂ of these values is large, and the
+ * error of a sum over the channel is multiplied by it.
  */
 export const DX_FAR_ERROR = 2e-6;
 
@@ -34,7 +34,7 @@ export const SUM_ERROR = 1e-6;
 export const POOLING_ERROR = 1e-12;
 
 /**
- * Two ways to add the same few hundred numbers in float64, relative. It counts only where the limits above
- * ask for nothing at all: for the mean of a channel whose variance is zero.
+ * How far two float64 sums of the same few hundred numbers may be apart, relative to them. It matters only if the
+ * limits above are 0, as for the mean of a channel whose variance is zero.
  */
 export const FLOAT64_ERROR = 1e-14;

@@ -57,7 +57,7 @@ const axisOf = ({ layout, shape }: Shaped): number =>
 
 export const channelsOf = (shaped: Shaped): number => shaped.shape[axisOf(shaped)]!;
 
-/** The shape as (outer, channels, inner): what comes before the axis C, it, and what comes after. */
+/** A shape as (outer, channels, inner): the size of the axes before C, of C, and of the axes after C. */
 export function viewOf(shaped: Shaped): View {
   const { shape } = shaped;
   const axis = axisOf(shaped);

@@ -14,13 +14,14 @@ const KB = 1024;
 const BUDGETS = {
   "kernels.wasm": 4,
   "infer.wasm": 0.75,
-  "index.js": 20.75,
+  "index.js": 21.5,
   "infer.js": 5,
   // These make layers themselves: the layer and the binary, which their users have but once.
   "state.js": 37,
   "tfjs.js": 22.5,
   "tfjs-layers.js": 23,
-  'FrozenBatchNorm of "."': 11,
+  'BatchNorm of "."': 17.25,
+  'FrozenBatchNorm of "."': 9,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;
@@ -56,8 +57,7 @@ for (const binary of BINARIES) report(`${binary}.wasm`, readFileSync(`dist/${bin
 for (const entry of ENTRIES) {
   report(`${entry}.js`, await bundled(`export * from "./dist/${entry}.js"`));
 }
-report(
-  'FrozenBatchNorm of "."',
-  await bundled('export { FrozenBatchNorm } from "./dist/index.js"'),
-);
+for (const name of ["BatchNorm", "FrozenBatchNorm"]) {
+  report(`${name} of "."`, await bundled(`export { ${name} } from "./dist/index.js"`));
+}
 process.exitCode = exceeded ? 1 : 0;

@@ -1,5 +1,5 @@
-// One row of against.ts in a process of its own: `against-child.ts MODULE CASE OP WAY OTHER_FIRST`
-// prints what it found as JSON. CASE is an index of CASES.
+// Measures one row of against.ts in a process of its own: `against-child.ts MODULE CASE OP WAY OTHER_FIRST`
+// prints the result as JSON. CASE is an index of CASES.
 
 import { Builds, dataOf, type Way } from "./against.js";
 import { CASES, type Op } from "./cases.js";

@@ -1,15 +1,15 @@
-// `npm run bench -- --against DIST`: this build against another one of the package, say that of the
-// commit before, to see whether a change cost speed.
+// `npm run bench -- --against DIST`: compares this build with another build of the package, for example that of
+// the commit before. It shows whether a change has cost speed.
 //
-// Both builds are in one process and take turns, a few milliseconds each. Whatever else slows the
-// machine down then slows both, and what is left is the ratio of two neighbouring bursts, of which a row
-// shows the median. Two things can still favour one build for as long as the process lives:
+// Both builds run in one process and take turns, a few milliseconds each. Other programs then slow both down
+// alike, and the ratio of two neighbouring bursts stays right. Each row shows the median of these ratios. Two
+// things could still favour one build for as long as the process lives:
 //
-// - Which pages of the machine's memory its arrays happen to have. Two copies of one build differed by a
-//   fifth for that. So both write ordinary results into the same array and have the same kernel memory.
-// - For which build the engine has optimized which code. So each has a copy of the calling loop to itself
-//   (ours.ts, loaded twice), and a row outside the bounds is measured again, in new processes
-//   (against-child.ts), before it counts.
+// - Where its arrays lie in the machine's memory. For that reason alone two copies of one build differed by a
+//   fifth. So both builds write ordinary results into the same array, and share one kernel memory.
+// - How the engine happened to optimize its code. So each build has its own copy of the loop that calls it
+//   (ours.ts is loaded twice), and a row outside the bounds is measured again in new processes
+//   (against-child.ts) before it counts.
 
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -24,12 +24,12 @@ import { burst, SAMPLE, warm } from "./measure.js";
 import { type Build, FRESH, ours, type waysOf } from "./ours.js";
 import type { Peer, Session } from "./peers/peer.js";
 
-/** Milliseconds of a burst, and calls in it at least, so that its median is one of several. */
+/** How many milliseconds a burst lasts, and how many calls it has at least, so that it has a median. */
 const BURST = { time: 4, calls: 3 };
-/** Pairs of bursts after one opening. An opening makes layers and tensors anew. */
+/** How often both builds have a burst, and how often layers and tensors are made anew for that. */
 const ROUNDS = 12;
 const OPENINGS = 3;
-/** Seconds to wait before the rows outside the bounds are measured again, each time in so many processes. */
+/** Seconds to wait before the rows outside the bounds are measured again, and in how many processes each time. */
 const PAUSES = [2, 5, 10];
 const PROCESSES = 3;
 
@@ -40,15 +40,15 @@ export type Way = keyof typeof ours;
 export interface Wanted {
   readonly shape: (c: Case) => boolean;
   readonly op: (op: Op) => boolean;
-  /** Null: all but fresh results, whose time is mostly the system's, for new memory. */
+  /** If null, all but FRESH, whose time is mostly that of the system, which has to find new memory. */
   readonly sides: readonly string[] | null;
   /** How far from 1 a ratio may be. */
   readonly within: number;
 }
 
-/** What one process has found. */
+/** What one process has measured of a row. */
 export interface Found {
-  /** The other build's time over this one's: median, lower and upper quartile of the pairs of bursts. */
+  /** The other build's time over this one's: the median of all pairs of bursts, then the two quartiles. */
   readonly ratio: number;
   readonly low: number;
   readonly high: number;
@@ -60,7 +60,7 @@ interface Row {
   readonly c: Case;
   readonly op: Op;
   readonly way: Way;
-  /** One for each process. */
+  /** One entry for each process. */
   readonly found: Found[];
 }
 
@@ -116,7 +116,7 @@ async function measureAgain(
   return outside;
 }
 
-/** In every other process the other build comes first. */
+/** Measures a row in a new process. The other build begins in every second one. */
 async function inNewProcess(file: string, { c, op, way, found }: Row): Promise<Found> {
   const otherFirst = found.length % 2 === 1;
   const { stdout } = await promisify(execFile)(process.execPath, [
@@ -132,7 +132,7 @@ export class NoBuild extends Error {
   }
 }
 
-/** The module of a build. A path is taken from where `npm run` was called. */
+/** The module of a build. A relative path starts where `npm run` was called. */
 function fileOf(folder: string): string {
   const file = resolve(process.env.INIT_CWD ?? "", folder, "index.js");
   if (!existsSync(file)) throw new NoBuild(folder);
@@ -196,7 +196,7 @@ export class Builds {
 
 type Two<T> = readonly [T, T];
 
-/** Throws where a build gives wrong results, which may take any time. */
+/** Throws if a build gives wrong results: their time would say nothing. */
 async function answerRightly(
   { here, there }: { here: Peer; there: Peer },
   c: Case,
@@ -214,10 +214,10 @@ async function answerRightly(
 }
 
 /**
- * Kernel memories of one size that are made during `open` are one and the same. The builds overwrite
- * each other's values there: results by results, inputs by the same inputs, and never in the middle of
- * a call. Where one build needs more room before its first tensor than the other, its tensors lie a
- * little behind the other's, which makes no difference to the time. (ours.ts leaves space between them.)
+ * Lets both builds have the same kernel memory: all memories of one size that are made during `open` are one.
+ * The builds overwrite each other's values there, but never during a call, and only results by results and
+ * inputs by the same inputs. If one build needs more room before its first tensor, its tensors lie a little
+ * behind those of the other, and ours.ts leaves enough space between them.
  */
 async function inOneMemory<T>(open: () => Promise<T>): Promise<T> {
   const made = new Map<string, WebAssembly.Memory>();
@@ -237,12 +237,12 @@ async function inOneMemory<T>(open: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Milliseconds a call of both, in bursts two by two; each is first in every other two. */
+/** Milliseconds of a call of `a` and of `b`, for each pair of bursts. Each of them begins every second pair. */
 async function takeTurns([a, b]: Two<Session>, large: boolean): Promise<Two<number>[]> {
   const call = Math.min(await warm(a), await warm(b));
   const calls = Math.max(1, Math.ceil(SAMPLE / call));
   const time = Math.max(BURST.time, BURST.calls * call);
-  // One call, after which the caches hold as much of this build's arrays as they will.
+  // One call that is not timed, to bring this build's arrays into the caches.
   const settle = large ? 1 : 0;
   const timeOf = (session: Session) => burst({ session, calls, settle }, time);
   const times: Two<number>[] = [];
@@ -264,7 +264,7 @@ function quantile(values: readonly number[], part: number): number {
   return (sorted[Math.floor(at)] + sorted[Math.ceil(at)]) / 2;
 }
 
-/** The median of the processes. */
+/** The median over the processes. */
 const over = ({ found }: Row, what: keyof Found): number =>
   quantile(
     found.map((one) => one[what]),

@@ -1,7 +1,7 @@
-// What is measured: shapes, operations and the data they are fed, the same for every library.
+// What is measured: the shapes, the operations and their data, which are the same for every library.
 
 export type Op = "infer" | "train" | "backward";
-/** `step` is train and backward in one: all that some libraries let one measure of a gradient. */
+/** `step` is train and backward in one call. Some libraries cannot give a gradient in any other way. */
 export type PeerOp = Op | "step";
 export type Layout = "NC" | "NCHW" | "NHWC";
 
@@ -9,10 +9,10 @@ export const OPS: readonly Op[] = ["infer", "train", "backward"];
 export const EPSILON = 1e-5;
 
 export interface Case {
-  /** As printed and as `--shape` takes it: `[256,256]`, `[32,64,56,56]`; always N, C, then H, W. */
+  /** The sizes N, C and, for images, H, W, as they are printed and as `--shape` takes them: `[32,64,56,56]`. */
   readonly name: string;
   readonly layout: Layout;
-  /** In the order of memory, as the layout names it. */
+  /** The sizes in the order of the layout. */
   readonly shape: readonly number[];
   readonly size: number;
   readonly outer: number;
@@ -48,30 +48,31 @@ const IMAGES = [
   [32, 64, 56, 56],
 ];
 
-/** The eight shapes; images once as planes and once with the channels last. */
+/** Rows, and images in two layouts: channels first and channels last. */
 export const CASES: readonly Case[] = [
   ...ROWS.map((dims) => makeCase(dims, "NC")),
   ...(["NCHW", "NHWC"] as const).flatMap((layout) => IMAGES.map((dims) => makeCase(dims, layout))),
 ];
 
 /**
- * Rows of 64 channels from one example to 16 Mi floats, for the curves over size. By shifts: `4 ** 5`
- * is a float64 to V8, and its sizes in every case's fields made all loops index by float64.
+ * Rows of 64 channels, from one example to 16 Mi floats, for the curves over size. The sizes are made by
+ * shifts, because V8 keeps the result of `4 ** 5` as a float64 and then runs every loop over such a size with
+ * float64 indices.
  */
 export const SIZES: readonly Case[] = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18].map((power) =>
   makeCase([1 << power, 64], "NC"),
 );
 
 /**
- * Values from which a tensor, of 1 MiB then, is large. It lives in the outer cache and in memory, which it
- * shares with all that runs beside it.
+ * From how many values on a tensor counts as large: 1 MiB. A large tensor lives in the outer cache and in
+ * memory, which it shares with all other programs.
  */
 export const LARGE = 1 << 18;
 
-/** One value a channel has no variance: `train` refuses, and there is nothing to measure. */
+/** `train` refuses a batch with one value per channel, whose variance says nothing. */
 export const opsOf = (c: Case): readonly Op[] => (c.outer * c.inner > 1 ? OPS : ["infer"]);
 
-/** Bytes that an operation has to read and to write at least. */
+/** The least bytes that an operation has to read and write. */
 export const bytesOf = (op: PeerOp, size: number): number =>
   4 * size * { infer: 2, train: 2, backward: 3, step: 5 }[op];
 
@@ -83,11 +84,11 @@ export interface Data {
   /** Running mean and variance, as `infer` uses them. */
   readonly mean: Float32Array<ArrayBuffer>;
   readonly variance: Float32Array<ArrayBuffer>;
-  /** Where given, all ordinary results go into this one array, so that no side has a luckier place in memory. */
+  /** If given, all ordinary results go into this one array, so that no side has a luckier place in memory. */
   readonly out?: Float32Array<ArrayBuffer>;
 }
 
-/** The same numbers in every run: values of standard deviation 1.3 around a mean of each channel. */
+/** Makes the same numbers in every run: of standard deviation 1.3, around a mean of its own in each channel. */
 export function makeData(c: Case): Data {
   const random = mulberry32(c.size);
   const uniform = (low: number, high: number) => low + (high - low) * random();
@@ -125,6 +126,6 @@ function mulberry32(seed: number): () => number {
   };
 }
 
-/** Box and Muller 1958. */
+/** A number of a normal distribution (Box and Muller 1958). */
 const gaussian = (random: () => number): number =>
   Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());

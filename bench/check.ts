@@ -1,5 +1,5 @@
-// Holds a library's answer against the float64 oracle of the tests before it is timed: ours within the
-// limits of the tests, the others', which compute in float32 throughout, within wider ones.
+// Compares a library's answer with the float64 oracle of the tests before the library is timed. Our answers
+// have the limits of the tests. Other libraries compute in float32 throughout and have wider limits.
 
 import { unitsOfGradients, unitsOfY } from "../tests/support/compare.js";
 import { DX_ERROR, SUM_ERROR, Y_ERROR } from "../tests/support/limits.js";
@@ -9,20 +9,20 @@ import type { Answer, Peer } from "./peers/peer.js";
 
 type Name = keyof Answer;
 
-/** What one array of an answer is to be, and in which unit an error of its i-th value counts. */
+/** What one array of an answer should be, and the unit in which the error of its i-th value is counted. */
 interface Wanted {
   readonly values: ArrayLike<number>;
   readonly unit: (i: number) => number;
 }
 
-/** The first is y or dx. */
+/** The arrays to compare. The first is y or dx. */
 export type Expected = readonly (readonly [Name, Wanted])[];
 
 type Limits = Readonly<Record<Name, number>>;
 
-/** Largest errors allowed, in those units. */
+/** The largest errors allowed, in those units. */
 const OUR_LIMITS: Limits = { y: Y_ERROR, dx: DX_ERROR, dgamma: SUM_ERROR, dbeta: SUM_ERROR };
-/** Wide enough for sums in float32, one value after the other; a forgotten term is off by far more. */
+/** Room for sums that are added up in float32, and still far less than a forgotten term would make. */
 const THEIR_LIMITS: Limits = { y: 1e-4, dx: 1e-4, dgamma: 1e-4, dbeta: 1e-4 };
 
 export const limitsOf = (kind: Peer["kind"]): Limits =>
@@ -47,7 +47,7 @@ export function expect(c: Case, op: PeerOp, data: Data): Expected {
   ];
 }
 
-/** The oracle is slow on purpose, and train, backward and step ask for the same statistics. */
+/** The statistics of an x, kept because the oracle is slow and several operations need the same ones. */
 const known = new WeakMap<Float32Array, ReturnType<typeof moments>>();
 function momentsOf(x: Float32Array, c: Case): ReturnType<typeof moments> {
   const found = known.get(x) ?? moments(x, c);
@@ -55,7 +55,7 @@ function momentsOf(x: Float32Array, c: Case): ReturnType<typeof moments> {
   return found;
 }
 
-/** Throws, naming the library, unless its answer is the expected one. Returns the largest error of y or dx. */
+/** Throws an error that names the library if its answer is wrong. Returns the largest error of y or dx. */
 export function check(
   library: string,
   c: Case,
@@ -74,7 +74,7 @@ export function check(
   return errors[0];
 }
 
-/** In units; NaN where the array is missing, too short or holds NaN. */
+/** The largest error, in units. NaN if the array is missing, has another length or holds NaN. */
 function largestError(got: Float32Array | undefined, { values, unit }: Wanted): number {
   if (got?.length !== values.length) return Number.NaN;
   let largest = 0;

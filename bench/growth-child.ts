@@ -1,6 +1,8 @@
-// One point of growth.ts: `growth-child.ts OP FLOATS IN_PLACE` prints a JSON object. Extra memory is
-// the peak of the resident set from before the layer is made until after its first call, less what
-// was resident before: the arrays are touched by then, so that is all that the call takes.
+// Measures one point of growth.ts: `growth-child.ts OP FLOATS IN_PLACE` prints a JSON object.
+//
+// The extra memory of a call is how much the process grows between just before the layer is made and the end
+// of its first call: the peak of the resident set, minus the resident set before. All arrays have been written
+// by then, so they do not count as growth.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { BatchNorm } from "../dist/index.js";
@@ -43,7 +45,7 @@ globalThis.gc?.();
 if (onLinux) writeFileSync("/proc/self/clear_refs", "5"); // proc(5): resets the peak
 const before = residentNow();
 
-// Called in place over and over, the values must neither grow nor fade away: scale is 1.
+// In place, each call works on the result of the one before. With a scale of 1 the values stay as large as they are.
 const bn = new BatchNorm(CHANNELS);
 bn.gamma?.fill(Math.sqrt(1 + bn.epsilon));
 let call: () => unknown = () => bn.infer(x, options);
@@ -57,7 +59,8 @@ if (op === "backward") {
 call();
 const extraBytes = Math.max(0, peak() - before);
 
-// A sample is as many calls as take a millisecond; the least of half a second's, or of five.
+// A sample is as many calls as take a millisecond. What counts is the fastest sample of half a second, and of
+// at least five samples.
 const time = (calls: number): number => {
   const start = performance.now();
   for (let i = 0; i < calls; i++) call();

@@ -1,5 +1,5 @@
-// Time a value and memory beyond the arrays, for arrays up to 1 Gi floats. Every point is a process
-// of its own (growth-child.ts), so that its peak is that of this one call.
+// Time per value, and memory beside the arrays, for arrays of up to 1 Gi floats. Every point is measured in a
+// process of its own (growth-child.ts), so that the peak of its memory is that of this one call.
 
 import { execFile } from "node:child_process";
 import { freemem } from "node:os";
@@ -10,7 +10,7 @@ import type { Growth } from "./record.js";
 
 const CHILD = fileURLToPath(new URL("growth-child.ts", import.meta.url));
 
-/** 64 floats to 1 Gi floats, a 4 GiB array. */
+/** From 64 floats to 1 Gi floats, which is an array of 4 GiB. */
 const SIZES = [6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30].map((power) => 2 ** power);
 
 async function point(op: string, floats: number, inPlace: boolean): Promise<Growth | null> {
@@ -24,7 +24,7 @@ async function point(op: string, floats: number, inPlace: boolean): Promise<Grow
   return JSON.parse(stdout);
 }
 
-/** In place, so that the largest array is all that the machine has to hold. */
+/** The results go into the input, so that the machine has to hold no second array of the largest size. */
 export async function growth(say: (text: string) => void): Promise<Growth[]> {
   const points: Growth[] = [];
   for (const floats of SIZES) {
@@ -39,7 +39,7 @@ export async function growth(say: (text: string) => void): Promise<Growth[]> {
   return points;
 }
 
-/** What a call on ordinary arrays of 256 Mi floats takes beside them, the result given in `out`. */
+/** The memory that a call on ordinary arrays of 256 Mi floats needs beside these arrays. */
 export async function extraMemory(say: (text: string) => void): Promise<Growth[]> {
   const points: Growth[] = [];
   for (const op of OPS) {

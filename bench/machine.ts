@@ -1,11 +1,11 @@
-// What a record says of where and when it was made, and the name of the kind of machine.
+// On which machine and from which commit a record is made, and the name for that kind of machine.
 
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 
 export interface Machine {
-  /** Names the record's file: processors of one kind compare, others do not. */
+  /** The name of the record's file. Only times of one kind of processor can be compared. */
   readonly kind: string;
   readonly cpu: string;
   readonly cores: number;
@@ -19,7 +19,7 @@ export interface Machine {
 export function machine(): Machine {
   const [{ model }] = cpus();
   const { vendor, family, number } = processor();
-  // A virtual machine's processor often has no more of a name than "AMD EPYC".
+  // In a virtual machine a processor's name often says no more than "AMD EPYC".
   const name = family ? `${vendor}-family-${family}-model-${number}` : model;
   return {
     kind: `${name}-${process.platform}`.toLowerCase().replace(/[^a-z0-9]+/g, "-"),
@@ -35,7 +35,7 @@ export function machine(): Machine {
 
 export interface Commit {
   readonly id: string | null;
-  /** Whether kernels or sources differed from that commit. */
+  /** Whether src/ or assembly/ had changes that were not committed. */
   readonly changed: boolean;
 }
 

@@ -1,11 +1,11 @@
-// `npm run bench`: see HELP below.
+// `npm run bench`: reads the command line, measures what it asks for, and keeps the record. HELP has the options.
 
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { compare, NoBuild } from "./against.js";
-import { bars } from "./bars.js";
 import { CASES, type Case, makeData, OPS, type Op, opsOf, type PeerOp, SIZES } from "./cases.js";
+import { goals } from "./goals.js";
 import { extraMemory, growth } from "./growth.js";
 import { commit, machine } from "./machine.js";
 import { type Effort, measure } from "./measure.js";
@@ -14,7 +14,7 @@ import { COPIES, JS, loadPeers, OURS, QUICK_SIDES, SIDES, type Skipped } from ".
 import { kept, type Peer } from "./peers/peer.js";
 import { type Measured, type Result, type Run, readRecord, writeRecord } from "./record.js";
 import { expectedFor, regressions } from "./regression.js";
-import { barsTable, caseTable, writeReport } from "./report.js";
+import { caseTable, goalsTable, writeReport } from "./report.js";
 
 const HELP = `npm run bench                      everything, a quarter of an hour; keeps the record
 npm run bench -- --peers           first installs the libraries to measure against (800 MB)
@@ -37,7 +37,7 @@ const QUICK: Effort = { rounds: 12, burst: 6 };
 const root = fileURLToPath(new URL("..", import.meta.url));
 const started = performance.now();
 
-/** A mistake of the one who called, told without a stack. */
+/** A mistake in the command line. Its message is printed without a stack trace. */
 class Usage extends Error {}
 
 interface Choice {
@@ -100,14 +100,14 @@ async function full(choice: Choice): Promise<void> {
       memory,
     };
     status("");
-    console.log(barsTable(bars(result)));
+    console.log(goalsTable(goals(result)));
     await keepResult(result);
   } finally {
     for (const peer of peers) peer.close?.();
   }
 }
 
-/** A run with fewer peers does not take the place of one with more. */
+/** Keeps a record, unless the one before has libraries that this run did not measure. */
 async function keepResult(result: Result): Promise<void> {
   const { kind } = result.machine;
   const before = readRecord(kind);
@@ -192,7 +192,7 @@ async function against(folder: string, flags: Flags): Promise<void> {
   if (flags.within !== undefined) process.exitCode = 1;
 }
 
-/** Measures every operation of every case that was chosen, and prints a table for each case. */
+/** Measures every operation of every case that was chosen. Prints a table for each case. */
 async function measureCases(
   cases: readonly Case[],
   sides: readonly Peer[],
@@ -284,7 +284,7 @@ const minutes = (milliseconds: number): string =>
 
 const relative = (file: string): string => (file.startsWith(root) ? file.slice(root.length) : file);
 
-/** One line that is written over, on a terminal; elsewhere a line a minute would say nothing. */
+/** Shows progress in one line of the terminal that is written over. Without a terminal only whole lines are shown. */
 function status(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
   else if (text.endsWith("\n")) process.stderr.write(text);

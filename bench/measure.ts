@@ -1,7 +1,9 @@
-// Times the sides of one case against each other. This machine is shared and noisy, so no side is
-// timed in one go: each round gives every side a short burst, in an order that turns from round to
-// round. A burst is one tinybench run; its value is the median of its samples. What is kept of a side
-// is its best burst and how far the median one is from it (`timeOf`).
+// Times the sides of one case against each other: a side is a library, or one way to call it.
+//
+// Other programs may slow the machine down at any moment, so no side is timed in one go. There are many short
+// rounds, in each of which every side has one burst of calls; which side begins changes from round to round. A
+// burst is one tinybench run, and its value is the median of its samples. Of each side the best burst is kept,
+// and how much slower its median burst was (`timeOf` in record.ts says which of the two counts).
 
 import { Bench } from "tinybench";
 import { type Case, type Data, LARGE, type PeerOp } from "./cases.js";
@@ -10,38 +12,35 @@ import type { Peer, Session } from "./peers/peer.js";
 
 export interface Effort {
   readonly rounds: number;
-  /** Milliseconds of a burst. */
+  /** How long a burst lasts, in milliseconds. */
   readonly burst: number;
 }
 
 export interface Timing {
   readonly side: string;
-  /** Microseconds a call: the best burst. */
+  /** Microseconds of a call in the best burst. */
   readonly time: number;
-  /** The median burst over the best one: how quiet the machine was. */
+  /** The median burst divided by the best one. 1 means that the machine was quiet. */
   readonly noise: number;
-  /** Largest error against float64, in units of max(1, |γ·x̂|, |β|), or |γ·dy|/√(σ²+ε). */
+  /** The largest error against float64, in the units of check.ts. */
   readonly error: number;
 }
 
-/** Milliseconds of one sample: the clock then costs less than a thousandth. */
+/** Milliseconds of a sample: so long that reading the clock is less than a thousandth of it. */
 export const SAMPLE = 0.5;
-/** In another process: waking it up costs tens of microseconds and its first call a cold cache. */
+/** The same for a library in another process, which takes tens of microseconds to wake up and finds cold caches. */
 const NATIVE_SAMPLE = 3;
-/** Milliseconds, and calls at least, until the engine has optimized what it will optimize. */
+/** How long a side is called before it is timed, and how often at least: the engine then has optimized it. */
 const WARM_UP = { time: 60, calls: 1 };
 /**
- * Calls at most that are not timed before a burst of LARGE tensors, and milliseconds for them; one at least.
- * The caches then hold this side's arrays and no more of those of the side before. Milliseconds of train,
- * resident, on an Intel Xeon, behind another side: [16384,256] in the first call 5.1, in the 4th 3.4, in the
- * 8th 2.7; [100352,64] in the first 9.4, in the 4th 7.3, in the 8th 6.5, in the 16th 5.7, in the 30th 5.1. A
- * burst of 10 ms saw the first two or three.
+ * Before a burst with LARGE tensors a side makes this many calls that are not timed, or as many as this many
+ * milliseconds allow, and at least one. Its arrays then lie in the caches, where those of the side before lay.
  */
 const SETTLE = { calls: 32, time: 150 };
-/** A side whose calls are longer than a burst gets fewer rounds: this many times its share. */
+/** A slow side, whose single call is longer than a burst, gets fewer rounds: this many times its share of time. */
 const PATIENCE = 3;
 
-/** Where the median burst is this many times the best, the rounds are made once more. */
+/** If the median burst takes this many times as long as the best one, all rounds are made again. */
 const NOISY = 1.25;
 const EXTENSIONS = 2;
 
@@ -52,7 +51,7 @@ interface Side {
   readonly bursts: number[];
   calls: number;
   rounds: number;
-  /** Calls not timed before a burst. */
+  /** How many calls before a burst are not timed. */
   settle: number;
 }
 
@@ -80,7 +79,7 @@ export async function measure(
       for (let i = 0; i < sides.length; i++) {
         const side = sides[(i + round) % sides.length];
         if (round % effort.rounds >= side.rounds) continue;
-        // What the side before left behind is not this one's to collect.
+        // Otherwise this side's time would include collecting the garbage of the side before.
         if (c.size >= LARGE) globalThis.gc?.();
         side.bursts.push(await burst(side, effort.burst));
       }
@@ -99,7 +98,7 @@ function summary(bursts: readonly number[]): { time: number; noise: number } {
   return { time: sorted[0], noise: sorted[sorted.length >> 1] / sorted[0] };
 }
 
-/** A best burst that few others come near may be followed by a better one. */
+/** If few bursts come near the best one, a better one is still to be expected. */
 const isQuiet = ({ bursts }: Side): boolean => summary(bursts).noise < NOISY;
 
 async function warmUp(side: Side, effort: Effort, large: boolean): Promise<void> {
@@ -111,7 +110,7 @@ async function warmUp(side: Side, effort: Effort, large: boolean): Promise<void>
   if (large) side.settle = Math.max(1, Math.min(SETTLE.calls, Math.floor(SETTLE.time / last)));
 }
 
-/** Calls until the engine has optimized; returns the milliseconds of one of the last calls. */
+/** Calls a side until the engine has optimized it. Returns the milliseconds of a call by then. */
 export async function warm(session: Session): Promise<number> {
   let calls = 0;
   let batch = 1;
@@ -126,7 +125,7 @@ export async function warm(session: Session): Promise<number> {
   return last;
 }
 
-/** Milliseconds a call: the median of the samples, of `calls` calls each, that fit into `time` ms. */
+/** Milliseconds of a call: the median of the samples that fit into `time` milliseconds, each of `calls` calls. */
 export async function burst(
   { session, calls, settle }: Pick<Side, "session" | "calls" | "settle">,
   time: number,

@@ -1,17 +1,17 @@
-// Our own side, in the ways it can be called. The one import of dist/, not of the package by its
-// name: bench/ is a package of its own, and what users get is the built file.
+// This package, in the ways in which it can be called. It is imported as it is built, from dist/, because that
+// is what users get.
 
 import * as thisBuild from "../dist/index.js";
 import { type Case, type Data, EPSILON, OPS, type PeerOp } from "./cases.js";
 import { type Answer, keep, type Peer, type Session } from "./peers/peer.js";
 
-/** Views from `kernels.alloc`, nothing is copied. */
+/** All tensors lie in kernel memory (`kernels.alloc`). Nothing is copied. */
 export const RESIDENT = "resident";
-/** Ordinary arrays in, results into an ordinary array that is given. */
+/** Ordinary arrays, and an ordinary array that is given for the result. */
 export const PLAIN = "plain";
-/** Ordinary arrays in, a fresh ordinary array out: what a peer that returns its result does too. */
+/** Ordinary arrays, and a new array for each result, as libraries make one that return their result. */
 export const FRESH = "plain, fresh out";
-/** As plain, by `freeze().infer`. */
+/** As PLAIN, by `freeze().infer`. */
 export const FROZEN = "plain, frozen";
 
 /** What the benchmark uses of a build of the package: `--against` measures a second one. */
@@ -32,15 +32,16 @@ function layer(build: Build, c: Case, data: Data, kernels?: Kernels): BatchNorm 
   return bn;
 }
 
-/** Room for x, dy and one result, each with some space before it, and the scratch of a call. */
+/** Kernels with room for x, dy and one result, for the space before each of them, and for what a call needs itself. */
 function kernelsFor(build: Build, c: Case): Kernels {
   return new build.Kernels({ memory: 3 * (4 * c.size + 131072) + 4 * 2 ** 20 + 256 * c.channels });
 }
 
 /**
- * A tensor, behind 96 KiB of unused memory: so two builds in one memory (against.ts) have none of their
- * tensors where the other has another one. Made of small parts, as large tensors are staggered, and of
- * 4 KiB pages, so that two tensors keep the distance modulo 4096 that they have without it.
+ * A tensor behind 96 KiB of unused memory. against.ts runs two builds in one memory, whose tensors may lie a
+ * little apart; with this space no tensor of one lies where the other has a different one. The space is made of
+ * tensors of three 4 KiB pages each: so small that `alloc` does not stagger them, and of whole pages, so that
+ * addresses modulo 4096, on which speed depends, are as without it.
  */
 function spaced(kernels: Kernels, length: number): Float32Array {
   for (let i = 0; i < 8; i++) kernels.alloc(3072);

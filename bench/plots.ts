@@ -1,8 +1,8 @@
-// The plots of the report, drawn by Vega-Lite as SVG in Node.
+// Draws the plots of the report, as SVG, with Vega-Lite.
 
 import type { TopLevelSpec } from "vega-lite";
-import { theirTime } from "./bars.js";
 import { bytesOf } from "./cases.js";
+import { theirTime } from "./goals.js";
 import { FRESH, PLAIN, RESIDENT } from "./ours.js";
 import { SET_PLAIN } from "./peers/copy.js";
 import { peerModule } from "./peers/peer.js";
@@ -16,7 +16,7 @@ interface Look {
   readonly width?: number;
 }
 
-/** Ours in blue, JavaScript libraries solid, native ones dashed, the limit dotted. */
+/** This package is blue. Lines of JavaScript libraries are solid, of native ones dashed, that of a copy dotted. */
 const LOOKS: readonly Look[] = [
   { side: RESIDENT, label: "batchnorm-wasm, kernel memory", color: "#0b3fb3", width: 3 },
   { side: PLAIN, label: "batchnorm-wasm, ordinary arrays", color: "#4f9bff", width: 3 },
@@ -57,7 +57,7 @@ const COMMON = {
   },
 } as const;
 
-/** 64, 1 Ki, 16 Ki, 1 Mi: sizes as programmers write them. */
+/** Writes sizes as programmers do: 64, 1 Ki, 16 Ki, 1 Mi. */
 const SIZE_LABEL =
   "datum.value >= 1073741824 ? datum.value / 1073741824 + ' Gi'" +
   " : datum.value >= 1048576 ? datum.value / 1048576 + ' Mi'" +
@@ -159,7 +159,7 @@ function timeCurves(result: Result, op: "infer" | "train"): TopLevelSpec {
   );
 }
 
-/** Libraries below the JavaScript loop would only crowd the bottom line. */
+/** Shows only some of the libraries: the curves of all the slow ones would lie on top of each other. */
 function bandwidth(result: Result): TopLevelSpec {
   const shown = [RESIDENT, PLAIN, "js", "jax-js", "PyTorch", "oneDNN", "tfjs-wasm", SET_PLAIN];
   const points = pointsOf(
@@ -175,7 +175,7 @@ function bandwidth(result: Result): TopLevelSpec {
   );
 }
 
-/** Ours that a library is held against: what it does with its arrays, ours does too. */
+/** Which of our ways a library is compared with: the one that treats its arrays as the library does. */
 const BASIS: Readonly<Record<string, readonly [side: string, label: string]>> = {
   js: [PLAIN, "against ordinary arrays"],
   PyTorch: [RESIDENT, "against kernel memory"],
@@ -183,7 +183,7 @@ const BASIS: Readonly<Record<string, readonly [side: string, label: string]>> = 
 };
 const FRESH_BASIS = [FRESH, "against ordinary arrays, a fresh result"] as const;
 
-/** How many times longer each library takes, one dot for each shape, and their geometric mean. */
+/** How many times longer each library takes: a dot for each shape, and a bar at the geometric mean. */
 function speedups(result: Result): TopLevelSpec {
   const looks = LOOKS.filter(({ side }) => result.peers.some(({ name }) => name === side));
   const dots = result.cases
@@ -300,12 +300,12 @@ function growthCurves(points: readonly Growth[], cpu: string): TopLevelSpec {
   } as unknown as TopLevelSpec;
 }
 
-/** vega-scenegraph's, which vega exports and its types leave out. */
+/** What vega exports of vega-scenegraph, though its types do not say so. */
 interface TextMetrics {
   width(item: { readonly fontSize?: number }, text: unknown): number;
 }
 
-/** File names (without folder) with what they show, as SVG. */
+/** The plots as SVG, by the names of their files. */
 export async function plots(
   result: Result | null,
   growth: { points: readonly Growth[]; cpu: string } | null,
@@ -321,7 +321,7 @@ export async function plots(
   if (growth) specs.push(["growth.svg", growthCurves(growth.points, growth.cpu)]);
   const vega = await peerModule(() => import("vega"));
   const { compile } = await peerModule(() => import("vega-lite"));
-  // Without a canvas Vega takes a character for 0.8 of its height; Helvetica's are 0.53 on average.
+  // Without a canvas Vega takes a character to be 0.8 of its height wide. In Helvetica it is 0.53 on average.
   const { textMetrics } = vega as unknown as { textMetrics: TextMetrics };
   textMetrics.width = ({ fontSize = 11 }, text) => 0.53 * fontSize * String(text).length;
   const drawn = new Map<string, string>();

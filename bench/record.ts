@@ -1,4 +1,4 @@
-// The kept record: one JSON file for each kind of machine.
+// The kept records: a JSON file for each kind of machine.
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -20,13 +20,13 @@ export interface PeerInfo {
   readonly kind: string;
 }
 
-/** One size of the growth curve, or of the check of extra memory: a process of its own. */
+/** One size of growth.ts, measured in a process of its own. */
 export interface Growth {
   readonly op: PeerOp;
   readonly floats: number;
-  /** Nanoseconds a value. */
+  /** Nanoseconds of a call, per value. */
   readonly nanoseconds: number;
-  /** Bytes of the process beyond the arrays themselves, at the peak of the call. */
+  /** Bytes that the process needs beside its arrays, at the peak of the call. */
   readonly extraBytes: number;
   readonly arrayBytes: number;
 }
@@ -80,7 +80,7 @@ export function writeRecord(kind: string, record: Recorded): string {
   return file;
 }
 
-/** One line for each timing and each point, so that a change of one is a change of one line. */
+/** Puts each timing and each point on one line, so that a change of one is a change of one line. */
 const compact = (json: string): string =>
   json.replace(
     /\{\n\s+"(side|op": "\w+",\n\s+"floats|name": "[^"]+",\n\s+"version)[^{}]*\}/g,
@@ -88,10 +88,9 @@ const compact = (json: string): string =>
   );
 
 /**
- * Microseconds a call of a side: of its best burst, as interference only ever adds time, and one quiet burst
- * of many is enough; of a LARGE tensor, of its median burst, as a best one there has found a cache that the
- * neighbours had left. `set` of 16 Mi floats over ours on an Intel Xeon, in two runs: by best bursts 0.74 and
- * 0.81, by median ones 1.04 and 0.94.
+ * What a call of a side takes, in microseconds. Of small tensors it is the best burst that counts, because other
+ * programs can only make a burst slower. Of LARGE ones it is the median burst, because a single good one may
+ * have found caches that other programs had just left.
  */
 export function timeOf(m: Measured | undefined, side: string): number | undefined {
   const timing = m?.timings.find((known) => known.side === side);

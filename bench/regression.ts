@@ -1,26 +1,26 @@
-// The check for CI: how many times faster than the JavaScript loop of the same run is each case,
-// against the committed record? Ratios, not times, so that a slower or busier machine of the same
-// kind gives the same answer. A case that falls short is measured again before it counts.
+// `npm run bench -- --check`: has a kernel become slower than the committed record says? What is compared is not
+// the time of a case but how many times faster it is than the JavaScript loop of the same run, so that a busy
+// machine gives the same answer as a quiet one. A case that falls short is measured again before it counts.
 
 import { setTimeout } from "node:timers/promises";
-import { number } from "./bars.js";
 import { CASES, makeData } from "./cases.js";
+import { number } from "./goals.js";
 import { type Effort, measure } from "./measure.js";
 import { PLAIN, RESIDENT } from "./ours.js";
 import { JS, QUICK_SIDES } from "./peers/index.js";
 import { allRecords, type Measured, type Recorded, readRecord } from "./record.js";
 
 /**
- * The part of the recorded ratio that a case must reach. What this check is for, a kernel that went
- * wrong, costs a factor of two or more. Beyond the cache of the own core (128 Ki floats: x and y are
- * 1 MiB) other processes take their share of the bandwidth, and the loop, which is bound by its
- * arithmetic, does not suffer from it: 0.34 of the recorded ratio with four of them on two cores.
+ * Which part of the recorded ratio a case must reach. A kernel that has gone wrong costs a factor of two or more,
+ * and that is what this check is to find. Tensors that do not fit into the cache of one core have to reach less:
+ * other programs take their share of the bandwidth, from which the JavaScript loop suffers less than the kernels.
  */
 const TOLERANCE = { inOwnCache: 0.5, beyond: 0.3 };
+/** How many values fit: x and y then are 1 MiB together. */
 const OWN_CACHE = 2 ** 17;
-/** Where only other kinds of machine have a record, caches and memory differ: a part of the above. */
+/** The same again, if only other kinds of machine have a record, whose caches and memory differ. */
 const OTHER_KIND = 0.7;
-/** Seconds to wait before the cases that fell short are measured again, twice as long. */
+/** Seconds to wait before the cases that fell short are measured again, with twice the rounds. */
 const PAUSES = [3, 10, 20];
 
 export interface Expected {
@@ -31,7 +31,7 @@ export interface Expected {
 
 const SIDES = [RESIDENT, PLAIN];
 
-/** By best bursts, of large tensors too: the median one of a machine that is busy says little of us. */
+/** Takes the best bursts, also of large tensors: on a busy machine the median burst shows mostly the others. */
 const ratioOf = (m: Measured | undefined, side: string): number | null => {
   const best = (name: string) => m?.timings.find((timing) => timing.side === name)?.time;
   const [ours, loop] = [best(side), best(JS.name)];
@@ -62,7 +62,7 @@ export function expectedFor(kind: string): Expected | null {
   };
 }
 
-/** Returns one line for each case that fell short, and went on to when it was measured again. */
+/** Returns a line for each case that fell short each time it was measured. */
 export async function regressions(
   expected: Expected,
   measured: readonly Measured[],

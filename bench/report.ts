@@ -1,13 +1,16 @@
-// The report, bench/results/report.md with its plots, and the tables of the terminal: all of it made
-// from the records, none of it typed.
+// The report, bench/results/report.md with its plots, the README's table of speed, and the tables of the
+// terminal. All of it is made from the records, and none of it is written by hand.
 
-import { mkdirSync, writeFileSync } from "node:fs";
-import { type Bar, bars, geometricMean, number, theirTime } from "./bars.js";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { bytesOf, type Case, OPS, type Op, type PeerOp } from "./cases.js";
+import { copyRatios, type Goal, geometricMean, goals, number, theirTime } from "./goals.js";
 import { FRESH, FROZEN, PLAIN, RESIDENT } from "./ours.js";
+import { SET_PLAIN, SET_RESIDENT, SLICE, THROUGH } from "./peers/copy.js";
 import { COPIES } from "./peers/index.js";
 import { Missing } from "./peers/peer.js";
 import { plots } from "./plots.js";
+import { withSpeed } from "./readme.js";
 import {
   allRecords,
   type Measured,
@@ -25,7 +28,7 @@ const OP_NAMES: Readonly<Record<PeerOp, string>> = {
   step: "train + backward",
 };
 
-/** Microseconds, three digits. */
+/** Microseconds, with three digits. */
 const micro = (time: number | undefined): string =>
   time === undefined
     ? ""
@@ -33,10 +36,12 @@ const micro = (time: number | undefined): string =>
       ? Math.round(time).toLocaleString("en")
       : String(Number(time.toPrecision(3)));
 
-const pass = (ok: Bar["pass"]): string =>
-  ok === "copy" ? ok : ok === null ? "–" : ok ? "pass" : "FAIL";
+const verdict = (met: Goal["met"]): string => (met === null ? "–" : met ? "met" : "MISSED");
 
-/** Where a library has only forward and backward in one, ours is the sum of both. */
+/**
+ * The time of `train` and `backward` together. Some libraries do both in one call and cannot be timed
+ * otherwise; of all others it is the sum.
+ */
 function stepOf(rows: readonly Measured[], side: string): number | undefined {
   const find = (op: PeerOp) => rows.find((row) => row.op === op);
   const own = timeOf(find("step"), side);
@@ -66,12 +71,12 @@ export function caseTable(c: Case, rows: readonly Measured[]): string {
   return [head, ...lines, ""].join("\n");
 }
 
-export function barsTable(list: readonly Bar[]): string {
+export function goalsTable(list: readonly Goal[]): string {
   const width = Math.max(...list.map(({ what }) => what.length));
   return list
     .map(
-      ({ what, bar, measured, pass: ok }) =>
-        `${pass(ok).padEnd(5)} ${what.padEnd(width)}  ${measured}${bar && `  (bar: ${bar})`}`,
+      ({ what, goal, measured, met }) =>
+        `${verdict(met).padEnd(6)} ${what.padEnd(width)}  ${measured}  (goal: ${goal})`,
     )
     .join("\n");
 }
@@ -111,7 +116,7 @@ function stepTable(result: Result): string {
   return table(["", ...sides], rows);
 }
 
-/** Against which of ours a library is held: one that keeps its tensors against kernel memory. */
+/** Which of our ways a library is compared with: kernel memory, if it keeps its tensors. */
 const comparable = (peer: string): readonly string[] => {
   if (peer.startsWith("js")) return [RESIDENT, PLAIN];
   return peer === "PyTorch" || peer === "oneDNN" ? [RESIDENT] : [PLAIN, FRESH];
@@ -149,56 +154,135 @@ function section({ result, growth }: Recorded, folder: string, drawn: readonly s
     `${machine.cores} cores, ${caches.join(", ")}, ${machine.memoryGiB} GiB; ${machine.platform}, Node ${machine.node} (V8 ${machine.v8}).`,
   ];
   if (result) {
-    const { id, changed } = result.commit;
-    const at = id ? `commit ${id.slice(0, 12)}${changed ? " with changes" : ""}` : "no commit yet";
-    const versions = result.peers.map(({ name, version }) => `${name} ${version}`).join(", ");
-    const skipped = result.skipped.map(({ name, reason }) => `${name} (${reason})`).join(", ");
     parts.push(
-      `Run of ${result.date.slice(0, 16).replace("T", " ")} UTC, ${at}, one thread. ` +
-        `The median burst took ${number(noiseOf(result))} times the best one (1: a quiet machine). ` +
-        `Measured against: ${versions}.${skipped ? ` Skipped: ${skipped}.` : ""}`,
+      ...aboutRun(result),
       picture("speedups.svg", "How many times longer others take, for each shape"),
       picture("bandwidth.svg", "Bytes a second of infer against size, with the limit of memcpy"),
-      "### Bars",
-      table(
-        ["", "bar", "measured", ""],
-        bars(result).map(({ what, bar, measured, pass: ok }) => [what, bar, measured, pass(ok)]),
-      ),
+      ...goalsOf(result),
       "### Ratios",
-      "Geometric mean over the shapes (least – most); more than 1: we are faster. Our NCHW is held against oneDNN's NHWC, for which it has its fast kernels.",
+      "Their time over ours: the mean over the shapes, then the least and the most.",
       ratiosTable(result),
       "### Microseconds a call",
       ...OPS.flatMap((op) => [`**${OP_NAMES[op]}**`, timesTable(result, op)]),
-      "**train + backward**: for libraries that do both in one; for the others the sum",
+      "**train + backward**, in one call where a library does both in one, else the sum of the two:",
       stepTable(result),
-      "### Against size",
+      "### Time against size",
       picture("infer.svg", "Time of infer against size"),
       picture("train.svg", "Time of train against size"),
     );
   }
-  if (growth) {
-    const rows = growth.points.map(({ op, floats, nanoseconds, extraBytes }) => [
-      op,
-      floats.toLocaleString("en"),
-      nanoseconds.toPrecision(3),
-      (extraBytes / 2 ** 20).toFixed(1),
-    ]);
-    parts.push(
-      "### Growth",
-      picture("growth.svg", "Time a value and memory beyond the arrays, up to 1 Gi floats"),
-      table(["", "floats", "ns a value", "MiB beyond the arrays"], rows),
-    );
-  }
+  if (growth) parts.push(...growthOf(growth, picture));
   return parts.filter(Boolean).join("\n\n");
 }
 
-const HEAD = `# Benchmark
+/** From this day on runs fill the caches before a burst with large tensors (SETTLE in measure.ts). */
+const SETTLED = "2026-11-28";
 
-Made by \`npm run bench\` from the JSON files beside it; not edited by hand.
+function aboutRun(result: Result): string[] {
+  const { id, changed } = result.commit;
+  const at = id ? `commit ${id.slice(0, 12)}${changed ? " with changes" : ""}` : "no commit yet";
+  const versions = result.peers.map(({ name, version }) => `${name} ${version}`).join(", ");
+  const skipped = result.skipped.map(({ name, reason }) => `${name} (${reason})`).join(", ");
+  return [
+    `Run of ${result.date.slice(0, 16).replace("T", " ")} UTC, ${at}. ` +
+      `Noise: the median burst took ${number(noiseOf(result))} times as long as the best one.`,
+    `Versions: ${versions}.${skipped ? ` Not measured: ${skipped}.` : ""}`,
+    result.date < SETTLED
+      ? "In this run the caches were not filled before a burst with large tensors, as they are in later runs. The " +
+        "times of tensors of 1 MiB and more, ours and others', are longer for it."
+      : "",
+  ];
+}
 
-A time is that of the best of several short bursts, each the median of its samples; the bursts of all libraries alternate. Of tensors of 1 MiB and more it is that of the median burst: a best one there has found a cache that the machine's other guests had left. In runs from 2026-11-28 on, bursts of these begin with up to 32 calls that are not timed, fewer where a call is long, while the caches fill; before, large tensors were timed while they still came in. Every answer was held against float64 before it was timed. *resident*: tensors in kernel memory. *plain*: ordinary arrays, the result into one that is given. *plain, fresh out*: the result in a fresh array. *plain, frozen*: as plain, by \`freeze().infer\`. *js*: a JavaScript loop written as well as JavaScript allows (four rows or values at a time); *js-straight*: the same as one writes it first. Libraries for JavaScript take a Float32Array and give one; PyTorch and oneDNN keep their tensors. *set*, *copies in and out*: as many values moved and nothing computed, the second through a buffer of WebAssembly memory as values that a kernel is to see have to go; *slice*: the same into a fresh array; a bar's row *copy* has their time over such a copy's. It is measured like all else and no strict bound: ours takes less than *slice* for some of the largest. "kernel memory" in the bars is *resident*, "ordinary arrays" *plain*. tfjs has channels last only, ONNX channels first only; oneDNN's rows are its NHWC.`;
+function goalsOf(result: Result): string[] {
+  const copies = copyRatios(result);
+  return [
+    "### Goals",
+    table(
+      ["ours against theirs", "goal", "measured", ""],
+      goals(result).map(({ what, goal, measured, met }) => [what, goal, measured, verdict(met)]),
+    ),
+    ...(copies.length > 0
+      ? [
+          "What the same ratios would be if ours did nothing but copy the values. Where ours is near it, " +
+            "memory sets the limit and not arithmetic:",
+          table(
+            ["copy against theirs", "measured"],
+            copies.map(({ what, measured }) => [what, measured]),
+          ),
+        ]
+      : []),
+  ];
+}
 
-/** Returns the files written. */
+function growthOf(
+  { points }: NonNullable<Recorded["growth"]>,
+  picture: (file: string, text: string) => string,
+): string[] {
+  const rows = points.map(({ op, floats, nanoseconds, extraBytes }) => [
+    op,
+    floats.toLocaleString("en"),
+    nanoseconds.toPrecision(3),
+    (extraBytes / 2 ** 20).toFixed(1),
+  ]);
+  return [
+    "### Growth",
+    "In place on ordinary arrays. *Extra* is memory that the process needs at the peak of a call beside the " +
+      "arrays it works on.",
+    picture("growth.svg", "Time a value and extra memory, up to 1 Gi floats"),
+    table(["", "floats", "ns a value", "MiB extra"], rows),
+  ];
+}
+
+const LEGEND = `# Benchmark
+
+Made by \`npm run bench\` from the JSON files beside it, never edited by hand. There is one chapter for each
+machine. All runs are on one thread.
+
+## How to read it
+
+Every library first has to give the right answer: it is compared with float64 before it is timed.
+
+| term | meaning |
+| --- | --- |
+| time | what one call takes, in microseconds. All libraries take turns in short bursts of calls. Below 1 MiB the time is that of the best burst, because other programs can only make a burst slower. For tensors of 1 MiB and more it is that of the median burst: a single good one may have found caches that other programs had left |
+| ratio | their time over ours. More than 1: this package is faster |
+| mean | the geometric mean of the ratios of several shapes |
+| shape | always written N, C, H, W |
+| NC, NCHW, NHWC | the order of a tensor in memory: rows of channels; images with the channels first; images with the channels last |
+| infer, train, backward | test time; training, forward; its gradients |
+| goal | what the project has set itself, met or missed |
+
+This package, called in four ways:
+
+| name | meaning |
+| --- | --- |
+| ${RESIDENT} | x and the result lie in kernel memory (\`kernels.alloc\`). Nothing is copied |
+| ${PLAIN} | x is an ordinary Float32Array, and so is the array that is given for the result (\`out\`) |
+| ${FRESH} | the same, but each call makes a new array for its result |
+| ${FROZEN} | as ${PLAIN}, by a layer's \`freeze().infer\` |
+
+The others:
+
+| name | meaning |
+| --- | --- |
+| js | a JavaScript loop, written to be as fast as JavaScript allows: four rows or values at a time |
+| js-straight | the same loop as one writes it first |
+| tfjs-cpu, tfjs-wasm | TensorFlow.js on two of its backends. Channels last only. Takes a Float32Array and returns a new one |
+| jax-js | jax-js on its wasm backend. Takes a Float32Array and returns a new one |
+| onnxruntime-web, onnxruntime-node | ONNX Runtime in WebAssembly, and native. Channels first only, no gradients. Takes a Float32Array and returns a new one |
+| PyTorch, oneDNN | native code. They keep their tensors in memory of their own, so ours are compared as ${RESIDENT}. oneDNN's fast kernels are those for NHWC: it has NC as NHWC too, and our NCHW is compared with its NHWC |
+
+Copies, which move as many values as \`infer\` reads and writes, and compute nothing:
+
+| name | meaning |
+| --- | --- |
+| ${SET_PLAIN} | \`Float32Array.set\` between ordinary arrays |
+| ${SET_RESIDENT} | \`Float32Array.set\` within one WebAssembly memory |
+| ${THROUGH} | from an ordinary array into WebAssembly memory and out to another, as ${PLAIN} has to copy |
+| ${SLICE} | \`slice\`: into a new array |`;
+
+/** Draws the plots, writes the report and the README's table, and returns the names of the files. */
 export async function writeReport(): Promise<string[]> {
   const files: string[] = [];
   const sections: string[] = [];
@@ -225,7 +309,9 @@ export async function writeReport(): Promise<string[]> {
     }
     sections.push(section(record, kind, [...drawn.keys()]));
   }
+  const readme = fileURLToPath(new URL("../README.md", import.meta.url));
+  writeFileSync(readme, withSpeed(readFileSync(readme, "utf8")));
   const file = `${RESULTS}report.md`;
-  writeFileSync(file, `${[HEAD, ...sections].join("\n\n")}\n`);
-  return [...files, file];
+  writeFileSync(file, `${[LEGEND, ...sections].join("\n\n")}\n`);
+  return [...files, file, readme];
 }

@@ -1,9 +1,12 @@
-// `npm run bench:tfjs`: the layer of batchnorm-wasm/tfjs-layers against tf.layers.batchNormalization,
-// both on tfjs' wasm backend (one thread), on tensors that lie in it. Three calls, each through tfjs:
-// `infer` (apply at test time), `train` (apply in training, moving averages included) and `step` (the
-// same under a tape, and the gradients of x, gamma and beta). Every answer is held against float64
-// before it is timed. Writes results/tfjs-layers/{kind of machine}.json; ends with an error where the
-// step on [32, 56, 56, 64] is not ten times as fast as tfjs' own.
+// `npm run bench:tfjs`: the layer of batchnorm-wasm/tfjs-layers against tf.layers.batchNormalization. Both run on
+// tfjs' wasm backend, on one thread, on tensors of that backend. Three calls of a layer are timed:
+//
+//   infer  at test time
+//   train  in training, with the moving averages
+//   step   the same, and then the gradients of x, gamma and beta
+//
+// Every answer is compared with float64 before it is timed. The record is results/tfjs-layers/{kind of
+// machine}.json. Fails if the step on [32, 56, 56, 64] is less than ten times as fast as tfjs' own.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -18,7 +21,7 @@ import { type Effort, measure } from "./measure.js";
 import type { Answer, Peer, Session } from "./peers/peer.js";
 import { type Measured, RESULTS, timeOf } from "./record.js";
 
-// The copies of tfjs that dist/ sees: bench/ may have its own.
+// The copies of tfjs that dist/ imports. bench/ may have others, of its own.
 const root = createRequire(new URL("../package.json", import.meta.url));
 const tf: typeof Tf = root("@tensorflow/tfjs-core");
 const { layers } = root("@tensorflow/tfjs-layers");
@@ -29,7 +32,7 @@ const BAR = 10;
 const IMAGES = makeCase([32, 64, 56, 56], "NHWC");
 const CASES = [IMAGES, makeCase([256, 256], "NC"), makeCase([64, 64], "NC")];
 const CALLS: readonly PeerOp[] = ["infer", "train", "step"];
-/** tfjs' own step takes a second: room for a few of them. */
+/** Long bursts, because a step of tfjs' own layer takes a second. */
 const EFFORT: Effort = { rounds: 12, burst: 240 };
 const OURS = "batchnorm-wasm";
 const THEIRS = "tfjs";
@@ -84,7 +87,7 @@ function open(name: string, make: Make, c: Case, op: PeerOp, data: Data): Sessio
   };
 }
 
-/** After one step: the old averages and the statistics of x, in the proportion of the momentum. */
+/** Throws unless one step moved the averages towards the statistics of x as far as the momentum says. */
 function checkAverages(name: string, c: Case, data: Data, got: readonly Tf.Tensor[]): void {
   const now = moments(data.x, c);
   for (const [i, key] of (["mean", "variance"] as const).entries()) {

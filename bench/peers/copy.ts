@@ -1,7 +1,7 @@
-// Not peers but copies to compare with: what `infer` reads and writes, and nothing computed. `Float32Array.set` between
-// ordinary arrays and inside one WebAssembly memory (where both stand 64 bytes apart modulo 4096, as kernel
-// memory has them); from an ordinary array through a WebAssembly memory into another one, as values that a
-// kernel is to see have to go; and `slice`, into a fresh array.
+// Copies, to compare with: they read and write as many values as `infer` and compute nothing. There are four:
+// `Float32Array.set` between ordinary arrays; the same within one WebAssembly memory; from an ordinary array into
+// a WebAssembly memory and out to another array, which is the way to a kernel and back; and `slice`, which makes a
+// new array.
 
 import type { Case } from "../cases.js";
 import { keep, type Peer, type Session } from "./peer.js";
@@ -11,11 +11,11 @@ export const SET_RESIDENT = "set (kernel memory)";
 export const THROUGH = "copies in and out (plain)";
 export const SLICE = "slice (plain, fresh out)";
 
-/** As STREAM_FLOATS and STAGGER of src/memory.ts. Parts of 16 KiB to 16 MiB take equally long. */
+/** The size of a part, and where it lies: as STREAM_FLOATS and STAGGER of src/engine/memory.ts. */
 const PART = 65536;
 const START = 336;
 
-/** Of a copy, which returns where it went. */
+/** The session of a copy; `copy` returns the array that it has written. */
 const session = (copy: () => Float32Array): Session => ({
   answer: () => ({}),
   sample(calls) {
@@ -51,6 +51,7 @@ export const copyResident: Peer = {
   ...common,
   name: SET_RESIDENT,
   async open(c, _, data) {
+    // Both arrays lie as they do in kernel memory: at different addresses modulo 4096, where copies are fastest.
     const bytes = Math.ceil((4 * c.size) / 4096) * 4096 + 2048;
     const pages = Math.ceil((2 * bytes) / 65536);
     const { buffer } = new WebAssembly.Memory({ initial: pages, maximum: pages });

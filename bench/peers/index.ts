@@ -1,4 +1,4 @@
-// All sides of the benchmark, in the order in which tables show them.
+// All that is measured, in the order in which tables show it: our ways to be called, other libraries, copies.
 
 import { ours } from "../ours.js";
 import { copyFresh, copyPlain, copyResident, copyThrough } from "./copy.js";
@@ -11,7 +11,7 @@ import { Missing, type Peer } from "./peer.js";
 import { tfjs } from "./tfjs.js";
 
 export const OURS: readonly Peer[] = [ours.resident, ours.plain, ours.fresh, ours.frozen];
-/** All that a short run compares: our two ways to be called and the baseline. */
+/** What a short run measures: two of our ways, and the JavaScript loop. */
 export const QUICK_SIDES: readonly Peer[] = [ours.resident, ours.plain, js];
 export const COPIES: readonly Peer[] = [copyPlain, copyResident, copyThrough, copyFresh];
 export const JS: Peer = js;
@@ -27,7 +27,7 @@ const LOADERS: Readonly<Record<string, () => Promise<Peer>>> = {
   oneDNN: onednn,
 };
 
-/** What `--side` takes. */
+/** The names that `--side` takes. */
 export const SIDES: readonly string[] = [JS.name, ...Object.keys(LOADERS)];
 
 export interface Skipped {
@@ -36,7 +36,7 @@ export interface Skipped {
   readonly remedy: string;
 }
 
-/** Loads the peers that `wanted` names; those not installed here are skipped, and said so. */
+/** Loads the libraries that are wanted. Those that are not installed come back as skipped. */
 export async function loadPeers(
   wanted: (name: string) => boolean,
 ): Promise<{ peers: Peer[]; skipped: Skipped[] }> {

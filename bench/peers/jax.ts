@@ -1,7 +1,7 @@
-// jax-js on its wasm backend, jitted: a Float32Array in, a Float32Array out. The gradient is the
-// vector-Jacobian product of the forward function, forward and backward in one: `step`.
+// jax-js on its wasm backend, compiled by its `jit`. It takes a Float32Array and returns one. Its gradient is the
+// vector-Jacobian product of the forward function, which runs forward and backward in one call: `step`.
 //
-// jax-js counts references: `.ref` before an array that is used again.
+// jax-js counts references, and an operation uses up its operands. An array that is needed again is given as `.ref`.
 
 import type * as Jax from "@jax-js/jax";
 import { type Case, type Data, EPSILON, type PeerOp } from "../cases.js";
@@ -25,7 +25,7 @@ export async function jax(): Promise<Peer> {
 }
 
 function open({ numpy: np, jit, vjp }: typeof Jax, c: Case, op: PeerOp, data: Data): Session {
-  // [outer, channels, inner] is every layout; the size of a channel's parameters follows.
+  // Every layout is seen as [outer, channels, inner], and parameters get a shape that broadcasts over it.
   const planes = c.inner > 1;
   const shape = planes ? [c.outer, c.channels, c.inner] : [c.outer, c.channels];
   const axes = planes ? [0, 2] : [0];
@@ -43,9 +43,9 @@ function open({ numpy: np, jit, vjp }: typeof Jax, c: Case, op: PeerOp, data: Da
     ) as Float32Array<ArrayBuffer>,
   );
 
-  // Statistics apart from the normalization: in one function jax-js fuses both and takes the
-  // square root anew for every value ([256,256] train: 264 µs instead of 122). At test time the
-  // scale is given, worked out once, which is its best.
+  // The statistics are a function of their own. In one function with the normalization jax-js would fuse both
+  // and take the square root again for every value, for twice the time. At test time the scale is given, worked
+  // out beforehand. This is the fastest way that we found.
   const statistics = jit((x: Arr, g: Arr) => {
     const m = np.mean(x.ref, axes, { keepdims: true });
     const variance = np.mean(np.square(x.sub(m.ref)), axes, { keepdims: true });

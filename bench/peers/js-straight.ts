@@ -1,6 +1,6 @@
-// The JavaScript loop as one writes it first: the formulas of Ioffe & Szegedy 2015, one value after
-// the other in the order of memory, parameters worked out before the loop. Not the baseline (js.ts
-// is, the same written as well as JavaScript allows); it shows what that is worth.
+// The JavaScript loop as one writes it first: the formulas of Ioffe & Szegedy 2015, one value after the other in
+// the order of memory. The terms of a channel are worked out before the loop. Ratios are not taken of this loop
+// but of js.ts, which is the same written as fast as JavaScript allows.
 
 import { type Case, type Data, EPSILON, OPS, type PeerOp } from "../cases.js";
 import { type Answer, keep, type Peer, type Session } from "./peer.js";
@@ -11,7 +11,7 @@ interface Terms {
   readonly scale: Float64Array;
 }
 
-/** Mean, then variance, each a pass over x. */
+/** The mean, then the variance, in two passes over x. */
 function statistics(c: Case, x: Float32Array): { mean: Float64Array; variance: Float64Array } {
   const { outer, channels, inner } = c;
   const mean = new Float64Array(channels);

@@ -1,12 +1,11 @@
-// The pure JavaScript loop, the baseline of all ratios, written as well as JavaScript allows:
-// typed arrays, a loop for each memory order, no closure and no call inside. float64 accumulators
-// (numbers in JavaScript are float64, and every rounding to float32 costs an instruction), the
-// variance from one pass over deviations from the first value of the channel.
+// A loop in plain JavaScript, with which all others are compared. It is written to be as fast as JavaScript allows:
 //
-// Rows go four at a time, so that a channel's parameters are read once for four values, planes
-// four values at a time. Nanoseconds a value on AMD Zen 4, [1024,1024], infer: one row after the
-// other 2.9, two rows 2.0, four rows 1.4; planes one value at a time 1.4, four 0.86, eight 0.75.
-// Parameters are float64: with a float32 shift rows took 1.98 instead of 1.24 in [256,256].
+// - a loop for each order of memory, over typed arrays, without a closure or a call in it;
+// - four rows at a time, so that the terms of a channel are read once for four values, or four values of a plane;
+// - sums and terms in float64, because numbers in JavaScript are float64 and rounding one costs an instruction;
+// - the variance in one pass, of the deviations from the first value of the channel.
+//
+// docs/tuning.md has the figures.
 //
 // Ioffe & Szegedy 2015, algorithms 1 and 2 and the gradients of section 3.
 
@@ -15,7 +14,7 @@ import { type Answer, keep, type Peer, type Session } from "./peer.js";
 
 const DECAY = 0.9;
 
-/** Scratch of O(channels), made once. */
+/** The arrays that the loops need, one value per channel, made once. */
 class Loop {
   readonly runningMean: Float64Array;
   readonly runningVariance: Float64Array;
@@ -68,7 +67,7 @@ class Loop {
     affine(c, x, y, mean, scale, shift);
   }
 
-  /** After `train` of the same x. dgamma and dbeta are filled as dx is. */
+  /** Call `train` with the same x before. Fills dx, dgamma and dbeta. */
   backward(
     x: Float32Array,
     dy: Float32Array,

@@ -1,5 +1,5 @@
-// PyTorch and oneDNN, native, one thread, each a child process that answers line by line (the
-// commands stand in native/onednn.cpp). Data goes through files in a temporary folder.
+// PyTorch and oneDNN, native code on one thread. Each runs in a child process that reads a command from a line and
+// answers with a line (native/onednn.cpp lists the commands). Tensors go through files in a temporary folder.
 
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from "node:child_process";
 import {
@@ -20,7 +20,7 @@ import { type Answer, Missing, type Peer, type Session } from "./peer.js";
 
 const folder = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
-/** PyTorch in memory order as the case has it: NHWC is its channels_last. */
+/** PyTorch, with tensors in the order of the case. NHWC is what it calls channels_last. */
 export async function pytorch(): Promise<Peer> {
   const remedy = "apt-get install python3-torch python3-numpy";
   const candidates = [process.env.BENCH_PYTHON, "python3", "/usr/bin/python3"];
@@ -30,7 +30,7 @@ export async function pytorch(): Promise<Peer> {
   return nativePeer(child, (c) => c.layout.toLowerCase());
 }
 
-/** oneDNN, whose fast kernels are those for NHWC: rows are images of one position. */
+/** oneDNN. Rows are given to it as NHWC images of one position, because its fast kernels are those for NHWC. */
 export async function onednn(): Promise<Peer> {
   const child = await Child.start(buildOnednn(), []);
   return nativePeer(child, (c) => (c.inner > 1 ? "nchw" : "nhwc"));
@@ -89,7 +89,7 @@ async function open(
   const [h, w] =
     c.layout === "NC" ? [1, 1] : c.layout === "NCHW" ? c.shape.slice(2) : c.shape.slice(1, 3);
   await child.ask(`open ${op} ${format} ${n} ${channels} ${h} ${w} ${EPSILON} ${files}`);
-  // A small file comes in a slice of Node's buffer pool, so its bytes are copied out.
+  // Node returns a small file as a part of a larger buffer, at any offset, so its bytes are copied.
   const read = (name: string) =>
     new Float32Array(Uint8Array.from(readFileSync(join(files, `${name}.f32`))).buffer);
   const answer: Answer =
@@ -105,8 +105,8 @@ async function open(
 }
 
 /**
- * One thread. And PyTorch, which makes a new tensor for every result, keeps the memory of the last
- * one: with fresh pages from the system each time, 16 Mi floats took seven times as long.
+ * One thread. The other two settings let PyTorch, which makes a new tensor for every result, use the memory of the
+ * last one again. It would otherwise ask the system for new memory each time, which takes many times as long.
  */
 const ENVIRONMENT = {
   OMP_NUM_THREADS: "1",

@@ -1,5 +1,5 @@
-// An ONNX model of one BatchNormalization node, written as protocol buffers by hand: field numbers
-// from onnx.proto3 of ONNX 1.10 (IR version 8, opset 15).
+// Makes an ONNX model of one BatchNormalization node. It is written as protocol buffers by hand, with the field
+// numbers of onnx.proto3 of ONNX 1.10 (IR version 8, opset 15).
 
 import { type Case, type Data, EPSILON } from "../cases.js";
 

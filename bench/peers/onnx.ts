@@ -1,6 +1,6 @@
-// ONNX Runtime, in WebAssembly (onnxruntime-web) and native (onnxruntime-node), one thread: a
-// Float32Array in, a Float32Array out. The model is one BatchNormalization node, opset 15, which
-// knows only channels-first layouts and has no gradient.
+// ONNX Runtime on one thread, in WebAssembly (onnxruntime-web) and native (onnxruntime-node). It takes a
+// Float32Array and returns one. The model is one BatchNormalization node of opset 15, which knows only layouts with
+// the channels first and has no gradient.
 
 import type { InferenceSession, Tensor } from "onnxruntime-common";
 import type { Case, Data, PeerOp } from "../cases.js";
@@ -47,8 +47,8 @@ async function open(
   op: PeerOp,
   data: Data,
 ): Promise<Session> {
-  // The wasm build defines a global Worker in Node, which other libraries (jax-js) take for a
-  // browser's; with one thread nobody needs it.
+  // In Node the wasm build defines a global Worker, by which jax-js believes that it is in a browser. With one
+  // thread it is not needed.
   const hadWorker = "Worker" in globalThis;
   const session = await runtime.InferenceSession.create(
     batchNormalizationModel(c, data, op === "train"),

@@ -1,4 +1,4 @@
-// The one small interface behind which every library stands, ours too.
+// The interface through which every library is measured, this package too.
 
 import type { Case, Data, Layout, PeerOp } from "../cases.js";
 
@@ -8,9 +8,9 @@ export interface Peer {
   readonly kind: "ours" | "javascript" | "native" | "copy";
   readonly layouts: readonly Layout[];
   readonly ops: readonly PeerOp[];
-  /** Floats above which an operation takes too long to be worth the wait. */
+  /** Up to how many floats an operation is measured, if larger tensors would take too long. */
   readonly most?: Partial<Record<PeerOp, number>>;
-  /** Where one library is measured in several ways, all others have one session. */
+  /** Makes ready for one operation on the data. */
   open(c: Case, op: PeerOp, data: Data): Promise<Session>;
   close?(): void;
 }
@@ -18,7 +18,7 @@ export interface Peer {
 export interface Session {
   /** What the library answers, to be held against float64 before it is timed. */
   answer(): Promise<Answer> | Answer;
-  /** Makes `calls` calls and returns the milliseconds they took. */
+  /** Calls the operation `calls` times and returns the milliseconds of all of them together. */
   sample(calls: number): number | Promise<number>;
   close?(): void;
 }
@@ -30,7 +30,7 @@ export interface Answer {
   readonly dbeta?: Float32Array;
 }
 
-/** A peer that is not installed here: not an error, but said, with what would install it. */
+/** A library that is not installed here. `remedy` is the command that installs it. */
 export class Missing extends Error {
   constructor(
     reason: string,
@@ -42,7 +42,7 @@ export class Missing extends Error {
 
 export const INSTALL = "npm run bench -- --peers";
 
-/** Imports a package that only the benchmark needs. */
+/** Imports a package that only the benchmark needs. Throws Missing if it is not installed. */
 export async function peerModule<T>(load: () => Promise<T>): Promise<T> {
   try {
     return await load();
@@ -54,7 +54,7 @@ export async function peerModule<T>(load: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Reads a result so that no optimizer may leave out what made it. */
+/** Uses a result, so that no optimizer can leave out the call that made it. */
 export function keep(values: ArrayLike<number>): void {
   sink += values[values.length >> 1];
 }

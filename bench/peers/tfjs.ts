@@ -1,6 +1,6 @@
-// TensorFlow.js on its cpu and wasm backends (one thread): a Float32Array in, a Float32Array out.
-// Test time is tf.batchNorm; training is what tf.layers.batchNormalization does, tf.moments then
-// tf.batchNorm. Gradients come from its autograd, which runs forward and backward in one: `step`.
+// TensorFlow.js on its cpu and wasm backends, on one thread. It takes a Float32Array and returns one. Test time is
+// tf.batchNorm. Training is what tf.layers.batchNormalization does: tf.moments, then tf.batchNorm. Gradients come
+// from its autograd, which runs forward and backward in one call: `step`.
 
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
@@ -11,7 +11,7 @@ import { type Answer, keep, type Peer, peerModule, type Session } from "./peer.j
 type Backend = "cpu" | "wasm";
 
 export async function tfjs(backend: Backend): Promise<Peer> {
-  // The union package registers the gradients, as its users have it.
+  // The package that holds all of tfjs, because only it registers the gradients of the operations.
   const union = await peerModule(() => import("@tensorflow/tfjs"));
   const tf = ((union as { default?: unknown }).default ?? union) as typeof Tf;
   if (backend === "wasm") {
@@ -28,7 +28,7 @@ export async function tfjs(backend: Backend): Promise<Peer> {
     kind: "javascript",
     layouts: ["NC", "NHWC"],
     ops: ["infer", "train", "step"],
-    // The cpu backend takes a microsecond a value for it: ten seconds for [32,64,56,56].
+    // A step of the cpu backend takes a microsecond per value: ten seconds for [32,64,56,56].
     ...(backend === "cpu" && { most: { step: 2 ** 20 } }),
     open: (c, op, data) => open(tf, backend, c, op, data),
   };

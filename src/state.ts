@@ -24,7 +24,7 @@ export type { KerasFiles } from "./state/keras-model.js";
 export { type KerasLoadOptions, readKeras } from "./state/keras-read.js";
 export { type KerasWriteOptions, writeKeras } from "./state/keras-write.js";
 export type { Given, OnWarning, StateFile } from "./state/layers.js";
-export { type FoldedOnnx, foldOnnx } from "./state/onnx/fold.js";
+export { type FoldedOnnx, foldOnnx, type KeptNorm } from "./state/onnx/fold.js";
 export {
   type OnnxFile,
   type OnnxLoadOptions,

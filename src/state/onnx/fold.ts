@@ -20,7 +20,15 @@ export interface FoldedOnnx {
   /** The nodes that were folded, by the names that `readOnnx` lists. */
   readonly folded: readonly string[];
   /** Those that were not, and why. */
-  readonly kept: readonly { readonly name: string; readonly reason: string }[];
+  readonly kept: readonly KeptNorm[];
+}
+
+/** A batch norm that was not folded. */
+export interface KeptNorm {
+  /** As `readOnnx` lists it. */
+  readonly name: string;
+  /** Why it was kept: a sentence without its full stop. */
+  readonly reason: string;
 }
 
 /**

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { applyInPieces } from "./engine/pieces.js";
 import {
   Frozen,
   type FrozenJSON,
@@ -12,7 +13,6 @@ import {
   readFrozen,
   smallMachine,
 } from "./frozen/frozen.js";
-import { applyInPieces } from "./frozen/pieces.js";
 import type { Widened } from "./values/json.js";
 
 export {

@@ -347,3 +347,23 @@ describe("nothing has changed, and the layers are free, when", () => {
     );
   });
 });
+
+it("moments that overflow when they are pooled are refused, and no layer has changed", async () => {
+  const [first, second] = [new BatchNorm(1), new BatchNorm(1)];
+  const before = JSON.stringify([first, second]);
+  const large = {
+    count: 4,
+    mean: new Float64Array(1),
+    m2: Float64Array.of(1.5e308),
+  };
+  const call = calibrate(
+    [first, second],
+    (x: Float32Array) => {
+      first.train(x);
+      second.train(x, { statistics: large });
+    },
+    [Float32Array.of(1, 2), Float32Array.of(3, 4)],
+  );
+  await expect(call).rejects.toThrow(StateError);
+  expect(JSON.stringify([first, second])).toBe(before);
+});

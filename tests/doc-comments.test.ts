@@ -44,6 +44,7 @@ const FIRST_USE = ["MemoryError", "UnsupportedError"];
 
 /** Throws that the code can reach for the compiler, but not for a user. */
 const NEVER: Readonly<Record<string, readonly string[]>> = {
+  calibrate: ["ShapeError"], // of moments, which are those of its own layers
   "BatchNorm.clone": ["OptionError"], // its options were checked
   "BatchNorm.setRunning": ["OptionError"], // the kind of variance is an option that was checked
   batchNorm: ["SingleValueError", "NonFiniteError"], // of training

@@ -6,7 +6,7 @@ import { countOf, layerOf, nameOf, SHAPES, type Shaped, settle, sizeOf } from ".
 import { assertSameBits } from "./support/compare.js";
 import { normal } from "./support/data.js";
 
-// As UNZEROED and PAGES of src/arrays.ts.
+// As UNZEROED and ZEROED_BY_SYSTEM of src/engine/plan.ts.
 const LEAST = 512;
 const MOST = 2 ** 23;
 

@@ -3,7 +3,7 @@
 import {
   adapt,
   adapter,
-  type BatchNorm,
+  BatchNorm,
   FrozenBatchNorm,
   Kernels,
   ShapeError,
@@ -180,6 +180,20 @@ test("a layer has the beta of now, a frozen one that of then", () => {
   const x = normal(8, 1);
   expect([...layer.infer(x, { mask }).subarray(2, 4)]).toEqual([7, 8]);
   assertSameBits("then", frozen.infer(x, { mask }).slice(2, 4), then);
+});
+
+test("a mask in the memory of out is read before out is written", () => {
+  const layer = new BatchNorm(1);
+  layer.beta?.set([9]);
+  for (const each of [layer, layer.freeze(), Small.fromJSON(layer.freeze().toJSON())]) {
+    const out = new Float32Array(4);
+    const mask = new Uint8Array(out.buffer, 0, 4);
+    mask.set([1, 0, 1, 0]);
+    const y = each.infer(Float32Array.of(-2, -1, 1, 2), { mask, out });
+    expect([y[1], y[3]]).toEqual([9, 9]);
+    expect(y[0]).not.toBe(9);
+    expect(y[2]).not.toBe(9);
+  }
 });
 
 describe("masks that are none", () => {

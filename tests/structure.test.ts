@@ -97,3 +97,19 @@ test.each([...source, ...filesOf("assembly")])("%s is no longer than it may be",
   const lines = read(file).trimEnd().split("\n").length;
   expect(lines).toBeLessThanOrEqual(LONGER[file] ?? LINES);
 });
+
+describe("docs/architecture.md", () => {
+  const text = read("docs/architecture.md");
+  /** The part of the page about a folder of src/, or about assembly/. */
+  const sectionOf = (title: string): string => text.split(`### ${title}`)[1]?.split("\n#")[0] ?? "";
+
+  test.each([...source, ...filesOf("assembly")])("names %s", (file) => {
+    const [top, folder, ...rest] = file.split("/");
+    const inFolder = rest.length > 0;
+    const section = sectionOf(
+      top === "assembly" ? "assembly/" : inFolder ? `src/${folder}/` : "src/:",
+    );
+    const name = inFolder ? rest.join("/") : folder!;
+    expect(section).toContain(`\`${name}\``);
+  });
+});

@@ -82,6 +82,10 @@ export function repeatsOf({ outer, channels, inner }: View, { rows }: Walk, leas
   return repeats;
 }
 
+/** Whether terms have to be laid out for the columns of a row: a row is then more than one value per channel. */
+export const needsColumns = ({ inner }: View, rows: boolean, repeats: number): boolean =>
+  rows && repeats * inner !== 1;
+
 /** One traversal of tensors by a kernel, with all that its steps need. */
 export interface Pass<M> extends Walk {
   readonly machine: M;
@@ -126,7 +130,7 @@ export function passOf<M>(
   const cold = !streamed && large;
   const wide = out ? cold : large && !b;
   const repeats = repeatsOf(view, { rows, tile }, wide ? MIN_COLUMNS_LARGE : MIN_COLUMNS);
-  const columns = rows && repeats * view.inner !== 1;
+  const columns = needsColumns(view, rows, repeats);
   // Every property by its name: an object spread here took 6 of the 7 µs of infer of [64, 64].
   return { rows, tile, machine, view, repeats, columns, out, a, b, selection, streamed, cold };
 }

@@ -97,7 +97,7 @@ export class Frozen {
    * y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015, algorithm 2,
    * line 11). An example gives the same bits alone and in any batch; NaN reaches only its own outputs.
    *
-   * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged.
+   * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged unless it is `out`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
    * @throws ShapeError if x, shape, mask or out do not fit; OptionError for an unknown option; StateError for a tensor
    * that has been freed, or for a mask if the layer comes from JSON without beta. When it throws, nothing has been

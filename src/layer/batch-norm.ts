@@ -194,12 +194,12 @@ export class BatchNorm {
 
   /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
   get batchesSeen(): number {
-    return this.#averages.count;
+    return this.#averages.batchesSeen;
   }
 
   /** After this, the age of the averages is known. */
   set batchesSeen(count: number) {
-    this.#averages.count = count;
+    this.#averages.batchesSeen = count;
     this.#averages.ageKnown = true;
   }
 
@@ -287,7 +287,7 @@ export class BatchNorm {
     const { next } = this.#latest;
     const normalizer = this.#normalizer(next, next.meanLow);
     train(this.kernels.machine, normalizer, out, x, view, selection, moving ? update : null);
-    if (moving) this.#averages.count++;
+    if (moving) this.#averages.batchesSeen++;
   }
 
   /** Does it with moments: pooled ones, or the mini-batch's own, which a `calibrate` that runs collects. */
@@ -309,7 +309,7 @@ export class BatchNorm {
     if (this.#collector !== null) this.#collector(moments, shape?.[0] ?? seen.full.outer);
     else if (moving) {
       moveAverages(machine, update, this.#latest.next);
-      this.#averages.count++;
+      this.#averages.batchesSeen++;
     }
     return count;
   }
@@ -345,7 +345,7 @@ export class BatchNorm {
    * @param dy float32 values in the shape of x.
    * @returns dx in the shape of x; dgamma and dbeta [channels], `null` where left out.
    * @throws StateError before any `train`, without `x` if that `train` was in place, without `sums` if it was
-   * given pooled moments, for `sums` of another count, a batch of another layer, or a freed tensor; ShapeError
+   * given pooled moments, for `sums` of another count (unless by `"running"`), a batch of another layer, or a freed tensor; ShapeError
    * if an array does not fit; OptionError for an unknown option, or an `out` for a parameter that is left out.
    * When it throws, nothing has been written.
    */

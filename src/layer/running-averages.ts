@@ -34,7 +34,7 @@ export class RunningAverages implements Statistics {
   readonly variance: Float64Array;
   readonly #options: AverageOptions;
   /** How many mini-batches entered. Users can write anything into it, so it is checked when it is used. */
-  count = 0;
+  batchesSeen = 0;
   /** False if the averages come from a file that does not say how many mini-batches entered them. */
   ageKnown = true;
 
@@ -46,13 +46,13 @@ export class RunningAverages implements Statistics {
 
   /**
    * How the averages move towards the statistics of the next mini-batch, which has `values` values per channel.
-   * Throws StateError if `count` is no number of mini-batches.
+   * Throws StateError if `batchesSeen` is no number of mini-batches.
    */
   updateFor(values: number): AverageUpdate {
     return {
       runningMean: this.mean,
       runningVariance: this.variance,
-      weight: this.#weight(checkSeen("batchesSeen", this.count) + 1),
+      weight: this.#weight(checkSeen("batchesSeen", this.batchesSeen) + 1),
       correction: this.#options.runningVarianceOf === "sample" ? values / (values - 1) : 1,
     };
   }
@@ -63,13 +63,13 @@ export class RunningAverages implements Statistics {
     return debias ? (1 - decay) / (1 - power(decay, t)) : 1 - decay;
   }
 
-  /** Replaces the averages by exact statistics. `count` becomes at least 1: they no longer are the initial ones. */
+  /** Replaces the averages by exact statistics. `batchesSeen` becomes at least 1: they no longer are the initial ones. */
   set(moments: Moments): void {
     const variance = moments.variance(this.#options.runningVarianceOf);
-    const count = Math.max(1, checkSeen("batchesSeen", this.count));
+    const batchesSeen = Math.max(1, checkSeen("batchesSeen", this.batchesSeen));
     this.mean.set(moments.mean);
     this.variance.set(variance);
-    this.count = count;
+    this.batchesSeen = batchesSeen;
     this.ageKnown = true;
   }
 
@@ -77,7 +77,7 @@ export class RunningAverages implements Statistics {
   restore(state: AverageState): void {
     this.mean.set(state.runningMean);
     this.variance.set(state.runningVariance);
-    this.count = state.batchesSeen;
+    this.batchesSeen = state.batchesSeen;
     this.ageKnown = state.ageKnown;
   }
 
@@ -85,7 +85,7 @@ export class RunningAverages implements Statistics {
   reset(): void {
     this.mean.fill(0);
     this.variance.fill(1);
-    this.count = 0;
+    this.batchesSeen = 0;
     this.ageKnown = true;
   }
 }

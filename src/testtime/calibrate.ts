@@ -5,7 +5,7 @@
 import { checkKeys, describe, OptionError, StateError } from "../errors.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
 import { NO_OPTIONS } from "../values/check.js";
-import { type Moments, pool } from "../values/moments.js";
+import { asMoments, type Moments, pool } from "../values/moments.js";
 import type { Statistics } from "../values/terms.js";
 import { type Drift, driftOf } from "./drift.js";
 
@@ -131,6 +131,10 @@ export async function calibrate<B>(
   } finally {
     for (const { layer } of taken) layer.collectInto(null);
   }
+  // All are looked at before the first layer changes.
+  list.forEach(({ moments }, i) => {
+    asMoments(`layers[${i}]`, moments);
+  });
   return { batches: done, examples, layers: list.map(settle) };
 }
 

@@ -1,4 +1,4 @@
-// The only file that knows layouts by name. Everything below it sees one canonical view, (outer, channels,
+// The only file that knows what the names of layouts mean. Everything below it sees one canonical view, (outer, channels,
 // inner), row-major: "NC" is (N, C, 1), "NCHW" is (N, C, H·W), "NHWC" is (N·H·W, C, 1).
 
 import { describe, OptionError, ShapeError } from "../errors.js";

@@ -94,7 +94,7 @@ export function maskOf(value: unknown, view: View): Uint8Array | null {
       describe(value),
     );
   }
-  return value;
+  return value.slice();
 }
 
 /** A tensor, and the part of it that takes part in a computation. */
@@ -120,7 +120,7 @@ export function seenBy(
   if (data === null || data.every((entry) => entry !== 0)) {
     return { full, selection: null, view: full };
   }
-  const selection = new Selection(full, data.slice());
+  const selection = new Selection(full, data);
   return { full, selection, view: selection.view };
 }
 

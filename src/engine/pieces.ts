@@ -1,14 +1,14 @@
 // Applies terms to ordinary arrays through a single stream buffer. The small entry needs no more, since it has no
 // tensors in kernel memory, no masks to walk by and no reductions. Each value is computed by itself, so the bits are
-// the same as those of the engine's walk (src/engine/walk.ts).
+// the same as those of walk.ts.
 
-import { loadTerms, spread } from "../engine/channel.js";
-import type { AffineMachine } from "../engine/machine.js";
-import { type At, firstOf, MAX_COLUMNS, STREAM_FLOATS } from "../engine/memory.js";
-import { MIN_COLUMNS, repeatsOf, walkOf } from "../engine/plan.js";
 import { copy } from "../values/arrays.js";
 import type { View } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
+import { loadTerms, spread } from "./channel.js";
+import type { AffineMachine } from "./machine.js";
+import { type At, firstOf, MAX_COLUMNS, STREAM_FLOATS } from "./memory.js";
+import { MIN_COLUMNS, needsColumns, repeatsOf, walkOf } from "./plan.js";
 
 /**
  * Applies terms piece by piece; out may be x. A piece fills the buffer as far as it can with whole examples, else
@@ -33,13 +33,13 @@ export function applyInPieces(
     return;
   }
   const example = channels * inner;
-  // Pieces are multiples of `step`, and none goes on into the next `unit`.
-  const unit = example <= STREAM_FLOATS ? x.length : inner <= STREAM_FLOATS ? example : inner;
-  const step = example <= STREAM_FLOATS ? example : inner <= STREAM_FLOATS ? inner : 1;
-  const most = STREAM_FLOATS - (STREAM_FLOATS % step);
+  // Pieces are multiples of `quantum`, and none goes on into the next `whole`.
+  const whole = example <= STREAM_FLOATS ? x.length : inner <= STREAM_FLOATS ? example : inner;
+  const quantum = example <= STREAM_FLOATS ? example : inner <= STREAM_FLOATS ? inner : 1;
+  const most = STREAM_FLOATS - (STREAM_FLOATS % quantum);
   let loaded = -1;
   for (let at = 0, n: number; at < x.length; at += n) {
-    n = Math.min(most, unit - (at % unit));
+    n = Math.min(most, whole - (at % whole));
     const first = Math.floor(at / inner) % channels;
     const width = Math.min(inner, n);
     const some = Math.min(channels, n / width);
@@ -65,7 +65,7 @@ function applyHeld(
   const walk = walkOf(view);
   const { rows, tile } = walk;
   const repeats = repeatsOf(view, walk, MIN_COLUMNS);
-  const columns = rows && repeats * inner !== 1;
+  const columns = needsColumns(view, rows, repeats);
   const { wasm, memory } = machine;
   for (let c = 0; c < channels; c += tile) {
     const n = Math.min(tile, channels - c);

@@ -17,7 +17,7 @@ const BUDGETS = {
   "index.js": 21.5,
   "infer.js": 5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 37,
+  "state.js": 44,
   "tfjs.js": 22.5,
   "tfjs-layers.js": 23,
   'BatchNorm of "."': 17.25,

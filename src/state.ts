@@ -24,6 +24,7 @@ export type { KerasFiles } from "./state/keras-model.js";
 export { type KerasLoadOptions, readKeras } from "./state/keras-read.js";
 export { type KerasWriteOptions, writeKeras } from "./state/keras-write.js";
 export type { Given, OnWarning, StateFile } from "./state/layers.js";
+export { type ModelFile, type ModelOptions, readModel } from "./state/model.js";
 export { type FoldedOnnx, foldOnnx, type KeptNorm } from "./state/onnx/fold.js";
 export {
   type OnnxFile,
@@ -34,5 +35,6 @@ export {
 } from "./state/onnx/read.js";
 export { tapOnnx } from "./state/onnx/tap.js";
 export { type OnnxWriteOptions, writeOnnx } from "./state/onnx/write.js";
-export { load, save } from "./state/own.js";
-export { readTorch, type TorchLoadOptions, type WriteOptions, writeTorch } from "./state/torch.js";
+export { load, save, type WriteOptions } from "./state/own.js";
+export { readTorch, type TorchLoadOptions, type TorchReadOptions } from "./state/torch/read.js";
+export { type TorchWriteOptions, writeTorch } from "./state/torch/write.js";

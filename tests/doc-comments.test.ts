@@ -133,13 +133,15 @@ const KERAS =
     "FILE(name)",
     'name === "model.json" ? original.model : original.weights[name]!',
   );
+const TORCH = BEFORE + files(`writeTorch({ bn1, bn2 })`).replace("FILE(name)", "name && original");
 const BEFORE_IN: Readonly<Record<string, string>> = {
   "tfjs/layer.ts": TENSORS,
   "tfjs/operation.ts": TENSORS,
   "tfjs/keras-layer.ts": "",
-  "state/torch.ts":
-    BEFORE + files(`writeTorch({ bn1, bn2 })`).replace("FILE(name)", "name && original"),
+  "state/model.ts": TORCH,
   "state/onnx/fold.ts": ONNX,
+  "state/torch/read.ts": TORCH,
+  "state/torch/write.ts": TORCH,
   "state/onnx/read.ts": ONNX,
   "state/onnx/tap.ts": ONNX,
   "state/onnx/write.ts": ONNX,

@@ -49,6 +49,12 @@ export const isObject = (value: unknown): value is Record<string, unknown> =>
 export const isCount = (value: unknown): value is number =>
   Number.isSafeInteger(value) && (value as number) >= 0;
 
+/** A whole number, low byte first, in two's complement if `signed`; beyond 2^53 rounded as float64s are. */
+export function wholeOf(bytes: Uint8Array, signed: boolean): number {
+  const negative = signed && (bytes.at(-1) ?? 0) > 127;
+  return bytes.reduceRight((sum, byte) => sum * 256 + byte - (negative ? 255 : 0), 0) - +negative;
+}
+
 /** A floating-point format: how many bytes a value has, and how one is read and written. */
 export interface FloatFormat {
   readonly size: number;

@@ -32,16 +32,19 @@ export interface StateFile<Options> {
   loadAll(...options: Given<Options, (name: string) => Options>): Record<string, BatchNorm>;
 }
 
+/** Names that an option may be, as a message has them; `none` where there are no names. */
+export function oneOf(names: readonly string[], none: string): string {
+  if (names.length === 0) return none;
+  const some = names.slice(0, 8).map((each) => JSON.stringify(each));
+  const rest = names.length > 8 ? `, … (${names.length} in all)` : "";
+  return `one of ${some.join(", ")}${rest}`;
+}
+
 /** Throws OptionError unless `name` is one of the `layers` of a file. */
 export function checkName(layers: readonly string[], name: string): void {
   if (layers.includes(name)) return;
-  const some = layers.slice(0, 8).map((each) => JSON.stringify(each));
-  const rest = layers.length > 8 ? `, … (${layers.length} in all)` : "";
-  const expected =
-    some.length === 0
-      ? "none, since the file has no batch-norm layers"
-      : `one of ${some.join(", ")}${rest}`;
-  throw new OptionError(`name: expected ${expected}, got ${describe(name)}`);
+  const none = "none, since the file has no batch-norm layers";
+  throw new OptionError("name", oneOf(layers, none), describe(name));
 }
 
 /** A file with these `layers`; `load` makes one of them. */

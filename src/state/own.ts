@@ -8,8 +8,16 @@ import type { BatchNormOptions } from "../layer/options.js";
 import { flag, NO_OPTIONS } from "../values/check.js";
 import { type Bytes, bytesOf, jsonOf } from "./bytes.js";
 import { entriesOf, fromFile, layerOf } from "./layers.js";
-import { parse, serialize } from "./safetensors.js";
-import { keyOf, numbersOf, originalOf, put, stateOf, TENSORS, type WriteOptions } from "./torch.js";
+import { parse, type Safetensors, serialize } from "./safetensors.js";
+import { keyOf, TENSORS } from "./torch/names.js";
+import { numbersOf } from "./torch/numbers.js";
+import { put, stateOf } from "./torch/put.js";
+
+/** Options of {@link save}. */
+export interface WriteOptions {
+  /** A safetensors file to write the layers into: all that is not theirs stays as it is. */
+  into?: Bytes;
+}
 
 /**
  * A key of the metadata, whose value is the version of our entries there. The options of a layer have a key that
@@ -20,6 +28,10 @@ const VERSION = "1";
 const LAYER = `${KEY}:`;
 /** No options make JSON as long as this, so longer text is refused before it is parsed. */
 const LONGEST_RECORD = 1000;
+/** Files of our own have nothing to warn about: their averages are exact, and theirs is the counter. */
+const refuse = (message: string): never => {
+  throw new StateError(message);
+};
 const RECORD = ["layout", "epsilon", "decay", "debias", "runningVarianceOf", "ageKnown"];
 
 /**
@@ -48,12 +60,24 @@ export function save(
   const records = new Map(Object.entries(metadata)).set(KEY, VERSION);
   for (const [name, layer] of entries) {
     for (const tensor of TENSORS) written.delete(keyOf(name, tensor));
-    put(written, name, stateOf(layer), "F64");
+    put(written, name, stateOf(layer), "F64", refuse);
     const { layout, epsilon, decay, debias, runningVarianceOf, ageKnown } = layer;
     const record = { layout, epsilon, decay, debias, runningVarianceOf, ageKnown };
     records.set(LAYER + name, JSON.stringify(record));
   }
   return serialize({ tensors: written, metadata: Object.fromEntries(records) });
+}
+
+/** True for a file of {@link save}. */
+export const isOwn = ({ metadata }: Pick<Safetensors, "metadata">): boolean =>
+  metadata[KEY] === VERSION;
+
+/** The file to write into, or an empty one, marked as those of PyTorch are. */
+function originalOf(options: WriteOptions): Safetensors {
+  checkKeys("options", options, ["into"]);
+  return options.into === undefined
+    ? { tensors: new Map(), metadata: { format: "pt" } }
+    : parse(bytesOf("into", options.into));
 }
 
 /**
@@ -70,7 +94,7 @@ export function load(
 ): Record<string, BatchNorm> {
   checkKeys("options", options, ["kernels"]);
   const { tensors, metadata } = parse(bytesOf("bytes", bytes));
-  if (metadata[KEY] !== VERSION) {
+  if (!isOwn({ metadata })) {
     throw new StateError(
       `__metadata__: expected "${KEY}" of version ${VERSION}, as save writes it, got ` +
         `${describe(metadata[KEY])}; readTorch reads files of PyTorch`,
@@ -82,7 +106,7 @@ export function load(
     if (!key.startsWith(LAYER)) continue;
     const name = key.slice(LAYER.length);
     const record = text.length > LONGEST_RECORD ? null : jsonOf(key, text);
-    const state = numbersOf(tensors, name);
+    const state = numbersOf(tensors, name, refuse);
     if (!state.ageKnown) {
       throw new StateError(`${keyOf(name, "num_batches_tracked")}: expected a tensor, got none`);
     }

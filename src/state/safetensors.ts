@@ -4,6 +4,7 @@
 
 import { describe, StateError } from "../errors.js";
 import { isCount, isObject, jsonOf, textOf, viewOfBytes } from "./bytes.js";
+import { checkFormat } from "./format.js";
 
 /** A tensor of a file; `data` is a view of the file's bytes. */
 export interface Tensor {
@@ -37,36 +38,36 @@ const SIZES: Readonly<Record<string, number>> = {
   I32: 4,
   U32: 4,
   F32: 4,
+  C64: 8,
   F64: 8,
   I64: 8,
   U64: 8,
 };
 const TYPES = Object.keys(SIZES);
 
+/** Bytes a value of a type; `undefined` for one that came after this was written. */
+export const widthOf = (dtype: string): number | undefined =>
+  Object.hasOwn(SIZES, dtype) ? SIZES[dtype] : undefined;
+
 /**
  * What a file holds, every tensor checked: its bytes are those of its shape and type, and the tensors
  * fill the file without a hole or an overlap. Nothing is copied but the header.
  */
 export function parse(file: Uint8Array): Safetensors {
+  checkFormat(file, "a safetensors file", ["safetensors"]);
   if (file.length < 8) {
     throw new StateError(
-      `bytes: expected a safetensors file, got ${file.length} bytes, less than its first number`,
-    );
-  }
-  const start = viewOfBytes(file).getUint32(0);
-  // A zip archive, or, before PyTorch 1.6, a pickle that begins with a long number: as lengths of a
-  // header both would be above 64 MiB.
-  if (start === 0x504b0304 || start === 0x80028a0a) {
-    throw new StateError(
-      "bytes: expected a safetensors file, got one of torch.save: in Python, " +
-        "safetensors.torch.save_file(model.state_dict(), path)",
+      "bytes",
+      "a safetensors file",
+      `${file.length} bytes, less than its first number`,
     );
   }
   const length = Number(viewOfBytes(file).getBigUint64(0, true));
   if (length > Math.min(LONGEST_HEADER, file.length - 8)) {
     throw new StateError(
-      `bytes: expected a safetensors header of at most ${Math.min(LONGEST_HEADER, file.length - 8)} bytes, ` +
-        `got one of ${length}: truncated, or another format`,
+      "bytes",
+      `a safetensors header of at most ${Math.min(LONGEST_HEADER, file.length - 8)} bytes`,
+      `one of ${length}: truncated, or another format`,
     );
   }
   const data = file.subarray(8 + length);
@@ -75,8 +76,7 @@ export function parse(file: Uint8Array): Safetensors {
   let metadata: Readonly<Record<string, string>> = {};
   for (const member of membersOf("header", file.subarray(8, 8 + length))) {
     const [name, entry] = entryOf(member);
-    if (names.has(name))
-      throw new StateError(`header: expected each name once, got "${name}" twice`);
+    if (names.has(name)) throw new StateError("header", "each name once", `"${name}" twice`);
     names.add(name);
     if (name === "__metadata__") metadata = entry as Record<string, string>;
     else found.push(tensorOf(name, entry, data));
@@ -85,16 +85,12 @@ export function parse(file: Uint8Array): Safetensors {
   let filled = 0;
   for (const [name, , begin, end] of found) {
     if (begin !== filled) {
-      throw new StateError(
-        `${name}: expected its bytes to begin where others end, at ${filled}, got ${begin}`,
-      );
+      throw new StateError(name, `its bytes to begin where others end, at ${filled}`, begin);
     }
     filled = end;
   }
   if (filled !== data.length) {
-    throw new StateError(
-      `bytes: expected ${filled} bytes of tensors, as the header says, got ${data.length}`,
-    );
+    throw new StateError("bytes", `${filled} bytes of tensors, as the header says`, data.length);
   }
   return { tensors: new Map(found.map(([name, tensor]) => [name, tensor])), metadata };
 }
@@ -113,7 +109,7 @@ function* membersOf(name: string, json: Uint8Array): Generator<Member> {
   let end = json.length;
   while (end > 0 && isSpace(json[end - 1]!)) end--;
   if (end < 2 || json[0] !== OPEN || json[end - 1] !== CLOSE) {
-    throw new StateError(`${name}: expected a JSON object, got other text`);
+    throw new StateError(name, "a JSON object", "other text");
   }
   let [depth, deepest, quoted] = [0, 0, false];
   let begin = 1;
@@ -132,8 +128,7 @@ function* membersOf(name: string, json: Uint8Array): Generator<Member> {
       [begin, deepest] = [i + 1, 0];
     }
   }
-  if (begin !== end)
-    throw new StateError(`${name}: expected a JSON object, got one that does not end`);
+  if (begin !== end) throw new StateError(name, "a JSON object", "one that does not end");
 }
 
 const [OPEN, CLOSE, OPEN_ARRAY, CLOSE_ARRAY, QUOTE, ESCAPE, COMMA] = [...'{}[]"\\,'].map((char) =>
@@ -148,14 +143,16 @@ function entryOf({ text, depth }: Member): [string, unknown] {
   const isMetadata = /^\s*"__metadata__"\s*:/.test(inside);
   if (depth > (isMetadata ? 1 : 2) || (!isMetadata && text.length > LONGEST_ENTRY)) {
     throw new StateError(
-      `header: expected entries of dtype, shape and data_offsets, got ${JSON.stringify(inside.slice(0, 40))} …`,
+      "header",
+      "entries of dtype, shape and data_offsets",
+      `${JSON.stringify(inside.slice(0, 40))} …`,
     );
   }
   const entries = Object.entries(jsonOf("header", `{${inside}}`) as object);
   const [[name, value] = ["", null]] = entries;
-  if (entries.length !== 1) throw new StateError("header: expected a name and a value, got others");
+  if (entries.length !== 1) throw new StateError("header", "a name and a value", "others");
   if (isMetadata && (!isObject(value) || Object.values(value).some((v) => typeof v !== "string"))) {
-    throw new StateError(`__metadata__: expected texts by name, got ${describe(value)}`);
+    throw new StateError("__metadata__", "texts by name", describe(value));
   }
   return [name, value];
 }
@@ -168,29 +165,43 @@ function tensorOf(
   const { dtype, shape, data_offsets: offsets } = isObject(entry) ? entry : {};
   if (typeof dtype !== "string" || !Array.isArray(shape) || !shape.every(isCount)) {
     throw new StateError(
-      `${name}: expected a dtype and a shape of whole numbers, got ${describe(dtype)} and ${describe(shape)}`,
+      name,
+      "a dtype and a shape of whole numbers",
+      `${describe(dtype)} and ${describe(shape)}`,
     );
   }
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
-    throw new StateError(
-      `${name}: expected data_offsets of two whole numbers, got ${describe(offsets)}`,
-    );
+    throw new StateError(name, "data_offsets of two whole numbers", describe(offsets));
   }
   const [begin, end] = offsets as [number, number];
   if (end < begin || end > data.length) {
-    throw new StateError(
-      `${name}: expected data_offsets within ${data.length} bytes, got [${begin}, ${end}]`,
-    );
+    throw new StateError(name, `data_offsets within ${data.length} bytes`, `[${begin}, ${end}]`);
   }
   // A type that came after this was written may be there: its tensors are only carried along.
-  const size = Object.hasOwn(SIZES, dtype) ? SIZES[dtype]! : null;
+  const size = widthOf(dtype);
   const bytes = size && shape.reduce((product, n) => product * n, size);
-  if (bytes !== null && bytes !== end - begin) {
+  if (bytes !== undefined && bytes !== end - begin) {
     throw new StateError(
-      `${name}: expected ${bytes} bytes, as ${dtype} [${shape.join(", ")}] has, got ${end - begin}`,
+      name,
+      `${bytes} bytes, as ${dtype} [${shape.join(", ")}] has`,
+      end - begin,
     );
   }
   return [name, { dtype, shape, data: data.subarray(begin, end) }, begin, end];
+}
+
+/** Throws for a tensor whose entry no reader would take. */
+function checkEntry(name: string, text: string): void {
+  if (/\p{Surrogate}/u.test(name)) {
+    throw new StateError(JSON.stringify(name), "a name that has UTF-8", "half a character in it");
+  }
+  if (3 * text.length > LONGEST_ENTRY && new TextEncoder().encode(text).length > LONGEST_ENTRY) {
+    throw new StateError(
+      `${JSON.stringify(name.slice(0, 40))} …`,
+      `a name with which an entry of the header is at most ${LONGEST_ENTRY} bytes`,
+      `one of ${name.length} characters`,
+    );
+  }
 }
 
 /**
@@ -211,7 +222,9 @@ export function serialize({ tensors, metadata }: Safetensors): Uint8Array {
     const begin = end;
     end += data.length;
     const entry = { dtype, shape, data_offsets: [begin, end] };
-    entries.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`);
+    const text = `${JSON.stringify(name)}:${JSON.stringify(entry)}`;
+    checkEntry(name, text);
+    entries.push(text);
   }
   const header = new TextEncoder().encode(`{${entries.join(",")}}`);
   const start = 8 + Math.ceil(header.length / 8) * 8;

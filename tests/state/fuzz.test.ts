@@ -12,7 +12,8 @@ const MEBIBYTES = 64;
 
 const script = fileURLToPath(new URL("fuzz.ts", import.meta.url));
 
-test.concurrent.each(["torch", "own", "keras", "onnx", "networks"])("%s", async (format) => {
+const FORMATS = ["torch", "own", "keras", "onnx", "networks", "pt", "model"];
+test.concurrent.each(FORMATS)("%s", async (format) => {
   // Garbage is collected before it counts: the heap holds no more than this.
   const flags = [`--max-old-space-size=${MEBIBYTES}`, "--max-semi-space-size=1"];
   const { stdout } = await promisify(execFile)(

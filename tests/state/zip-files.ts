@@ -20,6 +20,7 @@ export interface PlainEntry {
 
 /** What comes behind the entries, where it is not as a good writer has it. */
 export interface PlainEnd {
+  /** The records of zip64 too, as PyTorch writes them in any case. */
   zip64?: boolean;
   count?: number;
   length?: number;
@@ -103,7 +104,6 @@ export function zip(entries: readonly PlainEntry[], end: PlainEnd = {}): Uint8Ar
       [4, 1],
     ] as Field[]),
   );
-  const full = (value: number, most: number): number => (end.zip64 ? most : Math.min(value, most));
   return row(
     archive,
     directory,
@@ -112,17 +112,13 @@ export function zip(entries: readonly PlainEntry[], end: PlainEnd = {}): Uint8Ar
       [4, 0x06054b50],
       [2, 0],
       [2, 0],
-      [2, full(count, 0xffff)],
-      [2, full(count, 0xffff)],
+      [2, Math.min(count, 0xffff)],
+      [2, Math.min(count, 0xffff)],
     ] as Field[]),
     ...([
-      [4, full(length, 0xffffffff)],
-      [4, full(begin, 0xffffffff)],
+      [4, Math.min(length, 0xffffffff)],
+      [4, Math.min(begin, 0xffffffff)],
     ] as Field[]),
     ...([[2, comment.length], comment] as Field[]),
   );
 }
-
-/** The extra field of zip64 with these values. */
-export const extra64 = (...values: number[]): Uint8Array =>
-  row([2, 1], [2, 8 * values.length], ...values.map((value): Field => [8, value]));

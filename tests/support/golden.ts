@@ -135,6 +135,14 @@ export const modelsGolden = (): ModelsGolden => json("state/models") as ModelsGo
 export const kerasGolden = (): Pick<NetworkGolden, "evaluations"> =>
   json("state/keras") as NetworkGolden;
 
+/** By the file of torch.save, then by the batch norm in it: what PyTorch says of it, and what it gives. */
+export type TorchFilesGolden = Record<
+  string,
+  Record<string, Evaluation & { eps: number; momentum: number | null; batchesTracked: number }>
+>;
+export const torchFilesGolden = (): TorchFilesGolden =>
+  (json("state/torch/torch") as { files: TorchFilesGolden }).files;
+
 /** The bytes of a file in tests/golden/state. */
 export const goldenBytes = (name: string): Uint8Array =>
   new Uint8Array(readFileSync(new URL(`../golden/state/${name}`, import.meta.url)));

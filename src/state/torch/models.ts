@@ -1,0 +1,158 @@
+// Where the weights are in what torch.save wrote: in a state_dict, in one that a checkpoint nests, or in
+// a whole module, whose attributes are those of torch.nn.Module
+// (https://github.com/pytorch/pytorch/blob/main/torch/nn/modules/module.py: state_dict, named_modules).
+
+import { describe, OptionError, StateError } from "../../errors.js";
+import type { Layout } from "../../values/layout.js";
+import { oneOf } from "../layers.js";
+import { PyObject } from "../python.js";
+import type { Tensor } from "../safetensors.js";
+import { layersOf } from "./names.js";
+import { isTensor, unreadable } from "./tensors.js";
+
+/** What a pickled module says beside its tensors. */
+export interface ModuleFacts {
+  readonly eps: unknown;
+  readonly momentum: unknown;
+  readonly layout: Layout | undefined;
+  /** False for a kind of module that keeps running averages and is another. */
+  readonly normalizes: boolean;
+}
+
+/** The tensors of a model by name, and what is known of its modules. */
+export interface StateDict {
+  readonly tensors: ReadonlyMap<string, Tensor>;
+  readonly modules: ReadonlyMap<string, ModuleFacts>;
+}
+
+/** How deep checkpoints nest what they hold, and how deep modules nest, at most. */
+const MOST_NESTED = 4;
+const MOST_LEVELS = 64;
+/** How many modules are looked at; each may stand in many models. */
+const MOST_MODULES = 100_000;
+
+const NOTHING: ReadonlyMap<never, never> = new Map<never, never>();
+
+const itemsOf = (value: unknown): ReadonlyMap<unknown, unknown> =>
+  (value instanceof PyObject ? value.items : null) ?? NOTHING;
+
+/** An attribute of an object. */
+const attributeOf = (object: PyObject, name: string): unknown => itemsOf(object.state).get(name);
+
+const isModule = (value: unknown): value is PyObject =>
+  value instanceof PyObject &&
+  attributeOf(value, "_modules") instanceof PyObject &&
+  attributeOf(value, "_buffers") instanceof PyObject;
+
+/** True for an object of a class of which nothing is known. */
+const isOther = (value: unknown): value is PyObject =>
+  value instanceof PyObject && !value.isDict && value.items === null;
+
+/** The tensors that stand in a dict by name, each under `prefix`. */
+function* tensorsOf(dict: unknown, prefix = ""): Generator<[string, Tensor]> {
+  for (const [name, value] of itemsOf(dict)) {
+    if (typeof name !== "string") continue;
+    if (isTensor(value)) yield [prefix + name, value];
+    else if (isOther(value)) {
+      yield [prefix + name, unreadable(`an object of ${value.type?.path}`)];
+    }
+  }
+}
+
+function factsOf(module: PyObject): ModuleFacts {
+  const path = module.type?.path ?? "";
+  const axes = /BatchNorm\w*([23])d$/i.exec(path)?.[1];
+  return {
+    eps: attributeOf(module, "eps"),
+    momentum: attributeOf(module, "momentum"),
+    layout: axes === undefined ? undefined : axes === "2" ? "NCHW" : "NCDHW",
+    normalizes: !/InstanceNorm/.test(path),
+  };
+}
+
+/**
+ * The tensors of a module and of all within it, by the names that its state_dict has; those of a module
+ * that stands in several places by the first of them, as in named_modules.
+ */
+function flattened(root: PyObject, count: { modules: number }): StateDict {
+  const tensors = new Map<string, Tensor>();
+  const modules = new Map<string, ModuleFacts>();
+  const seen = new Set<PyObject>();
+  const visit = (module: PyObject, prefix: string, level: number): void => {
+    if (seen.has(module)) return;
+    seen.add(module);
+    if (++count.modules > MOST_MODULES || level > MOST_LEVELS) {
+      throw new StateError(
+        "bytes",
+        `at most ${MOST_MODULES} modules on ${MOST_LEVELS} levels`,
+        "more",
+      );
+    }
+    modules.set(prefix.slice(0, -1), factsOf(module));
+    for (const part of ["_parameters", "_buffers"]) {
+      for (const [name, tensor] of tensorsOf(attributeOf(module, part), prefix)) {
+        tensors.set(name, tensor);
+      }
+    }
+    for (const [name, child] of itemsOf(attributeOf(module, "_modules"))) {
+      if (isModule(child)) visit(child, `${prefix}${name}.`, level + 1);
+    }
+  };
+  visit(root, "", 0);
+  return { tensors, modules };
+}
+
+/** The names of a model's batch norms. */
+export const normsOf = ({ tensors, modules }: StateDict): string[] =>
+  layersOf(tensors).filter((name) => modules.get(name)?.normalizes !== false);
+
+/**
+ * All models with batch norms, by the keys that lead to them, joined by dots. Within one there is no
+ * further search, and what stands in several places is found in the first.
+ */
+function modelsIn(saved: unknown): Map<string, StateDict> {
+  const models = new Map<string, StateDict>();
+  const count = { modules: 0 };
+  const seen = new Set<unknown>();
+  let level: [string, unknown][] = [["", saved]];
+  for (let depth = 0; depth <= MOST_NESTED && level.length > 0; depth++) {
+    const next: [string, unknown][] = [];
+    for (const [path, value] of level) {
+      if (typeof value !== "object" || value === null || seen.has(value)) continue;
+      seen.add(value);
+      const model = isModule(value)
+        ? flattened(value, count)
+        : { tensors: new Map(tensorsOf(value)), modules: NOTHING };
+      if (normsOf(model).length > 0) models.set(path, model);
+      else if (!isModule(value)) {
+        const entries = Array.isArray(value) ? value.entries() : itemsOf(value);
+        for (const [key, item] of entries) {
+          if (typeof item !== "object" || !["string", "number"].includes(typeof key)) continue;
+          next.push([path === "" ? `${key}` : `${path}.${key}`, item]);
+        }
+      }
+    }
+    level = next;
+  }
+  return models;
+}
+
+/**
+ * The model in what was saved: the only one with batch norms, or that which `key` names. Where there is
+ * none, a model of nothing.
+ *
+ * @throws OptionError for several models without a key, or a key that leads to none.
+ */
+export function modelIn(saved: unknown, key: unknown): StateDict {
+  const models = modelsIn(saved);
+  if (key === undefined && models.size < 2) {
+    return [...models.values()][0] ?? { tensors: NOTHING, modules: NOTHING };
+  }
+  const model = models.get(key as string);
+  if (model !== undefined) return model;
+  throw new OptionError(
+    "key",
+    oneOf([...models.keys()], "none, since nothing in the file has batch norms"),
+    key === undefined ? "none" : describe(key),
+  );
+}

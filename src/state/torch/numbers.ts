@@ -1,0 +1,85 @@
+// The numbers of a batch norm, taken from the tensors of a PyTorch model.
+
+import { StateError } from "../../errors.js";
+import type { State } from "../../layer/snapshot.js";
+import { decode, FLOATS, isCount, wholeOf } from "../bytes.js";
+import { NO_COUNTER, type OnWarning } from "../layers.js";
+import type { Tensor } from "../safetensors.js";
+import { isPruned, keyOf, parameterKey } from "./names.js";
+
+type Tensors = ReadonlyMap<string, Tensor>;
+
+/**
+ * The numbers of a layer, its tensors checked against each other.
+ *
+ * @param warn takes what one should know of a counter that is none.
+ */
+export function numbersOf(tensors: Tensors, name: string, warn: OnWarning): State {
+  const runningMean = floats(tensors, keyOf(name, "running_mean"));
+  const { length: channels } = runningMean;
+  const parameter = (tensor: "weight" | "bias"): Float64Array | null => {
+    const key = parameterKey(tensors, name, tensor);
+    return key === null ? null : parameterAt(tensors, key, channels);
+  };
+  return {
+    gamma: parameter("weight"),
+    beta: parameter("bias"),
+    runningMean,
+    runningVariance: floats(tensors, keyOf(name, "running_var"), channels),
+    ...counted(tensors, keyOf(name, "num_batches_tracked"), warn),
+  };
+}
+
+/** The parameter of this key; of a pruned module its product with the mask. */
+export function parameterAt(tensors: Tensors, key: string, channels: number): Float64Array {
+  const values = floats(tensors, key, channels);
+  if (!isPruned(key)) return values;
+  const mask = floats(tensors, key.replace(/orig$/, "mask"), channels);
+  return values.map((value, c) => value * mask[c]!);
+}
+
+/** The values of a tensor [channels], of at least one. */
+export function floats(tensors: Tensors, key: string, channels?: number): Float64Array {
+  const tensor = tensors.get(key);
+  const { dtype, shape } = tensor ?? { dtype: "", shape: [0] };
+  const [length] = shape;
+  const fits = shape.length === 1 && length! > 0 && length === (channels ?? length);
+  if (fits && Object.hasOwn(FLOATS, dtype)) return decode(FLOATS[dtype]!, tensor!.data);
+  throw new StateError(
+    key,
+    `F16, BF16, F32 or F64 [${channels ?? "channels"}]`,
+    tensor ? `${dtype} [${shape.join(", ")}]` : "none",
+  );
+}
+
+/** Types of whole numbers. */
+const WHOLE = /^(I|U)\d+$|^BOOL$/;
+
+/** The number of a tensor [] or [1] of any type, `null` where it holds none. */
+export function numberOf({ dtype, shape, data }: Tensor): number | null {
+  if (shape.length > 1 || (shape[0] ?? 1) !== 1) return null;
+  if (Object.hasOwn(FLOATS, dtype)) return decode(FLOATS[dtype]!, data)[0] ?? null;
+  const kind = WHOLE.exec(dtype);
+  return kind && wholeOf(data, kind[1] === "I");
+}
+
+/**
+ * How many mini-batches a module has counted. PyTorch takes a counter of any type; one that was
+ * averaged with others is no whole number.
+ */
+function counted(
+  tensors: Tensors,
+  key: string,
+  warn: OnWarning,
+): { batchesSeen: number; ageKnown: boolean } {
+  const tensor = tensors.get(key);
+  if (tensor === undefined) return NO_COUNTER;
+  const value = numberOf(tensor);
+  const batchesSeen = Math.trunc(value ?? Number.NaN);
+  if (isCount(batchesSeen)) return { batchesSeen: batchesSeen + 0, ageKnown: true };
+  const got = value ?? `${tensor.dtype} [${tensor.shape.join(", ")}]`;
+  warn(
+    `${key}: expected one number from 0 to 2^53 - 1, got ${got}: the age of the averages is unknown`,
+  );
+  return NO_COUNTER;
+}

@@ -1,0 +1,91 @@
+// The numbers of a batch norm, put among the tensors of a PyTorch model.
+
+import { StateError } from "../../errors.js";
+import type { BatchNorm } from "../../layer/batch-norm.js";
+import { checkSeen } from "../../layer/running-averages.js";
+import type { State } from "../../layer/snapshot.js";
+import { decode, encode, FLOATS, holds, viewOfBytes } from "../bytes.js";
+import type { OnWarning } from "../layers.js";
+import type { Tensor } from "../safetensors.js";
+import { isPruned, keyOf, parameterKey } from "./names.js";
+import { floats, numberOf, parameterAt } from "./numbers.js";
+
+type Tensors = Map<string, Tensor>;
+
+/** What training changes of a layer. */
+export function stateOf(layer: BatchNorm): State {
+  const { gamma, beta, runningMean, runningVariance, ageKnown } = layer;
+  const batchesSeen = checkSeen("batchesSeen", layer.batchesSeen);
+  return { gamma, beta, runningMean, runningVariance, batchesSeen, ageKnown };
+}
+
+/**
+ * Puts the numbers of a layer among the tensors of a file, in place of those it has there and in their
+ * types; averages that it has not there in the type given. What did not change stays to the byte.
+ *
+ * @param warn takes what one should know of numbers that are written all the same.
+ */
+export function put(
+  tensors: Tensors,
+  name: string,
+  state: State,
+  averages: "F32" | "F64",
+  warn: OnWarning,
+): void {
+  putParameter(tensors, name, "weight", state.gamma);
+  putParameter(tensors, name, "bias", state.beta);
+  putFloats(tensors, keyOf(name, "running_mean"), state.runningMean, averages);
+  const variance = keyOf(name, "running_var");
+  putFloats(tensors, variance, state.runningVariance, averages);
+  const { dtype, data } = tensors.get(variance)!;
+  const written = decode(FLOATS[dtype]!, data);
+  const lost = written.findIndex((value, c) => value === 0 && state.runningVariance[c] !== 0);
+  if (lost >= 0) {
+    warn(
+      `${variance}[${lost}]: is ${state.runningVariance[lost]} in the layer and 0 in the file, since ` +
+        `${dtype} has no number near it; eps alone is left to divide by`,
+    );
+  }
+  putCounter(tensors, keyOf(name, "num_batches_tracked"), state.batchesSeen);
+}
+
+function putParameter(
+  tensors: Tensors,
+  name: string,
+  tensor: "weight" | "bias",
+  values: ArrayLike<number> | null,
+): void {
+  if (values === null) return;
+  const key = parameterKey(tensors, name, tensor) ?? keyOf(name, tensor);
+  if (!isPruned(key)) putFloats(tensors, key, values, "F32");
+  else if (!holds(values, parameterAt(tensors, key, values.length))) {
+    throw new StateError(
+      key,
+      "the parameter of a pruned module unchanged",
+      "other values; torch.nn.utils.prune.remove makes it one that can be written",
+    );
+  }
+}
+
+function putFloats(
+  tensors: Tensors,
+  key: string,
+  values: ArrayLike<number>,
+  fresh: "F32" | "F64",
+): void {
+  const { dtype } = tensors.get(key) ?? { dtype: fresh };
+  if (tensors.has(key) && holds(values, floats(tensors, key, values.length))) return;
+  const data = encode(key, FLOATS[dtype]!, values);
+  tensors.set(key, { dtype, shape: [values.length], data });
+}
+
+/** A counter as PyTorch has it; one that has the number stays in the type of the file. */
+function putCounter(tensors: Tensors, key: string, count: number): void {
+  const before = tensors.get(key);
+  const number = before ? numberOf(before) : null;
+  if (number !== null && Math.trunc(number) === count) return;
+  const data = new Uint8Array(8);
+  viewOfBytes(data).setBigInt64(0, BigInt(count), true);
+  const shape = before && number !== null ? before.shape : [];
+  tensors.set(key, { dtype: "I64", shape, data });
+}

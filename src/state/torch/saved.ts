@@ -1,0 +1,65 @@
+// What torch.save writes: a pickle, and the bytes of its storages beside it; in a zip archive since
+// PyTorch 1.6, one after another before
+// (https://github.com/pytorch/pytorch/blob/main/torch/serialization.py: _save and _legacy_save).
+
+import { StateError } from "../../errors.js";
+import { viewOfBytes } from "../bytes.js";
+import { unpickle } from "../pickle.js";
+import { PyObject } from "../python.js";
+import { widthOf } from "../safetensors.js";
+import { entriesOf } from "../zip.js";
+import { Tensors } from "./tensors.js";
+
+/** What was saved, in a file of either kind; tensors in it are those of tensors.ts. */
+export const savedIn = (file: Uint8Array, isArchive: boolean): unknown =>
+  isArchive ? inArchive(file) : inRow(file);
+
+/** Since PyTorch 1.6: {name}/data.pkl, and {name}/data/{key} for every storage. */
+function inArchive(file: Uint8Array): unknown {
+  const entries = entriesOf(file);
+  const pickle = [...entries.keys()].find((name) => /^[^/]*\/data\.pkl$/.test(name)) ?? "";
+  const root = pickle.slice(0, -"data.pkl".length);
+  checkOrder(entries.get(`${root}byteorder`)?.[0] !== BIG);
+  const tensors = new Tensors((key) => entries.get(`${root}data/${key}`));
+  const none = new Uint8Array(0);
+  return unpickle(entries.get(pickle) ?? none, 0, tensors, file.length).value;
+}
+
+/** The first letter of "big" in a file's byteorder. */
+const BIG = 0x62;
+
+function checkOrder(little: boolean): void {
+  if (!little) throw new StateError("bytes", "values with their low byte first", "others");
+}
+
+/**
+ * Until PyTorch 1.6: the pickles of a magic number, a version, facts of the machine, what was saved, and
+ * the keys of storages; then each storage's length and bytes.
+ */
+function inRow(file: Uint8Array): unknown {
+  const places = new Map<unknown, Uint8Array>();
+  const tensors = new Tensors((key) => places.get(key));
+  let at = 0;
+  const values = Array.from({ length: 5 }, () => {
+    const { value, end } = unpickle(file, at, tensors, file.length);
+    at = end;
+    return value;
+  });
+  const [, , machine, saved, keys] = values;
+  checkOrder(!(machine instanceof PyObject) || machine.items?.get("little_endian") !== false);
+  for (const key of Array.isArray(keys) ? keys : []) {
+    const { length = 0, dtype = "" } = tensors.storages.get(key) ?? {};
+    const begin = at + 8;
+    // Not a number for a type that is not known.
+    at = begin + length * (widthOf(dtype) ?? Number.NaN);
+    if (!(at <= file.length && viewOfBytes(file).getBigInt64(begin - 8, true) === BigInt(length))) {
+      throw new StateError(
+        "bytes",
+        `${length} values of storages of numbers at ${begin - 8}`,
+        `others of ${dtype || "none"}: truncated, or damaged`,
+      );
+    }
+    places.set(key, file.subarray(begin, at));
+  }
+  return saved;
+}

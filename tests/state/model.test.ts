@@ -1,0 +1,296 @@
+// A file of any format: the reader that fits is called, and every other format is named, by each reader,
+// with what to call or do instead.
+
+import { gzipSync } from "node:zlib";
+import { BatchNorm, OptionError, ShapeError, StateError } from "batchnorm-wasm";
+import { load, readModel, readTorch, save, writeOnnx, writeTorch } from "batchnorm-wasm/state";
+import { describe, expect, test } from "vitest";
+import { checkFormat, type Format, formatOf } from "../../src/state/format.js";
+import { goldenBytes, kerasFiles } from "../support/golden.js";
+import { assertRefuses, wrong } from "../support/refuse.js";
+import { protobuf } from "./files.js";
+import { archive, MAGIC, pickle, tensor, text } from "./torch-files.js";
+import { zip } from "./zip-files.js";
+
+const utf8 = (value: string): Uint8Array => new TextEncoder().encode(value);
+const latin = (value: string): Uint8Array => new Uint8Array(Buffer.from(value, "latin1"));
+const nothing = new Uint8Array(4);
+const files = (...names: string[]): Uint8Array =>
+  zip(names.map((name) => ({ name, data: nothing })));
+const html = "<!DOCTYPE html><html><head><title>404</title></head></html>";
+
+/** Files of each format, none of which is made by what is under test, and what is said of them. */
+const FILES: readonly (readonly [string, Format, Uint8Array, RegExp | null])[] = [
+  ["nothing", "empty", new Uint8Array(0), /got no bytes: the download failed$/],
+  ["a state_dict in safetensors", "safetensors", goldenBytes("network.safetensors"), null],
+  [
+    "safetensors with a header of 0x8b1f bytes",
+    "safetensors",
+    latin(`\x1f\x8b\0\0\0\0\0\0{`),
+    null,
+  ],
+  ["a file of torch.save", "torch", goldenBytes("torch/state-dict.pt"), null],
+  ["one before 1.6", "torch-row", goldenBytes("torch/state-dict-row.pt"), null],
+  [
+    "a TorchScript archive",
+    "torchscript",
+    goldenBytes("torch/script.pt"),
+    /got a TorchScript archive: .*torch\.jit\.load/,
+  ],
+  [
+    "another TorchScript archive",
+    "torchscript",
+    files("m/data.pkl", "m/constants.pkl"),
+    /got a TorchScript archive/,
+  ],
+  [
+    "another pickle",
+    "pickle",
+    pickle(text("weights"), 4),
+    /got a pickle that torch\.save did not make: torch\.save\(/,
+  ],
+  [
+    "a NumPy archive",
+    "numpy",
+    files("mean.npy", "var.npy"),
+    /got a NumPy archive \(\.npz\): .*runningMean\.set/,
+  ],
+  [
+    "a NumPy array",
+    "npy",
+    latin("\x93NUMPY\x01\0"),
+    /got a NumPy array \(\.npy\): .*runningMean\.set/,
+  ],
+  [
+    "a Keras model",
+    "keras",
+    files("metadata.json", "config.json", "model.weights.h5"),
+    /got a Keras model \(\.keras\): readKerasFile of "batchnorm-wasm\/hdf5" reads it$/,
+  ],
+  [
+    "a Keras model of several weight files",
+    "keras",
+    files("config.json", "model.weights.json"),
+    /got a Keras model/,
+  ],
+  [
+    "HDF5",
+    "hdf5",
+    latin("\x89HDF\r\n\x1a\n\0"),
+    /got an HDF5 file \(\.h5\): readKerasFile of "batchnorm-wasm\/hdf5"/,
+  ],
+  ["another zip archive", "zip", files("README.md", "model.pth"), /got a zip archive: unpack it$/],
+  ["an empty zip archive", "zip", zip([]), /got a zip archive: unpack it$/],
+  ["ONNX of PyTorch", "onnx", goldenBytes("opset15.onnx"), /got an ONNX model: readOnnx reads it$/],
+  ["ONNX of opset 6", "onnx", goldenBytes("opset6.onnx"), /got an ONNX model/],
+  [
+    "ONNX with a large graph that is cut off",
+    "onnx",
+    latin("\x08\x08\x12\x02ab\x3a\xff\xff\x03"),
+    /got an ONNX model/,
+  ],
+  [
+    "ONNX Runtime's format",
+    "ort",
+    latin("\x18\0\0\0ORTM\0\0"),
+    /got a model of ONNX Runtime \(\.ort\): readOnnx reads the \.onnx/,
+  ],
+  [
+    "TensorFlow Lite",
+    "tflite",
+    latin("\x1c\0\0\0TFL3\0\0"),
+    /got a TensorFlow Lite model: .*folded/,
+  ],
+  [
+    "a SavedModel",
+    "saved-model",
+    protobuf([
+      [1, 1],
+      [2, [[1, [[5, "serve"]]]]],
+    ]),
+    /got a SavedModel: .*load_model\(folder\)\.save\("model\.h5"\) in Python, and readKerasFile$/,
+  ],
+  [
+    "GGUF",
+    "gguf",
+    latin("GGUF\x03\0\0\0{"),
+    /got a GGUF file: no model of llama\.cpp has batch norms$/,
+  ],
+  [
+    "gzip",
+    "gzip",
+    new Uint8Array(gzipSync("weights")),
+    /got gzip: unpack it, new DecompressionStream\("gzip"\)$/,
+  ],
+  [
+    "a pointer of Git LFS",
+    "lfs",
+    utf8("version https://git-lfs.github.com/spec/v1\noid sha256:12\n"),
+    /got a pointer of Git LFS: git lfs pull/,
+  ],
+  ["a web page", "html", utf8(html), /got a web page: the address is not that of the file$/],
+  [
+    "a web page behind white space and a mark",
+    "html",
+    utf8(`\uFEFF\n  ${html.toLowerCase()}`),
+    /got a web page/,
+  ],
+  ["an error in XML", "html", utf8('<?xml version="1.0"?><Error/>'), /got a web page/],
+  [
+    "model.json of TensorFlow.js",
+    "json",
+    utf8(kerasFiles("keras").model),
+    /got JSON: readKeras\(\{ model, weights \}\) reads the model\.json/,
+  ],
+  [
+    "an index of several files",
+    "json",
+    utf8('{"metadata": {}, "weight_map": {}}'),
+    /got JSON: .* an index of several files only names them$/,
+  ],
+  [
+    "a snapshot",
+    "json",
+    utf8(JSON.stringify(new BatchNorm(1))),
+    /got JSON: .* BatchNorm\.fromSnapshot a snapshot/,
+  ],
+  ["other JSON", "json", utf8("\n{ }"), /got JSON: readKeras/],
+  ["a row of JSON", "json", utf8("[1, 2]"), /got JSON/],
+];
+
+describe("formats", () => {
+  test.each(FILES)("%s", (_, format, bytes) => {
+    expect(formatOf(bytes)).toBe(format);
+    const moved = new Uint8Array(bytes.length + 3).subarray(3);
+    moved.set(bytes);
+    expect(formatOf(moved)).toBe(format);
+  });
+
+  test.each<[string, Uint8Array]>([
+    ["zeros", new Uint8Array(100)],
+    ["text", utf8("PyTorch weights")],
+    ["one byte of each", Uint8Array.from({ length: 256 }, (_, i) => i)],
+    ["a number that is no version", Uint8Array.of(255, 255)],
+    ["a message with another field behind its version", Uint8Array.of(8, 5, 0x4a, 0)],
+    ["a version alone", Uint8Array.of(8, 5)],
+  ])("none: %s", (_, bytes) => {
+    expect(formatOf(bytes)).toBe(null);
+  });
+
+  test("the beginning of any file, and random bytes, are of some format or none", () => {
+    let state = 1;
+    const next = () => (state = (Math.imul(state, 48271) >>> 0) % 2147483647);
+    for (const [, , bytes] of FILES) {
+      for (let length = 0; length < Math.min(60, bytes.length); length++)
+        formatOf(bytes.subarray(0, length));
+      for (let i = 0; i < 20; i++) {
+        const changed = bytes.slice(0, 200);
+        if (changed.length > 0) changed[next() % changed.length] = next();
+        formatOf(changed);
+      }
+    }
+  });
+
+  test("a damaged zip archive is left to the reader", () => {
+    const bytes = goldenBytes("torch/bare.pt");
+    expect(formatOf(bytes.subarray(0, 2000))).toBe("torch");
+    expect(checkFormat(new Uint8Array(9), "a model", [])).toBe(null);
+  });
+});
+
+describe("every reader names what it does not read", () => {
+  const refused = FILES.filter(([, , , message]) => message !== null);
+
+  test.each(refused)("readTorch: %s", (_, __, bytes, message) => {
+    const expected = /^bytes: expected a PyTorch model, of torch\.save or in safetensors, got /;
+    assertRefuses(StateError, expected, () => readTorch(bytes));
+    assertRefuses(StateError, message!, () => readTorch(bytes));
+    assertRefuses(StateError, message!, () => writeTorch({ a: new BatchNorm(1) }, { into: bytes }));
+  });
+
+  test.each(refused)("load, save: %s", (_, __, bytes, message) => {
+    assertRefuses(StateError, /^bytes: expected a safetensors file, got /, () => load(bytes));
+    assertRefuses(StateError, message!, () => load(bytes));
+    assertRefuses(StateError, message!, () => save({ a: new BatchNorm(1) }, { into: bytes }));
+  });
+
+  test("load: a file of torch.save", () => {
+    const message =
+      /^bytes: expected a safetensors file, got a file of torch\.save: readTorch reads/;
+    assertRefuses(StateError, message, () => load(goldenBytes("torch/bare.pt")));
+    const old = /got a file of torch\.save before PyTorch 1\.6: readTorch reads it$/;
+    assertRefuses(StateError, old, () => load(latin(MAGIC)));
+  });
+
+  test.each(refused.filter(([, format]) => format !== "onnx"))(
+    "readModel: %s",
+    (_, __, bytes, message) => {
+      assertRefuses(StateError, /^bytes: expected a model file, got /, () => readModel(bytes));
+      assertRefuses(StateError, message!, () => readModel(bytes));
+    },
+  );
+});
+
+describe("readModel", () => {
+  test("PyTorch's files", () => {
+    for (const name of ["torch/module.pt", "torch/state-dict-row.pt", "network.safetensors"]) {
+      const file = readModel(goldenBytes(name));
+      expect([file.format, [...file.layers].sort()]).toEqual(["torch", ["block.1", "bn1", "head"]]);
+      if (file.format !== "torch") continue;
+      const options = { eps: 1e-5, layout: "NCHW" } as const;
+      const wanted = readTorch(goldenBytes("network.safetensors")).load("bn1", options);
+      expect(file.load("bn1", options).snapshot()).toEqual(wanted.snapshot());
+    }
+    const several = readModel(goldenBytes("torch/several.pt"), { key: "ema.model" });
+    expect(several.layers).toHaveLength(3);
+    assertRefuses(OptionError, /^key: expected one of/, () =>
+      readModel(goldenBytes("torch/several.pt")),
+    );
+  });
+
+  test("ONNX models", () => {
+    const layer = new BatchNorm(2, { layout: "NCHW", runningVarianceOf: "population" });
+    layer.runningMean[1] = 5;
+    const file = readModel(writeOnnx({ bn: layer }));
+    expect([file.format, file.layers]).toEqual(["onnx", ["bn"]]);
+    expect([...file.loadAll().bn!.runningMean]).toEqual([0, 5]);
+    assertRefuses(
+      OptionError,
+      /^key: expected none for an ONNX model, which is one, got "a"$/,
+      () => readModel(goldenBytes("opset15.onnx"), { key: "a" }),
+    );
+  });
+
+  test("files of save", () => {
+    const layer = new BatchNorm(2, { epsilon: 0.25, debias: true });
+    layer.train(Float32Array.of(1, 2, 3, 5));
+    const file = readModel(save({ a: layer }));
+    expect([file.format, file.layers]).toEqual(["batchnorm-wasm", ["a"]]);
+    const [one, two] = [file.loadAll().a!, file.loadAll().a!];
+    expect(one.snapshot()).toEqual(layer.snapshot());
+    expect(one).not.toBe(two);
+    assertRefuses(OptionError, /^eps: expected no options for a file of save, got "eps"$/, () =>
+      file.load("a", wrong({ eps: 1 })),
+    );
+  });
+
+  test("what none reads", () => {
+    assertRefuses(
+      StateError,
+      /^bytes: expected a model of PyTorch .*, ONNX .* or Keras .*, got 9 bytes that begin with 00 00 ff 00 00 00 00 00, as none of these does$/,
+      () => readModel(Uint8Array.of(0, 0, 255, 0, 0, 0, 0, 0, 0)),
+    );
+    assertRefuses(StateError, /got 1 bytes that begin with 09/, () => readModel(Uint8Array.of(9)));
+  });
+
+  test("what is no bytes, and options that are none", () => {
+    assertRefuses(
+      ShapeError,
+      /^bytes: expected a Uint8Array or ArrayBuffer, got "model\.pt"$/,
+      () => readModel(wrong("model.pt")),
+    );
+    assertRefuses(OptionError, /^eps: expected an option among key, got "eps"$/, () =>
+      readModel(archive(tensor()), wrong({ eps: 1 })),
+    );
+  });
+});

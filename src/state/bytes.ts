@@ -1,6 +1,6 @@
 // Reads and writes the bytes of files, and the little-endian numbers in them.
 
-import { describe, ShapeError, StateError } from "../errors.js";
+import { describe, ShapeError, StateError, UnsupportedError } from "../errors.js";
 import { isUint8Array } from "../values/arrays.js";
 
 /** The bytes of a file. Those of a SharedArrayBuffer are given as a Uint8Array on it. */
@@ -22,10 +22,19 @@ export function bytesOf(name: string, value: unknown): Uint8Array {
 export const viewOfBytes = (bytes: Uint8Array): DataView =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+/** Made at first use, since a few runtimes have none. */
+let utf8: TextDecoder | undefined;
 
 /** The text that UTF-8 bytes hold. */
 export function textOf(name: string, bytes: Uint8Array): string {
+  if (typeof TextDecoder === "undefined") {
+    throw new UnsupportedError(
+      "TextDecoder",
+      "one, to read the text in files",
+      "a runtime without it",
+    );
+  }
+  utf8 ??= new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   try {
     // The bytes are copied, because browsers refuse to decode shared memory.
     return utf8.decode(new Uint8Array(bytes));

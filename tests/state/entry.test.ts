@@ -1,7 +1,9 @@
 // The entry as built: its layers and errors are those of the main entry.
 
+import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { goldenBytes, kerasFiles } from "../support/golden.js";
 
@@ -32,5 +34,23 @@ describe("dist/state.js", async () => {
   test("it has nothing of others", () => {
     const text = readFileSync(at("dist/state.js"), "utf8");
     expect(text).not.toMatch(/node_modules/);
+  });
+
+  test("it can be imported where there is no TextDecoder, and says so when it needs one", async () => {
+    const program = `
+      delete globalThis.TextDecoder;
+      const state = await import(${JSON.stringify(at("dist/state.js").href)});
+      const { BatchNorm } = await import(${JSON.stringify(at("dist/index.js").href)});
+      const bytes = state.writeTorch({ a: new BatchNorm(1) });
+      try {
+        state.readTorch(bytes);
+      } catch (error) {
+        console.log(String(error));
+      }`;
+    const flags = ["--input-type=module", "--eval", program];
+    const { stdout } = await promisify(execFile)(process.execPath, flags);
+    expect(stdout).toBe(
+      "UnsupportedError: TextDecoder: expected one, to read the text in files, got a runtime without it\n",
+    );
   });
 });

@@ -20,9 +20,10 @@
  */
 
 export type { Bytes } from "./state/bytes.js";
-export type { KerasFiles } from "./state/keras-model.js";
-export { type KerasLoadOptions, readKeras } from "./state/keras-read.js";
-export { type KerasWriteOptions, writeKeras } from "./state/keras-write.js";
+export type { KerasLoadOptions } from "./state/keras/load.js";
+export type { KerasFiles } from "./state/keras/model.js";
+export { readKeras } from "./state/keras/read.js";
+export { type KerasWriteOptions, writeKeras } from "./state/keras/write.js";
 export type { Given, OnWarning, StateFile } from "./state/layers.js";
 export { type ModelFile, type ModelOptions, readModel } from "./state/model.js";
 export { type FoldedOnnx, foldOnnx, type KeptNorm } from "./state/onnx/fold.js";

@@ -2,7 +2,9 @@
 // of arrays, and examples that run. That every exported name has a comment, TypeDoc sees to
 // (`npm run docs`).
 
+import { fileURLToPath } from "node:url";
 import * as main from "batchnorm-wasm";
+import * as hdf5 from "batchnorm-wasm/hdf5";
 import * as state from "batchnorm-wasm/state";
 import ts from "typescript";
 import { describe, expect, it } from "vitest";
@@ -134,7 +136,16 @@ const KERAS =
     'name === "model.json" ? original.model : original.weights[name]!',
   );
 const TORCH = BEFORE + files(`writeTorch({ bn1, bn2 })`).replace("FILE(name)", "name && original");
+const KERAS_FILE = fileURLToPath(
+  new URL("golden/state/keras-files/tf-2.12.keras", import.meta.url),
+);
+const HDF5 = `
+const { readFileSync } = await import("node:fs");
+const fetch = async (name: string): Promise<Response> =>
+  new Response(readFileSync(name && ${JSON.stringify(KERAS_FILE)}));
+`;
 const BEFORE_IN: Readonly<Record<string, string>> = {
+  "hdf5.ts": HDF5,
   "tfjs/layer.ts": TENSORS,
   "tfjs/operation.ts": TENSORS,
   "tfjs/keras-layer.ts": "",
@@ -145,8 +156,9 @@ const BEFORE_IN: Readonly<Record<string, string>> = {
   "state/onnx/read.ts": ONNX,
   "state/onnx/tap.ts": ONNX,
   "state/onnx/write.ts": ONNX,
-  "state/keras-read.ts": KERAS,
-  "state/keras-write.ts": KERAS,
+  "state/keras/file.ts": HDF5,
+  "state/keras/read.ts": KERAS,
+  "state/keras/write.ts": KERAS,
 };
 
 /** An example as a program: its imports first, then what it takes for granted, then itself in a block. */
@@ -160,6 +172,7 @@ function programOf({ name, file, code }: Example): Program {
     ...own,
     missing("batchnorm-wasm", Object.keys(main)),
     missing("batchnorm-wasm/state", Object.keys(state)),
+    missing("batchnorm-wasm/hdf5", Object.keys(hdf5)),
   ];
   if (file === "tfjs/layer.ts" || file === "tfjs/operation.ts") {
     if (!own.some((line) => line.includes(" tf ")))

@@ -376,18 +376,21 @@ describe("a page that only uses FrozenBatchNorm", () => {
 });
 
 describe("types", () => {
-  test.each(["index", "infer", "state"])("%s: complete without DOM, Node, leniency", (entry) => {
-    const program = ts.createProgram([at(`dist/${entry}.d.ts`)], {
-      strict: true,
-      lib: ["lib.es2022.d.ts"],
-      types: [],
-      module: ts.ModuleKind.ESNext,
-      moduleResolution: ts.ModuleResolutionKind.Bundler,
-      target: ts.ScriptTarget.ES2022,
-    });
-    const problems = ts.getPreEmitDiagnostics(program);
-    expect(problems.map((each) => ts.flattenDiagnosticMessageText(each.messageText, "\n"))).toEqual(
-      [],
-    );
-  });
+  test.each(["index", "infer", "state", "hdf5"])(
+    "%s: complete without DOM, Node, leniency",
+    (entry) => {
+      const program = ts.createProgram([at(`dist/${entry}.d.ts`)], {
+        strict: true,
+        lib: ["lib.es2022.d.ts"],
+        types: [],
+        module: ts.ModuleKind.ESNext,
+        moduleResolution: ts.ModuleResolutionKind.Bundler,
+        target: ts.ScriptTarget.ES2022,
+      });
+      const problems = ts.getPreEmitDiagnostics(program);
+      expect(
+        problems.map((each) => ts.flattenDiagnosticMessageText(each.messageText, "\n")),
+      ).toEqual([]);
+    },
+  );
 });

@@ -23,6 +23,7 @@ import {
 import { random } from "../support/data.js";
 import { goldenBytes, kerasFiles } from "../support/golden.js";
 import { container, safetensors } from "./files.js";
+import { kerasFormats } from "./keras-formats.js";
 import { BYTES, deepJson, otherJson, pick, type Random, upTo } from "./mutations.js";
 import { torchFormats } from "./torch-formats.js";
 
@@ -262,6 +263,7 @@ const formats: Record<string, Format<never>> = {
   onnx,
   networks,
   ...torchFormats,
+  ...kerasFormats,
 } as never;
 const [name = "", files = "10000"] = process.argv.slice(2);
 const format = formats[name]!;

@@ -112,10 +112,15 @@ describe("models of the converter from Python", () => {
   });
 
   test.each<[unknown, unknown[] | null, string | null]>([
-    [-1, null, "NC"],
+    [-1, null, "channelsLast"],
     [[2], null, "NLC"],
-    [4, null, "NDHWC"],
-    [1, null, null],
+    [[4], null, "NDHWC"],
+    [5, null, "channelsLast"],
+    [1, null, "channelsFirst"],
+    [[5], [null, 2, 8, 8, 8, 3], "channelsLast"],
+    [[4], [null, 2, 8, 8, 3], "NDHWC"],
+    [1, [null, 3, 8, 8, 8, 8], "channelsFirst"],
+    [0, [3], null],
     [-1, [null, 3], "NC"],
     [1, [null, 3], "NC"],
     [1, [null, 3, 8, 8], "NCHW"],
@@ -244,20 +249,144 @@ describe("models of the converter from Python", () => {
     expect([...runningMean]).toEqual([6, 7, 8].map((q) => Math.fround(q * (1 / 3) + 0.1)));
   });
 
-  test("renorm is warned about", () => {
+  test.each<[string, object, RegExp]>([
+    ["renorm", { renorm: true }, /^layer "bn": has renorm, without which it trains here$/],
+    [
+      "virtual_batch_size",
+      { virtual_batch_size: 32 },
+      /^layer "bn": has virtual_batch_size 32: .* on the whole mini-batch$/,
+    ],
+    ["trainable", { trainable: false }, /^layer "bn": has trainable: false: .*"running" }$/],
+    ["momentum", { momentum: 1 }, /^layer "bn": has momentum 1, under which nothing moves: /],
+  ])("%s: a warning, to who asked for it or else to the console", (_, config, message) => {
     const log = vi.spyOn(console, "warn").mockImplementation(() => {});
-    readKeras(modelOf({ renorm: true })).load("bn");
-    expect(log.mock.calls).toEqual([['layer "bn": has renorm, without which it trains here']]);
+    readKeras(modelOf(config)).load("bn");
+    expect(log.mock.calls).toEqual([[expect.stringMatching(message)]]);
+    log.mockClear();
+    const messages: string[] = [];
+    readKeras(modelOf(config)).load("bn", { onWarning: (text) => messages.push(text) });
+    expect(messages).toEqual([expect.stringMatching(message)]);
+    expect(log.mock.calls).toEqual([]);
     log.mockRestore();
   });
 
-  test("a momentum under which nothing moves may be replaced", () => {
-    const file = readKeras(modelOf({ momentum: 1 }));
-    assertRefuses(StateError, /^layer "bn": momentum: .*updateRunning: false/, () =>
-      file.load("bn"),
-    );
-    expect(file.load("bn", { momentum: 0.9 }).decay).toBe(0.9);
+  test("what is as usual is not warned about", () => {
+    const usual = { renorm: false, virtual_batch_size: null, trainable: true, momentum: 0.99 };
+    const messages: string[] = [];
+    readKeras(modelOf(usual)).load("bn", { onWarning: (text) => messages.push(text) });
+    expect(messages).toEqual([]);
+  });
+
+  test("a momentum under which nothing moves: the default, or another, and the file keeps it", () => {
+    const files = modelOf({ momentum: 1 });
+    const file = readKeras(files);
+    const layer = file.load("bn", { onWarning: () => {} });
+    expect(layer.decay).toBe(0.99);
+    const messages: string[] = [];
+    const other = file.load("bn", { momentum: 0.9, onWarning: (text) => messages.push(text) });
+    expect([other.decay, messages]).toEqual([0.9, []]);
     assertRefuses(OptionError, /^momentum: /, () => file.load("bn", { momentum: 1 }));
+    layer.train(Float32Array.of(1, 2, 3, 4, 5, 6));
+    const { model } = writeKeras({ bn: layer }, { into: files });
+    expect(JSON.parse(model)).toEqual(files.model);
+  });
+
+  test("a ring, which only parsed JSON can be", () => {
+    const files = modelOf({});
+    const ring: Record<string, unknown> = { layers: [] };
+    (files.model.modelTopology as Record<string, unknown>).ring = ring;
+    ring.itself = ring;
+    expect(readKeras(files).layers).toEqual(["bn"]);
+  });
+});
+
+describe("layers in wrappers", () => {
+  const norm = (name: string) => ({ class_name: "BatchNormalization", config: { name } });
+  const wrapped = (name: string, layer: object) => ({
+    class_name: "TimeDistributed",
+    config: { name, layer },
+  });
+  const model = (name: string, layers: object[]) => ({
+    class_name: "Sequential",
+    config: { name, layers },
+  });
+  /** A model of these layers; the numbers of each weight are its place in the list of owners. */
+  const filesOf = (layers: object[], owners: string[]) => {
+    const weights = owners.flatMap((owner) =>
+      ["gamma", "beta", "moving_mean", "moving_variance"].map((weight) => ({
+        name: `${owner}/${weight}`,
+        shape: [1],
+        dtype: "float32",
+      })),
+    );
+    return {
+      model: { modelTopology: model("top", layers), weightsManifest: [{ paths: ["w"], weights }] },
+      weights: { w: Float32Array.from(weights, (_, i) => Math.floor(i / 4)).buffer },
+    };
+  };
+  const means = (files: ReturnType<typeof filesOf>) =>
+    Object.entries(readKeras(files).loadAll()).map(([name, bn]) => [name, bn.runningMean[0]]);
+
+  test.each<[string, object[], string[], [string, number][]]>([
+    [
+      "by the name of the wrapper, as TensorFlow.js and tf.keras have it",
+      [norm("bn"), wrapped("timed", norm("inner"))],
+      ["bn", "timed"],
+      [
+        ["bn", 0],
+        ["inner", 1],
+      ],
+    ],
+    [
+      "by both names, as Keras 3 has it",
+      [wrapped("timed", norm("inner"))],
+      ["timed/inner"],
+      [["inner", 0]],
+    ],
+    ["by its own name", [wrapped("timed", norm("inner"))], ["top/inner"], [["inner", 0]]],
+    [
+      "layers of one name in two wrappers",
+      [wrapped("a", norm("bn")), wrapped("b", norm("bn"))],
+      ["b", "a"],
+      [
+        ["a/bn", 1],
+        ["b/bn", 0],
+      ],
+    ],
+    [
+      "a layer beside it that has its name",
+      [norm("bn"), wrapped("timed", norm("bn"))],
+      ["bn", "timed"],
+      [
+        ["bn", 0],
+        ["timed/bn", 1],
+      ],
+    ],
+    [
+      "in a model in the model",
+      [model("deep", [wrapped("timed", norm("inner"))])],
+      ["timed"],
+      [["inner", 0]],
+    ],
+    [
+      "a model in it",
+      [wrapped("timed", model("deep", [norm("inner")]))],
+      ["inner"],
+      [["inner", 0]],
+    ],
+  ])("%s", (_, layers, owners, expected) => {
+    expect(means(filesOf(layers, owners))).toEqual(expected);
+  });
+
+  test("weights that may be those of two layers are not taken", () => {
+    const two = [norm("timed"), model("deep", [wrapped("timed", norm("inner"))])];
+    const file = readKeras(filesOf(two, ["timed"]));
+    expect(file.load("timed").runningMean[0]).toBe(0);
+    assertRefuses(
+      StateError,
+      /^weightsManifest: expected "timed\/moving_mean" for layer "inner", got none$/,
+      () => file.load("inner"),
+    );
   });
 });
 
@@ -351,6 +480,15 @@ describe("a model of layers alone", () => {
     expect([read.b!.layout, read.b!.gamma, read.b!.beta]).toEqual(["NCL", null, null]);
     expect(read.a!.runningMean).toEqual(Float64Array.from(a.runningMean, Math.fround));
     expect(read.a!.gamma).toEqual(a.gamma);
+  });
+
+  test("the number of axes has to be known, unless a model has it", () => {
+    const layer = BatchNorm.keras(3, { epsilon: 1e-4, layout: "channelsLast" });
+    assertRefuses(OptionError, /^layers\["a"\]: expected a layout that says how many axes/, () =>
+      writeKeras({ a: layer }),
+    );
+    const files = writeKeras({ bn_conv: layer }, { into: kerasFiles("keras") });
+    expect(readKeras(files).load("bn_conv").layout).toBe("NHWC");
   });
 
   test("a cumulative average needs a momentum, a layer a name", () => {

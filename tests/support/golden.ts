@@ -143,6 +143,12 @@ export type TorchFilesGolden = Record<
 export const torchFilesGolden = (): TorchFilesGolden =>
   (json("state/torch/torch") as { files: TorchFilesGolden }).files;
 
+/** Keras' own files: what was written into each, by layer. */
+export const kerasFilesGolden = (): Record<
+  string,
+  Record<string, { weights: Record<string, Float32Array>; epsilon: number; momentum: number }>
+> => json("state/keras-files") as ReturnType<typeof kerasFilesGolden>;
+
 /** The bytes of a file in tests/golden/state. */
 export const goldenBytes = (name: string): Uint8Array =>
   new Uint8Array(readFileSync(new URL(`../golden/state/${name}`, import.meta.url)));

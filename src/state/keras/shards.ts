@@ -2,7 +2,7 @@
 // each, and groups of files, the shards, which hold their bytes one after another, cut anywhere
 // (tfjs-core/src/io/types.ts, io_utils.ts).
 
-import { describe, StateError } from "../errors.js";
+import { describe, StateError } from "../../errors.js";
 import {
   type Bytes,
   bytesOf,
@@ -12,9 +12,8 @@ import {
   isCount,
   isObject,
   viewOfBytes,
-} from "./bytes.js";
-
-export type Json = Record<string, unknown>;
+} from "../bytes.js";
+import type { Json } from "./topology.js";
 
 /** A weight: its entry in model.json and where its bytes are in those of its group. */
 export interface Weight {

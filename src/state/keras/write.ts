@@ -1,13 +1,14 @@
 // Batch-norm layers written as Keras models in the TensorFlow.js layers format, or into one.
 
-import { checkKeys, OptionError, StateError } from "../errors.js";
-import type { BatchNorm } from "../layer/batch-norm.js";
-import { type KerasOptions, kerasOptions } from "../layer/frameworks.js";
-import { NO_OPTIONS } from "../values/check.js";
-import { encode, FLOATS, holds } from "./bytes.js";
-import { type KerasFiles, type Model, parse, weightOf } from "./keras-model.js";
-import { bytesBetween, formatOf, type Json, spread, valuesOf } from "./keras-shards.js";
-import { checkName, constant, entriesOf, fromFile, momentumOf } from "./layers.js";
+import { checkKeys, OptionError, StateError } from "../../errors.js";
+import type { BatchNorm } from "../../layer/batch-norm.js";
+import { type KerasOptions, kerasOptions } from "../../layer/frameworks.js";
+import { NO_OPTIONS } from "../../values/check.js";
+import { encode, FLOATS, holds } from "../bytes.js";
+import { checkName, constant, entriesOf, fromFile, momentumOf } from "../layers.js";
+import { type KerasFiles, type Model, parse, weightOf } from "./model.js";
+import { bytesBetween, formatOf, spread, valuesOf } from "./shards.js";
+import type { Json } from "./topology.js";
 
 /** Options of {@link writeKeras}. */
 export interface KerasWriteOptions {
@@ -30,7 +31,7 @@ export interface KerasWriteOptions {
  * @param layers by the names of the Keras layers, as `readKeras` lists them.
  * @returns `model.json` as text and the weight files, fit for {@link readKeras}.
  * @throws OptionError for what is no layer, a name that the model `into` has not, or a decay
- * `"cumulative"` without `momentum`; ShapeError for an `into` that is no bytes;
+ * `"cumulative"` without `momentum`, or, without `into`, a layout that leaves the number of axes open; ShapeError for an `into` that is no bytes;
  * StateError where the model `into` is malformed or has another
  * epsilon, other channels or no place for a parameter.
  *
@@ -146,6 +147,12 @@ function emptyModel(
   for (const [name, layer] of entries) {
     const { channels, layout, epsilon } = layer;
     if (name === "") throw new OptionError('layers: expected names for Keras, got ""');
+    if (!layout.startsWith("N")) {
+      throw new OptionError(
+        `layers["${name}"]: expected a layout that says how many axes there are, as "NHWC" does, for ` +
+          `the input of a Keras model, got "${layout}"; or write it into a model, with { into }`,
+      );
+    }
     const scale = layer.gamma !== null;
     const center = layer.beta !== null;
     const shape = [...layout].map((axis) => (axis === "C" ? channels : null));

@@ -1,0 +1,192 @@
+// Objects of an HDF5 file, groups and arrays, as what reads models asks for them: by name, attribute
+// and value (HDF5 File Format Specification, version 3.0, sections IV.A.2.h, i and m).
+//
+// Links to other places and arrays that are kept in other files or virtual are refused, as Keras does
+// (keras/src/saving/saving_lib.py): what a file holds is in the file. So are compressed and chunked
+// arrays, which Keras does not write.
+
+import { StateError } from "../../errors.js";
+import { decode, FLOATS } from "../bytes.js";
+import { Hdf5File, MESSAGE, malformed, NOWHERE } from "./file.js";
+import { dense, type Link, linksOf } from "./links.js";
+import { attributeOf, countOf, Heaps, shapeOf, type Type, textsOf, typeOf } from "./values.js";
+
+/** Ways in which an array is kept that are not read, and what they are called. */
+const REFUSED: Readonly<Record<number, string>> = {
+  2: "in chunks, compressed or not; rewrite the file with h5repack -l CONTI -f NONE",
+  3: "as a virtual one, in other arrays",
+};
+
+/** A group or an array. */
+export class Hdf5Node {
+  #links: ReadonlyMap<string, Link> | null = null;
+  #attributes: ReadonlyMap<string, ReturnType<typeof attributeOf>> | null = null;
+  readonly #children = new Map<string, Hdf5Node>();
+
+  private constructor(
+    readonly file: Hdf5File,
+    readonly heaps: Heaps,
+    readonly address: number,
+    /** Its names from the root on, for messages. */
+    readonly path: string,
+  ) {}
+
+  /**
+   * The root of a file.
+   *
+   * @throws StateError for bytes that are no HDF5 file, or a truncated one.
+   */
+  static root(bytes: Uint8Array): Hdf5Node {
+    const file = new Hdf5File(bytes);
+    return new Hdf5Node(file, new Heaps(file), file.root, "");
+  }
+
+  #message(type: number): number | undefined {
+    return this.file.messages(this.address).find((message) => message.type === type)?.at;
+  }
+
+  /** True for an array, false for a group. */
+  get isArray(): boolean {
+    return this.#message(MESSAGE.dataspace) !== undefined;
+  }
+
+  /** Names of what a group holds, in the order of the file; none for an array. */
+  get names(): Iterable<string> {
+    return this.#linked().keys();
+  }
+
+  #linked(): ReadonlyMap<string, Link> {
+    this.#links ??= linksOf(this.file, this.file.messages(this.address));
+    return this.#links;
+  }
+
+  /**
+   * What a group holds under a path of names with `/` between them, `null` where it holds nothing.
+   *
+   * @throws StateError for a link that leads elsewhere.
+   */
+  get(path: string): Hdf5Node | null {
+    let node: Hdf5Node = this;
+    for (const name of path.split("/")) {
+      if (name === "") continue;
+      const child = node.#child(name);
+      if (child === null) return null;
+      node = child;
+    }
+    return node;
+  }
+
+  /** The groups and arrays in a group that are in the file itself. */
+  get groups(): Hdf5Node[] {
+    const inside = [...this.#linked()].filter(([, link]) => typeof link === "number");
+    return inside.map(([name]) => this.#child(name)!);
+  }
+
+  #child(name: string): Hdf5Node | null {
+    const known = this.#children.get(name);
+    if (known !== undefined) return known;
+    const address = this.#linked().get(name);
+    if (address === undefined) return null;
+    const path = `${this.path}/${name}`;
+    if (typeof address !== "number") {
+      throw new StateError(
+        `bytes: expected what "${path}" stands for in the file itself, got a link that is ${address}`,
+      );
+    }
+    const node = new Hdf5Node(this.file, this.heaps, address, path);
+    this.#children.set(name, node);
+    return node;
+  }
+
+  /** The texts of an attribute, of any number of axes; `null` where there is none of this name. */
+  texts(name: string): string[] | null {
+    const { file } = this;
+    if (this.#attributes === null) {
+      const attributes = new Map<string, ReturnType<typeof attributeOf>>();
+      for (const { type, at, size } of file.messages(this.address)) {
+        if (type !== MESSAGE.attribute) continue;
+        const found = attributeOf(file, at, size);
+        attributes.set(found.name, found);
+      }
+      this.#attributes = attributes;
+    }
+    const found = this.#attributes.get(name);
+    if (found !== undefined) return textsOf(file, this.heaps, found);
+    const info = this.#message(MESSAGE.attributeInfo);
+    if (info !== undefined && file.u64(info + 2 + (file.u8(info + 1) & 1 ? 2 : 0)) !== NOWHERE) {
+      throw dense("attributes");
+    }
+    return null;
+  }
+
+  /** The sizes of an array's axes. */
+  get shape(): readonly number[] {
+    const at = this.#message(MESSAGE.dataspace);
+    const shape = at === undefined ? null : shapeOf(this.file, at);
+    if (shape === null) throw new StateError(`bytes: expected values of "${this.path}", got none`);
+    return shape;
+  }
+
+  get #type(): Type {
+    const at = this.#message(MESSAGE.datatype);
+    if (at === undefined) throw malformed(`no type of "${this.path}"`);
+    return typeOf(this.file, at);
+  }
+
+  /** True for an array of numbers with a point; Keras keeps bfloat16 as two bytes without a meaning. */
+  get isFloat(): boolean {
+    const { kind, size } = this.#type;
+    return kind === "float" || (kind === "opaque" && size === 2);
+  }
+
+  /** Where the values of an array are: all of them, one after another. */
+  get place(): { readonly at: number; readonly length: number } {
+    const { file, path } = this;
+    if (this.#message(MESSAGE.external) !== undefined) {
+      throw new StateError(`bytes: expected the values of "${path}" in the file, got other files`);
+    }
+    const layout = this.#message(MESSAGE.layout);
+    if (layout === undefined) throw malformed(`no place of "${path}"`);
+    const [version, kind] = [file.u8(layout), file.u8(layout + 1)];
+    if (version < 3 || kind > 1) {
+      throw new StateError(
+        `bytes: expected the values of "${path}" one after another, as Keras keeps them, got them ` +
+          (REFUSED[version < 3 ? -1 : kind] ?? `kept in a way of version ${version}`),
+      );
+    }
+    const compact = kind === 0;
+    const at = compact ? layout + 4 : file.u64(layout + 2);
+    const stored = compact ? file.u16(layout + 2) : file.u64(layout + 10);
+    const length = countOf(this.shape) * this.#type.size;
+    if (at === NOWHERE || stored < length) {
+      const got = at === NOWHERE ? 0 : stored;
+      throw new StateError(`bytes: expected the ${length} bytes of "${path}", got ${got}`);
+    }
+    file.check(at, length);
+    return { at, length };
+  }
+
+  /**
+   * The values of an array of float16, bfloat16, float32 or float64.
+   *
+   * @throws StateError for an array of another type, or one that is not in the file as a whole.
+   */
+  values(): Float64Array {
+    const { at, length } = this.place;
+    const type = this.#type;
+    this.file.claim(this.path, length);
+    const bytes = this.file.slice(at, length);
+    if (type.kind === "float") {
+      return decode(type.format, type.big ? swapped(bytes, type.size) : bytes);
+    }
+    if (this.isFloat && this.texts("dtype")?.[0] === "bfloat16") return decode(FLOATS.BF16!, bytes);
+    throw new StateError(
+      `bytes: expected float16, bfloat16, float32 or float64 in "${this.path}", got another type`,
+    );
+  }
+}
+
+/** Numbers of so many bytes with their bytes in the other order. */
+function swapped(bytes: Uint8Array, size: number): Uint8Array {
+  return bytes.map((_, i) => bytes[i - (i % size) + size - 1 - (i % size)]!);
+}

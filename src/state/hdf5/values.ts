@@ -1,0 +1,142 @@
+// Shapes and types of HDF5 data, and the texts and numbers that are of them (HDF5 File Format
+// Specification, version 3.0, sections III.E, IV.A.2.b, d, i and m).
+
+import { StateError } from "../../errors.js";
+import { FLOATS, type FloatFormat } from "../bytes.js";
+import { type Hdf5File, malformed, NOWHERE } from "./file.js";
+
+/** A type of values: how many bytes each takes, and what they are. */
+export type Type =
+  | { readonly kind: "float"; readonly size: number; readonly format: FloatFormat; big: boolean }
+  | { readonly kind: "text" | "texts" | "opaque" | "other"; readonly size: number };
+
+/** Classes of types, by their numbers. */
+const FLOAT = 1;
+const TEXT = 3;
+const OPAQUE = 5;
+const VARIABLE = 9;
+
+/** Formats of numbers by bits, where exponent and digits begin and how many they are, and the bias. */
+const FORMATS: Readonly<Record<string, FloatFormat>> = {
+  "16 10 5 0 10 15": FLOATS.F16!,
+  "16 7 8 0 7 127": FLOATS.BF16!,
+  "32 23 8 0 23 127": FLOATS.F32!,
+  "64 52 11 0 52 1023": FLOATS.F64!,
+};
+
+/** The type that a datatype message says. */
+export function typeOf(file: Hdf5File, at: number): Type {
+  const kind = file.u8(at) & 15;
+  const [bits, size] = [file.u8(at + 1), file.u32(at + 4)];
+  if (kind === FLOAT) {
+    const fields = [12, 13, 14, 15].map((field) => file.u8(at + field));
+    const layout = [file.u16(at + 10), ...fields, file.u32(at + 16)].join(" ");
+    const format = Object.hasOwn(FORMATS, layout) ? FORMATS[layout] : undefined;
+    // Bit 0 says big-endian; bits 4 and 5 that the first digit is implied; bit 6 is VAX's order.
+    const known = format !== undefined && (bits & 0x70) === 0x20 && file.u16(at + 8) === 0;
+    if (known && format.size === size) return { kind: "float", size, format, big: (bits & 1) > 0 };
+  }
+  if (kind === TEXT) return { kind: "text", size };
+  if (kind === VARIABLE && (bits & 15) === 1) return { kind: "texts", size };
+  return { kind: kind === OPAQUE ? "opaque" : "other", size };
+}
+
+/** The sizes that a dataspace message says, `null` for one of no values at all. */
+export function shapeOf(file: Hdf5File, at: number): number[] | null {
+  const [version, rank] = [file.u8(at), file.u8(at + 1)];
+  if (version !== 1 && version !== 2) throw malformed(`a dataspace of version ${version}`);
+  if (version === 2 && file.u8(at + 3) === 2) return null;
+  const first = at + (version === 1 ? 8 : 4);
+  return Array.from({ length: rank }, (_, axis) => file.u64(first + 8 * axis));
+}
+
+export const countOf = (shape: readonly number[] | null): number =>
+  shape === null ? 0 : shape.reduce((product, size) => product * size, 1);
+
+/** An attribute message: its name, and where its type, shape and data are. */
+export function attributeOf(file: Hdf5File, at: number, length: number) {
+  const version = file.u8(at);
+  if (version < 1 || version > 3) throw malformed(`an attribute of version ${version}`);
+  const padded = (size: number): number => (version === 1 ? Math.ceil(size / 8) * 8 : size);
+  const [name, type, shape] = [2, 4, 6].map((field) => file.u16(at + field)) as [
+    number,
+    number,
+    number,
+  ];
+  const begin = at + (version === 3 ? 9 : 8);
+  const typeAt = begin + padded(name);
+  const shapeAt = typeAt + padded(type);
+  const data = shapeAt + padded(shape);
+  const letters = file.slice(begin, name);
+  const end = letters.indexOf(0);
+  return {
+    name: file.text(begin, end === -1 ? name : end),
+    // Bits 0 and 1: type or shape are shared, and lie elsewhere.
+    shared: version > 1 && (file.u8(at + 1) & 3) > 0,
+    typeAt,
+    shapeAt,
+    data,
+    end: at + length,
+  };
+}
+
+/** The texts of an attribute; none where it is an array of no values, whatever their type. */
+export function textsOf(file: Hdf5File, heaps: Heaps, found: ReturnType<typeof attributeOf>) {
+  const count = found.shared ? 1 : countOf(shapeOf(file, found.shapeAt));
+  if (count === 0) return [];
+  const type: Type = found.shared ? { kind: "other", size: 0 } : typeOf(file, found.typeAt);
+  const { kind, size } = type;
+  if (kind !== "text" && kind !== "texts") {
+    throw new StateError(
+      `bytes: expected texts in the attribute "${found.name}", got values that are none`,
+    );
+  }
+  if (!(size >= (kind === "text" ? 1 : 16) && found.data + count * size <= found.end)) {
+    throw malformed(`${count} texts of ${size} bytes in the attribute "${found.name}"`);
+  }
+  return Array.from({ length: count }, (_, i) => {
+    const at = found.data + i * size;
+    if (kind === "texts") return heaps.text(at);
+    const end = file.slice(at, size).indexOf(0);
+    return file.text(at, end === -1 ? size : end);
+  });
+}
+
+/** The global heaps of a file, in which texts of any length lie (section III.E). */
+export class Heaps {
+  readonly #known = new Map<number, ReadonlyMap<number, readonly [at: number, size: number]>>();
+
+  constructor(readonly file: Hdf5File) {}
+
+  /** The text that a descriptor means: its length, the address of its heap, its number there. */
+  text(at: number): string {
+    const { file } = this;
+    const [length, heap, number] = [file.u32(at), file.u64(at + 4), file.u32(at + 12)];
+    if (length === 0 || heap === 0 || heap === NOWHERE) return "";
+    const found = this.#objects(heap).get(number);
+    if (found === undefined || length > found[1]) throw malformed(`no text ${number} at ${heap}`);
+    file.spend(length);
+    return file.text(found[0], length);
+  }
+
+  #objects(heap: number): ReadonlyMap<number, readonly [number, number]> {
+    let objects = this.#known.get(heap);
+    if (objects !== undefined) return objects;
+    const { file } = this;
+    file.signature(heap, "GCOL");
+    const size = file.u64(heap + 8);
+    file.check(heap, size);
+    file.spend(size);
+    const found = new Map<number, readonly [number, number]>();
+    for (let at = heap + 16; at + 16 <= heap + size; ) {
+      const [number, length] = [file.u16(at), file.u64(at + 8)];
+      if (number === 0) break; // what is left is free
+      if (at + 16 + length > heap + size) throw malformed(`an object of ${length} bytes at ${at}`);
+      found.set(number, [at + 16, length]);
+      at += 16 + Math.ceil(length / 8) * 8;
+    }
+    objects = found;
+    this.#known.set(heap, objects);
+    return objects;
+  }
+}

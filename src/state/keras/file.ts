@@ -1,0 +1,149 @@
+// Batch-norm layers read from Keras' own files: `.keras`, a zip archive of config.json and
+// model.weights.h5; `.h5`, which has the config as an attribute; and files of weights alone, which have
+// none (keras/src/saving/saving_lib.py, keras/src/legacy/saving/legacy_h5_format.py).
+
+import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
+import { NO_OPTIONS } from "../../values/check.js";
+import { show } from "../../values/layout.js";
+import { type Bytes, bytesOf, isObject, jsonOf, textOf } from "../bytes.js";
+import { isHdf5 } from "../hdf5/file.js";
+import { Hdf5Node } from "../hdf5/node.js";
+import { fileOf, type StateFile } from "../layers.js";
+import { entriesOf, isZip } from "../zip.js";
+import { type Found, findLayers } from "./found.js";
+import { checkLoadOptions, type KerasLoadOptions, loadLayer } from "./load.js";
+import type { Json } from "./topology.js";
+
+/** Options of {@link readKerasFile}. */
+export interface KerasFileOptions {
+  /**
+   * The config of the model, for a file of weights alone: config.json of a model that was saved
+   * without a zip, or what `model.to_json()` gives; parsed, its text, or its bytes.
+   */
+  config?: object | string | Bytes;
+}
+
+/** Options of `load` and `loadAll` of {@link readKerasFile}. */
+export interface KerasFileLoadOptions extends KerasLoadOptions {
+  /** For a layer that the file has no config of, which the weights do not tell. */
+  epsilon?: number;
+  /** Of such a layer with three arrays: false where it has no gamma. Default true. */
+  scale?: boolean;
+  /** Of such a layer with three arrays: false where it has no beta. Default true. */
+  center?: boolean;
+}
+
+const OWN_KEYS = ["epsilon", "scale", "center"];
+
+/**
+ * The batch-norm layers of a file that Keras wrote: `.keras`, `.h5` (of Keras 1, 2 and 3) or weights
+ * alone, `.weights.h5` and `.h5`. Layers go by their Keras names, with the names of the models
+ * and wrappers they are nested in where several have the same; where a file has no names, by their
+ * places in it. Epsilon, momentum, scale, center and the layout come from the model's config. A file
+ * of weights alone has none: give it here, or `epsilon` to `load`; momentum is then Keras' default,
+ * 0.99. So too for the layers inside of layers of one's own, which config.json does not list.
+ *
+ * The file has no counter: `batchesSeen` is 1, and `ageKnown` false.
+ *
+ * @param bytes not copied, so leave them unchanged until the layers are loaded.
+ * @throws ShapeError for what is no bytes; OptionError for an unknown option; StateError for a
+ * file that is truncated, malformed, of another format, or not as Keras writes it: arrays that are
+ * compressed, virtual or in other files, links that lead elsewhere.
+ *
+ * @example
+ * const bytes = await (await fetch("model.keras")).arrayBuffer();
+ * const file = readKerasFile(bytes);
+ * const bn = file.load("batch_normalization");
+ */
+export function readKerasFile(
+  bytes: Bytes,
+  options: KerasFileOptions = NO_OPTIONS,
+): StateFile<KerasFileLoadOptions> {
+  checkKeys("options", options, ["config"]);
+  const { root, config } = open(bytesOf("bytes", bytes), options.config);
+  const found = findLayers(root, config);
+  return fileOf([...found.keys()], (name, given: KerasFileLoadOptions) => {
+    checkLoadOptions(given, OWN_KEYS);
+    const layer = found.get(name)!;
+    const config = layer.config ?? configOf(name, layer, given);
+    const values = (weight: string) => valuesOf(name, layer, config, weight);
+    return loadLayer(name, { config, layout: layer.layout, values }, given);
+  });
+}
+
+/** The HDF5 file and the config of a file's bytes. */
+function open(bytes: Uint8Array, given: KerasFileOptions["config"]) {
+  if (isHdf5(bytes)) {
+    const root = Hdf5Node.root(bytes);
+    const text = given === undefined ? root.texts("model_config")?.[0] : undefined;
+    return { root, config: text === undefined ? parsed(given) : jsonOf("model_config", text) };
+  }
+  if (!isZip(bytes)) {
+    throw new StateError(
+      "bytes: expected a .keras file, a zip archive, or an .h5 file, HDF5, got " +
+        `${bytes.length === 0 ? "nothing" : "bytes that begin as neither"}`,
+    );
+  }
+  const entries = entriesOf(bytes);
+  const weights = entries.get("model.weights.h5");
+  const config = entries.get("config.json");
+  if (weights === undefined || config === undefined) {
+    const names = [...entries.keys()].slice(0, 5).map((name) => JSON.stringify(name));
+    throw new StateError(
+      `bytes: expected an archive of config.json and model.weights.h5, got one of ${names.join(", ")}`,
+    );
+  }
+  const json =
+    given === undefined ? jsonOf("config.json", textOf("config.json", config)) : parsed(given);
+  return { root: Hdf5Node.root(weights), config: json };
+}
+
+/** The config that the options give, `null` for none. */
+function parsed(config: KerasFileOptions["config"]): unknown {
+  if (config === undefined) return null;
+  if (typeof config === "string") return jsonOf("config", config);
+  if (isObject(config) && !ArrayBuffer.isView(config) && !("byteLength" in config)) return config;
+  if (typeof config !== "object" || config === null) {
+    throw new OptionError(
+      `config: expected JSON, parsed, as text or bytes, got ${describe(config)}`,
+    );
+  }
+  return jsonOf("config", textOf("config", bytesOf("config", config)));
+}
+
+/** The options of a layer that the file has no config of. */
+function configOf(
+  name: string,
+  { has }: Found,
+  { epsilon, scale, center }: KerasFileLoadOptions,
+): Json {
+  if (epsilon === undefined) {
+    throw new OptionError(
+      `epsilon: expected for layer "${name}", of which the file has weights alone, got none`,
+    );
+  }
+  if (has !== null) return { epsilon, ...has };
+  const [noScale, noCenter] = [scale === false, center === false];
+  if (noScale === noCenter) {
+    throw new OptionError(
+      `scale, center: expected one of them false for layer "${name}", which has three arrays, got ` +
+        `${noScale ? "both" : "neither"}`,
+    );
+  }
+  return { epsilon, scale: !noScale, center: !noCenter };
+}
+
+/** The values of a weight [channels]. */
+function valuesOf(name: string, layer: Found, config: Json, weight: string): Float64Array {
+  const array = layer.array(weight, config);
+  if (array === null) {
+    throw new StateError(`layer "${name}": expected an array of ${weight}, got none`);
+  }
+  if (!array.isArray || array.shape.length !== 1 || array.shape[0] === 0) {
+    throw new StateError(
+      `layer "${name}": expected an array of one axis, at least one channel, for ${weight}, got ` +
+        (array.isArray ? show(array.shape) : "a group"),
+    );
+  }
+  return array.values();
+}

@@ -1,0 +1,166 @@
+// The batch-norm layers of Keras' own files: those that the config lists, with their arrays, and
+// those that are in the file alone.
+
+import type { Layout } from "../../values/layout.js";
+import type { Hdf5Node } from "../hdf5/node.js";
+import { legacyFinder, legacyRoot, normsIn } from "./legacy.js";
+import { type Arrays, arraysIn, groupsOf, nameIn } from "./saved.js";
+import { type Json, layersOf, layoutOf } from "./topology.js";
+
+/** A layer of a file. */
+export interface Found {
+  /** Its config, `null` where the file has none. */
+  readonly config: Json | null;
+  readonly layout: () => Layout;
+  /** Of a layer without a config: whether it has gamma and beta, `null` if one, but not which. */
+  readonly has: { readonly scale: boolean; readonly center: boolean } | null;
+  /** The array of a weight of the layer with this config, `null` where there is none. */
+  readonly array: (weight: string, config: Json) => Hdf5Node | null;
+}
+
+/** The layers of a file by name. */
+export function findLayers(root: Hdf5Node, config: unknown): ReadonlyMap<string, Found> {
+  const weights = legacyRoot(root);
+  if (weights === null) return savedLayers(root, config);
+  return config === null ? legacyNorms(weights) : legacyLayers(weights, config);
+}
+
+/** Of a file without a config: the layers are normalized along the last axis, as is Keras' default. */
+const lastAxis = (): Layout => "channelsLast";
+
+/** The layers that a config lists, in an `.h5` file. */
+function legacyLayers(weights: Hdf5Node, config: unknown): Map<string, Found> {
+  const known = layersOf(config);
+  const find = legacyFinder(normsIn(weights), known);
+  const layers = new Map<string, Found>();
+  for (const [name, layer] of known) {
+    const array = (weight: string): Hdf5Node | null => find(name).array(weight);
+    layers.set(name, {
+      config: layer.config,
+      layout: () => layoutOf(name, layer),
+      has: null,
+      array,
+    });
+  }
+  return layers;
+}
+
+/** The layers of an `.h5` file of weights alone, by the names of their groups or of their arrays. */
+function legacyNorms(weights: Hdf5Node): Map<string, Found> {
+  const layers = new Map<string, Found>();
+  for (const [top, inside] of normsIn(weights)) {
+    for (const norm of inside) {
+      const own = inside.length === 1 ? top : norm.prefix;
+      const has = { scale: norm.array("gamma") !== null, center: norm.array("beta") !== null };
+      const array = (weight: string): Hdf5Node | null => norm.array(weight);
+      layers.set(layers.has(own) ? `${top}/${own}` : own, {
+        config: null,
+        layout: lastAxis,
+        has,
+        array,
+      });
+    }
+  }
+  return layers;
+}
+
+/** The layers of a file of Keras 3: those that its config lists, then those that are beside them. */
+function savedLayers(root: Hdf5Node, config: unknown): Map<string, Found> {
+  const layers = new Map<string, Found>();
+  const listed = new Set<number>();
+  if (config !== null) {
+    const groups = groupsOf(config, root);
+    const known = layersOf(config);
+    // A layer that two models share is kept once, in the first; its items have one number.
+    const shared = new Map<unknown, Hdf5Node>();
+    for (const { item } of known.values()) {
+      const group = groups.get(item);
+      if (group !== undefined) shared.set(item.shared_object_id, group);
+    }
+    shared.delete(undefined);
+    for (const [name, layer] of known) {
+      const group = groups.get(layer.item) ?? shared.get(layer.item.shared_object_id);
+      if (group !== undefined) listed.add(group.address);
+      const arrays = group === undefined ? [] : arraysIn(group);
+      const array = (weight: string, own: Json): Hdf5Node | null => arrayOf(arrays, weight, own);
+      layers.set(name, {
+        config: layer.config,
+        layout: () => layoutOf(name, layer),
+        has: null,
+        array,
+      });
+    }
+  }
+  for (const [name, arrays] of otherNorms(root, listed, layers)) {
+    const count = arrays.length;
+    const has = count === 3 ? null : { scale: count > 3, center: count > 3 };
+    const array = (weight: string, own: Json): Hdf5Node | null => arrayOf(arrays, weight, own);
+    layers.set(name, { config: null, layout: lastAxis, has, array });
+  }
+  return layers;
+}
+
+/** The array of a weight: gamma and beta come first where a layer has them, those of renorm last. */
+function arrayOf(arrays: Arrays, weight: string, { scale, center }: Json): Hdf5Node | null {
+  const order = [scale === false ? "" : "gamma", center === false ? "" : "beta"];
+  order.push("moving_mean", "moving_variance");
+  const kept = order.filter((each) => each !== "");
+  return arrays.length < kept.length ? null : (arrays[kept.indexOf(weight)] ?? null);
+}
+
+/** The name of a layer's group whose class is a batch norm. */
+const GROUP = /^(sync_)?batch_normalization(_\d+)?$/;
+
+/**
+ * The arrays of batch norms that no config lists, by name: groups of that class of two to four
+ * vectors (seven with renorm), and others of four vectors, which no other layer of Keras has.
+ */
+function otherNorms(
+  root: Hdf5Node,
+  listed: ReadonlySet<number>,
+  taken: ReadonlyMap<string, Found>,
+): Map<string, Arrays> {
+  const norms: { name: string | null; path: string; arrays: Arrays }[] = [];
+  const seen = new Set<number>([...listed]);
+  const left = [root];
+  while (left.length > 0) {
+    const group = left.pop()!;
+    if (seen.has(group.address)) continue;
+    seen.add(group.address);
+    const arrays = arraysIn(group);
+    const last = group.path.slice(group.path.lastIndexOf("/") + 1);
+    const counts = GROUP.test(last) ? [2, 3, 4, 7] : [4];
+    if (counts.includes(arrays.length) && areVectors(arrays)) {
+      norms.push({ name: nameIn(group), path: group.path, arrays });
+      continue;
+    }
+    left.push(...group.groups.filter(({ path }) => path !== "/optimizer").reverse());
+  }
+  const count = new Map<string, number>();
+  for (const { name } of norms) if (name !== null) count.set(name, (count.get(name) ?? 0) + 1);
+  const named = new Map<string, Arrays>();
+  for (const { name, path, arrays } of norms) {
+    const own = name !== null && count.get(name) === 1 ? name : placeOf(path);
+    const isTaken = taken.has(own) || named.has(own);
+    named.set(isTaken ? path : own, arrays);
+  }
+  return named;
+}
+
+/** The place of a group in words: without the names of containers, "layers" for instance. */
+const placeOf = (path: string): string =>
+  path
+    .split("/")
+    .filter((part) => part !== "" && part !== "layers" && part !== "_layer_checkpoint_dependencies")
+    .join("/");
+
+/** True for vectors of one length, of numbers with a point. */
+function areVectors(arrays: Arrays): boolean {
+  return arrays.every(
+    (array) =>
+      array.isArray &&
+      array.isFloat &&
+      array.shape.length === 1 &&
+      array.shape[0] === arrays[0]!.shape[0],
+  );
+}

@@ -1,0 +1,97 @@
+// Where Keras 1 and 2, and Keras 3 on request, keep the weights of a layer in an `.h5` file: in a group
+// of the name of the layer, whose attribute `weight_names` has the names of its arrays (keras/src/legacy/
+// saving/legacy_h5_format.py, save_weights_to_hdf5_group). A long list is divided into `weight_names0`,
+// `weight_names1`, … A model in the model has one group, in which all its weights are, in the order
+// of its layers; loading goes by that order, whatever their names are.
+
+import { StateError } from "../../errors.js";
+import type { Hdf5Node } from "../hdf5/node.js";
+import { fullName, type KerasLayer } from "./topology.js";
+
+/** The arrays of a batch norm by weight: gamma, beta, moving_mean, moving_variance. */
+export interface Norm {
+  /** What its names have before the weight, `bn` of `bn/gamma:0`. */
+  readonly prefix: string;
+  /** The name of the group that it is in. */
+  readonly top: string;
+  array(weight: string): Hdf5Node | null;
+}
+
+/** The group that has the groups of all layers, `null` for a file of another kind. */
+export function legacyRoot(root: Hdf5Node): Hdf5Node | null {
+  if (root.texts("layer_names") ?? root.texts("layer_names0")) return root;
+  return root.get("model_weights");
+}
+
+/** A list of texts that may be divided into several attributes. */
+function listOf(node: Hdf5Node, name: string): string[] {
+  const whole = node.texts(name);
+  if (whole !== null) return whole;
+  const list: string[] = [];
+  for (let i = 0; ; i++) {
+    const part = node.texts(`${name}${i}`);
+    if (part === null) return list;
+    for (const text of part) list.push(text);
+  }
+}
+
+const MEAN = /(?:^|\/)moving_mean(:\d+)?$/;
+
+/** The batch norms of a file, by the group they are in and in the order of its weights. */
+export function normsIn(weights: Hdf5Node): ReadonlyMap<string, readonly Norm[]> {
+  const norms = new Map<string, readonly Norm[]>();
+  for (const top of listOf(weights, "layer_names")) {
+    const group = weights.get(top);
+    if (group === null) continue;
+    const found: Norm[] = [];
+    const names = new Set(listOf(group, "weight_names"));
+    for (const name of names) {
+      const mean = MEAN.exec(name);
+      if (mean === null) continue;
+      const prefix = name.slice(0, mean.index);
+      const start = mean.index === 0 && !name.startsWith("/") ? "" : `${prefix}/`;
+      const end = mean[1] ?? "";
+      found.push({
+        prefix,
+        top,
+        array(weight) {
+          const own = `${start}${weight}${end}`;
+          return names.has(own) ? group.get(own) : null;
+        },
+      });
+    }
+    norms.set(top, found);
+  }
+  return norms;
+}
+
+/** Finds the batch norm that is a layer of the model, by the layer's name. */
+export function legacyFinder(
+  norms: ReadonlyMap<string, readonly Norm[]>,
+  layers: ReadonlyMap<string, KerasLayer>,
+): (name: string) => Norm {
+  const topOf = ({ inside, leaf }: KerasLayer): string => inside[0] ?? leaf;
+  const tops = new Map<string, KerasLayer[]>();
+  for (const layer of layers.values()) {
+    const same = tops.get(topOf(layer));
+    if (same) same.push(layer);
+    else tops.set(topOf(layer), [layer]);
+  }
+  return (name) => {
+    const layer = layers.get(name)!;
+    const top = topOf(layer);
+    const [found, beside] = [norms.get(top) ?? [], tops.get(top)!];
+    if (found.length === beside.length) return found[beside.indexOf(layer)]!;
+    // A layer that two models share is kept once: what is left to go by is its name.
+    const own = [fullName(layer), layer.leaf];
+    const named = found.filter(({ prefix }) =>
+      own.some((each) => prefix === each || prefix.endsWith(`/${each}`)),
+    );
+    const alone = beside.filter(({ leaf }) => leaf === layer.leaf).length === 1;
+    if (named.length === 1 && alone) return named[0]!;
+    throw new StateError(
+      `layer "${name}": expected the weights of ${beside.length} batch norms in the group "${top}", ` +
+        `got those of ${found.length}`,
+    );
+  };
+}

@@ -1,0 +1,103 @@
+// model.json of a Keras model as TensorFlow.js keeps it: the layers with their options, and which weights
+// lie where (https://www.tensorflow.org/js/guide/save_load).
+
+import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
+import { type Bytes, bytesOf, isObject, jsonOf, textOf } from "../bytes.js";
+import { type Group, groupOf, type Weight } from "./shards.js";
+import { fullName, type Json, type KerasLayer, layersOf } from "./topology.js";
+
+/** The files of a layers model. */
+export interface KerasFiles {
+  /** `model.json`: parsed, its text, or its bytes. */
+  model: object | string | Bytes;
+  /** The weight files by the paths that `model.json` has for them, `"group1-shard1of1.bin"` for instance. */
+  weights: Readonly<Record<string, Bytes>>;
+}
+
+export interface Model {
+  readonly json: Json;
+  /** The text of model.json, `null` where it came parsed. */
+  readonly text: string | null;
+  readonly groups: readonly Group[];
+  readonly weights: ReadonlyMap<string, Weight>;
+  /** Weights by the last two parts of their names, layer and weight; `null` where several have the same. */
+  readonly byEnd: ReadonlyMap<string, string | null>;
+  readonly layers: ReadonlyMap<string, KerasLayer>;
+  /** How many layers' weights may go by a name: the layer's own, or that of the wrapper around it. */
+  readonly owners: ReadonlyMap<string, number>;
+}
+
+export function parse(name: string, files: unknown): Model {
+  if (typeof files !== "object" || files === null || !("model" in files)) {
+    const got = typeof files === "string" ? "text" : describe(files);
+    throw new OptionError(`${name}: expected { model, weights }, the files by path, got ${got}`);
+  }
+  checkKeys(name, files, ["model", "weights"]);
+  const { model, weights } = files as KerasFiles;
+  let text: string | null = null;
+  if (typeof model === "string") text = model;
+  else if (!isObject(model) || isBytes(model)) text = textOf("model", bytesOf("model", model));
+  const json = text === null ? model : jsonOf("model", text);
+  if (!isObject(json) || !isObject(json.modelTopology) || !Array.isArray(json.weightsManifest)) {
+    throw new StateError(
+      "model: expected model.json of a layers model, with modelTopology and weightsManifest, got " +
+        `${isObject(json) ? "JSON without" : describe(json)}`,
+    );
+  }
+  if (json.format !== undefined && json.format !== "layers-model") {
+    throw new StateError(
+      `model.format: expected "layers-model", got ${describe(json.format)}; in a graph model batch ` +
+        "norms are operations, often folded into others: convert the Keras model to tfjs_layers_model",
+    );
+  }
+  if (typeof weights !== "object" || weights === null) {
+    throw new OptionError(`weights: expected weight files by path, got ${describe(weights)}`);
+  }
+  const found = new Map<string, Weight>();
+  const groups = json.weightsManifest.map((group: unknown, i) =>
+    groupOf(`weightsManifest[${i}]`, group, weights, i, found),
+  );
+  const byEnd = new Map<string, string | null>();
+  for (const key of found.keys()) {
+    const end = key.split("/").slice(-2).join("/");
+    byEnd.set(end, byEnd.has(end) ? null : key);
+  }
+  const layers = layersOf(json.modelTopology);
+  const owners = new Map<string, number>();
+  for (const { leaf, inside, wrapped } of layers.values()) {
+    for (const owner of wrapped ? new Set([leaf, inside.at(-1)!]) : [leaf]) {
+      owners.set(owner, (owners.get(owner) ?? 0) + 1);
+    }
+  }
+  return { json, text, groups, weights: found, byEnd, layers, owners };
+}
+
+const isBytes = (value: object): boolean => ArrayBuffer.isView(value) || "byteLength" in value;
+
+/**
+ * The entry of a weight of a layer. Weights go by the name of their layer, with or without those of
+ * the models around it; those of a layer in a wrapper by the name of the wrapper.
+ */
+export function weightOf(model: Model, name: string, weight: string): Weight {
+  const { weights, byEnd, layers } = model;
+  const layer = layers.get(name)!;
+  const full = fullName(layer);
+  const wrapper = layer.wrapped ? layer.inside.at(-1)! : null;
+  const owners = wrapper === null ? [full] : [full, layer.inside.join("/")];
+  let found = owners.map((owner) => `${owner}/${weight}`).find((key) => weights.has(key));
+  let several = false;
+  for (const owner of [layer.leaf, wrapper]) {
+    // Where another layer has this name too, what is not under its full name may be the other's.
+    if (found !== undefined || owner === null || model.owners.get(owner) !== 1) continue;
+    const end = byEnd.get(`${owner}/${weight}`);
+    several ||= end === null;
+    found = weights.has(`${owner}/${weight}`) ? `${owner}/${weight}` : (end ?? undefined);
+  }
+  if (found === undefined) {
+    throw new StateError(
+      `weightsManifest: expected "${wrapper ?? layer.leaf}/${weight}" for layer "${name}", ` +
+        `got ${several ? "several" : "none"}`,
+    );
+  }
+  return weights.get(found)!;
+}

@@ -11,9 +11,10 @@ const at = (file: string): URL => new URL(`../../${file}`, import.meta.url);
 const built = (file: string) =>
   import(/* @vite-ignore */ pathToFileURL(fileURLToPath(at(`dist/${file}.js`))).href);
 
-describe("dist/state.js", async () => {
+describe("dist/state.js and dist/hdf5.js", async () => {
   const main: typeof import("batchnorm-wasm") = await built("index");
   const state: typeof import("batchnorm-wasm/state") = await built("state");
+  const hdf5: typeof import("batchnorm-wasm/hdf5") = await built("hdf5");
 
   test("its layers are those of the main entry", () => {
     const layers = [
@@ -29,6 +30,12 @@ describe("dist/state.js", async () => {
     const read = () => state.readTorch(new Uint8Array(3));
     expect(read).toThrow(main.StateError);
     expect(read).toThrow(main.BatchNormError);
+  });
+
+  test("a layer of a Keras file is one of the main entry, and its errors are caught by its classes", () => {
+    const bytes = goldenBytes("keras-files/functional.h5");
+    expect(hdf5.readKerasFile(bytes).load("bn_0")).toBeInstanceOf(main.BatchNorm);
+    expect(() => hdf5.readKerasFile(bytes.subarray(0, 100))).toThrow(main.StateError);
   });
 
   test("it has nothing of others", () => {

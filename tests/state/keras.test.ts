@@ -488,7 +488,7 @@ describe("a model of layers alone", () => {
       writeKeras({ a: layer }),
     );
     const files = writeKeras({ bn_conv: layer }, { into: kerasFiles("keras") });
-    expect(readKeras(files).load("bn_conv").layout).toBe("NHWC");
+    expect(readKeras(files).load("bn_conv").layout).toBe("channelsLast");
   });
 
   test("a cumulative average needs a momentum, a layer a name", () => {

@@ -390,6 +390,144 @@ describe("layers in wrappers", () => {
   });
 });
 
+describe("graph models", () => {
+  const WEIGHTS = ["gamma", "beta", "mean", "variance"];
+  const constant = (name: string) => ({ name, op: "Const", attr: { dtype: { type: "DT_FLOAT" } } });
+  /** A batch norm of three channels behind an addition, as nets of pre-activation have it. */
+  const graph = (
+    attr: object = {},
+    change: { op?: string; node?: object[]; json?: object } = {},
+  ) => {
+    const names = WEIGHTS.map((weight) => `net/bn/${weight}`);
+    return {
+      model: {
+        format: "graph-model",
+        modelTopology: {
+          node: [
+            { name: "x", op: "Placeholder" },
+            ...names.map(constant),
+            { name: "net/add", op: "AddV2", input: ["x", "x"] },
+            { name: "net/bn/read", op: "Identity", input: ["net/bn/gamma:0"] },
+            {
+              name: "net/bn/FusedBatchNormV3",
+              op: change.op ?? "FusedBatchNormV3",
+              input: ["net/add", "net/bn/read", ...names.slice(1), "^x"],
+              attr: { epsilon: { f: 0.25 }, is_training: { b: false }, ...attr },
+            },
+            { name: "net/relu", op: "Relu", input: ["net/bn/FusedBatchNormV3"] },
+            ...(change.node ?? []),
+          ],
+          library: {},
+          versions: { producer: 440 },
+        },
+        weightsManifest: [
+          { paths: ["w"], weights: names.map((name) => ({ name, shape: [3], dtype: "float32" })) },
+        ],
+        ...change.json,
+      },
+      weights: { w: Float32Array.from({ length: 12 }, (_, i) => i + 1).buffer },
+    };
+  };
+  const NAME = "net/bn/FusedBatchNormV3";
+
+  test("a batch norm with constant parameters is read", () => {
+    const file = readKeras(graph());
+    expect(file.layers).toEqual([NAME]);
+    const bn = file.load(NAME);
+    expect([bn.epsilon, bn.decay, bn.layout]).toEqual([0.25, 0.99, "NHWC"]);
+    expect([bn.gamma, bn.beta].map((values) => [...values!])).toEqual([
+      [1, 2, 3],
+      [4, 5, 6],
+    ]);
+    expect([bn.runningMean, bn.runningVariance].map((values) => [...values])).toEqual([
+      [7, 8, 9],
+      [10, 11, 12],
+    ]);
+    const y = bn.infer(Float32Array.of(7, 8, 9), { shape: [1, 1, 1, 3] });
+    expect([...y]).toEqual([4, 5, 6]);
+  });
+
+  test.each<[object, string]>([
+    [{ data_format: { s: "TkhXQw==" } }, "NHWC"],
+    [{ data_format: { s: "TkNIVw==" } }, "NCHW"],
+    [{ data_format: { s: "TkRIV0M=" } }, "NDHWC"],
+    [{ data_format: { s: "TkNESFc=" } }, "NCDHW"],
+    [{ data_format: { s: [78, 67, 72, 87] } }, "NCHW"],
+  ])("%j: %s", (attr, layout) => {
+    expect(readKeras(graph(attr)).load(NAME).layout).toBe(layout);
+  });
+
+  test("a data format unknown asks for the layout; epsilon left out is TensorFlow's", () => {
+    const file = readKeras(graph({ data_format: { s: "Zm9v" } }));
+    assertRefuses(OptionError, /^layout: expected for operation "net\/bn\/Fused/, () =>
+      file.load(NAME),
+    );
+    expect(file.load(NAME, { layout: "NCHW" }).layout).toBe("NCHW");
+    expect(readKeras(graph({ epsilon: {} })).load(NAME).epsilon).toBe(1e-4);
+  });
+
+  test("an old file, which does not say that it is one", () => {
+    expect(readKeras(graph({}, { json: { format: undefined } })).layers).toEqual([NAME]);
+  });
+
+  test("operations of all versions, none that trains, none of another kind", () => {
+    for (const op of ["FusedBatchNorm", "FusedBatchNormV2"]) {
+      expect(readKeras(graph({}, { op })).layers).toEqual([NAME]);
+    }
+    expect(readKeras(graph({}, { op: "FusedBatchNormGradV3" })).layers).toEqual([]);
+    expect(readKeras(graph({ is_training: { b: true } })).layers).toEqual([]);
+  });
+
+  test("parameters that are worked out", () => {
+    const files = graph();
+    const at = files.model.modelTopology.node.findIndex(
+      (node) => (node as { name?: string }).name === NAME,
+    );
+    const node = files.model.modelTopology.node[at] as { input: string[] };
+    node.input[3] = "net/add";
+    assertRefuses(
+      StateError,
+      /^operation "net\/bn\/FusedBatchNormV3": expected parameters that are constants, got "net\/add"/,
+      () => readKeras(files).load(NAME),
+    );
+    node.input.length = 2;
+    assertRefuses(StateError, /constants, got none$/, () => readKeras(files).load(NAME));
+  });
+
+  test("a ring of nodes that hand on their input", () => {
+    const ring = ["a", "b"].map((name, i, all) => ({ name, op: "Identity", input: [all[1 - i]!] }));
+    const files = graph({}, { node: ring });
+    (
+      files.model.modelTopology.node.find((node) => (node as { name?: string }).name === NAME) as {
+        input: string[];
+      }
+    ).input[1] = "a";
+    assertRefuses(StateError, /constants, got "[ab]", which is worked out$/, () =>
+      readKeras(files).load(NAME),
+    );
+  });
+
+  test("written into: other values, but not those of a constant that others have", () => {
+    const files = graph();
+    const bn = readKeras(files).load(NAME);
+    bn.runningMean.fill(0.5);
+    const written = writeKeras({ [NAME]: bn }, { into: files });
+    expect(JSON.parse(written.model)).toEqual(files.model);
+    expect(readKeras(written).load(NAME).snapshot()).toEqual(bn.snapshot());
+    const shared = graph({}, { node: [{ name: "other", op: "Neg", input: ["net/bn/mean"] }] });
+    assertRefuses(
+      StateError,
+      /^net\/bn\/mean: expected a constant of operation "net\/bn\/Fused.* alone .* got one that other/,
+      () => writeKeras({ [NAME]: bn }, { into: shared }),
+    );
+    const same = readKeras(shared).load(NAME);
+    same.gamma!.fill(2);
+    expect(readKeras(writeKeras({ [NAME]: same }, { into: shared })).load(NAME).gamma).toEqual(
+      Float32Array.of(2, 2, 2),
+    );
+  });
+});
+
 describe("into a model", () => {
   test.each(["keras", "keras-quantized"])("%s: unchanged, the same files", (name) => {
     const files = kerasFiles(name);
@@ -516,10 +654,10 @@ describe("refusals", () => {
 
   test.each<[string, unknown, new (message: string) => BatchNormError, RegExp]>([
     [
-      "a graph model",
+      "another format",
       modelOf({}, { json: { format: "graph-model" } }),
       StateError,
-      /^model\.format: expected "layers-model", got "graph-model"; /,
+      /^model\.format: expected "layers-model", or "graph-model" with nodes, got "graph-model"$/,
     ],
     [
       "no JSON",
@@ -531,7 +669,7 @@ describe("refusals", () => {
       "no model",
       { ...modelOf({}), model: {} },
       StateError,
-      /^model: expected model\.json of a layers model/,
+      /^model: expected model\.json of TensorFlow\.js/,
     ],
     [
       "a number",

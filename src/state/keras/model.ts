@@ -3,10 +3,11 @@
 
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import { type Bytes, bytesOf, isObject, jsonOf, textOf } from "../bytes.js";
+import { graphOf, isGraph } from "./graph.js";
 import { type Group, groupOf, type Weight } from "./shards.js";
 import { fullName, type Json, type KerasLayer, layersOf } from "./topology.js";
 
-/** The files of a layers model. */
+/** The files of a model of TensorFlow.js. */
 export interface KerasFiles {
   /** `model.json`: parsed, its text, or its bytes. */
   model: object | string | Bytes;
@@ -25,6 +26,8 @@ export interface Model {
   readonly layers: ReadonlyMap<string, KerasLayer>;
   /** How many layers' weights may go by a name: the layer's own, or that of the wrapper around it. */
   readonly owners: ReadonlyMap<string, number>;
+  /** Of a graph: the names of constants that are those of one operation alone. `null` of layers. */
+  readonly own: ReadonlySet<string> | null;
 }
 
 export function parse(name: string, files: unknown): Model {
@@ -40,14 +43,16 @@ export function parse(name: string, files: unknown): Model {
   const json = text === null ? model : jsonOf("model", text);
   if (!isObject(json) || !isObject(json.modelTopology) || !Array.isArray(json.weightsManifest)) {
     throw new StateError(
-      "model: expected model.json of a layers model, with modelTopology and weightsManifest, got " +
+      "model: expected model.json of TensorFlow.js, with modelTopology and weightsManifest, got " +
         `${isObject(json) ? "JSON without" : describe(json)}`,
     );
   }
-  if (json.format !== undefined && json.format !== "layers-model") {
+  const { format, modelTopology: topology } = json;
+  // Old files do not say what they are.
+  const graph = isGraph(topology) && (format === undefined || format === "graph-model");
+  if (!graph && format !== undefined && format !== "layers-model") {
     throw new StateError(
-      `model.format: expected "layers-model", got ${describe(json.format)}; in a graph model batch ` +
-        "norms are operations, often folded into others: convert the Keras model to tfjs_layers_model",
+      `model.format: expected "layers-model", or "graph-model" with nodes, got ${describe(format)}`,
     );
   }
   if (typeof weights !== "object" || weights === null) {
@@ -62,14 +67,16 @@ export function parse(name: string, files: unknown): Model {
     const end = key.split("/").slice(-2).join("/");
     byEnd.set(end, byEnd.has(end) ? null : key);
   }
-  const layers = layersOf(json.modelTopology);
+  const operations = graph ? graphOf(topology) : null;
+  const layers = operations?.layers ?? layersOf(topology);
   const owners = new Map<string, number>();
   for (const { leaf, inside, wrapped } of layers.values()) {
     for (const owner of wrapped ? new Set([leaf, inside.at(-1)!]) : [leaf]) {
       owners.set(owner, (owners.get(owner) ?? 0) + 1);
     }
   }
-  return { json, text, groups, weights: found, byEnd, layers, owners };
+  const own = operations?.own ?? null;
+  return { json, text, groups, weights: found, byEnd, layers, owners, own };
 }
 
 const isBytes = (value: object): boolean => ArrayBuffer.isView(value) || "byteLength" in value;
@@ -81,6 +88,7 @@ const isBytes = (value: object): boolean => ArrayBuffer.isView(value) || "byteLe
 export function weightOf(model: Model, name: string, weight: string): Weight {
   const { weights, byEnd, layers } = model;
   const layer = layers.get(name)!;
+  if (layer.constants !== undefined) return constantOf(model, name, layer.constants[weight]);
   const full = fullName(layer);
   const wrapper = layer.wrapped ? layer.inside.at(-1)! : null;
   const owners = wrapper === null ? [full] : [full, layer.inside.join("/")];
@@ -100,4 +108,15 @@ export function weightOf(model: Model, name: string, weight: string): Weight {
     );
   }
   return weights.get(found)!;
+}
+
+/** The entry of a constant of an operation. */
+function constantOf({ weights }: Model, name: string, constant: string | undefined): Weight {
+  const found = constant === undefined ? undefined : weights.get(constant);
+  if (found !== undefined) return found;
+  throw new StateError(
+    `operation "${name}": expected parameters that are constants, got ${
+      constant === undefined ? "none" : `"${constant}", which is worked out`
+    }`,
+  );
 }

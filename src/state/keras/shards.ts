@@ -123,12 +123,17 @@ export function bytesBetween({ shards }: Group, begin: number, end: number): Uin
   return parts.length === 1 ? parts[0]! : spread(parts, [end - begin])[0]!;
 }
 
-/** Parts one after another, cut into arrays of these lengths; the last takes the rest. */
+/**
+ * Parts one after another, cut into arrays of these lengths, as far as they reach; the last array takes
+ * the rest.
+ */
 export function spread(parts: readonly Uint8Array[], lengths: readonly number[]): Uint8Array[] {
-  const all = parts.reduce((sum, { length }) => sum + length, 0);
-  const before = lengths.slice(0, -1).reduce((sum, length) => sum + length, 0);
-  const cut = [...lengths.slice(0, -1), Math.max(0, all - before)];
-  const arrays = cut.map((length) => new Uint8Array(length));
+  let left = parts.reduce((sum, { length }) => sum + length, 0);
+  const arrays = lengths.map((length, i) => {
+    const size = i === lengths.length - 1 ? left : Math.min(length, left);
+    left -= size;
+    return new Uint8Array(size);
+  });
   let [into, at] = [0, 0];
   for (let part of parts) {
     while (part.length > 0) {

@@ -19,6 +19,9 @@ export interface KerasLayer {
   readonly inside: readonly string[];
   /** Whether the innermost of those is a wrapper, TimeDistributed for instance. */
   readonly wrapped: boolean;
+  /** Of an operation of a graph: the names of its constants by weight, and its layout if known. */
+  readonly constants?: Readonly<Record<string, string | undefined>>;
+  readonly layout?: Layout | null;
 }
 
 const BATCH_NORM = /^(Sync)?BatchNormalization(V[12])?$/;
@@ -84,7 +87,14 @@ function allOf(topology: unknown): KerasLayer[] {
 }
 
 /** The layout that an axis and a shape say. */
-export function layoutOf(name: string, { item, config }: KerasLayer): Layout {
+export function layoutOf(name: string, layer: KerasLayer): Layout {
+  const { item, config } = layer;
+  if (layer.layout) return layer.layout;
+  if (layer.layout === null) {
+    throw new OptionError(
+      `layout: expected for operation "${name}", whose data format is unknown, got none`,
+    );
+  }
   const { axis = -1 } = config;
   const channels = Array.isArray(axis) && axis.length === 1 ? axis[0] : axis;
   const built = isObject(item.build_config) ? item.build_config.input_shape : undefined;

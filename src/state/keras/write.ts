@@ -6,9 +6,9 @@ import { type KerasOptions, kerasOptions } from "../../layer/frameworks.js";
 import { NO_OPTIONS } from "../../values/check.js";
 import { encode, FLOATS, holds } from "../bytes.js";
 import { checkName, constant, entriesOf, fromFile, momentumOf } from "../layers.js";
+import { filesOf, noChanges, plain, type WrittenKeras } from "./files.js";
 import { type KerasFiles, type Model, parse, weightOf } from "./model.js";
-import { bytesBetween, formatOf, spread, valuesOf } from "./shards.js";
-import type { Json } from "./topology.js";
+import { formatOf, valuesOf } from "./shards.js";
 
 /** Options of {@link writeKeras}. */
 export interface KerasWriteOptions {
@@ -26,14 +26,16 @@ export interface KerasWriteOptions {
  * place in Keras.
  *
  * Written `into` a model, weights keep their type, float32 or float16; those quantized to integers
- * become float32, unless the layer has their values still. A parameter that is left out is written as ones or zeros where the file has it.
+ * become float32, unless the layer has their values still. A parameter that is left out is written as
+ * ones or zeros where the file has it. A graph model takes new values of constants that are those of one
+ * operation alone.
  *
  * @param layers by the names of the Keras layers, as `readKeras` lists them.
  * @returns `model.json` as text and the weight files, fit for {@link readKeras}.
- * @throws OptionError for what is no layer, a name that the model `into` has not, or a decay
- * `"cumulative"` without `momentum`, or, without `into`, a layout that leaves the number of axes open; ShapeError for an `into` that is no bytes;
- * StateError where the model `into` is malformed or has another
- * epsilon, other channels or no place for a parameter.
+ * @throws OptionError for what is no layer, a name that the model `into` has not, a decay
+ * `"cumulative"` without `momentum`, or, without `into`, a layout that leaves the number of axes open;
+ * ShapeError for an `into` that is no bytes; StateError where the model `into` is malformed or
+ * has another epsilon, other channels or no place for a parameter.
  *
  * @example
  * const { model, weights } = writeKeras({ batch_normalization: bn }, { into: original });
@@ -41,12 +43,7 @@ export interface KerasWriteOptions {
 export function writeKeras(
   layers: Readonly<Record<string, BatchNorm>>,
   options: KerasWriteOptions = NO_OPTIONS,
-): {
-  /** `model.json`, its text. */
-  model: string;
-  /** The weight files, by the paths that `model.json` has for them. */
-  weights: Record<string, Uint8Array>;
-} {
+): WrittenKeras {
   checkKeys("options", options, ["into", "momentum"]);
   kerasOptions(options.momentum === undefined ? {} : { momentum: options.momentum });
   const entries = entriesOf(layers);
@@ -54,12 +51,8 @@ export function writeKeras(
   return writeInto(parse("files", emptyModel(entries, options.momentum)), entries);
 }
 
-function writeInto(
-  model: Model,
-  entries: readonly [string, BatchNorm][],
-): ReturnType<typeof writeKeras> {
-  const data = new Map<string, Uint8Array>();
-  const changed = new Map<unknown, Json>();
+function writeInto(model: Model, entries: readonly [string, BatchNorm][]): WrittenKeras {
+  const changes = noChanges();
   const names = [...model.layers.keys()];
   for (const [name, layer] of entries) {
     checkName(names, name);
@@ -84,12 +77,15 @@ function writeInto(
         );
       }
       const key = entry.name as string;
-      const format = formatOf(entry);
-      data.set(key, encode(key, format ?? FLOATS.F32!, values));
-      if (format === null) {
-        const { quantization: _integers, ...plain } = entry;
-        changed.set(entry, plain);
+      if (model.own !== null && !model.own.has(key)) {
+        throw new StateError(
+          `${key}: expected a constant of operation "${name}" alone to write other values into, got ` +
+            "one that other operations have too",
+        );
       }
+      const format = formatOf(entry);
+      const data = encode(key, format ?? FLOATS.F32!, values);
+      changes.weights.set(key, { entry: format === null ? plain(entry) : entry, data });
     };
     for (const [parameter, value] of [
       ["gamma", 1],
@@ -105,35 +101,7 @@ function writeInto(
     put("moving_mean", layer.runningMean);
     put("moving_variance", layer.runningVariance);
   }
-  const written: [string, Uint8Array][] = [];
-  for (const group of model.groups) {
-    const parts = group.weights.map((key) => {
-      const { begin, end } = model.weights.get(key)!;
-      return data.get(key) ?? bytesBetween(group, begin, end);
-    });
-    const files = spread(
-      parts,
-      group.shards.map(({ length }) => length),
-    );
-    for (const [i, path] of group.paths.entries()) written.push([path, files[i]!]);
-  }
-  const weights = Object.fromEntries(written);
-  if (changed.size === 0) return { model: model.text ?? textOfJson(model.json), weights };
-  const weightsManifest = (model.json.weightsManifest as Json[]).map((group) => ({
-    ...group,
-    weights: (group.weights as unknown[]).map((entry) => changed.get(entry) ?? entry),
-  }));
-  return { model: textOfJson({ ...model.json, weightsManifest }), weights };
-}
-
-function textOfJson(json: Json): string {
-  try {
-    return JSON.stringify(json);
-  } catch (error) {
-    throw new StateError(
-      `model: expected what JSON can say, got an object of which: ${(error as Error).message}`,
-    );
-  }
+  return filesOf(model, changes);
 }
 
 /** A model of these layers, each between an input and an output of its own, all weights zero. */

@@ -20,13 +20,15 @@
  */
 
 export type { Bytes } from "./state/bytes.js";
+export type { WrittenKeras } from "./state/keras/files.js";
+export { type FoldedKeras, foldKeras } from "./state/keras/fold.js";
 export type { KerasLoadOptions } from "./state/keras/load.js";
 export type { KerasFiles } from "./state/keras/model.js";
 export { readKeras } from "./state/keras/read.js";
 export { type KerasWriteOptions, writeKeras } from "./state/keras/write.js";
-export type { Given, OnWarning, StateFile } from "./state/layers.js";
+export type { Given, KeptNorm, OnWarning, StateFile } from "./state/layers.js";
 export { type ModelFile, type ModelOptions, readModel } from "./state/model.js";
-export { type FoldedOnnx, foldOnnx, type KeptNorm } from "./state/onnx/fold.js";
+export { type FoldedOnnx, foldOnnx } from "./state/onnx/fold.js";
 export {
   type OnnxFile,
   type OnnxLoadOptions,

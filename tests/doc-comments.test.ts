@@ -157,6 +157,7 @@ const BEFORE_IN: Readonly<Record<string, string>> = {
   "state/onnx/tap.ts": ONNX,
   "state/onnx/write.ts": ONNX,
   "state/keras/file.ts": HDF5,
+  "state/keras/fold.ts": KERAS,
   "state/keras/read.ts": KERAS,
   "state/keras/write.ts": KERAS,
 };

@@ -151,3 +151,11 @@ export function fromFile<T>(where: string, make: () => T): T {
     throw error;
   }
 }
+
+/** A batch norm of a whole network that was not folded. */
+export interface KeptNorm {
+  /** As the reader of the format lists it. */
+  readonly name: string;
+  /** Why it was kept: a sentence without its full stop. */
+  readonly reason: string;
+}

@@ -12,7 +12,18 @@ const MEBIBYTES = 64;
 
 const script = fileURLToPath(new URL("fuzz.ts", import.meta.url));
 
-const FORMATS = ["torch", "own", "keras", "onnx", "networks", "pt", "model", "h5", "keras-file"];
+const FORMATS = [
+  "torch",
+  "own",
+  "keras",
+  "fold",
+  "onnx",
+  "networks",
+  "pt",
+  "model",
+  "h5",
+  "keras-file",
+];
 test.concurrent.each(FORMATS)("%s", async (format) => {
   // Garbage is collected before it counts: the heap holds no more than this.
   const flags = [`--max-old-space-size=${MEBIBYTES}`, "--max-semi-space-size=1"];

@@ -8,6 +8,7 @@
 
 import { BatchNorm, BatchNormError } from "batchnorm-wasm";
 import {
+  foldKeras,
   foldOnnx,
   type KerasFiles,
   load,
@@ -219,6 +220,35 @@ const keras: Format<KerasFiles> = {
   },
 };
 
+/** Folded models: their norms are those that stay, with the numbers that they had. */
+const fold: Format<KerasFiles> = {
+  ...keras,
+  load(files) {
+    const result = foldKeras(files);
+    const [before, after] = [readKeras(files), readKeras(result)];
+    const stayed = result.kept.map(({ name }) => name);
+    const names = [...result.folded, ...stayed].sort();
+    if (JSON.stringify(names) !== JSON.stringify([...before.layers].sort()))
+      throw new Error("names");
+    const layers: Layers = {};
+    for (const name of stayed) {
+      let layer: BatchNorm;
+      try {
+        layer = before.load(name, quiet);
+      } catch (error) {
+        if (error instanceof BatchNormError) continue;
+        throw error;
+      }
+      // Where two layers had one name one may be gone.
+      const own = after.layers.includes(name) ? name : name.replace(/.*\//, "");
+      layers[name] = after.load(own, quiet);
+      if (JSON.stringify(layer) !== JSON.stringify(layers[name]))
+        throw new Error(`${name}: differs`);
+    }
+    return layers;
+  },
+};
+
 // ---- the run ----------------------------------------------------------------------------------
 
 /** Throws unless every layer is whole. */
@@ -260,6 +290,7 @@ const formats: Record<string, Format<never>> = {
   torch,
   own,
   keras,
+  fold,
   onnx,
   networks,
   ...torchFormats,

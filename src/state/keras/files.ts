@@ -26,11 +26,15 @@ export interface Changes {
   readonly weights: Map<string, Entry | null>;
   /** New weights, by the name of the weight that they follow. */
   readonly added: Map<string, Entry>;
-  /** The topology, if it is another. */
-  topology: Json | null;
+  /** What becomes of objects in the topology. */
+  readonly replaced: Map<unknown, unknown>;
 }
 
-export const noChanges = (): Changes => ({ weights: new Map(), added: new Map(), topology: null });
+export const noChanges = (): Changes => ({
+  weights: new Map(),
+  added: new Map(),
+  replaced: new Map(),
+});
 
 /** The entry of a weight that is quantized no more. */
 export function plain(entry: Json): Json {
@@ -42,7 +46,7 @@ export function plain(entry: Json): Json {
 export function filesOf(model: Model, changes: Changes): WrittenKeras {
   const manifest = model.json.weightsManifest as Json[];
   const written: [path: string, bytes: Uint8Array][] = [];
-  let same = changes.topology === null;
+  let same = changes.replaced.size === 0;
   const weightsManifest = model.groups.map((group, i) => {
     const entries: Entry[] = group.weights.flatMap((key) => {
       const { entry, begin, end } = model.weights.get(key)!;
@@ -68,14 +72,13 @@ export function filesOf(model: Model, changes: Changes): WrittenKeras {
   });
   const weights = Object.fromEntries(written);
   if (same) return { model: model.text ?? textOfJson(model.json), weights };
-  const json = { ...model.json, weightsManifest };
-  const modelTopology = changes.topology ?? model.json.modelTopology;
-  return { model: textOfJson({ ...json, modelTopology }), weights };
+  const text = textOfJson({ ...model.json, weightsManifest }, changes.replaced);
+  return { model: text, weights };
 }
 
-function textOfJson(json: Json): string {
+function textOfJson(json: Json, replaced?: ReadonlyMap<unknown, unknown>): string {
   try {
-    return JSON.stringify(json);
+    return JSON.stringify(json, replaced && ((_, value) => replaced.get(value) ?? value));
   } catch (error) {
     throw new StateError(
       `model: expected what JSON can say, got an object of which: ${(error as Error).message}`,

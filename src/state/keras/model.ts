@@ -35,7 +35,8 @@ export function parse(name: string, files: unknown): Model {
     const got = typeof files === "string" ? "text" : describe(files);
     throw new OptionError(`${name}: expected { model, weights }, the files by path, got ${got}`);
   }
-  checkKeys(name, files, ["model", "weights"]);
+  // What foldKeras gives are files too.
+  checkKeys(name, files, ["model", "weights", "folded", "kept"]);
   const { model, weights } = files as KerasFiles;
   let text: string | null = null;
   if (typeof model === "string") text = model;
@@ -86,28 +87,46 @@ const isBytes = (value: object): boolean => ArrayBuffer.isView(value) || "byteLe
  * the models around it; those of a layer in a wrapper by the name of the wrapper.
  */
 export function weightOf(model: Model, name: string, weight: string): Weight {
-  const { weights, byEnd, layers } = model;
-  const layer = layers.get(name)!;
+  const layer = model.layers.get(name)!;
   if (layer.constants !== undefined) return constantOf(model, name, layer.constants[weight]);
   const full = fullName(layer);
   const wrapper = layer.wrapped ? layer.inside.at(-1)! : null;
-  const owners = wrapper === null ? [full] : [full, layer.inside.join("/")];
-  let found = owners.map((owner) => `${owner}/${weight}`).find((key) => weights.has(key));
-  let several = false;
-  for (const owner of [layer.leaf, wrapper]) {
-    // Where another layer has this name too, what is not under its full name may be the other's.
-    if (found !== undefined || owner === null || model.owners.get(owner) !== 1) continue;
+  // Where another layer has a name too, what is not under its full name may be the other's.
+  const loose = [layer.leaf, ...(wrapper === null ? [] : [wrapper])];
+  const alone = loose.filter((owner) => model.owners.get(owner) === 1);
+  const found = findWeight(
+    model,
+    wrapper === null ? [full] : [full, layer.inside.join("/")],
+    alone,
+    weight,
+  );
+  if (typeof found === "object") return found;
+  throw new StateError(
+    `weightsManifest: expected "${wrapper ?? layer.leaf}/${weight}" for layer "${name}", got ${found}`,
+  );
+}
+
+/**
+ * The entry of a weight that is under one of the names `full`, or whose name ends with one of the
+ * names `loose`; else how many there are.
+ */
+export function findWeight(
+  { weights, byEnd }: Model,
+  full: readonly string[],
+  loose: readonly string[],
+  weight: string,
+): Weight | "none" | "several" {
+  for (const owner of [...full, ...loose]) {
+    const found = weights.get(`${owner}/${weight}`);
+    if (found !== undefined) return found;
+  }
+  let got: "none" | "several" = "none";
+  for (const owner of loose) {
     const end = byEnd.get(`${owner}/${weight}`);
-    several ||= end === null;
-    found = weights.has(`${owner}/${weight}`) ? `${owner}/${weight}` : (end ?? undefined);
+    if (typeof end === "string") return weights.get(end)!;
+    if (end === null) got = "several";
   }
-  if (found === undefined) {
-    throw new StateError(
-      `weightsManifest: expected "${wrapper ?? layer.leaf}/${weight}" for layer "${name}", ` +
-        `got ${several ? "several" : "none"}`,
-    );
-  }
-  return weights.get(found)!;
+  return got;
 }
 
 /** The entry of a constant of an operation. */

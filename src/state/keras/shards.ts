@@ -149,14 +149,19 @@ export function spread(parts: readonly Uint8Array[], lengths: readonly number[])
 
 /** The values of a weight [channels], as TensorFlow.js decodes them. */
 export function valuesOf(groups: readonly Group[], found: Weight): Float64Array {
-  const { dtype, quantization: q, shape } = found.entry;
+  const { shape } = found.entry;
   if (!Array.isArray(shape) || shape.length !== 1 || shape[0] === 0) {
     throw new StateError(
       `${found.entry.name}: expected a shape of one axis, at least one channel, got ${describe(shape)}`,
     );
   }
-  const data = bytesBetween(groups[found.group]!, found.begin, found.end);
-  const format = formatOf(found.entry);
+  return numbersOf(found.entry, bytesBetween(groups[found.group]!, found.begin, found.end));
+}
+
+/** The numbers of a weight of any shape in its bytes, as TensorFlow.js decodes them. */
+export function numbersOf(entry: Json, data: Uint8Array): Float64Array {
+  const { dtype, quantization: q } = entry;
+  const format = formatOf(entry);
   if (format !== null) return decode(format, data);
   const { scale, min, dtype: packed } = isObject(q) ? q : {};
   const size = packed === "uint8" ? 1 : packed === "uint16" ? 2 : null;
@@ -167,15 +172,18 @@ export function valuesOf(groups: readonly Group[], found: Weight): Float64Array 
     typeof min !== "number"
   ) {
     throw new StateError(
-      `${found.entry.name}: expected float32, or uint8 or uint16 with a scale and a min, got ` +
+      `${entry.name}: expected float32, or uint8 or uint16 with a scale and a min, got ` +
         describe(packed ?? dtype),
     );
   }
   const view = viewOfBytes(data);
-  // In float32, as TensorFlow.js stores the product and the sum.
-  return Float64Array.from({ length: data.length / size }, (_, i) =>
-    Math.fround((size === 1 ? view.getUint8(i) : view.getUint16(2 * i, true)) * scale + min),
-  );
+  const values = new Float64Array(data.length / size);
+  for (let i = 0; i < values.length; i++) {
+    const integer = size === 1 ? data[i]! : view.getUint16(2 * i, true);
+    // In float32, as TensorFlow.js stores the product and the sum.
+    values[i] = Math.fround(integer * scale + min);
+  }
+  return values;
 }
 
 /** The floating-point format of a weight, `null` if it has none. */

@@ -6,6 +6,7 @@ import { BatchNormError, checkKeys, StateError } from "../../errors.js";
 import { fold } from "../../testtime/fold.js";
 import { NO_OPTIONS } from "../../values/check.js";
 import { type Bytes, bytesOf, encode } from "../bytes.js";
+import type { KeptNorm } from "../layers.js";
 import { LINEAR, type Linear, linearOf, perChannel } from "./linear.js";
 import { Network, type Step } from "./network.js";
 import { type Model, modelOf, type Norm } from "./norms.js";
@@ -21,14 +22,6 @@ export interface FoldedOnnx {
   readonly folded: readonly string[];
   /** Those that were not, and why. */
   readonly kept: readonly KeptNorm[];
-}
-
-/** A batch norm that was not folded. */
-export interface KeptNorm {
-  /** As `readOnnx` lists it. */
-  readonly name: string;
-  /** Why it was kept: a sentence without its full stop. */
-  readonly reason: string;
 }
 
 /**

@@ -1,0 +1,239 @@
+// Batch norms of a TensorFlow.js layers model folded into the layers beside them: `fold` for every norm that
+// it is exact for (Jacob et al. 2018, section 3.2), and the model without those norms.
+
+import { BatchNormError, StateError } from "../../errors.js";
+import { fold } from "../../testtime/fold.js";
+import { encode, FLOATS } from "../bytes.js";
+import type { KeptNorm } from "../layers.js";
+import { type Changes, filesOf, noChanges, plain, type WrittenKeras } from "./files.js";
+import { isFirst, kernelOf, linearOf, rankOf } from "./linear.js";
+import { loadLayer } from "./load.js";
+import { findWeight, type KerasFiles, type Model, parse, weightOf } from "./model.js";
+import { containersOf, isLayer, type Layer } from "./network.js";
+import { bytesBetween, numbersOf, valuesOf, type Weight } from "./shards.js";
+import type { Json } from "./topology.js";
+
+/** What {@link foldKeras} gives. */
+export interface FoldedKeras extends WrittenKeras {
+  /** The names of the norms that are folded, as `readKeras` lists them. */
+  readonly folded: readonly string[];
+  /** Those that were not, and why they went neither into the layer before them nor into the one after. */
+  readonly kept: readonly KeptNorm[];
+}
+
+/** A model at work on: what its files become, and which layers share a name. */
+interface Work {
+  readonly model: Model;
+  readonly changes: Changes;
+  readonly count: ReadonlyMap<string, number>;
+}
+
+/**
+ * A whole TensorFlow.js layers model with its batch norms folded into the linear layers and convolutions
+ * beside them, where that is exact: it gives the same predictions with fewer layers. Into the layer
+ * before, if nothing else has its output and it has no activation; else into the layer after, if that is
+ * the only one that has the norm's output and has no padding. Biases are made where there are none. All
+ * else in the files stays as it is; of an optimizer's state, which would not fit the layers any
+ * more, nothing is left.
+ *
+ * Weights that take a norm in become float32, also where they were quantized: fold first, then
+ * quantize. A folded model is for test time; to train on, keep the original.
+ *
+ * @param files `model.json` and its weight files, as for {@link readKeras}; unchanged.
+ * @returns the files of the new model, and which norms were folded.
+ * @throws ShapeError for what is no bytes; OptionError for what is no `{ model, weights }`; StateError
+ * for files that are truncated, malformed or missing, and for a graph model, in which the converter has
+ * folded already what can be.
+ *
+ * @example
+ * const files = { model: original.model, weights: original.weights };
+ * const { model, weights, folded, kept } = foldKeras(files);
+ * for (const { name, reason } of kept) console.log(`${name} stays: ${reason}`);
+ */
+export function foldKeras(files: KerasFiles): FoldedKeras {
+  const model = parse("files", files);
+  if (model.own !== null) {
+    throw new StateError(
+      "model: expected a layers model, got a graph model, in which the converter has folded what can be",
+    );
+  }
+  const containers = containersOf(model.json.modelTopology);
+  const count = new Map<string, number>();
+  const places = new Map<unknown, Layer>();
+  for (const layer of containers.flatMap(({ layers }) => layers)) {
+    count.set(layer.name, (count.get(layer.name) ?? 0) + 1);
+    places.set(layer.item, layer);
+  }
+  const work: Work = { model, changes: noChanges(), count };
+  const folded: string[] = [];
+  const kept: KeptNorm[] = [];
+  for (const [name, { item }] of model.layers) {
+    const layer = places.get(item);
+    const reason = layer === undefined ? "it is in a wrapper" : foldOne(work, name, layer);
+    if (reason === null) folded.push(name);
+    else kept.push({ name, reason });
+  }
+  if (folded.length > 0) {
+    for (const container of containers) container.write(work.changes.replaced);
+    leaveOptimizerOut(work);
+  }
+  return { ...filesOf(model, work.changes), folded, kept };
+}
+
+/** Folds a norm into a layer beside it; else the reason why it stays. */
+function foldOne(work: Work, name: string, norm: Layer): string | null {
+  const { container } = norm;
+  if (container.hasOptions(norm)) return "it is called with options";
+  const reasons: string[] = [];
+  for (const into of ["before", "after"] as const) {
+    const beside = container[into](norm);
+    const reason = isLayer(beside) ? foldInto(work, name, norm, beside, into) : beside.reason;
+    if (reason === null) return null;
+    if (!reasons.includes(reason)) reasons.push(reason);
+  }
+  return reasons.join("; ");
+}
+
+/** Folds a norm into a layer, and takes it out of the model; else the reason why not. */
+function foldInto(
+  work: Work,
+  name: string,
+  norm: Layer,
+  layer: Layer,
+  into: "before" | "after",
+): string | null {
+  const kernel = kernelOf(layer, into);
+  if ("reason" in kernel) return kernel.reason;
+  const axis = axisReason(norm, layer);
+  if (axis !== null) return axis;
+  try {
+    const weights = weightsOf(work, layer, kernel.weight);
+    const options = linearOf(layer, weights.shape);
+    const { weight, bias } = fold(frozenOf(work.model, name, norm.config), {
+      weight: weights.weight,
+      bias: weights.bias,
+      ...options,
+      into,
+    });
+    if (!weight.every(Number.isFinite) || !bias.every(Number.isFinite)) {
+      return `"${layer.name}" would have weights that are not finite in float32`;
+    }
+    put(work, layer, weights, weight, bias);
+  } catch (error) {
+    if (error instanceof BatchNormError) return `with "${layer.name}", ${error.message}`;
+    throw error;
+  }
+  leaveOut(work, name);
+  norm.container.remove(norm);
+  return null;
+}
+
+/** Why the axis of a norm is not that of a layer's channels, `null` if it is. */
+function axisReason({ config, container }: Layer, layer: Layer): string | null {
+  const { axis = -1 } = config;
+  const own: unknown = Array.isArray(axis) && axis.length === 1 ? axis[0] : axis;
+  const rank = rankOf(layer) ?? (own === -1 ? null : container.rankOf(layer));
+  const last = own === -1 || (rank !== null && own === rank - 1);
+  const first = own === 1 || (rank !== null && own === 1 - rank);
+  if (isFirst(layer) ? first : last) return null;
+  return rank === null
+    ? `whether axis ${JSON.stringify(axis)} is the last of "${layer.name}" is not known`
+    : `axis ${JSON.stringify(axis)} is not that of the channels of "${layer.name}"`;
+}
+
+/** A norm as it is at test time. */
+const frozenOf = (model: Model, name: string, config: Json) =>
+  loadLayer(
+    name,
+    {
+      config,
+      layout: () => "channelsLast",
+      values: (weight) => valuesOf(model.groups, weightOf(model, name, weight)),
+    },
+    { onWarning: () => {} },
+  ).freeze();
+
+/** The weights of a layer that a norm goes into, as they are by now. */
+interface Weights {
+  readonly key: string;
+  readonly shape: unknown;
+  readonly weight: Float32Array;
+  readonly bias: Float32Array | null;
+  /** The name of the bias, where the file has one. */
+  readonly biasKey: string | null;
+}
+
+function weightsOf(work: Work, layer: Layer, name: string): Weights {
+  const { entry } = find(work, layer, name);
+  const key = entry.name as string;
+  const weight = new Float32Array(valuesNow(work, key));
+  const made = work.changes.added.get(key);
+  const own = { key, shape: entry.shape, weight };
+  if (made) {
+    return { ...own, bias: new Float32Array(numbersOf(made.entry, made.data)), biasKey: null };
+  }
+  if (layer.config.use_bias === false) return { ...own, bias: null, biasKey: null };
+  const biasKey = find(work, layer, "bias").entry.name as string;
+  return { ...own, bias: new Float32Array(valuesNow(work, biasKey)), biasKey };
+}
+
+/** The entry of a weight of a layer. */
+function find({ model, count }: Work, { container, name }: Layer, weight: string): Weight {
+  const loose = count.get(name) === 1 ? [name] : [];
+  const found = findWeight(model, [[...container.inside, name].join("/")], loose, weight);
+  if (typeof found === "object") return found;
+  throw new StateError(`weightsManifest: expected "${name}/${weight}", got ${found}`);
+}
+
+/** The numbers of a weight, changed or not. */
+function valuesNow({ model, changes }: Work, key: string): Float64Array {
+  const changed = changes.weights.get(key);
+  if (changed) return numbersOf(changed.entry, changed.data);
+  const { entry, group, begin, end } = model.weights.get(key)!;
+  return numbersOf(entry, bytesBetween(model.groups[group]!, begin, end));
+}
+
+/** Puts folded weights in place of a layer's; a layer without a bias gets one. */
+function put(
+  { model, changes }: Work,
+  layer: Layer,
+  { key, biasKey }: Weights,
+  weight: Float32Array,
+  bias: Float32Array,
+): void {
+  const set = (name: string, values: Float32Array): void => {
+    const { entry } = model.weights.get(name)!;
+    const data = encode(name, FLOATS.F32!, values);
+    changes.weights.set(name, { entry: { ...plain(entry), dtype: "float32" }, data });
+  };
+  if (biasKey === null) {
+    const name = key.replace(/[^/]*$/, "bias");
+    if (model.weights.has(name)) {
+      throw new StateError(
+        `weightsManifest: expected no "${name}", since use_bias is false, got one`,
+      );
+    }
+    const data = encode(name, FLOATS.F32!, bias);
+    changes.added.set(key, { entry: { name, shape: [bias.length], dtype: "float32" }, data });
+    layer.config = { ...layer.config, use_bias: true };
+  } else set(biasKey, bias);
+  set(key, weight);
+}
+
+/** Leaves the weights of a norm out: all that are under its name, those of renorm too. */
+function leaveOut({ model, changes }: Work, name: string): void {
+  const mean = weightOf(model, name, "moving_mean").entry.name as string;
+  const owner = mean.slice(0, -"moving_mean".length);
+  for (const key of model.weights.keys()) {
+    // Names of other layers may begin with that of this one, and a slash.
+    const own = key.startsWith(owner) && !key.includes("/", owner.length);
+    if (own) changes.weights.set(key, null);
+  }
+}
+
+/** Leaves the state of an optimizer out, which has the shapes of the weights that were. */
+function leaveOptimizerOut({ model, changes }: Work): void {
+  for (const [key, { entry }] of model.weights) {
+    if (entry.group === "optimizer") changes.weights.set(key, null);
+  }
+}

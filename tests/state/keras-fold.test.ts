@@ -1,0 +1,476 @@
+// Whole TensorFlow.js layers models with their batch norms folded: TensorFlow.js gives the same predictions.
+
+import { BatchNormError, StateError } from "batchnorm-wasm";
+import { type FoldedKeras, foldKeras, readKeras } from "batchnorm-wasm/state";
+import "@tensorflow/tfjs-backend-cpu";
+import * as tf from "@tensorflow/tfjs-core";
+import * as tfl from "@tensorflow/tfjs-layers";
+import { beforeAll, describe, expect, test } from "vitest";
+import { normals, random } from "../support/data.js";
+import { kerasFiles } from "../support/golden.js";
+import { assertRefuses } from "../support/refuse.js";
+
+const { layers } = tfl;
+type Tensor = tfl.SymbolicTensor;
+type Files = { model: string; weights: Record<string, Uint8Array> };
+
+beforeAll(async () => {
+  await tf.setBackend("cpu");
+});
+
+/** What `model.save` gives, its weights far from their start, in shards of at most `limit` bytes. */
+async function saved(model: tfl.LayersModel, limit = 100): Promise<Files> {
+  const normal = normals(7);
+  for (const { layer, weights } of weightsOf(model)) {
+    layer.setWeights(
+      weights.map((weight) => {
+        const variance = weight.originalName.endsWith("moving_variance");
+        const values = Array.from({ length: weight.read().size }, () => {
+          const z = normal();
+          return variance ? 0.5 + z * z : 0.1 + 0.4 * z;
+        });
+        return tf.tensor(values, weight.shape as number[]);
+      }),
+    );
+  }
+  let artifacts: tf.io.ModelArtifacts | undefined;
+  await model.save(
+    tf.io.withSaveHandler(async (all) => {
+      artifacts = all;
+      return { modelArtifactsInfo: tf.io.getModelArtifactsInfoForJSON(all) };
+    }),
+  );
+  const { weightData, weightSpecs, ...rest } = artifacts!;
+  const data = new Uint8Array(tf.io.CompositeArrayBuffer.join(weightData));
+  const weights: Record<string, Uint8Array> = {};
+  for (let at = 0; at < data.length; at += limit) {
+    weights[`part${at / limit}`] = data.subarray(at, at + limit);
+  }
+  const manifest = [{ paths: Object.keys(weights), weights: weightSpecs }];
+  return { model: JSON.stringify({ ...rest, weightsManifest: manifest }), weights };
+}
+
+/** The layers of a model that have weights, those of models in it too. */
+function weightsOf(
+  model: tfl.LayersModel,
+): { layer: tfl.layers.Layer; weights: tfl.LayerVariable[] }[] {
+  return model.layers.flatMap((layer) =>
+    "layers" in layer
+      ? weightsOf(layer as unknown as tfl.LayersModel)
+      : layer.weights.length > 0
+        ? [{ layer, weights: layer.weights }]
+        : [],
+  );
+}
+
+/** The model that TensorFlow.js makes of files. */
+function loaded({ model, weights }: Pick<FoldedKeras, "model" | "weights">) {
+  const json = JSON.parse(model);
+  const groups = json.weightsManifest as { paths: string[]; weights: object[] }[];
+  const parts = groups.flatMap(({ paths }) => paths).map((path) => weights[path]!);
+  const data = new Uint8Array(Buffer.concat(parts)).buffer;
+  const specs = groups.flatMap((group) => group.weights) as tf.io.WeightsManifestEntry[];
+  const { modelTopology, format } = json;
+  return tfl.loadLayersModel(
+    tf.io.fromMemory({ modelTopology, format, weightSpecs: specs, weightData: data }),
+  );
+}
+
+/** Predictions for data from a seed. */
+function predictions(model: tfl.LayersModel): Float32Array[] {
+  const next = random(5);
+  const x = model.inputs.map(({ shape }) => {
+    const sizes = shape.map((size) => size ?? 3);
+    const size = sizes.reduce((a, b) => a * b, 1);
+    return tf.tensor(
+      Array.from({ length: size }, () => 2 * next() - 1),
+      sizes,
+    );
+  });
+  const y = [model.predict(x.length === 1 ? x[0]! : x)].flat();
+  return y.map((each) => each.dataSync() as Float32Array);
+}
+
+/** Folds a model, and has TensorFlow.js compare the predictions before and after. */
+async function folded(files: Files): Promise<FoldedKeras> {
+  const before = JSON.stringify(files);
+  const result = foldKeras(files);
+  expect(JSON.stringify(files)).toBe(before);
+  const [x, y] = [predictions(await loaded(files)), predictions(await loaded(result))];
+  expect(y.length).toBe(x.length);
+  for (const [k, values] of x.entries()) {
+    const most = values.reduce((a, v) => Math.max(a, Math.abs(v)), 0);
+    expect(most).toBeGreaterThan(1e-3);
+    for (const [i, v] of values.entries())
+      expect(Math.abs(v - y[k]![i]!) / most).toBeLessThan(1e-5);
+  }
+  // Nothing is left that no layer has: TensorFlow.js would refuse it. Norms that stay are there still.
+  expect([...readKeras(result).layers].sort()).toEqual(result.kept.map(({ name }) => name).sort());
+  return result;
+}
+
+/** The float32 weights of a model by name. */
+function numbersIn({ model, weights }: Pick<FoldedKeras, "model" | "weights">) {
+  const { paths, weights: entries } = JSON.parse(model).weightsManifest[0];
+  const data = new Uint8Array(Buffer.concat(paths.map((path: string) => weights[path]!)));
+  let at = 0;
+  return Object.fromEntries(
+    (entries as { name: string; shape: number[] }[]).map(({ name, shape }) => {
+      const size = shape.reduce((a, b) => a * b, 1);
+      const values = new Float32Array(data.buffer, at, size);
+      at += 4 * size;
+      return [name, values];
+    }),
+  );
+}
+
+let count = 0;
+const norm = (args: object = {}) => layers.batchNormalization({ name: `bn${count++}`, ...args });
+const names = (model: string): string[] => {
+  const { config } = JSON.parse(model).modelTopology;
+  return (config.layers as { class_name: string }[]).map((layer) => layer.class_name);
+};
+function stack(shape: number[], all: tfl.layers.Layer[]): tfl.LayersModel {
+  const input = tfl.input({ shape, name: `input${count++}` });
+  let y = input;
+  for (const layer of all) y = layer.apply(y) as Tensor;
+  return tfl.model({ inputs: input, outputs: y });
+}
+const reasons = ({ kept }: FoldedKeras): string[] => kept.map(({ reason }) => reason);
+
+describe("into the layer before", () => {
+  test.each<[string, number[], () => tfl.layers.Layer]>([
+    ["dense", [5], () => layers.dense({ units: 4 })],
+    ["dense of rows", [3, 5], () => layers.dense({ units: 4, useBias: false })],
+    ["conv1d", [8, 3], () => layers.conv1d({ filters: 4, kernelSize: 3, padding: "same" })],
+    ["conv2d", [6, 6, 3], () => layers.conv2d({ filters: 4, kernelSize: 3, useBias: false })],
+    [
+      "conv2d with strides",
+      [6, 6, 3],
+      () => layers.conv2d({ filters: 4, kernelSize: 3, strides: 2 }),
+    ],
+    ["depthwise", [6, 6, 3], () => layers.depthwiseConv2d({ kernelSize: 3, depthMultiplier: 2 })],
+    [
+      "depthwise without a bias",
+      [6, 6, 3],
+      () => layers.depthwiseConv2d({ kernelSize: 3, padding: "same", useBias: false }),
+    ],
+    ["separable", [6, 6, 3], () => layers.separableConv2d({ filters: 4, kernelSize: 3 })],
+    [
+      "transposed",
+      [4, 4, 3],
+      () => layers.conv2dTranspose({ filters: 4, kernelSize: 3, strides: 2, useBias: false }),
+    ],
+  ])("%s", async (_, shape, make) => {
+    for (const options of [{}, { scale: false }, { center: false }]) {
+      const files = await saved(stack(shape, [make(), norm(options), layers.reLU()]));
+      const result = await folded(files);
+      expect([result.folded.length, result.kept]).toEqual([1, []]);
+      expect(names(result.model)).toEqual(names(files.model).filter((kind) => !/Norm/.test(kind)));
+    }
+  });
+
+  // TensorFlow.js does not normalize along these axes as Keras does, or not at all: its weights are compared.
+  test.each<[string, number[], () => tfl.layers.Layer, number]>([
+    [
+      "channels first",
+      [3, 6, 6],
+      () => layers.conv2d({ filters: 4, kernelSize: 3, dataFormat: "channelsFirst", name: "conv" }),
+      1,
+    ],
+    ["conv3d", [4, 4, 4, 2], () => layers.conv3d({ filters: 4, kernelSize: 2, name: "conv" }), -1],
+  ])("%s", async (_, shape, make, axis) => {
+    const files = await saved(stack(shape, [make(), norm({ name: "bn", axis })]), 1e6);
+    const result = foldKeras(files);
+    expect([result.folded, result.kept]).toEqual([["bn"], []]);
+    const [x, y] = [numbersIn(files), numbersIn(result)];
+    const bn = readKeras(files).load("bn");
+    const scale = Float64Array.from(
+      bn.gamma!,
+      (gamma, o) => gamma / Math.sqrt(bn.runningVariance[o]! + bn.epsilon),
+    );
+    const [kernel, bias] = [y["conv/kernel"]!, y["conv/bias"]!];
+    for (const [k, v] of x["conv/kernel"]!.entries()) {
+      const right = v * scale[k % 4]!;
+      expect(Math.abs(kernel[k]! - right)).toBeLessThanOrEqual(2 ** -23 * Math.abs(right));
+    }
+    for (const [o, v] of x["conv/bias"]!.entries()) {
+      const right = (v - bn.runningMean[o]!) * scale[o]! + bn.beta![o]!;
+      expect(Math.abs(bias[o]! - right)).toBeLessThan(1e-6 * Math.max(1, Math.abs(right)));
+    }
+  });
+
+  test("one after another, and the last one an output", async () => {
+    const all = [
+      layers.dense({ units: 4, useBias: false }),
+      norm(),
+      norm(),
+      layers.dense({ units: 3 }),
+    ];
+    const result = await folded(await saved(stack([5], [...all, norm()])));
+    expect([result.folded.length, result.kept]).toEqual([3, []]);
+    expect(names(result.model)).toEqual(["InputLayer", "Dense", "Dense"]);
+  });
+
+  test("a Sequential model, its config an object or, as it was, an array", async () => {
+    const model = tfl.sequential();
+    model.add(layers.conv2d({ filters: 4, kernelSize: 3, inputShape: [6, 6, 2], useBias: false }));
+    model.add(norm());
+    model.add(layers.reLU());
+    model.add(layers.flatten());
+    model.add(layers.dense({ units: 3 }));
+    model.add(norm());
+    const files = await saved(model);
+    const result = await folded(files);
+    expect([result.folded.length, result.kept]).toEqual([2, []]);
+    const json = JSON.parse(files.model);
+    const { config } = json.modelTopology;
+    json.modelTopology.config = config.layers;
+    const old = await folded({ ...files, model: JSON.stringify(json) });
+    expect(JSON.parse(old.model).modelTopology.config).toEqual(
+      JSON.parse(result.model).modelTopology.config.layers,
+    );
+  });
+
+  test("in models in the model", async () => {
+    const inner = stack([5], [layers.dense({ units: 4, name: "deep" }), norm({ name: "inner" })]);
+    const input = tfl.input({ shape: [5] });
+    const twice = [inner.apply(input) as Tensor, inner.apply(input) as Tensor];
+    const sum = layers.add().apply(twice) as Tensor;
+    const outer = norm({ name: "outer" });
+    const y = outer.apply(layers.dense({ units: 3 }).apply(sum)) as Tensor;
+    const result = await folded(await saved(tfl.model({ inputs: input, outputs: y })));
+    expect([result.folded, result.kept]).toEqual([["inner", "outer"], []]);
+  });
+
+  test("weights that are quantized become float32, all others stay as they are", async () => {
+    const files = kerasFiles("keras-quantized");
+    const result = await folded(files);
+    expect(result.folded.length).toBeGreaterThan(0);
+    const of = (model: string) =>
+      JSON.parse(model).weightsManifest[0].weights as { name: string; quantization?: object }[];
+    const before = new Map(of(files.model).map((entry) => [entry.name, entry]));
+    for (const entry of of(result.model)) {
+      const same = JSON.stringify(before.get(entry.name)) === JSON.stringify(entry);
+      expect(same || !("quantization" in entry), entry.name).toBe(true);
+    }
+  });
+});
+
+describe("into the layer after", () => {
+  test("dense and convolutions without padding", async () => {
+    const all = [
+      norm(),
+      layers.conv2d({ filters: 4, kernelSize: 3, useBias: false }),
+      layers.reLU(),
+      norm(),
+      layers.depthwiseConv2d({ kernelSize: 2, depthMultiplier: 2 }),
+      layers.reLU(),
+      norm(),
+      layers.conv2d({ filters: 3, kernelSize: 1, padding: "same" }),
+      layers.flatten(),
+      norm(),
+      layers.dense({ units: 3, activation: "tanh" }),
+    ];
+    const result = await folded(await saved(stack([7, 7, 2], all)));
+    expect([result.folded.length, result.kept]).toEqual([4, []]);
+  });
+
+  test("the first layer of a Sequential model, which says what its input is", async () => {
+    const model = tfl.sequential();
+    model.add(norm({ inputShape: [5] }));
+    model.add(layers.dense({ units: 3 }));
+    const result = await folded(await saved(model));
+    expect(result.folded.length).toBe(1);
+    expect(names(result.model)).toEqual(["Dense"]);
+  });
+
+  test("before a layer that moves 0 padding takes only a norm that does not", async () => {
+    const same = layers.conv2d({ filters: 3, kernelSize: 3, padding: "same" });
+    const result = await folded(await saved(stack([5, 5, 2], [norm(), same])));
+    expect(reasons(result)).toEqual([
+      expect.stringMatching(
+        /^"input\d+" is a InputLayer, .*; with "conv2d_.*", padding: expected 0/,
+      ),
+    ]);
+  });
+});
+
+describe("kept, with the reason", () => {
+  const input = (shape: number[]) => tfl.input({ shape, name: `in${count++}` });
+
+  test("behind a sum", async () => {
+    const x = input([5]);
+    const a = layers.dense({ units: 4 }).apply(x) as Tensor;
+    const b = layers.dense({ units: 4 }).apply(x) as Tensor;
+    const sum = layers.add({ name: "sum" }).apply([a, b]) as Tensor;
+    const y = layers.reLU({ name: "relu" }).apply(norm().apply(sum)) as Tensor;
+    const result = await folded(await saved(tfl.model({ inputs: x, outputs: y })));
+    expect(reasons(result)).toEqual([
+      '"sum" is a Add, which takes no norm in; "relu" is a ReLU, which takes no norm in',
+    ]);
+  });
+
+  test("a layer that others use too, one that is called twice, one that is an output", async () => {
+    const x = input([4]);
+    const used = layers.dense({ units: 4, name: "used" });
+    const a = used.apply(x) as Tensor;
+    const sum = layers.add().apply([norm().apply(a) as Tensor, a]) as Tensor;
+    const shared = layers.dense({ units: 4, name: "shared" });
+    const [b, c] = [shared.apply(sum) as Tensor, shared.apply(a) as Tensor];
+    const ends = [norm().apply(b), layers.reLU().apply(c)] as Tensor[];
+    const shown = layers.dense({ units: 4, name: "shown" }).apply(x) as Tensor;
+    const outputs = [...ends, shown, norm().apply(shown) as Tensor];
+    const result = await folded(await saved(tfl.model({ inputs: x, outputs })));
+    expect(reasons(result)).toEqual([
+      expect.stringMatching(
+        /^the output of "used" is used 3 times; "add_.*" does not have one input/,
+      ),
+      'the output of "shared" is used 2 times; its output is one of its model',
+      'the output of "shown" is used 2 times; its output is one of its model',
+    ]);
+  });
+
+  test("a norm that is called twice", async () => {
+    const x = input([4]);
+    const bn = norm();
+    const y = [1, 2].map(
+      (k) => bn.apply(layers.dense({ units: 3, name: `d${k}` }).apply(x)) as Tensor,
+    );
+    const result = await folded(await saved(tfl.model({ inputs: x, outputs: y })));
+    expect(reasons(result)).toEqual(["it does not have one input, in one call"]);
+  });
+
+  test("an activation between", async () => {
+    const conv = layers.conv2d({ filters: 3, kernelSize: 3, activation: "relu", name: "conv" });
+    const result = await folded(await saved(stack([6, 6, 2], [conv, norm()])));
+    expect(reasons(result)).toEqual([
+      'the relu of "conv" stands between; its output is one of its model',
+    ]);
+  });
+
+  test("another axis than that of the channels, or one that may be", async () => {
+    const dense = layers.dense({ units: 4, name: "dense" });
+    const rows = await folded(await saved(stack([3, 5], [dense, norm({ axis: 1 })])));
+    expect(reasons(rows)[0]).toMatch(/^axis 1 is not that of the channels of "dense"; /);
+    const last = layers.dense({ units: 4 });
+    const fine = await folded(await saved(stack([3, 5], [last, norm({ axis: 2 })])));
+    expect(fine.kept).toEqual([]);
+    const lost = [layers.permute({ dims: [2, 1] }), layers.dense({ units: 4, name: "lost" })];
+    const unknown = await folded(await saved(stack([3, 5], [...lost, norm({ axis: 1 })])));
+    expect(reasons(unknown)[0]).toMatch(/^whether axis 1 is the last of "lost" is not known; /);
+  });
+
+  test("a layer in a wrapper", async () => {
+    const layer = norm({ name: "inner" });
+    const all = [layers.timeDistributed({ layer: layers.dense({ units: 4 }) })];
+    const timed = stack([3, 5], [...all, layers.timeDistributed({ layer })]);
+    const files = await saved(timed);
+    const result = await folded(files);
+    expect(result.kept).toEqual([{ name: "inner", reason: "it is in a wrapper" }]);
+    const { model, weights } = result;
+    expect({ model, weights }).toEqual(files);
+  });
+
+  test("a layer called with options, calls as Keras 3 writes them, names in options", async () => {
+    const all = [layers.dense({ units: 4, name: "dense" }), norm(), layers.reLU()];
+    const { model, weights } = await saved(stack([5], all));
+    const change = (edit: (items: { inbound_nodes: unknown }[]) => void) => {
+      const json = JSON.parse(model);
+      edit(json.modelTopology.config.layers);
+      return reasons(foldKeras({ model: json, weights }))[0];
+    };
+    const call = (name: string, options: object) => [[[name, 0, 0, options]]];
+    const training = change((items) => {
+      items[2]!.inbound_nodes = call("dense", { training: true });
+    });
+    expect(training).toBe("it is called with options");
+    const quiet = change((items) => {
+      items[2]!.inbound_nodes = call("dense", { training: false, mask: null });
+    });
+    expect(quiet).toBeUndefined();
+    const later = change((items) => {
+      items[2]!.inbound_nodes = [{ args: [{ class_name: "__keras_tensor__" }], kwargs: {} }];
+    });
+    expect(later).toBe("the calls of the layers around it are not as Keras 2 writes them");
+    const named = change((items) => {
+      items[3]!.inbound_nodes = call("bn", { initial: ["dense", 0, 0] });
+    });
+    const again = change((items) => {
+      const [first] = items[1]!.inbound_nodes as unknown[];
+      items[1]!.inbound_nodes = [first, first];
+    });
+    expect(again).toMatch(/^"dense" is called 2 times; /);
+    expect(named).toMatch(/^"dense" is named in the options of a call; /);
+  });
+
+  test("statistics that are none, weights that would leave float32", async () => {
+    const dense = layers.dense({ units: 1, name: "dense" });
+    const files = await saved(stack([2], [dense, norm({ name: "bn" })]), 1e6);
+    const withFirst = (changes: Record<string, number>) => {
+      const part0 = files.weights.part0!.slice();
+      const numbers = numbersIn({ model: files.model, weights: { part0 } });
+      for (const [name, value] of Object.entries(changes)) numbers[name]![0] = value;
+      const all = new Uint8Array(Object.values(numbers)[0]!.buffer);
+      return reasons(foldKeras({ model: files.model, weights: { part0: all } }))[0];
+    };
+    expect(withFirst({ "bn/moving_variance": -1 })).toMatch(
+      /^with "dense", runningVariance: expected finite/,
+    );
+    expect(withFirst({ "bn/gamma": 1e38, "dense/kernel": 100 })).toMatch(
+      /^"dense" would have weights that are not finite in float32; /,
+    );
+    expect(withFirst({ "bn/gamma": 1 })).toBeUndefined();
+  });
+});
+
+describe("the rest of the files", () => {
+  test("names of layers that begin with that of a norm keep their weights", async () => {
+    const all = [
+      layers.dense({ units: 4, name: "block/dense" }),
+      norm({ name: "block" }),
+      layers.dense({ units: 4, name: "block/more" }),
+    ];
+    const result = await folded(await saved(stack([5], all)));
+    expect(result.folded).toEqual(["block"]);
+  });
+
+  test("an optimizer's state is left out", async () => {
+    const files = await saved(stack([5], [layers.dense({ units: 4 }), norm()]), 1e6);
+    const json = JSON.parse(files.model);
+    const [group] = json.weightsManifest;
+    group.weights.push({ name: "iter", shape: [2], dtype: "float32", group: "optimizer" });
+    const part0 = new Uint8Array(Buffer.concat([files.weights.part0!, Buffer.alloc(8)]));
+    const result = foldKeras({ model: json, weights: { part0 } });
+    expect(result.model).not.toContain("optimizer");
+    expect(result).toEqual(foldKeras(files));
+    // With nothing to fold it is the state of this model still.
+    const plain = await saved(stack([5], [layers.dense({ units: 4 })]), 1e6);
+    const other = JSON.parse(plain.model);
+    other.weightsManifest[0].weights.push(group.weights.at(-1));
+    const rest = new Uint8Array(Buffer.concat([plain.weights.part0!, Buffer.alloc(8)]));
+    expect(foldKeras({ model: other, weights: { part0: rest } }).weights.part0).toEqual(rest);
+  });
+
+  test("files that nothing is left for are left out", async () => {
+    const files = await saved(stack([5], [layers.dense({ units: 4 }), norm()]), 16);
+    const result = await folded(files);
+    const { paths } = JSON.parse(result.model).weightsManifest[0];
+    expect(paths).toEqual(Object.keys(result.weights));
+    expect(paths.length).toBeLessThan(Object.keys(files.weights).length);
+    for (const path of paths.slice(0, -1)) expect(result.weights[path]!.length).toBe(16);
+  });
+
+  test("nothing to fold: the same files", async () => {
+    const files = await saved(stack([5], [layers.dense({ units: 4 })]));
+    expect(foldKeras(files)).toEqual({ ...files, folded: [], kept: [] });
+  });
+
+  test("graph models are refused, and what is no model", () => {
+    const model = { modelTopology: { node: [] }, weightsManifest: [] };
+    assertRefuses(StateError, /^model: expected a layers model, got a graph model/, () =>
+      foldKeras({ model, weights: {} }),
+    );
+    expect(() => foldKeras({ model: "{", weights: {} })).toThrow(BatchNormError);
+  });
+});

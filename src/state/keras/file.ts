@@ -36,7 +36,7 @@ export interface KerasFileLoadOptions extends KerasLoadOptions {
 const OWN_KEYS = ["epsilon", "scale", "center"];
 
 /**
- * The batch-norm layers of a file that Keras wrote: `.keras`, `.h5` (of Keras 1, 2 and 3) or weights
+ * The batch-norm layers of a file that Keras wrote: `.keras`, `.h5` (of Keras 2, or of Keras 3 on request) or weights
  * alone, `.weights.h5` and `.h5`. Layers go by their Keras names, with the names of the models
  * and wrappers they are nested in where several have the same; where a file has no names, by their
  * places in it. Epsilon, momentum, scale, center and the layout come from the model's config. A file

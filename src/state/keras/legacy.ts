@@ -1,4 +1,4 @@
-// Where Keras 1 and 2, and Keras 3 on request, keep the weights of a layer in an `.h5` file: in a group
+// Where Keras 2, and Keras 3 on request, keep the weights of a layer in an `.h5` file: in a group
 // of the name of the layer, whose attribute `weight_names` has the names of its arrays (keras/src/legacy/
 // saving/legacy_h5_format.py, save_weights_to_hdf5_group). A long list is divided into `weight_names0`,
 // `weight_names1`, … A model in the model has one group, in which all its weights are, in the order

@@ -96,14 +96,16 @@ function archiveOf(bytes: Uint8Array): Format {
  *
  * @param expected what the reader reads, for the message.
  * @param read the formats that it reads.
+ * @param name of the argument, for the message.
  * @throws StateError for a file of another format: what it is, and what to do with it.
  */
 export function checkFormat(
   bytes: Uint8Array,
   expected: string,
   read: readonly Format[],
+  name = "bytes",
 ): Format | null {
   const format = formatOf(bytes);
   if (format === null || read.includes(format)) return format;
-  throw new StateError("bytes", expected, FORMATS[format]);
+  throw new StateError(name, expected, FORMATS[format]);
 }

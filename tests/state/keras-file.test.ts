@@ -210,11 +210,24 @@ describe("refusals", () => {
   const entries = entriesOf(bytesOf("sequential.keras"));
   const without = (name: string) => zip(entries.filter((entry) => entry.name !== name));
   const functional = bytesOf("functional.h5");
+  const torchFile = zip([{ name: "archive/data.pkl", data: text("") }]);
 
   test.each<[string, unknown, new (message: string) => BatchNormError, RegExp]>([
     ["no bytes", "model.keras", ShapeError, /^bytes: expected a Uint8Array or ArrayBuffer, got "/],
-    ["nothing", new Uint8Array(0), StateError, /^bytes: expected a \.keras file, .* nothing$/],
-    ["JSON", text('{"weight_map":{}}'), StateError, /^bytes: expected a \.keras file, a zip/],
+    ["nothing", new Uint8Array(0), StateError, /^bytes: expected a \.keras file, .* no bytes: /],
+    [
+      "an index of sharded weights",
+      text('{"metadata":{"total_size":4},"weight_map":{}}'),
+      StateError,
+      /^bytes: expected a \.keras file, a zip .* got JSON: .* an index of several files only names them$/,
+    ],
+    [
+      "a model of torch.save",
+      torchFile,
+      StateError,
+      /got a file of torch\.save: readTorch reads it$/,
+    ],
+    ["noise", Uint8Array.of(1, 2, 3), StateError, /^bytes: .* got bytes that begin as neither$/],
     ["cut short", functional.subarray(0, 20000), StateError, /^bytes: .* got 20000: truncated$/],
     ["a signature alone", functional.subarray(0, 8), StateError, /^bytes: expected an HDF5 file/],
     [

@@ -11,7 +11,7 @@ import { type KerasFiles, readKeras, writeKeras } from "batchnorm-wasm/state";
 import { describe, expect, test, vi } from "vitest";
 import { assertWithin } from "../support/compare.js";
 import { normal } from "../support/data.js";
-import { kerasFiles, kerasGolden } from "../support/golden.js";
+import { goldenBytes, kerasFiles, kerasGolden } from "../support/golden.js";
 import { assertRefuses, wrong } from "../support/refuse.js";
 
 const { evaluations } = kerasGolden();
@@ -254,7 +254,7 @@ describe("models of the converter from Python", () => {
     [
       "virtual_batch_size",
       { virtual_batch_size: 32 },
-      /^layer "bn": has virtual_batch_size 32: .* on the whole mini-batch$/,
+      /^layer "bn": has virtual_batch_size 32, .* on the whole mini-batch$/,
     ],
     ["trainable", { trainable: false }, /^layer "bn": has trainable: false: .*"running" }$/],
     ["momentum", { momentum: 1 }, /^layer "bn": has momentum 1, under which nothing moves: /],
@@ -658,6 +658,12 @@ describe("refusals", () => {
       modelOf({}, { json: { format: "graph-model" } }),
       StateError,
       /^model\.format: expected "layers-model", or "graph-model" with nodes, got "graph-model"$/,
+    ],
+    [
+      "a file of another format",
+      { ...modelOf({}), model: goldenBytes("keras-files/functional.h5") },
+      StateError,
+      /^model: expected model\.json of TensorFlow\.js, got an HDF5 file \(\.h5\): readKerasFile of /,
     ],
     [
       "no JSON",

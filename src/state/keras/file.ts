@@ -6,6 +6,7 @@ import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import { NO_OPTIONS } from "../../values/check.js";
 import { show } from "../../values/layout.js";
 import { type Bytes, bytesOf, isObject, jsonOf, textOf } from "../bytes.js";
+import { checkFormat } from "../format.js";
 import { isHdf5 } from "../hdf5/file.js";
 import { Hdf5Node } from "../hdf5/node.js";
 import { fileOf, type StateFile } from "../layers.js";
@@ -71,6 +72,8 @@ export function readKerasFile(
   });
 }
 
+const EXPECTED = "a .keras file, a zip archive, or an .h5 file, HDF5";
+
 /** The HDF5 file and the config of a file's bytes. */
 function open(bytes: Uint8Array, given: KerasFileOptions["config"]) {
   if (isHdf5(bytes)) {
@@ -79,19 +82,17 @@ function open(bytes: Uint8Array, given: KerasFileOptions["config"]) {
     return { root, config: text === undefined ? parsed(given) : jsonOf("model_config", text) };
   }
   if (!isZip(bytes)) {
-    throw new StateError(
-      "bytes: expected a .keras file, a zip archive, or an .h5 file, HDF5, got " +
-        `${bytes.length === 0 ? "nothing" : "bytes that begin as neither"}`,
-    );
+    checkFormat(bytes, EXPECTED, []);
+    throw new StateError("bytes", EXPECTED, "bytes that begin as neither");
   }
   const entries = entriesOf(bytes);
   const weights = entries.get("model.weights.h5");
   const config = entries.get("config.json");
   if (weights === undefined || config === undefined) {
+    checkFormat(bytes, EXPECTED, ["keras", "zip"]);
     const names = [...entries.keys()].slice(0, 5).map((name) => JSON.stringify(name));
-    throw new StateError(
-      `bytes: expected an archive of config.json and model.weights.h5, got one of ${names.join(", ")}`,
-    );
+    const expected = "an archive of config.json and model.weights.h5";
+    throw new StateError("bytes", expected, `one of ${names.join(", ")}`);
   }
   const json =
     given === undefined ? jsonOf("config.json", textOf("config.json", config)) : parsed(given);

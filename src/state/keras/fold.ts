@@ -9,7 +9,7 @@ import { type Changes, filesOf, noChanges, plain, type WrittenKeras } from "./fi
 import { isFirst, kernelOf, linearOf, rankOf } from "./linear.js";
 import { loadLayer } from "./load.js";
 import { findWeight, type KerasFiles, type Model, parse, weightOf } from "./model.js";
-import { containersOf, isLayer, type Layer } from "./network.js";
+import { Container, containersOf, type Layer } from "./network.js";
 import { bytesBetween, numbersOf, valuesOf, type Weight } from "./shards.js";
 import type { Json } from "./topology.js";
 
@@ -83,11 +83,11 @@ export function foldKeras(files: KerasFiles): FoldedKeras {
 /** Folds a norm into a layer beside it; else the reason why it stays. */
 function foldOne(work: Work, name: string, norm: Layer): string | null {
   const { container } = norm;
-  if (container.hasOptions(norm)) return "it is called with options";
+  if (Container.hasOptions(norm)) return "it is called with options";
   const reasons: string[] = [];
   for (const into of ["before", "after"] as const) {
     const beside = container[into](norm);
-    const reason = isLayer(beside) ? foldInto(work, name, norm, beside, into) : beside.reason;
+    const reason = typeof beside === "string" ? beside : foldInto(work, name, norm, beside, into);
     if (reason === null) return null;
     if (!reasons.includes(reason)) reasons.push(reason);
   }

@@ -77,17 +77,15 @@ const movingOf = ({ momentum }: Json): unknown => (momentum === 1 ? undefined : 
 
 /** What the layer does in Keras' training and not here. */
 function* warningsOf(config: Json, momentum: number | undefined): Iterable<string> {
+  const { virtual_batch_size: part } = config;
   if (config.momentum === 1 && momentum === undefined) {
-    yield "has momentum 1, under which nothing moves: train here moves with Keras' default, 0.99, " +
-      "unless you give momentum, or { updateRunning: false } to train";
+    yield "has momentum 1, under which nothing moves: unless given, it is Keras' default here, 0.99";
   }
   if (config.renorm === true) yield "has renorm, without which it trains here";
-  if (config.virtual_batch_size !== undefined && config.virtual_batch_size !== null) {
-    yield `has virtual_batch_size ${config.virtual_batch_size}: Keras trains it on parts of that ` +
-      "many examples, here it trains on the whole mini-batch";
+  if (part !== undefined && part !== null) {
+    yield `has virtual_batch_size ${part}, but trains here on the whole mini-batch`;
   }
   if (config.trainable === false) {
-    yield "has trainable: false: Keras trains it with its running averages, as train does here with " +
-      '{ statistics: "running" }';
+    yield 'has trainable: false: Keras trains it as train does here with { statistics: "running" }';
   }
 }

@@ -3,6 +3,7 @@
 
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import { type Bytes, bytesOf, isObject, jsonOf, textOf } from "../bytes.js";
+import { checkFormat } from "../format.js";
 import { graphOf, isGraph } from "./graph.js";
 import { type Group, groupOf, type Weight } from "./shards.js";
 import { fullName, type Json, type KerasLayer, layersOf } from "./topology.js";
@@ -40,7 +41,11 @@ export function parse(name: string, files: unknown): Model {
   const { model, weights } = files as KerasFiles;
   let text: string | null = null;
   if (typeof model === "string") text = model;
-  else if (!isObject(model) || isBytes(model)) text = textOf("model", bytesOf("model", model));
+  else if (!isObject(model) || isBytes(model)) {
+    const bytes = bytesOf("model", model);
+    checkFormat(bytes, "model.json of TensorFlow.js", ["json"], "model");
+    text = textOf("model", bytes);
+  }
   const json = text === null ? model : jsonOf("model", text);
   if (!isObject(json) || !isObject(json.modelTopology) || !Array.isArray(json.weightsManifest)) {
     throw new StateError(

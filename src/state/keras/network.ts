@@ -14,19 +14,21 @@ export interface Layer {
   readonly name: string;
   readonly kind: string;
   readonly container: Container;
+  /** Its calls, each with its inputs. */
+  readonly calls: Use[][];
 }
 
-/** An output of a layer as the input of a call, or, without a user, as an output of the model. */
+/** An output of a layer as the input of a call or, without a user, as an output of the model. */
 interface Use {
+  /** The name of the layer, "" for what comes into a Sequential model. */
   of: string;
-  readonly rest: readonly unknown[];
+  /** Which of its calls and which output of that, then the options of the user's call. */
+  rest: readonly unknown[];
   readonly user: Layer | null;
 }
 
-/** What stands beside a layer, or why there is none that it could be taken into. */
-export type Beside = Layer | { readonly reason: string };
-
-export const isLayer = (beside: Beside): beside is Layer => "config" in beside;
+/** What stands beside a layer, or why there is nothing that it could be taken into. */
+export type Beside = Layer | string;
 
 /** One model, its layers in the order of the file. */
 export class Container {
@@ -34,128 +36,109 @@ export class Container {
   /** The models that it is in, itself included but for the outermost, from outside. */
   readonly inside: readonly string[];
   readonly #item: Json;
-  /** The calls of each layer, `null` in a Sequential model. */
-  readonly #calls: Map<Layer, Use[][]> | null;
+  readonly #sequential: boolean;
+  readonly #byName = new Map<string, Layer>();
   readonly #outputs: Use[] = [];
   readonly #uses = new Map<string, Use[]>();
-  /** Names in the options of calls, which may stand for layers. */
+  /** Texts in the options of calls, which may stand for layers. */
   readonly #named = new Set<string>();
-  /** Why connections are not known, `null` if they are. */
-  readonly #unknown: string | null = null;
+  readonly #known: boolean;
   #changed = false;
 
   /** @param items the layers that `item` has. */
   constructor(item: Json, items: readonly unknown[], inside: readonly string[]) {
     this.#item = item;
     this.inside = inside;
+    this.#sequential = item.class_name === "Sequential";
     for (const each of items) {
       if (!isObject(each) || !isObject(each.config) || typeof each.class_name !== "string")
         continue;
       const { class_name: kind, config } = each;
-      const name = typeof each.name === "string" ? each.name : String(config.name);
-      this.layers.push({ item: each, config, name, kind, container: this });
+      const name = String(each.name ?? config.name);
+      const layer: Layer = { item: each, config, name, kind, container: this, calls: [] };
+      this.layers.push(layer);
+      this.#byName.set(name, layer);
     }
-    this.#calls = item.class_name === "Sequential" ? null : new Map();
-    if (!this.#read(items.length)) {
-      this.#unknown = "the calls of the layers around it are not as Keras 2 writes them";
-    }
+    this.#known = this.#byName.size === items.length && this.#read();
   }
 
   /** Reads how layers are connected; false where that is not in the way of Keras 2. */
-  #read(count: number): boolean {
-    const names = new Set(this.layers.map(({ name }) => name));
-    if (this.layers.length !== count || names.size !== count) return false;
-    if (this.#calls === null) return true;
+  #read(): boolean {
+    let last = "";
     for (const layer of this.layers) {
-      const nodes = layer.item.inbound_nodes;
-      if (!Array.isArray(nodes)) return false;
-      const calls = nodes.map((node) => (Array.isArray(node) ? this.#usesIn(node, layer) : null));
-      if (calls.includes(null)) return false;
-      this.#calls.set(layer, calls as Use[][]);
+      const { inbound_nodes } = layer.item;
+      const nodes = this.#sequential ? [[[last, 0, 0]]] : inbound_nodes;
+      if (!Array.isArray(nodes) || !nodes.every((node) => this.#add(node, layer))) return false;
+      last = layer.name;
     }
-    const { output_layers: outputs } = this.#item.config as Json;
-    const found = Array.isArray(outputs) ? this.#usesIn(outputs, null) : null;
-    if (found === null) return false;
-    this.#outputs.push(...found);
-    return true;
+    const { output_layers } = this.#item.config as Json;
+    return this.#add(this.#sequential ? [[last, 0, 0]] : output_layers, null);
   }
 
-  /** The uses that are listed as [layer, call, output, options?]; `null` for what is no such list. */
-  #usesIn(list: readonly unknown[], user: Layer | null): Use[] | null {
+  /** Adds a call of a layer, or the outputs of the model; false for what is no list of outputs. */
+  #add(list: unknown, user: Layer | null): boolean {
+    if (!Array.isArray(list)) return false;
     const uses: Use[] = [];
     for (const entry of list) {
-      if (!Array.isArray(entry) || typeof entry[0] !== "string" || !isCount(entry[1])) return null;
+      if (!Array.isArray(entry) || typeof entry[0] !== "string" || !isCount(entry[1])) return false;
       const [of, ...rest] = entry as [string, ...unknown[]];
       const use = { of, rest, user };
       uses.push(use);
-      const same = this.#uses.get(of);
-      if (same) same.push(use);
-      else this.#uses.set(of, [use]);
-      for (const options of rest.slice(2)) collectTexts(options, this.#named);
+      this.#usesOf(of).push(use);
+      collectTexts(rest.slice(2), this.#named);
     }
-    return uses;
+    if (user === null) this.#outputs.push(...uses);
+    else user.calls.push(uses);
+    return true;
   }
 
-  #find(name: string): Layer | undefined {
-    return this.layers.find((layer) => layer.name === name);
+  #usesOf(name: string): Use[] {
+    const uses = this.#uses.get(name) ?? [];
+    this.#uses.set(name, uses);
+    return uses;
   }
 
   /** The layer whose output is a layer's only input, and is used nowhere else. */
   before(layer: Layer): Beside {
-    if (this.#unknown !== null) return { reason: this.#unknown };
-    if (this.#calls === null) {
-      const found = this.layers[this.layers.indexOf(layer) - 1];
-      return found ?? { reason: "nothing stands before it in its model" };
-    }
     const input = this.#inputOf(layer);
-    if (input === null) return { reason: "it does not have one input, in one call" };
-    const found = this.#find(input.of);
-    if (found === undefined) return { reason: `"${input.of}" is no layer of its model` };
-    const reason = this.#shared(found);
-    return reason === null ? found : { reason };
+    if (typeof input === "string") return input;
+    const found = this.#byName.get(input.of);
+    return found === undefined ? "nothing stands before it" : (this.#shared(found) ?? found);
   }
 
   /** The layer that alone takes a layer's output, as its only input. */
   after(layer: Layer): Beside {
-    if (this.#unknown !== null) return { reason: this.#unknown };
-    if (this.#calls === null) {
-      const found = this.layers[this.layers.indexOf(layer) + 1];
-      return found ?? { reason: "nothing stands after it in its model" };
-    }
-    if (this.#inputOf(layer) === null) return { reason: "it does not have one input, in one call" };
-    const reason = this.#shared(layer);
-    if (reason !== null) return { reason };
-    const found = this.#uses.get(layer.name)?.[0]?.user;
-    if (found === undefined || found === null) return { reason: "its output is one of its model" };
-    if (this.#inputOf(found) === null) {
-      return { reason: `"${found.name}" does not have one input, in one call` };
-    }
-    return found;
+    const input = this.#inputOf(layer);
+    const reason = typeof input === "string" ? input : this.#shared(layer);
+    if (reason !== null) return reason;
+    const user = this.#usesOf(layer.name)[0]?.user ?? null;
+    if (user === null) return "its output is one of its model";
+    const other = this.#inputOf(user);
+    return typeof other === "string" ? other : user;
   }
 
-  /** The input of a layer that is called once, on one input; `null` of any other. */
-  #inputOf(layer: Layer): Use | null {
-    const calls = this.#calls!.get(layer)!;
-    const [input] = calls[0] ?? [];
-    const alone = calls.length === 1 && calls[0]!.length === 1 && input!.rest[1] === 0;
-    return alone ? input! : null;
+  /** The input of a layer that is called once, on one input, as is usual; else why it is not. */
+  #inputOf({ name, calls }: Layer): Use | string {
+    if (!this.#known) return "the calls of layers are not as Keras 2 writes them";
+    const [call = []] = calls;
+    const [input] = call;
+    return calls.length === 1 && call.length === 1 && input!.rest[1] === 0
+      ? input!
+      : `"${name}" does not have one input, in one call`;
   }
 
-  /** Why more than one layer has a layer's output, `null` if one has. */
-  #shared({ name }: Layer): string | null {
-    const uses = this.#uses.get(name) ?? [];
+  /** Why a layer's output is not for one user alone, `null` if it is. */
+  #shared({ name, calls }: Layer): string | null {
     if (this.#named.has(name)) return `"${name}" is named in the options of a call`;
-    if (uses.length > 1) return `the output of "${name}" is used ${uses.length} times`;
-    const calls = this.#calls!.get(this.#find(name)!)!;
-    return calls.length > 1 ? `"${name}" is called ${calls.length} times` : null;
+    const times = Math.max(calls.length, this.#usesOf(name).length);
+    return times > 1 ? `the output of "${name}" is used ${times} times` : null;
   }
 
   /** True where a call of a layer has options that say more than is usual: that it trains, for instance. */
-  hasOptions(layer: Layer): boolean {
-    const calls = this.#calls?.get(layer) ?? [];
+  static hasOptions({ calls }: Layer): boolean {
     const options = calls.flat().flatMap(({ rest }) => rest.slice(2));
     return options
-      .flatMap((each) => (typeof each === "object" && each !== null ? Object.values(each) : []))
+      .flatMap((each) => (isObject(each) ? Object.values(each) : []))
       .some((value) => value !== null && value !== false);
   }
 
@@ -163,70 +146,48 @@ export class Container {
   rankOf(layer: Layer): number | null {
     let at: Layer | undefined = layer;
     for (let steps = this.layers.length; at !== undefined && steps > 0; steps--) {
-      const { kind, config } = at;
-      const own = ownRank(kind, config);
+      const own = ownRank(at);
       if (own !== undefined) return own;
-      at =
-        this.#unknown !== null
-          ? undefined
-          : this.#calls === null
-            ? this.layers[this.layers.indexOf(at) - 1]
-            : this.#find(this.#calls.get(at)![0]?.[0]?.of ?? "");
+      at = this.#byName.get(at.calls[0]?.[0]?.of ?? "");
     }
     return null;
   }
 
-  /** Takes a layer out: what used its output uses that of the layer before it. */
+  /** Takes a layer out that has one input: what used its output uses that. */
   remove(layer: Layer): void {
     this.#changed = true;
-    if (this.#calls !== null) {
-      const { of, rest } = this.#inputOf(layer)!;
-      const uses = this.#uses.get(layer.name) ?? [];
-      const own = this.#uses.get(of)!.filter(({ user }) => user !== layer);
-      for (const use of uses) {
-        // The call and the output of the layer before; the options are those of the call that stays.
-        const other = { of, rest: [...rest.slice(0, 2), ...use.rest.slice(2)], user: use.user };
-        this.#replace(use, other);
-        own.push(other);
-      }
-      this.#uses.set(of, own);
-      this.#uses.delete(layer.name);
-      this.#calls.delete(layer);
-    } else if (this.layers[0] === layer && this.layers.length > 1) {
+    const { of, rest } = layer.calls[0]![0]!;
+    const own = this.#usesOf(of).filter(({ user }) => user !== layer);
+    for (const use of this.#usesOf(layer.name)) {
+      // The call and the output of the layer before; the options are those of the call that stays.
+      use.rest = [...rest.slice(0, 2), ...use.rest.slice(2)];
+      use.of = of;
+      own.push(use);
       // The first layer of a Sequential model may say what its input is; the layer keeps the shape.
       const { batch_input_shape: shape, dtype } = layer.config;
-      const next = this.layers[1]!;
-      if (shape !== undefined) next.config = { ...next.config, batch_input_shape: shape, dtype };
+      const { user } = use;
+      if (this.#sequential && user !== null && shape !== undefined) {
+        user.config = { ...user.config, batch_input_shape: shape, dtype };
+      }
     }
+    this.#uses.set(of, own);
     this.layers.splice(this.layers.indexOf(layer), 1);
-  }
-
-  #replace(use: Use, other: Use): void {
-    const lists = use.user === null ? [this.#outputs] : this.#calls!.get(use.user)!;
-    for (const list of lists) {
-      const at = list.indexOf(use);
-      if (at !== -1) list[at] = other;
-    }
   }
 
   /** Adds what becomes of the objects in the file to `replaced`. */
   write(replaced: Map<unknown, unknown>): void {
-    const items = this.layers.map((layer) => {
-      const { item, config } = layer;
-      const calls = this.#changed ? this.#calls?.get(layer) : undefined;
-      if (config === item.config && calls === undefined) return item;
-      const nodes = calls?.map((call) => call.map(({ of, rest }) => [of, ...rest]));
-      const other = { ...item, config, ...(nodes && { inbound_nodes: nodes }) };
-      replaced.set(item, other);
-      return item;
-    });
+    const listOf = (uses: readonly Use[]) => uses.map(({ of, rest }) => [of, ...rest]);
+    const connected = this.#changed && !this.#sequential;
+    for (const { item, config, calls } of this.layers) {
+      const nodes = connected ? { inbound_nodes: calls.map(listOf) } : {};
+      if (connected || config !== item.config) replaced.set(item, { ...item, config, ...nodes });
+    }
     if (!this.#changed) return;
     const { config } = this.#item;
-    const outputs = this.#outputs.map(({ of, rest }) => [of, ...rest]);
-    const other = Array.isArray(config)
-      ? items
-      : { ...(config as Json), layers: items, ...(this.#calls && { output_layers: outputs }) };
-    replaced.set(config, other);
+    const layers = this.layers.map(({ item }) => item);
+    const outputs = connected ? { output_layers: listOf(this.#outputs) } : {};
+    const other = { ...(config as Json), layers, ...outputs };
+    replaced.set(config, Array.isArray(config) ? layers : other);
   }
 }
 
@@ -243,13 +204,15 @@ export function containersOf(topology: unknown): Container[] {
     if (typeof value !== "object" || value === null || seen.has(value)) continue;
     seen.add(value);
     const { class_name: kind, config } = value as Json;
-    const name = isObject(config) && typeof config.name === "string" ? config.name : null;
-    const items = Array.isArray(config) ? config : isObject(config) ? config.layers : undefined;
-    if (typeof kind === "string" && Array.isArray(items)) {
-      if (!top && name !== null) inside = [...inside, name];
+    const { name, layers, layer } = isObject(config) ? config : ({ layers: config } as Json);
+    const isModel = typeof kind === "string" && Array.isArray(layers);
+    if (typeof name === "string" && (isObject(layer) || (isModel && !top))) {
+      inside = [...inside, name];
+    }
+    if (isModel) {
+      containers.push(new Container(value as Json, layers, inside));
       top = false;
-      containers.push(new Container(value as Json, items, inside));
-    } else if (name !== null && isObject((config as Json).layer)) inside = [...inside, name];
+    }
     for (const each of Object.values(value)) left.push({ value: each, inside, top });
   }
   return containers;
@@ -269,17 +232,15 @@ function collectTexts(value: unknown, texts: Set<string>): void {
 
 /** Layers whose outputs have as many axes as their inputs. */
 const KEEPS =
-  /^(Dense|Activation|ReLU|LeakyReLU|PReLU|ELU|Softmax|ThresholdedReLU|(Spatial|Gaussian|Alpha)?Dropout([123]D)?|GaussianNoise|Masking|(Sync)?BatchNormalization(V[12])?|LayerNormalization|Add|Subtract|Multiply|Average|Maximum|Minimum|Concatenate)$/;
+  /^(Dense|Activation|\w*ReLU|ELU|Softmax|\w*Dropout([123]D)?|GaussianNoise|Masking|(Sync|Layer|Batch)+Normalization(V[12])?|Add|Subtract|Multiply|Average|Maximum|Minimum|Concatenate)$/;
 
 /** How many axes a layer's outputs have by itself, `undefined` as many as its inputs, `null` unknown. */
-function ownRank(kind: string, config: Json): number | null | undefined {
-  const dimensions = /(?:Conv|Convolution|Pooling|ZeroPadding|Cropping|UpSampling)([123])D/.exec(
-    kind,
-  );
+function ownRank({ kind, config }: Layer): number | null | undefined {
   if (kind === "Flatten" || (/^Global.*Pooling/.test(kind) && config.keepdims !== true)) return 2;
-  if (dimensions !== null) return Number(dimensions[1]) + 2;
+  const axes = /(?:Conv|Pooling|ZeroPadding|Cropping|UpSampling)([123])D/.exec(kind);
+  if (axes !== null) return Number(axes[1]) + 2;
   const shape = config.batch_input_shape ?? config.batch_shape;
-  if (kind === "InputLayer") return Array.isArray(shape) ? shape.length : null;
-  if (!KEEPS.test(kind)) return null;
-  return Array.isArray(shape) ? shape.length : undefined;
+  const keeps = KEEPS.test(kind);
+  if (Array.isArray(shape) && (keeps || kind === "InputLayer")) return shape.length;
+  return keeps ? undefined : null;
 }

@@ -47,8 +47,8 @@ export interface FrozenJSON {
 
 /** Gives a frozen layer its kernels, when it needs them. */
 export interface KernelSource {
-  /** The memory whose tensors are used without copying; undefined if there is none yet. */
-  memory(): Buffers | undefined;
+  /** Tells the memory whose tensors are used without copying; undefined if there is none yet. */
+  readonly memory: () => Buffers | undefined;
   /** Applies terms to x by kernels, which are started at first use; out may be x. */
   apply(out: Float32Array, x: Float32Array, view: View, terms: AffineTerms): void;
 }
@@ -115,7 +115,7 @@ export class Frozen {
       throw new StateError("mask", "a layer that knows its beta", "one from JSON of version 1");
     }
     const out = outputOf(options.out, x) as Out;
-    if (isTiny(this.#kernels.memory(), out, x)) tinyAffine(out, x, view, terms);
+    if (isTiny(this.#kernels.memory, out, x)) tinyAffine(out, x, view, terms);
     else this.#kernels.apply(out, x, view, terms);
     if (mask !== null) pad(out, view, mask, beta ?? null);
     return out;

@@ -6,9 +6,17 @@ import { TINY } from "../engine/plan.js";
 import type { View } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
 
-/** Whether x has few enough values for that. Throws StateError for a tensor of `memory` that has been freed. */
-export function isTiny(memory: Buffers | undefined, out: Float32Array, x: Float32Array): boolean {
+/**
+ * Whether x has few enough values for that. Only then is `memoryOf` asked for the memory in
+ * which tensors may lie. Throws StateError for a tensor that has been freed.
+ */
+export function isTiny(
+  memoryOf: () => Buffers | undefined,
+  out: Float32Array,
+  x: Float32Array,
+): boolean {
   if (x.length > TINY) return false;
+  const memory = memoryOf();
   memory?.addressOf("x", x);
   memory?.addressOf("out", out);
   return true;

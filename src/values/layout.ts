@@ -61,7 +61,8 @@ export const noShape = (layout: Layout): ShapeError =>
  * count as one.
  */
 export function viewOf(layout: Layout, channels: number, length: number, shape: unknown): View {
-  const last = CHANNELS_LAST.includes(layout);
+  const axes = axesOf(layout);
+  const last = axes.indexOf("C") === axes.length - 1;
   if (shape === undefined) {
     if (!last) throw noShape(layout);
     if (length % channels !== 0) {
@@ -69,10 +70,13 @@ export function viewOf(layout: Layout, channels: number, length: number, shape: 
     }
     return { outer: length / channels, channels, inner: 1 };
   }
-  const axes = axesOf(layout);
-  const any = axes.includes("…");
-  const fits = (rank: number): boolean => (any ? rank >= 2 : rank === axes.length);
-  if (!Array.isArray(shape) || !fits(shape.length) || !shape.every(isSize)) {
+  // The layouts of any number of axes have names of their own.
+  const any = axes !== layout;
+  if (
+    !Array.isArray(shape) ||
+    (any ? shape.length < 2 : shape.length !== axes.length) ||
+    !shape.every(isSize)
+  ) {
     throw new ShapeError(
       "shape",
       `${any ? "two or more" : axes.length} sizes [${[...axes].join(", ")}]`,

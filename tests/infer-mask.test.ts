@@ -302,7 +302,7 @@ describe("the version of the JSON", () => {
       const out = fillGuards(new Float32Array(12));
       expect(() => read.infer(x, { mask, out })).toThrow(StateError);
       expect(() => read.infer(x, { mask, out })).toThrow(
-        /^mask: expected a layer that knows its beta, got one from JSON of version 1$/,
+        /^mask: expected JSON of version 2, got version 1$/,
       );
       expect(isGuarded(out)).toBe(true);
       expect(read.toJSON()).toEqual({ ...rest, version: 1, beta: undefined });

@@ -85,7 +85,7 @@ export function store<M>(pass: Pass<M>, part: Part): void {
 }
 
 /** Loads a piece of the inputs, takes the kernel through it, and stores the piece of the output. */
-function take<M>(
+function walkPart<M>(
   pass: Pass<M>,
   step: Step<M>,
   part: Part,
@@ -125,7 +125,7 @@ function walkRun<M>(
     const n = Math.min(height, rows - row);
     const at = from + row * pitch;
     const part = { at, rows: n, width, pitch };
-    take(pass, steps.rows, part, count + row, n, width, stride);
+    walkPart(pass, steps.rows, part, count + row, n, width, stride);
   }
 }
 
@@ -161,7 +161,7 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
       const count = (run + Math.floor(plane / tile)) * inner + within;
       const planes = Math.ceil(width / inner);
       const part = { at, rows: 1, width, pitch: width };
-      take(pass, steps.planes, part, count, plane % tile, planes, tile, Math.min(width, inner));
+      walkPart(pass, steps.planes, part, count, plane % tile, planes, tile, Math.min(width, inner));
     }
   }
 }

@@ -112,7 +112,7 @@ export class Frozen {
     const view = viewOf(layout, channels, float32("x", x).length, options.shape);
     const mask = maskOf(options.mask, view);
     if (mask !== null && beta === undefined) {
-      throw new StateError("mask", "a layer that knows its beta", "one from JSON of version 1");
+      throw new StateError("mask", "JSON of version 2", "version 1");
     }
     const out = outputOf(options.out, x) as Out;
     if (isTiny(this.#kernels.memory, out, x)) tinyAffine(out, x, view, terms);

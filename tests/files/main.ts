@@ -1,13 +1,14 @@
 // npm run test:files: model files that nobody here made, read, folded, written back, and run before and
 // after in the runtimes that people use.
 //
-//   --only onnx,…   trials whose name begins with one of these; without it, all
+//   --only onnx,keras,…   trials whose name begins with one of these; without it, all
 
 import { parseArgs } from "node:util";
+import { KERAS } from "./keras.js";
 import { ONNX } from "./onnx.js";
 import type { Trial } from "./trial.js";
 
-const TRIALS: readonly Trial[] = [...ONNX];
+const TRIALS: readonly Trial[] = [...ONNX, ...KERAS];
 
 const { values } = parseArgs({ options: { only: { type: "string" } } });
 const only = values.only?.split(",").map((name) => name.trim());

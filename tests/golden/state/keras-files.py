@@ -21,6 +21,32 @@ import numpy as np
 OUT = pathlib.Path(__file__).parent / "keras-files"
 OUT.mkdir(exist_ok=True)
 
+
+def untimed(properties):
+    """No times in headers of version 2: the files are the same whenever they are made."""
+    properties.set_obj_track_times(False)
+    return properties
+
+
+def create_group(parent, name):
+    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    created = untimed(h5py.h5p.create(h5py.h5p.GROUP_CREATE))
+    path = name if isinstance(name, bytes) else name.encode()
+    return h5py.Group(h5py.h5g.create(parent.id, path, links, created))
+
+
+h5py.Group.create_group = create_group
+
+
+def latest(path):
+    """A file of the newest structures."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_LATEST, h5py.h5f.LIBVER_LATEST)
+    created = untimed(h5py.h5p.create(h5py.h5p.FILE_CREATE))
+    return h5py.File(h5py.h5f.create(str(path).encode(), h5py.h5f.ACC_TRUNC, created, access))
+
+
 WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
 expected = {}
 seed = 0
@@ -349,9 +375,9 @@ REFUSED.mkdir(exist_ok=True)
 vector = np.arange(3, dtype="f4")
 
 
-def refused(name, make, **options):
+def refused(name, make, opened=lambda path: h5py.File(path, "w")):
     """A file of weights alone whose first array, the mean of one layer, `make` adds to a group."""
-    with h5py.File(REFUSED / name, "w", **options) as file:
+    with opened(REFUSED / name) as file:
         file.attrs["layer_names"] = [b"bn"]
         group = file.create_group("bn")
         group.attrs["weight_names"] = [b"moving_mean:0", b"moving_variance:0"]
@@ -360,9 +386,10 @@ def refused(name, make, **options):
 
 
 def virtual(group):
-    layout = h5py.VirtualLayout((3,), "f4")
-    layout[:] = h5py.VirtualSource(".", "/bn/moving_variance:0", (3,))
-    group.create_virtual_dataset("moving_mean:0", layout)
+    space = h5py.h5s.create_simple((3,))
+    created = untimed(h5py.h5p.create(h5py.h5p.DATASET_CREATE))
+    created.set_virtual(space, b".", b"/bn/moving_variance:0", space)
+    h5py.h5d.create(group.id, b"moving_mean:0", h5py.h5t.NATIVE_FLOAT, space, created)
 
 
 def link(to):
@@ -404,12 +431,12 @@ def many(group):
         group.attrs[f"a{i}"] = i
 
 
-refused("dense.h5", many, libver="latest")
+refused("dense.h5", many, latest)
 refused("same.h5", same)
 
 
 # Headers of version 2 and links in messages: read as well, if there are few of them.
-with h5py.File(OUT / "latest.h5", "w", libver="latest") as file:
+with latest(OUT / "latest.h5") as file:
     each = norm("bn", keras=2)
     file.attrs["model_config"] = json.dumps(model("Sequential", "s", [each], 2)["item"]).encode()
     save_weights(file.create_group("model_weights"), model("Sequential", "s", [each], 2))

@@ -1,4 +1,5 @@
-// What all formats share: how a file offers its layers by name, and how a layer is made from numbers.
+// What the readers and writers of all formats share: how a file offers its layers by name, and how a layer is
+// made from the numbers in a file.
 
 import { describe, OptionError, StateError } from "../errors.js";
 import { BatchNorm } from "../layer/batch-norm.js";
@@ -11,13 +12,13 @@ export type Given<Options, Also = never> = object extends Options
   ? [options?: Options | Also]
   : [options: Options | Also];
 
-/** The batch-norm layers of a file; `Options` are those of the format. */
+/** The batch-norm layers of a file. `Options` are the options for loading a layer from a file of its format. */
 export interface StateFile<Options> {
   /** Names of the batch-norm layers, in the order of the file. */
   readonly layers: readonly string[];
   /**
-   * A new layer with the numbers that the file has under this name, and with the conventions of its framework.
-   * Everything is checked before the layer is made.
+   * Makes a new layer with the numbers that the file has under this name, and with the conventions of the
+   * framework that the file comes from. Everything is checked before the layer is made.
    *
    * @throws OptionError for a name that is not among `layers`, and for an option that is unknown, out of range or
    * missing; StateError if the file does not hold what the layer needs.
@@ -26,13 +27,14 @@ export interface StateFile<Options> {
   /**
    * All layers by name, in the order of `layers`.
    *
-   * @param options the options of all layers, or a function that returns those of the layer whose name it is given.
+   * @param options the options for all layers, or a function that is given the name of a layer and returns the
+   * options for that layer.
    * @throws as `load`, for the first layer that fails.
    */
   loadAll(...options: Given<Options, (name: string) => Options>): Record<string, BatchNorm>;
 }
 
-/** Names that an option may be, as a message has them; `none` where there are no names. */
+/** Lists the names that an option may have, at most eight of them, for an error message; without names, `none`. */
 export function oneOf(names: readonly string[], none: string): string {
   if (names.length === 0) return none;
   const some = names.slice(0, 8).map((each) => JSON.stringify(each));
@@ -47,7 +49,7 @@ export function checkName(layers: readonly string[], name: string): void {
   throw new OptionError("name", oneOf(layers, none), describe(name));
 }
 
-/** A file with these `layers`; `load` makes one of them. */
+/** Makes a file that offers these `layers`. `load` is called with a name among them, and makes that layer. */
 export function fileOf<Options extends object>(
   layers: readonly string[],
   load: (name: string, options: Options) => BatchNorm,
@@ -68,8 +70,8 @@ export function fileOf<Options extends object>(
 }
 
 /**
- * Entries as an object whose keys come in their order. Plain objects have whole numbers first, and a
- * network's nodes may go by numbers.
+ * Makes an object whose keys come in the order of the entries. A plain object would list keys that are whole
+ * numbers first, and the nodes of a network may be named by numbers.
  */
 export function inOrder<T>(entries: readonly (readonly [string, T])[]): Record<string, T> {
   const object: Record<string, T> = Object.fromEntries(entries);
@@ -81,7 +83,10 @@ export function inOrder<T>(entries: readonly (readonly [string, T])[]): Record<s
   return new Proxy<Record<string, T>>(object, { ownKeys });
 }
 
-/** What a file without a counter says of the age of the averages: one mini-batch or more. */
+/**
+ * The age of the averages from a file that does not count mini-batches. They come from one mini-batch at least,
+ * so the count is 1, and it is marked as not known.
+ */
 export const NO_COUNTER = { batchesSeen: 1, ageKnown: false } as const;
 
 /** Makes a layer with these options and numbers. */
@@ -95,17 +100,20 @@ export function layerOf(options: BatchNormOptions, state: State): BatchNorm {
   return layer;
 }
 
-/** Is called with a sentence about something that a user should know, but that kept no layer from loading. */
+/** Is called with a sentence about something that the user should know, although the layer can be loaded. */
 export type OnWarning = (message: string) => void;
 
-/** The function that warnings go to: `value`, or one that writes to the console if it is undefined. */
+/** The function that takes warnings: `value`, or, if `value` is undefined, a function that writes to the console. */
 export function warningsTo(value: unknown): OnWarning {
   if (value === undefined) return (message) => console.warn(message);
   if (typeof value === "function") return value as OnWarning;
   throw new OptionError(`onWarning: expected a function, got ${describe(value)}`);
 }
 
-/** The weight of the old average to write for a layer, in a format that does not know the cumulative average. */
+/**
+ * The weight of the old average to write for a layer. `format` has no cumulative average, so that a layer whose
+ * decay is `"cumulative"` needs a `momentum` from the caller.
+ */
 export function momentumOf(
   format: string,
   name: string,
@@ -138,11 +146,14 @@ export function entriesOf(layers: unknown): [string, BatchNorm][] {
   return entries;
 }
 
-/** `count` times the same value: what a file gets for a parameter that a layer leaves out. */
+/** `count` times the same value. Files get these values for a parameter (gamma or beta) that a layer does not have. */
 export const constant = (count: number, value: number): Float32Array =>
   new Float32Array(count).fill(value);
 
-/** Runs `make` with options that come from a file. Turns an OptionError into a StateError about the file. */
+/**
+ * Runs `make`, which uses options from a file. If it throws an OptionError, the fault is in the file and not in
+ * what the caller passed, so that the error becomes a StateError.
+ */
 export function fromFile<T>(where: string, make: () => T): T {
   try {
     return make();
@@ -152,10 +163,10 @@ export function fromFile<T>(where: string, make: () => T): T {
   }
 }
 
-/** A batch norm of a whole network that was not folded. */
+/** A batch norm that stays in its network, since it could not be folded into another layer. */
 export interface KeptNorm {
-  /** As the reader of the format lists it. */
+  /** The name under which the reader of the format lists the batch norm. */
   readonly name: string;
-  /** Why it was kept: a sentence without its full stop. */
+  /** Why the batch norm was kept: a sentence without its full stop. */
   readonly reason: string;
 }

@@ -1,33 +1,35 @@
-// Protocol Buffers as fields in a row, read in place, and changed without touching what is not
-// (https://protobuf.dev/programming-guides/encoding/). Written out here, since a library's reader and
-// writer, which know all types of fields, were a tenth of the whole entry.
+// Reads a Protocol Buffers file as a row of fields, in place, and writes a changed copy in which all
+// other fields keep their bytes (https://protobuf.dev/programming-guides/encoding/). No library is used:
+// its reader and writer know all types of fields, and took a tenth of the bytes of the whole entry point.
 
 import { StateError } from "../errors.js";
 import { textOf, viewOfBytes } from "./bytes.js";
 
-/** How the value of a field is encoded; 3 and 4 are groups, which ONNX does not have. */
+/** How the value of a field is encoded. Types 3 and 4 are missing: they mark groups, which ONNX does not use. */
 export const WireType = { Varint: 0, Bit64: 1, LengthDelimited: 2, Bit32: 5 } as const;
 
-/** A field of a message: its number, and where in the file the field and its value are. */
+/** A field of a message: its number and type, and the byte positions in the file of the field and its value. */
 export interface Field {
   readonly number: number;
   readonly type: number;
-  /** Where its tag is. */
+  /** Where the field begins: at its tag, which holds the number and the type. */
   readonly start: number;
-  /** Where its value begins: in a message, text or array behind the length. */
+  /** Where the value begins. A message, text or packed array has its length before this place. */
   readonly begin: number;
+  /** Where the value, and with it the field, has ended: the first byte behind it. */
   readonly end: number;
 }
 
-/** The part of a file that a message takes. */
+/** The bytes of a file that a message occupies: from `begin` to just before `end`. */
 export interface Range {
   readonly begin: number;
   readonly end: number;
 }
 
-/** A file, and the means to read and replace the fields of its messages. */
+/** A file, with methods that read the fields of its messages and copy them with changes. */
 export class Wire {
   readonly bytes: Uint8Array;
+  /** The position behind the number that `#varint` read last. */
   #at = 0;
 
   constructor(bytes: Uint8Array) {
@@ -72,7 +74,7 @@ export class Wire {
     return { number, type, start, begin, end: begin + size };
   }
 
-  /** The fields of a message that have values of their own length: messages, texts, arrays. */
+  /** The fields with this number whose value has its length in front: messages, texts and packed arrays. */
   *parts(range: Range, number: number): Generator<Field> {
     for (const field of this.fields(range)) {
       if (field.number === number && field.type === WireType.LengthDelimited) yield field;
@@ -87,12 +89,12 @@ export class Wire {
     return textOf("bytes", this.data(range));
   }
 
-  /** The whole number that a field holds. Beyond 2^53, a 64-bit number loses digits. */
+  /** The whole number that a field holds. A number beyond 2^53 is rounded to what a double can hold. */
   integer(field: Field): number {
     return this.#varint(field.begin);
   }
 
-  /** The whole numbers that a field holds: a single one, or several packed one after the other. */
+  /** The whole numbers that a field holds: either a single number, or several that are packed one after the other. */
   *integers(field: Field): Generator<number> {
     for (let at = field.begin; at < field.end; at = this.#at) {
       yield this.#varint(at);
@@ -100,12 +102,15 @@ export class Wire {
     }
   }
 
-  /** A float32. */
+  /** The float32 that a field holds. */
   float({ begin, end }: Field): number {
     return viewOfBytes(this.data({ begin, end })).getFloat32(0, true);
   }
 
-  /** The signed number of up to 64 bits at a place: seven bits a byte, the lowest first. */
+  /**
+   * Reads the signed number of up to 64 bits that begins at a position. Each byte holds seven bits of the
+   * number, the lowest bits first; its eighth bit says whether another byte follows.
+   */
   #varint(start: number): number {
     let [low, high] = [0, 0];
     this.#at = start;
@@ -120,14 +125,14 @@ export class Wire {
     return refuse(start, "a number of more than ten bytes");
   }
 
-  /** Where a field is, its number and length included. */
+  /** The bytes of a whole field, its tag and length included. */
   whole({ start, end }: Field): Uint8Array {
     return this.bytes.subarray(start, end);
   }
 
   /**
-   * Writes the fields of a message as they are, byte for byte, but for those that `change` writes in
-   * its own way or leaves out: for them it returns true.
+   * Copies the fields of a message byte for byte. `change` is called with each field, and returns true if
+   * that field is not to be copied, because `change` has written something else or leaves the field out.
    */
   copy(writer: BinaryWriter, range: Range, change: (field: Field) => boolean): void {
     for (const field of this.fields(range)) {
@@ -142,7 +147,7 @@ function refuse(position: number, got: string): never {
   throw new StateError(`bytes: expected Protocol Buffers at ${position}, got ${got}`);
 }
 
-/** Bytes that grow. */
+/** Collects the bytes of messages as they are written, and grows as needed. */
 export class BinaryWriter {
   #bytes = new Uint8Array(256);
   #length = 0;
@@ -159,7 +164,7 @@ export class BinaryWriter {
     return this;
   }
 
-  /** A whole number from 0 on. */
+  /** Writes a whole number >= 0, without a tag. */
   varint(value: number): this {
     const bytes: number[] = [];
     let left = value;
@@ -171,12 +176,12 @@ export class BinaryWriter {
     return this.varint(8 * number + type);
   }
 
-  /** All that was written; a copy. */
+  /** A copy of all that was written. */
   finish(): Uint8Array {
     return this.#bytes.slice(0, this.#length);
   }
 
-  /** Writes a field whose value is what `fill` writes. */
+  /** Writes a field whose value is the message that `fill` writes with this writer. */
   message(number: number, fill: () => void): this {
     const begin = this.#length;
     fill();
@@ -185,22 +190,22 @@ export class BinaryWriter {
     return this.data(number, inside);
   }
 
-  /** Writes a field that is bytes. */
+  /** Writes a field whose value is these bytes. */
   data(number: number, bytes: Uint8Array): this {
     return this.tag(number, WireType.LengthDelimited).varint(bytes.length).raw(bytes);
   }
 
-  /** Writes a field that is text. */
+  /** Writes a field whose value is text. */
   text(number: number, value: string): this {
     return this.data(number, new TextEncoder().encode(value));
   }
 
-  /** Writes a field that is a whole number from 0 on. */
+  /** Writes a field whose value is a whole number >= 0. */
   integer(number: number, value: number): this {
     return this.tag(number, WireType.Varint).varint(value);
   }
 
-  /** Writes a field that is a float32. */
+  /** Writes a field whose value is a float32. */
   float(number: number, value: number): this {
     const bytes = new Uint8Array(4);
     viewOfBytes(bytes).setFloat32(0, value, true);

@@ -1,5 +1,5 @@
-// Changes to the main graph of a file: fields written anew, left out or added. All others stay as they
-// are, byte for byte, those included that this package does not know.
+// Changes the main graph of a file: its fields can be rewritten, left out or added. All other fields keep
+// their bytes, also those whose meaning this package does not know.
 
 import { BinaryWriter, type Field, type Range, type Wire, WireType } from "../protobuf.js";
 import type { Graph } from "./graph.js";
@@ -18,12 +18,13 @@ import {
 } from "./schema.js";
 import type { Tensor } from "./tensor.js";
 
-/** From this version of the format on, initializers need not be inputs as well. */
+/** Before this version of the file format, every initializer had to be listed among the graph's inputs as well. */
 const INITIALIZERS_ALONE = 4;
 
-/** A copy of a graph's file in the making. */
+/** Collects changes to a graph; `finish` gives a copy of its file with these changes. */
 export class Edit {
   readonly #graph: Graph;
+  /** The new bytes of each field that changes, by where the field starts; no bytes if it is left out. */
   readonly #fields = new Map<number, Uint8Array>();
   readonly #added = new BinaryWriter();
 
@@ -31,23 +32,27 @@ export class Edit {
     this.#graph = graph;
   }
 
-  /** Writes a field of the graph anew. */
+  /** Gives a field of the graph a new value: the message that `fill` writes. */
   replace({ start, number }: Field, fill: (writer: BinaryWriter) => void): void {
     const writer = new BinaryWriter();
     writer.message(number, () => fill(writer));
     this.#fields.set(start, writer.finish());
   }
 
+  /** Leaves a field of the graph out of the copy. */
   leaveOut({ start }: Field): void {
     this.#fields.set(start, new Uint8Array(0));
   }
 
-  /** Adds a field to the graph. */
+  /** Adds a field to the graph, whose value is the message that `fill` writes. */
   add(number: number, fill: (writer: BinaryWriter) => void): void {
     this.#added.message(number, () => fill(this.#added));
   }
 
-  /** Other values for a tensor: where it is, or, if an operation makes them, as an initializer instead. */
+  /**
+   * Gives a tensor other values. An initializer, or the tensor that a Constant node holds, is changed in its
+   * place. If an operation makes the tensor in another way, an initializer of the same name replaces the operation.
+   */
   setTensor({ name, type, dimensions }: Tensor, values: Uint8Array): void {
     const { wire, initializers, makers } = this.#graph;
     const initializer = initializers.get(name);
@@ -78,20 +83,20 @@ export class Edit {
     );
   }
 
-  /** A new initializer, and, where the version of the format asks for it, an input of its name. */
+  /** Adds an initializer, and also an input of the same name if the version of the file format asks for one. */
   addTensor(name: string, type: number, dimensions: readonly number[], values: Uint8Array): void {
     this.add(GRAPH.initializer, (writer) => writeTensor(writer, name, type, dimensions, values));
     if (this.#graph.irVersion >= INITIALIZERS_ALONE) return;
     this.add(GRAPH.input, (writer) => writeValue(writer, name, type, dimensions));
   }
 
-  /** A tensor as it is, but for its values. */
+  /** Copies the message of a tensor, with new values in place of the old ones. */
   #values(writer: BinaryWriter, tensor: Range, values: Uint8Array): void {
     this.#graph.wire.copy(writer, tensor, ({ number }) => VALUES.includes(number));
     writer.data(TENSOR.raw, values);
   }
 
-  /** The file with all changes, of which its length is known before it is put together. */
+  /** A copy of the file with all changes. It is allocated once, at its final length, since models can be large. */
   finish(): Uint8Array {
     const { wire, field: graph } = this.#graph;
     const added = this.#added.finish();
@@ -124,7 +129,7 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
   return bytes;
 }
 
-/** The attribute of a Constant that holds its tensor, and the tensor in it. */
+/** The attribute in which a Constant node holds its tensor, and that tensor; `null` if it holds none. */
 function placeOf(wire: Wire, node: Field): [attribute: Field, tensor: Field] | null {
   for (const attribute of wire.parts(node, NODE.attribute)) {
     for (const tensor of wire.parts(attribute, ATTRIBUTE.tensor)) return [attribute, tensor];
@@ -132,7 +137,7 @@ function placeOf(wire: Wire, node: Field): [attribute: Field, tensor: Field] | n
   return null;
 }
 
-/** Writes what is in a tensor's message. */
+/** Writes the fields of a tensor's message. */
 export function writeTensor(
   writer: BinaryWriter,
   name: string,
@@ -147,9 +152,10 @@ export function writeTensor(
 }
 
 /**
- * Writes what is in the message that says what a value is.
+ * Writes the fields of the message that declares the name, type and shape of a value.
  *
- * @param sizes of its axes, or what they are called where they are open; `null` if nothing is known.
+ * @param sizes one entry for each axis of the value: its size, or a name for a size that is left open. `null`
+ * if not even the number of axes is known.
  */
 export function writeValue(
   writer: BinaryWriter,

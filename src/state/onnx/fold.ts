@@ -1,6 +1,6 @@
-// Folds the batch norms of an ONNX model into the convolutions and linear layers beside them, as
-// runtimes do on loading where they can (Jacob et al. 2018, section 3.2), but into the file, and with a
-// reason for each that stays.
+// Folds the batch norms of an ONNX model into the convolutions and linear layers beside them (Jacob et
+// al. 2018, section 3.2). Runtimes do the same in memory when they load a model, for the norms that they
+// can fold; here the file itself is changed, and a reason is given for each norm that stays.
 
 import { BatchNormError, checkKeys, StateError } from "../../errors.js";
 import { fold } from "../../testtime/fold.js";
@@ -14,34 +14,40 @@ import { ranksOf } from "./ranks.js";
 import { externalOf, layerAt, type OnnxReadOptions } from "./read.js";
 import { TYPES } from "./schema.js";
 
-/** What {@link foldOnnx} gives. */
+/** What {@link foldOnnx} returns. */
 export interface FoldedOnnx {
   /** The model with fewer nodes. */
   readonly bytes: Uint8Array;
-  /** The nodes that were folded, by the names that `readOnnx` lists. */
+  /** The names of the batch norms that were folded, as `readOnnx` lists them. */
   readonly folded: readonly string[];
-  /** Those that were not, and why. */
+  /** The batch norms that were not folded, each with the reason. */
   readonly kept: readonly KeptNorm[];
 }
 
 /**
- * An ONNX model with every batch norm folded into the convolution or linear layer beside it, where that
- * is exact: Conv and ConvTranspose, grouped and depthwise too, Gemm and MatMul, each with or without an
- * Add of a constant between it and the norm. A norm goes into the layer before it, if nothing else takes
- * that layer's output, else into the one after it, unless that pads with zeros, which would have to be
- * normalized as well. A bias is made where there is none; a MatMul becomes a Gemm. A weight that others
- * take too is copied for this layer. All else in the file stays as it is, byte for byte.
+ * Folds every batch norm of an ONNX model into the convolution or linear layer beside it, where the result
+ * is exact. Such a layer is a Conv or ConvTranspose, also a grouped or depthwise one, a Gemm or a MatMul.
+ * Between the layer and a norm after it there may be an Add of a constant.
  *
- * Worked out in float64 and rounded once, to float32 or the type of the weight. What the network gives is
- * the same but for rounding, under the same names, if initializers that old files have among the inputs
- * as well are not fed. Norms inside the bodies of If, Loop and Scan are left alone.
+ * A norm is folded into the layer before it, if nothing else uses the output of that layer. Otherwise it is
+ * folded into the layer after it, unless that layer pads its input with zeros: the folded layer would then
+ * normalize the zeros too, which the network does not. A layer without a bias gets one, and a MatMul becomes
+ * a Gemm. If other nodes use the weight of the layer too, the layer gets a weight of its own. Everything else
+ * in the file stays as it is, byte for byte.
  *
- * @param bytes the model, of opset 7 or later; unchanged.
- * @param options as for `readOnnx`: tensors in other files are in the model from then on, if they change.
- * @returns the bytes of the new model, the names of the norms that were folded, and those that were kept
- * with the reason: in training mode, behind a Concat, …
- * @throws ShapeError for what is no bytes; OptionError for an unknown option; StateError for a file that
- * is truncated or malformed, of an opset before 7, or that says how the network is trained.
+ * The new weights and biases are computed in float64 and rounded once, to float32 or to the type of the
+ * weight. The network's outputs keep their names, and their values change by rounding alone. Old files list
+ * initializers among the inputs as well: this holds as long as no other values are fed for them. Batch norms
+ * inside the bodies of If, Loop and Scan are not folded, nor are they among `kept`.
+ *
+ * @param bytes the model, of opset 7 or later. It is not changed.
+ * @param options the same as for `readOnnx`. A tensor that is in another file, and that folding changes, is
+ * written into the new model itself.
+ * @returns the bytes of the new model, the names of the norms that were folded, and the norms that were kept,
+ * each with the reason: that it is in training mode, for instance, or that its input comes from a Concat.
+ * @throws ShapeError if `bytes` is not a Uint8Array or ArrayBuffer; OptionError for an unknown option;
+ * StateError for a file that is truncated or malformed, that has an opset before 7, or that says how to train
+ * the network.
  *
  * @example
  * const { bytes, folded, kept } = foldOnnx(original);
@@ -60,7 +66,8 @@ export function foldOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): F
     throw new StateError("bytes: expected a model for test time, got one with training_info");
   }
   const folding = new Folding(model);
-  // First into what comes before, in order; then, backwards, what waits for one behind it.
+  // Norms in a row behind a layer are folded into it from the first to the last, norms in a row in front of a
+  // layer from the last to the first. Hence one pass goes forwards, and one goes backwards over what is left.
   const names = [...model.norms.keys()];
   const reasons = new Map<string, string>();
   for (const name of [...names, ...[...names].reverse()]) {
@@ -77,6 +84,7 @@ export function foldOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): F
   };
 }
 
+/** Folds the norms of one model, one at a time. */
 class Folding {
   readonly network: Network;
   readonly done = new Set<string>();
@@ -89,7 +97,7 @@ class Folding {
     this.#ranks = ranksOf(model.graph);
   }
 
-  /** Folds a norm, or says why not. */
+  /** Folds a norm and returns `null`, or leaves the norm as it is and returns the reason. */
   fold(name: string): string | null {
     const norm = this.#model.norms.get(name)!;
     const others = norm.operation.outputs.slice(1).some((value) => this.network.usesOf(value) > 0);
@@ -109,7 +117,11 @@ class Folding {
     return reasons.join("; ");
   }
 
-  /** Folds a norm into its neighbour. Nothing has changed if it throws. */
+  /**
+   * Folds a norm into the layer before or after it.
+   *
+   * @throws BatchNormError if that is not possible; then nothing has changed.
+   */
   #into(into: "before" | "after", name: string, norm: Norm): void {
     const { network } = this;
     const own = network.stepOf(norm.operation);
@@ -133,7 +145,7 @@ class Folding {
     };
     const [weightBytes, biasBytes] = [encoded("weight", weight), encoded("bias", bias)];
 
-    // From here on nothing throws.
+    // Nothing throws from here on, so that an error never leaves the network half changed.
     const { shape: dimensions } = options;
     network.put(layer, 1, weightName, { type, dimensions, data: () => weightBytes });
     const biasName = /weight$/.test(weightName)
@@ -151,7 +163,7 @@ class Folding {
     for (const input of own.inputs.slice(1)) network.release(input);
   }
 
-  /** The layer that makes what a norm takes, and the Add of a constant between them. */
+  /** The layer that makes the input of a norm, and the Add of a constant between the two, if there is one. */
   #before({ inputs }: Step): [layer: Step, sum?: Step] {
     const maker = this.#makerOf(inputs[0] ?? "");
     if (LINEAR.includes(maker.type)) return [maker];
@@ -165,7 +177,7 @@ class Folding {
     throw new StateError(`its input comes from ${maker.type}`);
   }
 
-  /** The operation that makes a value which nothing else takes. */
+  /** The operation that makes the input of a norm or Add. Throws if anything else uses this value too. */
   #makerOf(value: string): Step {
     const maker = this.network.makerOf(value);
     if (maker === undefined) throw new StateError(`its input "${value}" is fed`);
@@ -177,7 +189,7 @@ class Folding {
     return maker;
   }
 
-  /** The layer that takes what a norm gives. */
+  /** The layer that takes the output of a norm. Throws if anything else uses this output too. */
   #after({ outputs }: Step): Step {
     const [value = ""] = outputs;
     const taker = this.network.takerOf(value);
@@ -195,13 +207,14 @@ class Folding {
     return taker;
   }
 
-  /** Throws unless a norm's channels are those that the layer beside it gives or takes. */
+  /** Throws unless the channel axis of a norm is the axis of its input on which the layer beside it works. */
   #checkAxes(into: "before" | "after", { type }: Step, { flips }: Linear, own: Step): void {
     if (into === "after" && flips) {
       throw new StateError(`its output goes to ${type} with rows and columns exchanged`);
     }
     const rank = this.#ranks.get(own.inputs[0] ?? "");
-    // Only of a matrix are the channels, its second axis, those that MatMul sums over.
+    // The channels of a norm are the second axis, whereas a MatMul works on the last axis. The two are the same
+    // only if there are exactly two axes.
     if (type === "MatMul" && rank !== 2) {
       throw new StateError(
         `${type} beside it works on the last of ${rank ?? "an unknown number of"} axes`,
@@ -209,7 +222,7 @@ class Folding {
     }
   }
 
-  /** The bias of a layer together with what an Add behind it adds. */
+  /** The sum of a layer's bias and the constant that the Add behind the layer adds: a value for each out channel. */
   #added({ outputs }: Step, { inputs }: Step, { options, rank, outs }: Linear): Float32Array {
     const other = inputs[0] === outputs[0] ? inputs[1] : inputs[0];
     const added = perChannel(this.network.tensorOf(other ?? "")!, rank, outs);

@@ -1,4 +1,5 @@
-// A model of layers alone: each a BatchNormalization node with an input and an output of its own.
+// Makes a new model that consists of batch-norm layers alone. Each layer becomes a BatchNormalization node with
+// an input and an output of its own, so that the nodes are not connected.
 
 import { OptionError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
@@ -9,10 +10,10 @@ import { BinaryWriter } from "../protobuf.js";
 import { writeTensor, writeValue } from "./edit.js";
 import { ATTRIBUTE, FLOAT, GRAPH, MODEL, NODE, OPSET } from "./schema.js";
 
-/** What PyTorch calls the tensors of a layer, in the order of a node's inputs. */
+/** The names that PyTorch gives to the tensors of a layer, in the order in which a node takes them. */
 const TENSORS = ["weight", "bias", "running_mean", "running_var"] as const;
 
-/** What a layer's four tensors hold. */
+/** The values of the four tensors of a layer, in the order in which a node takes them; each [channels]. */
 export const numbersOf = (layer: BatchNorm): readonly ArrayLike<number>[] => [
   layer.gamma ?? constant(layer.channels, 1),
   layer.beta ?? constant(layer.channels, 0),
@@ -88,7 +89,10 @@ function writeNode(
   }
 }
 
-/** The axes of what a layer takes and gives, channels first; only the channels have a size. */
+/**
+ * The sizes of the axes of a layer's input and output, channels first. Only the channels have a known size; the
+ * other axes get names. `null` if the layout of the layer does not say how many axes there are.
+ */
 const sizesOf = (name: string, { channels, layout }: BatchNorm): (number | string)[] | null => {
   const axes = ofRank(CHANNELS_FIRST, layout.length);
   return axes === undefined

@@ -1,4 +1,4 @@
-// An ONNX file as a graph: its operations, what its tensors are called, and what it says of values
+// Reads an ONNX file as a graph: its operations, the names of its tensors, and what it declares about values
 // (https://github.com/onnx/onnx/blob/main/docs/IR.md).
 
 import { StateError } from "../../errors.js";
@@ -18,7 +18,10 @@ import {
 
 /** A node of a graph. */
 export interface Operation {
-  /** One of ONNX' own by its name, `"Conv"`; others with their domain, `"com.microsoft.FusedConv"`. */
+  /**
+   * The name of the operator. ONNX' own operators have no prefix (`"Conv"`), all others that of their domain
+   * (`"com.microsoft.FusedConv"`).
+   */
   readonly type: string;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
@@ -30,20 +33,21 @@ export interface Graph {
   readonly wire: Wire;
   readonly field: Field;
   readonly irVersion: number;
-  /** The version of ONNX' own operators, or `null` where the file has none. */
+  /** The version of ONNX' own operators, or `null` if the file does not say it. */
   readonly opset: number | null;
-  /** True for a file that says how to train the network. */
+  /** True if the file has instructions for training the network (`training_info`). */
   readonly trains: boolean;
   readonly operations: readonly Operation[];
-  /** The operation that makes a value, by the value's name. */
+  /** The operation that makes each value, by the name of the value. */
   readonly makers: ReadonlyMap<string, Operation>;
   readonly initializers: ReadonlyMap<string, Field>;
-  /** The names of the values that the network gives. */
+  /** The names of the network's outputs. */
   readonly outputs: readonly string[];
-  /** How many axes values have, where the file says so. */
+  /** How many axes each value has, by name, for the values whose shape the file declares. */
   readonly ranks: ReadonlyMap<string, number>;
 }
 
+/** Reads the main graph of a file. */
 export function graphOf(bytes: Uint8Array): Graph {
   const wire = new Wire(bytes);
   let graph: Field | null = null;
@@ -92,20 +96,23 @@ function contentsOf(wire: Wire, graph: Range) {
   return { operations, makers, initializers, outputs, ranks };
 }
 
-/** Throws, since two things in a file have one name. */
+/** Throws an error which says that two things in a file have the same name. */
 export function refuseTwice(what: string, name: string): never {
   throw new StateError(`bytes: expected ${what} of different names, got "${name}" twice`);
 }
 
-/** All texts of a field. */
+/** The texts of all fields with this number, in the order of the message. */
 const textsOf = (wire: Wire, range: Range, number: number): string[] =>
   Array.from(wire.parts(range, number), (field) => wire.text(field));
 
-/** The text of a field that a message has once; of several the last, as Protocol Buffers say. */
+/**
+ * The text of a field that a message should have once, or `""` if it is missing. If the field occurs several times,
+ * the last one counts, as the specification of Protocol Buffers says.
+ */
 export const textOf = (wire: Wire, range: Range, number: number): string =>
   textsOf(wire, range, number).at(-1) ?? "";
 
-/** The version of ONNX' own operators, if that is what an import is of. */
+/** The version that an entry of `opset_import` has for ONNX' own operators; `null` if it is for other operators. */
 function opsetOf(wire: Wire, range: Range): number | null {
   let domain = "";
   let version = 1;
@@ -139,7 +146,7 @@ export const attributesOf = (wire: Wire, { field }: Operation): ReadonlyMap<stri
     ]),
   );
 
-/** The whole number that an attribute is. */
+/** The whole number that an attribute holds, or `fallback` if there is none. */
 export function integerOf(wire: Wire, attribute: Field | undefined, fallback: number): number {
   let value = fallback;
   for (const field of attribute ? wire.fields(attribute) : []) {
@@ -150,14 +157,14 @@ export function integerOf(wire: Wire, attribute: Field | undefined, fallback: nu
   return value;
 }
 
-/** The whole numbers of an attribute, or `null` where there is none. */
+/** The whole numbers that an attribute holds, or `null` if there is no such attribute. */
 export function integersOf(wire: Wire, attribute: Field | undefined): number[] | null {
   if (attribute === undefined) return null;
   const fields = [...wire.fields(attribute)].filter(({ number }) => number === ATTRIBUTE.integers);
   return fields.flatMap((field) => [...wire.integers(field)]);
 }
 
-/** The float32 that an attribute is. */
+/** The float32 that an attribute holds, or `fallback`, rounded to float32, if there is none. */
 export function floatOf(wire: Wire, attribute: Field | undefined, fallback: number): number {
   let value = Math.fround(fallback);
   for (const field of attribute ? wire.fields(attribute) : []) {
@@ -167,7 +174,7 @@ export function floatOf(wire: Wire, attribute: Field | undefined, fallback: numb
   return value;
 }
 
-/** How many axes a value has, if that is said. */
+/** How many axes a value has, or `null` if the file does not declare its shape. */
 function rankOf(wire: Wire, range: Range): number | null {
   for (const type of wire.parts(range, VALUE_INFO.type)) {
     for (const tensor of wire.parts(type, TYPE.tensor)) {

@@ -1,4 +1,4 @@
-// Convolutions and linear layers of an ONNX graph, as `fold` takes them
+// Reads the convolutions and linear layers of an ONNX graph as options of the function `fold`
 // (https://onnx.ai/onnx/operators/: Conv, ConvTranspose, Gemm, MatMul).
 
 import { StateError } from "../../errors.js";
@@ -9,35 +9,43 @@ import type { Network, Step } from "./network.js";
 import { ATTRIBUTE, TYPES } from "./schema.js";
 import type { Tensor } from "./tensor.js";
 
-/** Operations that a norm may be folded into. */
+/** The operations into which a norm may be folded. */
 export const LINEAR: readonly string[] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
-/** DOUBLE, more exact than a folded layer would be. */
+/**
+ * The number of the type DOUBLE. Weights of this type are refused, since folding rounds to float32 and would lose
+ * digits that they have.
+ */
 const DOUBLE = 11;
-/** The letters of a window's axes, by their number. */
+/** The letters for the axes of a convolution's window, by how many axes it has. */
 const WINDOWS = ["", "L", "HW", "DHW"];
 
 /** A convolution or linear layer whose weight and bias are known. */
 export interface Linear {
   readonly options: Omit<FoldOptions, "into">;
-  /** What the weight is called, and what its values are rounded to. */
+  /** The name of the weight. */
   readonly name: string;
+  /** The number of the weight's type, to which the folded values are rounded. */
   readonly type: number;
+  /** How many out channels the layer has. */
   readonly outs: number;
-  /** Axes of what it takes and gives. */
+  /** How many axes the input and the output of the layer have. */
   readonly rank: number;
-  /** True if it takes a matrix with rows and columns exchanged. */
+  /** True if the layer is a Gemm that exchanges the rows and columns of its input (`transA`). */
   readonly flips: boolean;
 }
 
 /**
- * @throws StateError where a weight or bias is computed or fed, or of a type or shape that cannot be
- * folded.
+ * Reads the layer that a step is.
+ *
+ * @throws StateError if its weight or bias is computed or fed when the network runs, or has a type or shape that
+ * cannot be folded.
  */
 export function linearOf(graph: Graph, network: Network, step: Step): Linear {
   const { wire } = graph;
   const attributes = attributesOf(wire, step.operation);
-  // An attribute that an earlier fold has taken into the weight counts no more.
+  // An earlier fold into this layer has multiplied its weight by `alpha` and its bias by `beta` and dropped both
+  // attributes. They must not be applied a second time.
   const get = (name: string) => (step.dropped.includes(name) ? undefined : attributes.get(name));
   const { name, type, dimensions, values } = weightOf(graph, network, step);
   const [first = 0, second = 0] = dimensions;
@@ -79,7 +87,10 @@ export function linearOf(graph: Graph, network: Network, step: Step): Linear {
   };
 }
 
-/** The weight of a layer; of a linear layer also one that a Transpose turns. */
+/**
+ * The weight of a layer. The weight of a linear layer may also come from a Transpose node that exchanges rows and
+ * columns of a known tensor; then the exchanged values are returned.
+ */
 function weightOf(graph: Graph, network: Network, step: Step) {
   const maker = network.makerOf(step.inputs[1] ?? "");
   const order =
@@ -96,6 +107,7 @@ function weightOf(graph: Graph, network: Network, step: Step) {
   return { ...tensor, dimensions: [...tensor.dimensions].reverse(), values: turned };
 }
 
+/** The tensor that a step takes as the input numbered `slot`. Throws if it is computed or fed. */
 function knownTensor(network: Network, { type, inputs }: Step, slot: number): Tensor {
   const name = inputs[slot] ?? "";
   const tensor = network.tensorOf(name);
@@ -105,7 +117,7 @@ function knownTensor(network: Network, { type, inputs }: Step, slot: number): Te
   return tensor;
 }
 
-/** The values of a tensor, as float32. */
+/** The values of a tensor as float32. Throws for all types but FLOAT, FLOAT16 and BFLOAT16. */
 function floatsOf({ name, type, data }: Tensor): Float32Array {
   if (!Object.hasOwn(TYPES, type) || type === DOUBLE) {
     throw new StateError(
@@ -116,10 +128,10 @@ function floatsOf({ name, type, data }: Tensor): Float32Array {
 }
 
 /**
- * A tensor that is added to values of so many axes, channels second (or alone), as a number for each
- * channel.
+ * Reads a tensor that is added to values with `rank` axes as one number for each channel, [channels]. The
+ * channels are the second of these axes, or the only one.
  *
- * @throws StateError where it differs along another axis.
+ * @throws StateError if the tensor has different numbers along any other axis, or is of a type that is not folded.
  */
 export function perChannel(tensor: Tensor, rank: number, channels: number): Float32Array {
   const { name, dimensions } = tensor;

@@ -1,5 +1,6 @@
-// A graph that changes: who makes and who takes each value, operations rewired or left out, tensors with
-// other values, and in the end the file that results. What nothing takes any more goes too.
+// A graph that can be changed. It knows which operation makes and which operations take each value, lets
+// operations be rewired or left out and tensors get other values, and writes the file that results. A
+// constant that nothing takes any more is left out of the file.
 
 import { Edit } from "./edit.js";
 import type { Operation } from "./graph.js";
@@ -9,27 +10,31 @@ import { ATTRIBUTE, GRAPH, NODE, VALUE_INFO } from "./schema.js";
 import { constantOf, type Tensor } from "./tensor.js";
 import { usesOf } from "./uses.js";
 
-/** An operation as it is to be. */
+/** An operation of the graph, as it is to be in the file that results. */
 export interface Step {
+  /** The operation as it is in the file that was read. */
   readonly operation: Operation;
   type: string;
   inputs: string[];
   outputs: string[];
-  /** Attributes that it has no more. */
+  /** The names of attributes that the operation no longer has. */
   readonly dropped: string[];
   state: "kept" | "changed" | "left out";
 }
 
 export class Network {
   readonly #model: Model;
+  /** How often each value is taken. */
   readonly #counts: Map<string, number>;
+  /** All names that are in use, so that new tensors get other ones. */
   readonly #names: Set<string>;
   readonly #steps = new Map<Operation, Step>();
   readonly #makers = new Map<string, Step>();
+  /** For each value, the last operation that takes it: the only one, if the value is taken once. */
   readonly #takers = new Map<string, Step>();
-  /** Tensors with other values than before, or that are new. */
+  /** The tensors that are new, or have other values than in the file that was read. */
   readonly #tensors = new Map<string, Tensor>();
-  /** Names of values and tensors that are no more. */
+  /** The names of values and tensors that the graph no longer has. */
   readonly #gone = new Set<string>();
 
   constructor(model: Model) {
@@ -62,23 +67,27 @@ export class Network {
     return this.#makers.get(value);
   }
 
-  /** How often a value is taken, the network's outputs included. */
+  /** How often a value is used: by operations, in the bodies of If, Loop and Scan, and as an output of the network. */
   usesOf(value: string): number {
     return this.#counts.get(value) ?? 0;
   }
 
-  /** The one operation that takes a value, if nothing else does. */
+  /** The operation of the graph that takes a value, if this is the only use of the value. */
   takerOf(value: string): Step | undefined {
     return this.usesOf(value) === 1 ? this.#takers.get(value) : undefined;
   }
 
-  /** The tensor that a name stands for now, or `null` where it is computed or fed. */
+  /** The tensor that a name stands for after the changes so far, or `null` if its values are computed or fed. */
   tensorOf(name: string): Tensor | null {
     const { graph, external } = this.#model;
     return this.#tensors.get(name) ?? constantOf(graph, name, external);
   }
 
-  /** Values for an input of a step: in place of those it has, if nothing else takes them, or beside them. */
+  /**
+   * Gives a step these values as the input numbered `slot`. They replace the values of the tensor that the step
+   * takes there, if nothing else takes it and its type and dimensions are the same. Otherwise they become a new
+   * tensor, whose name is made from `hint`, and the step takes the new tensor instead.
+   */
   put(step: Step, slot: number, hint: string, tensor: Omit<Tensor, "name" | "range">): void {
     const name = step.inputs[slot] ?? "";
     const before = name === "" ? null : this.tensorOf(name);
@@ -98,7 +107,7 @@ export class Network {
     step.inputs[slot] = fresh;
   }
 
-  /** Makes a step give a value that another gave, which is left out. */
+  /** Lets `step` make the value that `other` made, and leaves `other` out of the network. */
   giveInstead(step: Step, other: Step): void {
     const [value = ""] = other.outputs;
     this.#gone.add(step.outputs[0] ?? "");
@@ -108,7 +117,7 @@ export class Network {
     this.#makers.set(value, step);
   }
 
-  /** Makes a step take what another took, which is left out. */
+  /** Lets `step` take the value that `other` took, and leaves `other` out of the network. */
   takeInstead(step: Step, other: Step): void {
     const [value = ""] = other.inputs;
     this.#gone.add(step.inputs[0] ?? "");
@@ -118,7 +127,10 @@ export class Network {
     this.#takers.set(value, step);
   }
 
-  /** Takes a value once less. A constant that nothing takes any more goes, and what it was made of. */
+  /**
+   * Notes that a value is taken once less. A constant that nothing takes any more is left out of the file, with
+   * the operation that makes it and the constants that only this operation takes.
+   */
   release(name: string): void {
     const left = this.usesOf(name) - 1;
     this.#counts.set(name, left);
@@ -135,7 +147,10 @@ export class Network {
     }
   }
 
-  /** A name like `hint` that nothing has, or that of a tensor made before which is the same. */
+  /**
+   * A name for a new tensor: `hint`, with a number behind it if `hint` is in use. If an earlier new tensor has a
+   * name of this kind and is the same, its name is returned, so that layers can share the tensor.
+   */
   #nameFor(hint: string, same: (tensor: Tensor) => boolean): string {
     for (let i = 0; ; i++) {
       const name = i === 0 ? hint : `${hint}_${i}`;
@@ -145,13 +160,13 @@ export class Network {
     }
   }
 
-  /** True for a tensor that is not in the file. */
+  /** True for the name of a tensor that the file which was read does not have. */
   #isNew(name: string): boolean {
     const { makers, initializers } = this.#model.graph;
     return !makers.has(name) && !initializers.has(name);
   }
 
-  /** The file of the network as it is now. */
+  /** The bytes of a file that holds the network with all changes. */
   finish(): Uint8Array {
     const { graph } = this.#model;
     const { wire, initializers } = graph;

@@ -1,4 +1,4 @@
-// The BatchNormalization nodes of an ONNX model
+// Reads the BatchNormalization nodes of an ONNX model
 // (https://onnx.ai/onnx/operators/onnx__BatchNormalization.html, versions 1, 6, 7, 9, 14, 15).
 
 import { StateError } from "../../errors.js";
@@ -15,7 +15,7 @@ import {
 import { NODE, TYPES } from "./schema.js";
 import { constantOf, type External, follow, type Tensor } from "./tensor.js";
 
-/** The inputs of a node after its data, in order. */
+/** The names that ONNX gives to the inputs of a node after its first input, the data, in their order. */
 export const SLOTS = ["scale", "B", "input_mean", "input_var"] as const;
 
 /** A BatchNormalization node. */
@@ -23,22 +23,22 @@ export interface Norm {
   readonly operation: Operation;
   readonly epsilon: number;
   readonly momentum: number;
-  /** True if it normalizes by the mini-batch. */
+  /** True if the node is in training mode, and normalizes by the statistics of the mini-batch. */
   readonly trains: boolean;
-  /** False if it asks for statistics by position. */
+  /** False if the node asks for statistics of its own for every position, instead of one set for each channel. */
   readonly spatial: boolean;
-  /** What PyTorch calls the module, if the names of its averages say so. */
+  /** The name that PyTorch has for the module, if the names of its averages tell it; else `null`. */
   readonly module: string | null;
 }
 
-/** A file, and its nodes by name. */
+/** A file, its BatchNormalization nodes by name, and the files beside it that hold tensors. */
 export interface Model {
   readonly graph: Graph;
   readonly norms: ReadonlyMap<string, Norm>;
   readonly external: External | undefined;
 }
 
-/** The model that bytes are. */
+/** Reads the model in these bytes, with the files beside it. */
 export function modelOf(bytes: Uint8Array, external?: External): Model {
   const graph = graphOf(bytes);
   const found = graph.operations.filter(({ type }) => type === "BatchNormalization");
@@ -67,7 +67,8 @@ function normOf(graph: Graph, operation: Operation, opset: number): Norm {
   const attributes = attributesOf(wire, operation);
   const integer = (name: string, fallback: number) =>
     integerOf(wire, attributes.get(name), fallback) !== 0;
-  // Which attribute asks for training has changed; in between, more outputs than one do.
+  // How a node asks for training mode depends on the opset: from 14 on by `training_mode` 1, from 7 to 13 by having
+  // more than one output, and before 7 by `is_test` 0, the default there.
   let trains = integer("training_mode", 0);
   if (opset < 14) trains = operation.outputs.filter((output) => output !== "").length > 1;
   if (opset < 7) trains = !integer("is_test", 0);
@@ -81,14 +82,17 @@ function normOf(graph: Graph, operation: Operation, opset: number): Norm {
   };
 }
 
-/** The name that both averages begin with, where they are called as PyTorch calls them. */
+/**
+ * PyTorch's name for the module of a node: the part before `.running_mean` and `.running_var` in the names of its
+ * averages. `null` if the averages have other names, or two different names before these endings.
+ */
 function moduleOf(graph: Graph, { inputs }: Operation): string | null {
   const [mean, variance] = [inputs[3] ?? "", inputs[4] ?? ""].map((name) => follow(graph, name));
   const name = mean?.match(/^(.+)\.running_mean$/)?.[1] ?? null;
   return `${name}.running_var` === variance ? name : null;
 }
 
-/** The tensor of one axis that a node takes as scale, B, mean or variance. */
+/** The tensor, with one axis, that a node takes as its scale, B, mean or variance: `slot` counts them from 0. */
 export function parameterOf({ graph, norms, external }: Model, name: string, slot: number): Tensor {
   const input = norms.get(name)!.operation.inputs[slot + 1];
   const tensor = input === undefined ? null : constantOf(graph, input, external);

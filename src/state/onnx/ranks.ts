@@ -1,6 +1,6 @@
-// How many axes the values of a graph have. Exporters seldom write it down, so it is worked out from
-// what is sure (weights, declared inputs and outputs) and from what each operation does to the axes
-// of its inputs (https://onnx.ai/onnx/operators/).
+// Works out the rank of the values of a graph: how many axes each has. Exporters seldom write ranks into
+// the file. The ranks of weights and of declared inputs and outputs are known, and the others follow from
+// what each operation does to the axes of its inputs (https://onnx.ai/onnx/operators/).
 
 import { attributesOf, type Graph, integerOf, integersOf, type Operation } from "./graph.js";
 import { constantOf } from "./tensor.js";
@@ -17,28 +17,29 @@ const KEEPING = new Set(
     "SpaceToDepth Sqrt Swish Tanh ThresholdedRelu Tile TopK Transpose Trilu Upsample"
   ).split(" "),
 );
-/** Those with a window, which has two axes less than their input and their output. */
+/** Operations with a window. Their input and output have two axes more than the window: N and C. */
 const WINDOWED = new Set("AveragePool Conv ConvTranspose LpPool MaxPool".split(" "));
-/** Those whose output has as many axes as that input which has the most. */
+/** Operations that broadcast: the output has as many axes as the input with the most axes. */
 const BROADCASTING = new Set(
   "Add And Div Equal Greater Less Max Mean Min Mod Mul Or Pow Sub Sum Where Xor".split(" "),
 );
 
-/** The number of axes of each value of which it can be known, by name. */
+/** The number of axes of each value, by name, for all values for which it can be worked out. */
 export function ranksOf(graph: Graph): ReadonlyMap<string, number> {
   const axes = new Axes(graph);
   const { operations } = graph;
-  // Forwards, then backwards for what only later operations tell, then what follows from that.
+  // The first pass carries what is known from inputs to outputs, and the second pass, backwards, from outputs to
+  // inputs. The third pass carries to later operations what the second one found.
   for (const operation of operations) axes.learn(operation);
   for (let i = operations.length - 1; i >= 0; i--) axes.learn(operations[i]!);
   for (const operation of operations) axes.learn(operation);
   return axes.ranks;
 }
 
-/** What is not known is NaN, and so is what is worked out of it. */
+/** The ranks that are known so far. Unknown numbers are NaN, so that whatever is computed from them is NaN too. */
 class Axes {
   readonly ranks: Map<string, number>;
-  /** How many numbers a list of sizes or of axes holds, by its name. */
+  /** How many numbers a tensor with one axis holds, by name. Such a tensor may be a list of sizes or of axes. */
   readonly #lengths = new Map<string, number>();
   readonly #graph: Graph;
 
@@ -48,7 +49,7 @@ class Axes {
     for (const name of graph.initializers.keys()) this.#constant(name);
   }
 
-  /** Learns what an operation tells of its inputs and outputs. */
+  /** Derives from an operation what it tells about the ranks of its inputs and outputs. */
   learn(operation: Operation): void {
     const { type, inputs, outputs } = operation;
     const [x = "", second = ""] = inputs;
@@ -76,12 +77,12 @@ class Axes {
     return this.ranks.get(name) ?? Number.NaN;
   }
 
-  /** What is known stays: the file says so, or an operation before. */
+  /** Notes a rank, unless it is NaN, or the file or an earlier operation has already told the rank of this value. */
   #set(name: string, rank: number): void {
     if (name !== "" && rank >= 0 && !this.ranks.has(name)) this.ranks.set(name, rank);
   }
 
-  /** `y` has so many axes more than `x`. */
+  /** Notes that `y` has `more` axes more than `x`, whichever of the two is known. */
   #differ(x: string, y: string, more: number): void {
     this.#set(y, this.#get(x) + more);
     this.#set(x, this.#get(y) - more);
@@ -94,7 +95,10 @@ class Axes {
     if (tensor.dimensions.length === 1) this.#lengths.set(name, tensor.dimensions[0]!);
   }
 
-  /** How many sizes or axes an operation is given: in its second input, or, in older opsets, an attribute. */
+  /**
+   * How many sizes or axes an operation is given. They are its second input or, in older opsets, the attribute of
+   * this name.
+   */
   #sizes(operation: Operation, attribute: string): number {
     const name = operation.inputs[1];
     return name ? (this.#lengths.get(name) ?? Number.NaN) : this.#listed(operation, attribute);
@@ -115,7 +119,8 @@ class Axes {
   #broadcast(inputs: readonly string[], y: string): void {
     const ranks = inputs.map((name) => this.#get(name));
     this.#set(y, Math.max(...ranks));
-    // If all but one have fewer axes than the output, that one has as many.
+    // The output has as many axes as one of the inputs. If all inputs but one have fewer axes than the output, the
+    // remaining input has as many as the output.
     const rank = this.#get(y);
     const [unknown, ...others] = inputs.filter((_, i) => !(ranks[i]! < rank));
     if (unknown !== undefined && others.length === 0) this.#set(unknown, rank);
@@ -130,19 +135,22 @@ class Axes {
   }
 
   #product(a: string, b: string, y: string): void {
-    // By a matrix, whatever comes keeps its axes.
+    // A product with a matrix on the right has as many axes as the left side.
     if (this.#get(b) === 2) this.#differ(a, y, 0);
     else if (Math.min(this.#get(a), this.#get(b)) >= 2) {
       this.#set(y, Math.max(this.#get(a), this.#get(b)));
     }
   }
 
-  /** Follows lists of sizes as networks put them together for Reshape. */
+  /**
+   * Notes the length of a list of sizes that an operation makes. Networks compute the list that they give to
+   * Reshape by such operations, and its length is the rank of Reshape's output.
+   */
   #measure(type: string, inputs: readonly string[], y: string): void {
     const lengths = inputs.map((name) => this.#lengths.get(name) ?? Number.NaN);
     let length = Number.NaN;
     if (type === "Shape") length = this.#get(inputs[0] ?? "");
-    // A list that Unsqueeze makes of a number has that one.
+    // Exporters use Unsqueeze to turn a single size into a list, which then has one entry.
     else if (type === "Unsqueeze") length = 1;
     else if (type === "Gather") length = lengths[1] ?? length;
     else if (type === "Cast" || type === "Identity") length = lengths[0]!;

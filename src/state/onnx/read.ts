@@ -1,4 +1,4 @@
-// Batch-norm layers from ONNX models.
+// Reads batch-norm layers from ONNX models.
 
 import type { Kernels } from "../../engine/kernels.js";
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
@@ -25,63 +25,73 @@ import type { External } from "./tensor.js";
 
 /** Options of {@link readOnnx}. */
 export interface OnnxReadOptions {
-  /** The bytes of files beside the model that hold some of its tensors, by the location that it has for them. */
+  /** The bytes of the files beside the model that hold some of its tensors, by the location that the model names. */
   external?: Readonly<Record<string, Bytes>>;
 }
 
-/** Options of `load` and `loadAll` of {@link readOnnx}; epsilon is in the file. */
+/** Options of `load` and `loadAll` of {@link readOnnx}. Epsilon is no option, since it is in the file. */
 export interface OnnxLoadOptions {
-  /** Weight of the OLD value. Default: that in the file. */
+  /** The weight of the OLD value in the running averages. Default: the momentum in the file. */
   momentum?: number;
   /**
-   * Default: channels first, of as many axes as the node's input has; `"channelsFirst"` where those have
-   * no layout of their own or cannot be known.
+   * The order of the axes of the data. Default: the layout with the channels first that has as many axes as the
+   * node's input. It is `"channelsFirst"` if no layout has this number of axes, or the number cannot be known.
    */
   layout?: Layout;
-  /** Takes what one should know about the node, `training_mode=1` for instance. Default: `console.warn`. */
+  /**
+   * Is called with a sentence about something that the user should know about the node, for instance that it has
+   * `training_mode=1`. Default: `console.warn`.
+   */
   onWarning?: OnWarning;
   /** Kernels of your own. Default: one shared instance per realm. */
   kernels?: Kernels;
 }
 
-/** Where a batch-norm layer stands in an ONNX model. */
+/** The place of a batch-norm layer in an ONNX model. */
 export interface OnnxNode {
-  /** The name of the value that it normalizes: of the output, too, by which `tapOnnx` gives it. */
+  /** The name of the value that the node normalizes. `tapOnnx` makes this value an output under the same name. */
   readonly input: string;
-  /** The name of the value that it gives. */
+  /** The name of the value that the node makes. */
   readonly output: string;
-  /** What PyTorch calls the module in a `state_dict`, where the names of the averages tell; else `null`. */
+  /** The name of the module in PyTorch's `state_dict`, if the names of the averages tell it; else `null`. */
   readonly module: string | null;
 }
 
 /** The batch-norm layers of an ONNX model. */
 export interface OnnxFile extends StateFile<OnnxLoadOptions> {
-  /** The node of each of the `layers`, by its name. */
+  /** The node of each layer, by the name of the layer in `layers`. */
   readonly nodes: Readonly<Record<string, OnnxNode>>;
 }
 
 const LOAD_KEYS = ["momentum", "layout", "onWarning", "kernels"];
 
 /**
- * The batch-norm layers of an ONNX model: the BatchNormalization nodes of its main graph, of any opset.
- * They go by the names of the nodes, or, where a node has none of its own, of its output; `load` takes
- * PyTorch's name of the module as well, which `nodes` tells. Scale, B, mean and variance may be
- * initializers, in the file or beside it, or come from Constant, ConstantOfShape and Identity nodes;
- * FLOAT, FLOAT16, BFLOAT16 or DOUBLE. Exporters fold batch norms into convolutions unless told not to
- * (PyTorch: `training=TrainingMode.PRESERVE, do_constant_folding=False`): such a model has none.
+ * Reads the batch-norm layers of an ONNX model: the BatchNormalization nodes of its main graph, of any
+ * opset. A layer has the name of its node. If the node has no name, or shares it with another node, the
+ * layer has the name of the node's output. `load` also takes the name of the module in PyTorch, which
+ * `nodes` tells.
  *
- * How many axes a node's input has is seldom written in a file. It is worked out from weights and
- * operations before and after it.
+ * Scale, B, mean and variance may be initializers, in the file or in a file beside it, or come from
+ * Constant, ConstantOfShape and Identity nodes. They may be FLOAT, FLOAT16, BFLOAT16 or DOUBLE.
  *
- * Epsilon and momentum are float32 in the file: 1e-5 comes as 0.00000999999974. The file has no
- * counter: `batchesSeen` is 1, and `ageKnown` false. Warned about: a node in training mode
- * (`training_mode` 1, before opset 7 `is_test` 0), `spatial` 0, and a momentum of 1, in place of which
- * the layer has ONNX' default.
+ * Exporters fold batch norms into convolutions unless they are told not to, and then the model has no
+ * batch norms to read. PyTorch keeps them with
+ * `training=TrainingMode.PRESERVE, do_constant_folding=False`.
  *
- * @param bytes the model; not copied, so leave it and other files unchanged until the layers are loaded.
- * @throws ShapeError for what is no bytes; OptionError for an unknown option; StateError for a file
- * that is truncated or malformed, or does not say the opset of its batch norms. On loading: StateError
- * for weights that are computed, fed or in a file that is not in `external`, or have several axes.
+ * A file seldom says how many axes the input of a node has. The number is worked out from the weights, and
+ * from the operations before and after the node.
+ *
+ * Epsilon and momentum are float32 in the file, so that 1e-5 is read as 0.00000999999974. The file does not
+ * count mini-batches: `batchesSeen` is 1, and `ageKnown` is false. `onWarning` is told of a node in training
+ * mode (`training_mode` 1 from opset 14 on, several outputs from opset 7 on, `is_test` 0 before), of
+ * `spatial` 0, and of a momentum of 1, which the layer replaces by ONNX' default.
+ *
+ * @param bytes the model. Neither it nor the files in `external` are copied, so leave them unchanged until
+ * the layers are loaded.
+ * @throws ShapeError if `bytes` is not a Uint8Array or ArrayBuffer; OptionError for an unknown option;
+ * StateError for a file that is truncated or malformed, or that does not say the opset of its batch norms.
+ * Loading a layer throws StateError if one of its tensors is computed or fed when the network runs, is in a
+ * file that `external` does not have, or has several axes.
  *
  * @example
  * const file = readOnnx(await (await fetch("model.onnx")).arrayBuffer());
@@ -106,21 +116,24 @@ export function readOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): O
   return { ...file, nodes: Object.freeze(nodes), load };
 }
 
-/** The files beside a model that a call was given. */
+/** Checks the option `external`, the files beside a model. */
 export function externalOf(external: unknown): External | undefined {
   const plain = Object.prototype.toString.call(external) === "[object Object]";
   if (external === undefined || plain) return external as External | undefined;
   throw new OptionError(`external: expected bytes by location, got ${describe(external)}`);
 }
 
-/** The name of the node that a name stands for: its own, or that of its module. */
+/**
+ * The name of the node that `name` stands for, which may be the node's own name or the name of its module in
+ * PyTorch. A name that is neither is returned as it is.
+ */
 export function nameIn({ norms }: Model, name: string): string {
   if (norms.has(name)) return name;
   for (const [node, { module }] of norms) if (module !== null && module === name) return node;
   return name;
 }
 
-/** The layer that a node is. */
+/** Makes the layer for the node of this name. */
 export function layerAt(
   model: Model,
   name: string,
@@ -134,7 +147,8 @@ export function layerAt(
   const { operation, epsilon, momentum, trains, spatial } = model.norms.get(name)!;
   const rank = ranks.get(operation.inputs[0] ?? "") ?? null;
   const named = ofRank(CHANNELS_FIRST, rank) ?? "channelsFirst";
-  // PyTorch writes 1 for a cumulative average, which ONNX has not.
+  // PyTorch exports a cumulative average, for which ONNX has no attribute, as momentum 1. With momentum 1 the
+  // averages would never move, so that the layer gets ONNX' default instead.
   const moving = momentum === 1 ? {} : { momentum };
   const settings = {
     ...fromFile(`node "${name}"`, () => onnxOptions({ epsilon, ...moving, ...given })),

@@ -1,5 +1,5 @@
-// The messages of an ONNX file that this folder reads and writes: the numbers of their fields and of
-// the types of tensors (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
+// The numbers of the fields of ONNX messages, and of the types of tensors, as far as this folder reads and
+// writes them (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 
 import { FLOATS, type FloatFormat } from "../bytes.js";
 
@@ -43,18 +43,19 @@ export const TENSOR = {
   external: 13,
   location: 14,
 } as const;
-/** An entry that says where a tensor's values are, in another file. */
+/** An entry of `external_data`. The entries of a tensor say where in another file its values are. */
 export const ENTRY = { key: 1, value: 2 } as const;
-/** All fields of a tensor that may hold its values or say where they are. */
+/** All fields of a tensor that may hold its values, or say where its values are. */
 export const VALUES: readonly number[] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
 
-/** Floating-point types by their numbers, and the field beside raw_data that may hold their values. */
+/** The floating-point types by their numbers, each with the field that may hold its values instead of `raw_data`. */
 export const TYPES: Readonly<Record<number, { format: FloatFormat; field: number }>> = {
   1: { format: FLOATS.F32!, field: TENSOR.floats },
   10: { format: FLOATS.F16!, field: TENSOR.integers },
   11: { format: FLOATS.F64!, field: TENSOR.doubles },
   16: { format: FLOATS.BF16!, field: TENSOR.integers },
 };
-/** The numbers of two types of tensors. */
+/** The number of the type for float32 values. */
 export const FLOAT = 1;
+/** The number of the type for signed 64-bit whole numbers. */
 export const INT64 = 7;

@@ -1,4 +1,4 @@
-// Outputs at the batch norms of an ONNX model, so that any runtime tells what comes into them.
+// Makes the inputs of a model's batch norms outputs of the model, so that any runtime returns them.
 
 import { describe, OptionError } from "../../errors.js";
 import { type Bytes, bytesOf } from "../bytes.js";
@@ -9,17 +9,20 @@ import { nameIn } from "./read.js";
 import { GRAPH, VALUE_INFO } from "./schema.js";
 
 /**
- * An ONNX model that gives, after its own outputs, the inputs of these batch norms too, under the names
- * that `readOnnx(bytes).nodes[name].input` tells. All else stays as it is, byte for byte. Run on data,
- * in any runtime, it gives what `diagnose`, `adapt`, or `moments` and `setRunning` need; `writeOnnx`
- * puts the averages back `into` the model that had no taps. Tell the runtime not to optimize the graph
- * (onnxruntime: `graphOptimizationLevel: "disabled"`), or it may fold the norms away, and the taps.
+ * Returns an ONNX model whose outputs, after those that it has already, are the inputs of these batch norms.
+ * `readOnnx(bytes).nodes[name].input` tells the name of each of the new outputs. Everything else in the file
+ * stays as it is, byte for byte.
  *
- * @param bytes the model; unchanged.
- * @param names of batch norms, as `readOnnx` lists them, or of PyTorch's modules; a value that is an
- * output already is not given twice.
- * @throws ShapeError for what is no bytes; OptionError for what are no names, or a name that the model
- * has not; StateError for a file that is truncated or malformed.
+ * Run the new model on data, in any runtime, to get what `diagnose` and `adapt` need, or `moments` and
+ * `setRunning`. Then write the new averages with `writeOnnx` `into` the original model, which has no such
+ * outputs. Tell the runtime not to optimize the graph (onnxruntime: `graphOptimizationLevel: "disabled"`):
+ * it may otherwise fold the batch norms into other layers, and then their inputs are no longer computed.
+ *
+ * @param bytes the model. It is not changed.
+ * @param names the names of batch norms, as `readOnnx` lists them, or the names of their modules in PyTorch.
+ * A value that is already an output does not become an output twice.
+ * @throws ShapeError if `bytes` is not a Uint8Array or ArrayBuffer; OptionError if `names` is not an array,
+ * or has a name that is not in the model; StateError for a file that is truncated or malformed.
  *
  * @example
  * const file = readOnnx(original);

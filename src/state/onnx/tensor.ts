@@ -1,6 +1,6 @@
-// Tensors whose values can be known without running the network: initializers, and what Constant,
-// ConstantOfShape and Identity make of them
-// (https://github.com/onnx/onnx/blob/main/docs/ExternalData.md for those in other files).
+// Reads the tensors whose values can be known without running the network: initializers, and the outputs
+// of Constant, ConstantOfShape and Identity nodes. The values may be in another file
+// (https://github.com/onnx/onnx/blob/main/docs/ExternalData.md).
 
 import { StateError } from "../../errors.js";
 import { type Bytes, bytesOf, viewOfBytes } from "../bytes.js";
@@ -8,31 +8,38 @@ import type { Range, Wire } from "../protobuf.js";
 import { attributesOf, type Graph, textOf } from "./graph.js";
 import { ATTRIBUTE, ENTRY, FLOAT, INT64, TENSOR, TYPES } from "./schema.js";
 
-/** Files beside a model, by the location that it has for them. */
+/** The files beside a model that hold some of its tensors, by the location that the model names. */
 export type External = Readonly<Record<string, Bytes>>;
 
-/** A tensor whose values are in the file. */
+/** A tensor whose values are known without running the network. */
 export interface Tensor {
-  /** The initializer, or the value that an operation makes. */
+  /** The name of the initializer, or of the value that an operation makes. */
   readonly name: string;
   readonly type: number;
   readonly dimensions: readonly number[];
-  /** Where the tensor is in the file, if it is there as such. */
+  /** Where the tensor's message is in the file; `null` if its values are not held by such a message. */
   readonly range: Range | null;
   /**
-   * Its values as they lie in memory, little-endian.
+   * Reads the values as bytes, one value after the other, little-endian.
    *
-   * @throws StateError where there are fewer or more than the dimensions say.
+   * @throws StateError if there are fewer or more values than the dimensions say, if their type is not supported,
+   * or if they are in a file that was not given.
    */
   readonly data: () => Uint8Array;
 }
 
-/** Axes that are counted: no tensor has more. */
+/** Reading stops after one axis more than this. No tensor that is used has more; a malformed file may list millions. */
 const MOST_AXES = 8;
-/** Values of a tensor that an operation fills: channels, of which no network has more. */
+/**
+ * How many values a ConstantOfShape node may fill. The tensor holds a value for each channel, and no network has
+ * more channels; a malformed file could ask for more than fits in memory.
+ */
 const MOST_FILLED = 65_536;
 
-/** What a name stands for after any Identity nodes; circles end after as many steps as there are. */
+/**
+ * Follows a name back through Identity nodes to the value that they pass on. It stops after 100 nodes, since the
+ * Identity nodes of a malformed file may form a circle.
+ */
 export function follow({ makers }: Graph, name: string): string {
   let source = name;
   for (let step = 0; step < 100; step++) {
@@ -43,7 +50,7 @@ export function follow({ makers }: Graph, name: string): string {
   return source;
 }
 
-/** The tensor that a name stands for, or `null` where it is computed or fed. */
+/** The tensor that a name stands for, or `null` if its values are computed or fed when the network runs. */
 export function constantOf(graph: Graph, name: string, external?: External): Tensor | null {
   const { wire, initializers, makers } = graph;
   const source = follow(graph, name);
@@ -56,7 +63,8 @@ export function constantOf(graph: Graph, name: string, external?: External): Ten
   const [tensor] = value === undefined ? [] : wire.parts(value, ATTRIBUTE.tensor);
   const held = tensor === undefined ? null : tensorOf(wire, source, tensor, external);
   if (maker.type === "ConstantOfShape") {
-    // One whose shape is filled as well might be its own.
+    // The shape must not come from another ConstantOfShape. In a malformed file the node could be its own shape, and
+    // the calls would never end.
     const size = follow(graph, maker.inputs[0] ?? "");
     const shape = makers.get(size)?.type === maker.type ? null : constantOf(graph, size, external);
     return shape && filled(source, shape, held);
@@ -68,7 +76,7 @@ export function constantOf(graph: Graph, name: string, external?: External): Ten
   );
 }
 
-/** A tensor as a message. */
+/** Reads the tensor in a message. */
 function tensorOf(wire: Wire, name: string, range: Range, external?: External): Tensor {
   const dimensions: number[] = [];
   let [type, elsewhere] = [0, false];
@@ -99,7 +107,7 @@ function tensorOf(wire: Wire, name: string, range: Range, external?: External): 
   return { name, type, dimensions, range, data };
 }
 
-/** How many bytes a value of a type has, and in which field it may be instead of as raw bytes. */
+/** How many bytes a value of a type has, and the field that may hold such values instead of `raw_data`. */
 function layoutOf(name: string, type: number): { size: number; field: number } {
   if (type === INT64) return { size: 8, field: TENSOR.longs };
   if (!Object.hasOwn(TYPES, type)) {
@@ -111,13 +119,17 @@ function layoutOf(name: string, type: number): { size: number; field: number } {
   return { size: format.size, field };
 }
 
+/** The bytes in the field `raw_data`, or `null` if the tensor does not have that field. */
 function rawOf(wire: Wire, range: Range): Uint8Array | null {
   let raw: Uint8Array | null = null;
   for (const part of wire.fields(range)) if (part.number === TENSOR.raw) raw = wire.data(part);
   return raw;
 }
 
-/** The bytes of values that lie in a field of their type, in one row or one by one. */
+/**
+ * The bytes of the values that are in the field for their type, not in `raw_data`. One field may hold all values
+ * packed in a row, or each value may have a field to itself.
+ */
 function gathered(wire: Wire, range: Range, number: number, type: number): Uint8Array {
   const fields = [...wire.fields(range)].filter((field) => field.number === number);
   if (type === INT64) {
@@ -125,7 +137,7 @@ function gathered(wire: Wire, range: Range, number: number, type: number): Uint8
     return new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
   }
   if (TYPES[type]?.field === TENSOR.integers) {
-    // Bits of 16, each in a whole number.
+    // A value of 16 bits is stored as a whole number: its bits, without a sign.
     const bits = fields.flatMap((field) => [...wire.integers(field)]);
     return Uint8Array.from({ length: 2 * bits.length }, (_, i) => bits[i >> 1]! >> (8 * (i & 1)));
   }
@@ -138,7 +150,7 @@ function gathered(wire: Wire, range: Range, number: number, type: number): Uint8
   return bytes;
 }
 
-/** The bytes of a tensor that are in another file. */
+/** The bytes of a tensor whose values are in another file. */
 function fetched(wire: Wire, name: string, range: Range, external?: External): Uint8Array {
   const entries = Object.fromEntries(
     Array.from(wire.parts(range, TENSOR.external), (entry) => [
@@ -167,7 +179,7 @@ function fetched(wire: Wire, name: string, range: Range, external?: External): U
   return bytes.subarray(begin, end);
 }
 
-/** What ConstantOfShape makes: one value, FLOAT 0 unless it is given, in every place. */
+/** The tensor that a ConstantOfShape node makes. It has the same value everywhere: FLOAT 0 unless one is given. */
 function filled(name: string, shape: Tensor, value: Tensor | null): Tensor {
   const dimensions = integersIn(shape);
   const data = (): Uint8Array => {
@@ -185,7 +197,7 @@ function filled(name: string, shape: Tensor, value: Tensor | null): Tensor {
   return { name, type: value === null ? FLOAT : value.type, dimensions, range: null, data };
 }
 
-/** The values of a tensor of whole numbers with at most one axis. */
+/** The values of a tensor of type INT64 with at most one axis. */
 export function integersIn({ name, type, dimensions, data }: Tensor): number[] {
   if (type !== INT64 || dimensions.length > 1) {
     throw new StateError(
@@ -197,7 +209,7 @@ export function integersIn({ name, type, dimensions, data }: Tensor): number[] {
   return Array.from({ length: bytes.length / 8 }, (_, i) => Number(view.getBigInt64(8 * i, true)));
 }
 
-/** A Constant whose values are a list in an attribute. */
+/** The tensor that a Constant node makes from a list of numbers in an attribute; `null` without the attribute. */
 function listOf(wire: Wire, name: string, type: number, attribute?: Range): Tensor | null {
   if (attribute === undefined) return null;
   const [field, size] = type === INT64 ? [ATTRIBUTE.integers, 8] : [ATTRIBUTE.floats, 4];

@@ -1,16 +1,20 @@
-// Who takes the values of a graph: its operations, the bodies of If, Loop and Scan, which see the values
-// around them, and the network's own outputs.
+// Counts how often each value of a graph is used. A value may be used by operations of the graph, as an
+// output of the network, and inside the bodies of If, Loop and Scan, which can use all values of the graph
+// around them.
 
 import type { Range } from "../protobuf.js";
 import type { Graph } from "./graph.js";
 import { ATTRIBUTE, GRAPH, NODE, TENSOR } from "./schema.js";
 
-/** How often each value is taken, by name, and all names that a new one has to differ from. */
+/** The uses of the values of a graph. */
 export interface Uses {
+  /** How often each value is used, by name. */
   readonly counts: Map<string, number>;
+  /** All names in the graph and in its bodies. The name of a new value must not be among them. */
   readonly names: Set<string>;
 }
 
+/** Counts the uses of the values of a graph. */
 export function usesOf(graph: Graph): Uses {
   const { wire, operations, initializers, outputs, ranks } = graph;
   const counts = new Map<string, number>();
@@ -20,7 +24,8 @@ export function usesOf(graph: Graph): Uses {
     names.add(name);
   };
   outputs.forEach(use);
-  // Graphs inside graphs, not by calls: a file may nest them deeper than those go.
+  // Bodies may have operations with bodies of their own. They wait in a list instead of being visited by recursive
+  // calls, because a malformed file may nest them more deeply than the call stack allows.
   const bodies: Range[] = [];
   const look = (node: Range): void => {
     for (const attribute of wire.parts(node, NODE.attribute)) {
@@ -35,7 +40,7 @@ export function usesOf(graph: Graph): Uses {
   }
   for (let body = bodies.pop(); body !== undefined; body = bodies.pop()) {
     for (const part of wire.fields(body)) {
-      // An output of a body counts too: it may be a value from outside.
+      // The outputs of a body are counted as well, since a body may return a value of the graph around it.
       if (part.number === GRAPH.output)
         for (const name of wire.parts(part, 1)) use(wire.text(name));
       if (part.number === GRAPH.initializer) {

@@ -1,4 +1,4 @@
-// Batch-norm layers into ONNX models.
+// Writes batch-norm layers into ONNX models.
 
 import { checkKeys, StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
@@ -17,29 +17,35 @@ import { usesOf } from "./uses.js";
 
 /** Options of {@link writeOnnx}. */
 export interface OnnxWriteOptions {
-  /** A model to write the layers into: all that is not theirs stays as it is, byte for byte. */
+  /** A model into which the layers are written. Everything else in it stays as it is, byte for byte. */
   into?: Bytes;
-  /** The bytes of files beside that model which hold some of its tensors, by location, as for `readOnnx`. */
+  /** The bytes of the files that hold some tensors of the model `into`, by their locations, as for `readOnnx`. */
   external?: Readonly<Record<string, Bytes>>;
-  /** For layers whose decay is `"cumulative"`, which ONNX has not: the momentum to write. */
+  /** The momentum to write for layers whose decay is `"cumulative"`, since ONNX has no cumulative average. */
   momentum?: number;
 }
 
 /**
- * An ONNX model: with `into`, that model with new values of these layers; else a model of opset 15 of
- * these layers alone, each a node with an input and an output of its own, channels first whatever
- * the layer's layout. `input_var` is an average of the variance that `runningVarianceOf` names;
- * ONNX' own is `"population"`, and at test time the same for either. A parameter that is left out is
- * written as ones or zeros. `debias` and the counter have no place in ONNX. In a model `into`, a
- * tensor that changes is afterwards in the model, wherever it was, and momentum stays as it is.
+ * Writes layers into an ONNX model. With `into`, the result is a copy of that model in which the nodes of
+ * these layers have new values. Without, it is a new model of opset 15 that has these layers alone: each is a
+ * node with an input and an output of its own, with the channels first, whatever the layout of the layer.
  *
- * @param layers by the names of the nodes, as `readOnnx` lists them, or of PyTorch's modules.
+ * `input_var` is written as the layer has it: as an average of the variance that `runningVarianceOf` names.
+ * ONNX itself averages the `"population"` variance in training; at test time, a node uses `input_var` in the
+ * same way for either. A gamma that the layer does not have is written as ones, and such a beta as zeros.
+ * ONNX has no place for `debias` and the counter of mini-batches.
+ *
+ * In a model `into`, the momentum of the nodes stays as it is. A tensor that changes is written into the model
+ * itself, also if it was in another file.
+ *
+ * @param layers the layers by the names of their nodes, as `readOnnx` lists them, or by the names of their
+ * modules in PyTorch.
  * @returns the bytes of the model.
- * @throws OptionError for what is no layer, a name that the model `into` has not or that is no text, or
- * a decay `"cumulative"` without `momentum`; ShapeError for an `into` that is no bytes; StateError where
- * the model `into` is malformed, has another epsilon or other channels, lacks a file that `external`
- * should give, or shares a tensor with other nodes whose values would change too; or for a value that a
- * tensor's type cannot hold.
+ * @throws OptionError for a value that is no layer, a name that is not in the model `into` or is no text, or
+ * a decay `"cumulative"` without `momentum`; ShapeError if `into` is not a Uint8Array or ArrayBuffer;
+ * StateError if the model `into` is malformed, has another epsilon or number of channels, or lacks a file
+ * that `external` should give, if a tensor that would change is also used by other nodes or by layers with
+ * different values, or if the type of a tensor cannot hold a value.
  *
  * @example
  * const model = writeOnnx({ "/bn1/BatchNormalization": bn1 }, { into: original });
@@ -57,10 +63,12 @@ export function writeOnnx(
     : writeInto(modelOf(bytesOf("into", options.into), external), entries);
 }
 
-/** A tensor that gets other values, and for how many of the layers it does. */
+/** A tensor that gets other values. */
 interface Change {
   readonly tensor: Tensor;
+  /** The new values as bytes. */
   readonly data: Uint8Array;
+  /** How many times the layers that are written use the tensor. */
   readonly uses: number;
 }
 
@@ -86,7 +94,7 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Uint8
   return edit.finish();
 }
 
-/** Notes what a tensor is to hold, unless it does. */
+/** Notes the values that a tensor is to get, unless it has them already. */
 function change(changes: Map<string, Change>, tensor: Tensor, values: ArrayLike<number>): void {
   const { name } = tensor;
   const { format } = TYPES[tensor.type]!;
@@ -103,7 +111,7 @@ function change(changes: Map<string, Change>, tensor: Tensor, values: ArrayLike<
   changes.set(name, { tensor, data, uses: (other?.uses ?? 0) + 1 });
 }
 
-/** Throws if a tensor that is to change has other uses than those it changes for. */
+/** Throws if anything but the layers that are written uses a tensor that is to change. */
 function checkUses(graph: Graph, changes: ReadonlyMap<string, Change>): void {
   if (changes.size === 0) return;
   const uses = new Map<string, number>();
@@ -112,7 +120,8 @@ function checkUses(graph: Graph, changes: ReadonlyMap<string, Change>): void {
     uses.set(source, (uses.get(source) ?? 0) + times);
   };
   for (const [name, times] of usesOf(graph).counts) count(name, times);
-  // An Identity takes nothing for itself.
+  // An Identity only passes its input on. The uses of its output are counted for the input, so that its own use is
+  // taken off again.
   for (const { type, inputs } of graph.operations)
     if (type === "Identity") count(inputs[0] ?? "", -1);
   for (const [name, own] of changes) if (uses.get(name) !== own.uses) refuseSharing(name);

@@ -1,6 +1,7 @@
 /**
- * The batch-norm layers of Keras' own files, `.keras` and `.h5`, apart from
- * `batchnorm-wasm/state` for the bytes that reading them takes. Bytes in, layers out, and synchronous.
+ * Reads the batch-norm layers of Keras' own files, `.keras` and `.h5`. It takes the bytes of a file and
+ * returns its layers synchronously. It is an entry of its own so that users of `batchnorm-wasm/state` do not
+ * have to bundle the reader of HDF5.
  *
  * ```ts
  * import { readKerasFile } from "batchnorm-wasm/hdf5";

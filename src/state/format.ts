@@ -1,14 +1,14 @@
-// What a file is, by its first bytes, so that a reader that is given another format says what it got
-// and what to call. The signatures are those of the formats' own specifications: APPNOTE.TXT (zip),
-// the HDF5 File Format Specification (superblock), GGUF (ggml/docs/gguf.md), the file identifiers of
-// TensorFlow Lite's and ONNX Runtime's FlatBuffers schemas, numpy.lib.format, RFC 1952 (gzip), git-lfs'
-// docs/spec.md, onnx.proto and saved_model.proto.
+// Tells the format of a file by its first bytes. So a reader that is given a file of another format can
+// say in its error what the file is and which function reads it. The signatures are those of the formats'
+// own specifications: APPNOTE.TXT (zip), the HDF5 File Format Specification (superblock), GGUF
+// (ggml/docs/gguf.md), the file identifiers of TensorFlow Lite's and ONNX Runtime's FlatBuffers schemas,
+// numpy.lib.format, RFC 1952 (gzip), git-lfs' docs/spec.md, onnx.proto and saved_model.proto.
 
 import { StateError } from "../errors.js";
 import { viewOfBytes } from "./bytes.js";
 import { directoryOf, isZip } from "./zip.js";
 
-/** For each format what it is, and behind the colon what to do with it. */
+/** For messages: what each format is, and after the colon what the user can do with such a file. */
 const FORMATS = {
   empty: "no bytes: the download failed",
   torch: "a file of torch.save: readTorch reads it",
@@ -36,13 +36,13 @@ const FORMATS = {
     "snapshot; an index of several files only names them",
 } as const;
 
-/** A format that is known by its first bytes. */
+/** A format that can be told by the first bytes of a file. */
 export type Format = keyof typeof FORMATS;
 
 /** The first byte of a safetensors file's header, `{`. */
 const OPEN = 0x7b;
 
-/** Beginnings, each from a byte on, as text whose characters are bytes. */
+/** Signatures of formats: the byte where each begins, and its bytes as the characters of a text. */
 const BEGINNINGS: readonly (readonly [Format, number, string])[] = [
   ["hdf5", 0, "\x89HDF\r\n\x1a\n"],
   ["gguf", 0, "GGUF"],
@@ -54,13 +54,13 @@ const BEGINNINGS: readonly (readonly [Format, number, string])[] = [
   ["lfs", 0, "version https://git-lfs"],
 ];
 
-/** How the fields of ONNX' ModelProto behind its version begin, from the second to the eighth. */
+/** The first bytes of the second to eighth field of ONNX' ModelProto. One of them follows its version. */
 const AFTER_VERSION = [0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42];
 
-/** The format of a file, `null` where its first bytes are those of none that is known. */
+/** The format of a file, `null` if its first bytes are those of no known format. */
 export function formatOf(bytes: Uint8Array): Format | null {
   if (bytes.length === 0) return "empty";
-  // First, since it begins with a number, whose low bytes may be those of any other signature.
+  // Checked first: it begins with the header's length, whose bytes may look like any other signature.
   if (bytes[8] === OPEN && viewOfBytes(bytes).getUint32(4, true) === 0) return "safetensors";
   if (isZip(bytes)) return archiveOf(bytes);
   const start = String.fromCharCode(...bytes.subarray(0, 4096));
@@ -70,18 +70,19 @@ export function formatOf(bytes: Uint8Array): Format | null {
   const text = start.replace(/^(\xef\xbb\xbf)?\s*/, "");
   if (/^<(!doctype|html|head|\?xml|!--)/i.test(text)) return "html";
   if (/^[[{]\s*["[{\]}\d-]/.test(text)) return "json";
-  // Protocol Buffers whose first field is a version: 1 and one graph, or another and what ONNX has next.
+  // Both remaining formats are Protocol Buffers whose first field is a version. In a SavedModel it is 1, and
+  // its graph follows; in ONNX one of its other fields follows.
   if (bytes[0] !== 8 || !AFTER_VERSION.includes(bytes[2]!)) return null;
   return bytes[1] === 1 && bytes[2] === AFTER_VERSION[0] ? "saved-model" : "onnx";
 }
 
-/** What a zip archive is, by the names in it. */
+/** The format of a zip archive, by the names of its entries. */
 function archiveOf(bytes: Uint8Array): Format {
   let names: string[];
   try {
     names = directoryOf(bytes).map(({ name }) => name);
   } catch {
-    // Damaged: whichever reader takes it will say how.
+    // The archive is damaged. Its reader will fail with an error that says how.
     return "torch";
   }
   const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
@@ -92,12 +93,13 @@ function archiveOf(bytes: Uint8Array): Format {
 }
 
 /**
- * The format of a file that a reader was given, `null` if it is not known: the reader finds out.
+ * Checks that a file is not of a format that the reader does not read, and returns its format. Returns
+ * `null` if the format is not known; then the reader itself must find out whether it can read the file.
  *
  * @param expected what the reader reads, for the message.
- * @param read the formats that it reads.
- * @param name of the argument, for the message.
- * @throws StateError for a file of another format: what it is, and what to do with it.
+ * @param read the formats that the reader reads.
+ * @param name the name of the argument, for the message.
+ * @throws StateError for a file of another format. The message says what it is, and what to do with it.
  */
 export function checkFormat(
   bytes: Uint8Array,

@@ -1,4 +1,4 @@
-// A model file of any format that can be read here.
+// Reads the batch norms of a model file without being told its format.
 
 import { checkKeys, describe, OptionError, StateError } from "../errors.js";
 import { NO_OPTIONS } from "../values/check.js";
@@ -12,38 +12,39 @@ import { readTorch, type TorchLoadOptions } from "./torch/read.js";
 
 /** Options of {@link readModel}. */
 export interface ModelOptions {
-  /** Which model, for a checkpoint of PyTorch that holds several: see `readTorch`. */
+  /** The key that leads to the model, for a checkpoint of PyTorch that holds several: see `readTorch`. */
   key?: string;
 }
 
-/** What {@link readModel} gives: the layers, and which reader they are of, whose options they take. */
+/** What {@link readModel} returns: the layers, and the format, which decides the options that `load` takes. */
 export type ModelFile =
   | ({
-      /** `readTorch` read it. */
+      /** The file was read by `readTorch`. */
       readonly format: "torch";
     } & StateFile<TorchLoadOptions>)
   | ({
-      /** `readOnnx` read it. */
+      /** The file was read by `readOnnx`. */
       readonly format: "onnx";
     } & StateFile<OnnxLoadOptions>)
   | ({
-      /** It is a file of `save`, whose layers need no options. */
+      /** The file was written by `save`. Its layers need no options. */
       readonly format: "batchnorm-wasm";
     } & StateFile<object>);
 
 /**
- * The batch-norm layers of a model file, whatever it is: the reader that fits is chosen by what the
- * bytes are, not by a name. PyTorch's files (`.pt`, `.pth`, `.safetensors`), ONNX models, and files of
- * `save` are read. `format` says which options `load` takes; PyTorch's `momentum` is the weight of the
- * NEW value, ONNX' that of the old one.
+ * Reads the batch-norm layers of a model file whose format you need not know. The bytes of the file decide
+ * which reader is used, not its name. It reads PyTorch's files (`.pt`, `.pth`, `.safetensors`), ONNX models,
+ * and files of `save`. `format` in the result says which options `load` takes. Note that `momentum` is the
+ * weight of the NEW value in PyTorch, and that of the OLD value in ONNX.
  *
- * Keras' `.keras` and `.h5` have a reader of their own, `readKerasFile` of `batchnorm-wasm/hdf5`; models of
- * TensorFlow.js are several files, for `readKeras`. The error about any other file says what it is and
- * what to call.
+ * For Keras' `.keras` and `.h5` files, call `readKerasFile` of `batchnorm-wasm/hdf5`. A model of
+ * TensorFlow.js consists of several files, which `readKeras` reads. For a file of another known format, the
+ * error says what the file is and what you can do with it.
  *
  * @param bytes the file; not copied, so leave it unchanged until the layers are loaded.
- * @throws ShapeError for what is no bytes; OptionError for an unknown option or a `key` that leads to no
- * model; StateError for a file of another format, and as the reader that fits.
+ * @throws ShapeError if `bytes` is not bytes; OptionError for an unknown option, for a `key` that leads to no
+ * model, and if the file holds several models and there is no `key`; StateError for a file of another
+ * format, and for a file that the reader of its format refuses.
  *
  * @example
  * const file = readModel(await (await fetch("model.pth")).arrayBuffer());

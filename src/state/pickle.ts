@@ -1,30 +1,30 @@
-// Pickles, the serialized objects of Python, protocols 2 to 5: read as values, never run. A class or
-// function that a pickle names stays a name, and calling it makes an object of which that is known
-// (https://docs.python.org/3/library/pickletools.html and Lib/pickletools.py of CPython, which
+// Reads pickles, the serialized objects of Python, of protocols 2 to 5, without running any code. A class
+// or function in a pickle is only a name here. Where a pickle calls one, the result is an object that
+// knows it (https://docs.python.org/3/library/pickletools.html and Lib/pickletools.py of CPython, which
 // describes every opcode).
 
 import { StateError } from "../errors.js";
 import { textOf, viewOfBytes, wholeOf } from "./bytes.js";
 import { Global, PyObject } from "./python.js";
 
-/** What the values of a pickle become; everything else is as this file has it. */
+/** How to turn into values what depends on the program that wrote the pickle. */
 export interface PickleHooks {
-  /** What a persistent id stands for. */
+  /** The value that a persistent id stands for. */
   persistent(id: unknown): unknown;
-  /** What a call amounts to; `undefined` for an object of which nothing is known. */
+  /** The result of a call, `undefined` if the function is not known: the result is a {@link PyObject} then. */
   call(path: string, args: readonly unknown[]): unknown;
 }
 
-// Estimates of what values take in memory, in bytes; a pickle has most of them for one or two.
+// Estimates of the memory of values, in bytes. One or two bytes of a pickle are enough to make most of them.
 const NUMBER = 16;
 const TEXT = 32;
 const CONTAINER = 64;
 const MAP = 200;
 const ENTRY = 48;
 const SLOT = 8;
-/** How much values may take beside half the size of the file that they are from. */
+/** How many bytes of memory the values may take, in addition to half the size of the file. */
 const MOST_MEMORY = 1 << 25;
-/** How many values may lie ready to be put together: more than any tuple has. */
+/** The most values on the stack, from which tuples and lists are made: more than any tuple has. */
 const MOST_READY = 1 << 20;
 
 /** A pickle that is being read. */
@@ -35,7 +35,7 @@ class Machine {
   readonly #view: DataView;
   readonly #hooks: PickleHooks;
   readonly #stack: unknown[] = [];
-  /** How long the stack was at each mark. */
+  /** The length of the stack at each mark. */
   readonly #marks: number[] = [];
   readonly #memo = new Map<number, unknown>();
   readonly #globals = new Map<string, Global>();
@@ -64,7 +64,7 @@ class Machine {
     return new StateError("bytes", "a pickle", `${got} at ${this.#position}`);
   }
 
-  /** Counts what a value takes. */
+  /** Counts the memory of a value. */
   #spend(bytes: number): void {
     this.#memory -= bytes;
     if (this.#memory < 0) {
@@ -78,7 +78,7 @@ class Machine {
 
   // ---- numbers and text ----
 
-  /** Where the next `length` bytes begin, which are behind then. */
+  /** Moves past the next `length` bytes, and returns where they begin. */
   #take(length: number): number {
     const at = this.#position;
     if (length > this.#bytes.length - at) throw this.#error("one that breaks off");
@@ -86,7 +86,7 @@ class Machine {
     return at;
   }
 
-  /** The next bytes. */
+  /** Reads the next `length` bytes. */
   #part(length: number): Uint8Array {
     const begin = this.#take(length);
     return this.#bytes.subarray(begin, begin + length);
@@ -96,18 +96,18 @@ class Machine {
     return this.#bytes[this.#take(1)]!;
   }
 
-  /** A whole number of some bytes, low byte first. */
+  /** Reads an unsigned whole number of `size` bytes, low byte first. */
   #uint(size: number): number {
     return wholeOf(this.#part(size), false);
   }
 
-  /** A whole number of any length in two's complement; beyond 2^53 to the digits of a float64. */
+  /** Reads a whole number in two's complement. Beyond 2^53 it is rounded to a float64. */
   #int(size: number): number {
     this.#spend(NUMBER);
     return wholeOf(this.#part(size), true);
   }
 
-  /** A float64, the one number that is written with its high byte first. */
+  /** Reads a float64, the only kind of number that is written with its high byte first. */
   #float(): number {
     this.#spend(NUMBER);
     return this.#view.getFloat64(this.#take(8));
@@ -119,7 +119,7 @@ class Machine {
     return textOf("bytes: text of a pickle", part);
   }
 
-  /** A str of Python 2, which is text or other bytes; those are of no use here. */
+  /** Reads a str of Python 2, which may be text or other bytes. Other bytes are not needed, and become null. */
   #oldText(length: number): string | null {
     const end = this.#position + length;
     try {
@@ -162,14 +162,14 @@ class Machine {
     this.#marks.push(this.#stack.length);
   }
 
-  /** All values since the last mark, as one. */
+  /** Takes all values since the last mark from the stack. */
   #popMark(): unknown[] {
     const mark = this.#marks.pop();
     if (mark === undefined) throw this.#error();
     return this.#last(this.#stack.length - mark);
   }
 
-  /** The last values as one. */
+  /** Takes the last `count` values from the stack. */
   #last(count: number): unknown[] {
     this.#spend(CONTAINER + SLOT * count);
     const from = this.#stack.length - count;
@@ -210,7 +210,7 @@ class Machine {
     return object;
   }
 
-  /** Sets what stands in pairs of key and value in the object below them. */
+  /** Sets pairs, given as key, value, key, value and so on, in the object on top of the stack. */
   #set(pairs: readonly unknown[]): void {
     const target = this.#top();
     if (!(target instanceof PyObject) || pairs.length % 2 !== 0) {
@@ -224,7 +224,7 @@ class Machine {
     for (let i = 0; i < pairs.length; i += 2) target.items.set(pairs[i], pairs[i + 1]);
   }
 
-  /** Adds values to the list below them; what objects have beside attributes and keys is left. */
+  /** Adds values to the list on top of the stack. An object there ignores them: only its items and state count. */
   #append(values: readonly unknown[]): void {
     const target = this.#top();
     if (Array.isArray(target)) {
@@ -233,7 +233,7 @@ class Machine {
     } else if (!(target instanceof PyObject)) throw this.#error();
   }
 
-  /** What calling a class or function amounts to, without a call. */
+  /** Pushes what stands for the result of a call; nothing is called. */
   #call(): void {
     const args = this.#pop();
     const callable = this.#pop();
@@ -244,26 +244,26 @@ class Machine {
       return;
     }
     const object = this.#object(type ?? new Global("?"));
-    // As Python 2 writes an OrderedDict: with the pairs that it is made from.
+    // Python 2 writes an OrderedDict as a call with a list of pairs.
     const [pairs] = object.isDict && Array.isArray(args) ? args : [];
     if (!Array.isArray(pairs)) return;
     for (const pair of pairs) this.#set(Array.isArray(pair) ? pair : [pair]);
   }
 
-  /** Gives an object its attributes. */
+  /** Sets the attributes of the object on top of the stack. */
   #build(): void {
     const state = this.#pop();
     const target = this.#top();
     if (target instanceof PyObject) target.state = Array.isArray(state) ? state[0] : state;
   }
 
-  /** Bytes, which hold no tensor of a torch file. */
+  /** Skips bytes, which never contain a tensor in the files of torch.save. */
   #skip(length: number): void {
     this.#take(length);
     this.#push(null);
   }
 
-  /** What each opcode does. */
+  /** The operations by opcode. */
   static readonly #OPERATIONS: Readonly<Record<string, (m: Machine) => void>> = {
     "\x80": (m) => m.#take(1), // PROTO
     "\x95": (m) => m.#take(8), // FRAME
@@ -331,13 +331,13 @@ class Machine {
 }
 
 /**
- * The value of the pickle that begins at `position`, and where it ends. None becomes `null`, tuples,
- * lists and sets become arrays, dicts and objects become {@link PyObject}; the contents of bytes are
- * left out. Values may contain themselves, and one may stand in any number of places.
+ * Reads the pickle that begins at `position`, and returns its value and where it ends. None becomes `null`;
+ * tuples, lists and sets become arrays; dicts and objects become {@link PyObject}; bytes become `null`. A
+ * value may contain itself, and the same value may stand in any number of places.
  *
- * @param whole how large the file is that the pickle is part of: memory is taken for its values up to
- * 32 MiB and half of that.
- * @throws StateError for a pickle that is malformed, that breaks off, or that takes more memory.
+ * @param whole the size in bytes of the file that the pickle is part of. Its values may take 32 MiB of
+ * memory and half of this size.
+ * @throws StateError for a pickle that is malformed, that breaks off, or whose values take more memory.
  */
 export const unpickle = (
   bytes: Uint8Array,

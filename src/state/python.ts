@@ -1,6 +1,6 @@
-// Objects of Python as a pickle describes them: what they are made of, nothing that they would do.
+// Objects of Python as a pickle describes them: their type and contents, without any code to run.
 
-/** A class or function, by the name that a pickle has for it: `collections.OrderedDict`. */
+/** A class or function of Python, known only by the name in a pickle: `collections.OrderedDict` for instance. */
 export class Global {
   readonly path: string;
   constructor(path: string) {
@@ -10,13 +10,13 @@ export class Global {
 
 const DICTS = ["collections.OrderedDict", "builtins.dict", "__builtin__.dict"];
 
-/** A dict, where `type` is null or an OrderedDict, or an object of a class of which nothing is known. */
+/** A dict, if `isDict` is true; else an object of a class about which nothing is known. */
 export class PyObject {
-  /** What made it. */
+  /** The class or function that made it; `null` for a plain dict. */
   readonly type: Global | null;
-  /** What was set in it by key; `null` while nothing was. */
+  /** The values that were set in it, by key; `null` as long as there are none. */
   items: Map<unknown, unknown> | null = null;
-  /** Its attributes, as a dict, where it has any. */
+  /** Its attributes, usually as a dict; `null` if it has none. */
   state: unknown = null;
 
   constructor(type: Global | null) {

@@ -1,6 +1,7 @@
-// The container that PyTorch's weights travel in: eight bytes that give the length of a JSON header,
-// the header, the tensors' bytes (https://huggingface.co/docs/safetensors, section Format, with the
-// checks of its reference implementation).
+// Reads and writes safetensors, a container for tensors that is common for PyTorch's weights. A file has
+// the length of a header in eight bytes, the header in JSON, and the bytes of all tensors
+// (https://huggingface.co/docs/safetensors, section Format, with the checks of its reference
+// implementation).
 
 import { describe, StateError } from "../errors.js";
 import { isCount, isObject, jsonOf, textOf, viewOfBytes } from "./bytes.js";
@@ -13,18 +14,21 @@ export interface Tensor {
   readonly data: Uint8Array;
 }
 
-/** All that a file holds. */
+/** The contents of a file. */
 export interface Safetensors {
   readonly tensors: ReadonlyMap<string, Tensor>;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** As the reference implementation. */
+/** The most bytes of a header, as in the reference implementation. */
 const LONGEST_HEADER = 100_000_000;
-/** Bytes of the name, type, shape and place of one tensor. */
+/** The most bytes of one tensor's entry in the header: its name, type, shape and place. */
 const LONGEST_ENTRY = 1 << 14;
 
-/** Bytes a value of each type, in ascending order of the reference implementation's sorting. */
+/**
+ * How many bytes a value of each type takes. The types are in the order of the reference implementation, which
+ * writes tensors of the last type first.
+ */
 const SIZES: Readonly<Record<string, number>> = {
   BOOL: 1,
   U8: 1,
@@ -45,13 +49,15 @@ const SIZES: Readonly<Record<string, number>> = {
 };
 const TYPES = Object.keys(SIZES);
 
-/** Bytes a value of a type; `undefined` for one that came after this was written. */
+/** How many bytes a value of a type takes; `undefined` for a type that is not known. */
 export const widthOf = (dtype: string): number | undefined =>
   Object.hasOwn(SIZES, dtype) ? SIZES[dtype] : undefined;
 
 /**
- * What a file holds, every tensor checked: its bytes are those of its shape and type, and the tensors
- * fill the file without a hole or an overlap. Nothing is copied but the header.
+ * Reads a file. Every tensor is checked to have as many bytes as its shape and type need, and together the
+ * tensors must fill the file without gaps or overlaps. Only the header is copied.
+ *
+ * @throws StateError for a file that is truncated, malformed or of another format.
  */
 export function parse(file: Uint8Array): Safetensors {
   checkFormat(file, "a safetensors file", ["safetensors"]);
@@ -95,15 +101,16 @@ export function parse(file: Uint8Array): Safetensors {
   return { tensors: new Map(found.map(([name, tensor]) => [name, tensor])), metadata };
 }
 
-/** A part of a JSON object: `"name": value`, and how deep its value nests. */
+/** A member of a JSON object: its text, `"name": value`, and how many levels of brackets the value has. */
 interface Member {
   readonly text: Uint8Array;
   readonly depth: number;
 }
 
 /**
- * The members of a JSON object, apart, so that no more than one of them is ever parsed: JSON that is no
- * header can take forty times its size in memory (8 MB of brackets: 360 MB, in Node 20).
+ * Splits a JSON object into its members, so that each can be checked and parsed by itself. Parsing a whole
+ * text at once could take forty times its size in memory if it is made of brackets (360 MB for 8 MB, in
+ * Node 20).
  */
 function* membersOf(name: string, json: Uint8Array): Generator<Member> {
   let end = json.length;
@@ -136,10 +143,10 @@ const [OPEN, CLOSE, OPEN_ARRAY, CLOSE_ARRAY, QUOTE, ESCAPE, COMMA] = [...'{}[]"\
 );
 const isSpace = (byte: number): boolean => byte === 32 || (byte >= 9 && byte <= 13);
 
-/** The name and value of a member of the header. */
+/** Parses a member of the header into its name and value. */
 function entryOf({ text, depth }: Member): [string, unknown] {
   const inside = textOf("header", text);
-  // An object, with arrays in it if it is a tensor's.
+  // The metadata are an object of texts. A tensor's entry is an object that contains arrays.
   const isMetadata = /^\s*"__metadata__"\s*:/.test(inside);
   if (depth > (isMetadata ? 1 : 2) || (!isMetadata && text.length > LONGEST_ENTRY)) {
     throw new StateError(
@@ -177,7 +184,7 @@ function tensorOf(
   if (end < begin || end > data.length) {
     throw new StateError(name, `data_offsets within ${data.length} bytes`, `[${begin}, ${end}]`);
   }
-  // A type that came after this was written may be there: its tensors are only carried along.
+  // Newer files may have types that are not known here. Their tensors are kept, but cannot be decoded.
   const size = widthOf(dtype);
   const bytes = size && shape.reduce((product, n) => product * n, size);
   if (bytes !== undefined && bytes !== end - begin) {
@@ -190,7 +197,7 @@ function tensorOf(
   return [name, { dtype, shape, data: data.subarray(begin, end) }, begin, end];
 }
 
-/** Throws for a tensor whose entry no reader would take. */
+/** Throws StateError for a tensor whose entry readers would refuse. */
 function checkEntry(name: string, text: string): void {
   if (/\p{Surrogate}/u.test(name)) {
     throw new StateError(JSON.stringify(name), "a name that has UTF-8", "half a character in it");
@@ -205,8 +212,11 @@ function checkEntry(name: string, text: string): void {
 }
 
 /**
- * A file of these tensors, laid out as by the reference implementation: the widest types first, then
- * by name, the header filled up with spaces to a multiple of eight bytes.
+ * Writes a file of these tensors in the layout of the reference implementation. Tensors of the widest types
+ * come first, those of the same type are sorted by name, and the header is padded with spaces to a multiple
+ * of eight bytes.
+ *
+ * @throws StateError for a name that no file can have.
  */
 export function serialize({ tensors, metadata }: Safetensors): Uint8Array {
   const rank = ([, { dtype }]: [string, Tensor]): number => TYPES.indexOf(dtype);

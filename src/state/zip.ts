@@ -1,23 +1,24 @@
-// Zip archives whose entries are stored, not compressed, as PyTorch and Keras write them: read in
-// place by their central directory (PKWARE, .ZIP File Format Specification "APPNOTE.TXT", version
-// 6.3.10, sections 4.3.7, 4.3.12 and 4.3.16). What zip64 has beside that is for archives that are larger
-// than arrays of bytes can be, and is not looked at: PyTorch writes it in any case.
+// Reads zip archives whose entries are stored without compression, as PyTorch and Keras write them.
+// Entries are found by the central directory at the end of the archive (PKWARE, .ZIP File Format
+// Specification "APPNOTE.TXT", version 6.3.10, sections 4.3.7, 4.3.12 and 4.3.16). The records of zip64,
+// which PyTorch adds to every archive, are ignored: they are needed only for archives too large for an
+// array of bytes.
 
 import { StateError } from "../errors.js";
 import { textOf, viewOfBytes } from "./bytes.js";
 
-/** An entry as the central directory has it. */
+/** An entry as the central directory describes it. */
 export interface ZipEntry {
   readonly name: string;
-  /** How it is kept: 0 is stored, 8 deflated. */
+  /** The method of compression: 0 is stored (none), 8 is deflate. */
   readonly method: number;
-  /** General purpose bits; bit 0 says that it is encrypted. */
+  /** The general purpose bits. Bit 0 is set if the entry is encrypted. */
   readonly flags: number;
-  /** Bytes in the archive. */
+  /** How many bytes it takes in the archive. */
   readonly packed: number;
-  /** Bytes when unpacked. */
+  /** How many bytes it takes when it is unpacked. */
   readonly size: number;
-  /** Where its local header is. */
+  /** Where its local header begins. */
   readonly at: number;
 }
 
@@ -31,19 +32,22 @@ const LOCAL_SIZE = 30;
 const CENTRAL_SIZE = 46;
 const END_SIZE = 22;
 
-/** How long a comment at the end can be. */
+/** The most bytes that the comment at the end of an archive can have. */
 const LONGEST_COMMENT = 0xffff;
-/** More entries than models have; as objects they would take many times their bytes. */
+/** The most entries that are read, far more than models have: as objects they take many times their bytes. */
 const MOST_ENTRIES = 1 << 18;
 
-/** True for bytes that begin as the first entry of an archive, or as the end of an empty one. */
+/** True for bytes that begin with the first entry of an archive, or with the end record of an empty one. */
 export const isZip = (bytes: Uint8Array): boolean =>
   bytes.length >= 4 && [LOCAL, END].includes(viewOfBytes(bytes).getUint32(0, true));
 
 const damaged = (what: string): StateError =>
   new StateError("bytes", "a zip archive", `one ${what}: truncated, or damaged`);
 
-/** Where the central directory begins and ends: the record at the end says so, which a comment may follow. */
+/**
+ * Where the central directory begins and ends. This is in the end record, which is searched for from the end
+ * of the archive, since a comment may follow it.
+ */
 function placeOf(view: DataView): [begin: number, end: number] {
   const last = view.byteLength - END_SIZE;
   for (let at = last; at >= Math.max(0, last - LONGEST_COMMENT); at--) {
@@ -57,8 +61,8 @@ function placeOf(view: DataView): [begin: number, end: number] {
 }
 
 /**
- * The entries of an archive in the order of its central directory, none of them opened: how each is
- * kept does not matter here.
+ * The entries of an archive in the order of its central directory. Their contents are not looked at, so they
+ * may be compressed or encrypted.
  *
  * @throws StateError for bytes that are no zip archive, or one without a whole central directory.
  */
@@ -88,12 +92,12 @@ export function directoryOf(bytes: Uint8Array): ZipEntry[] {
 }
 
 /**
- * The content of every entry by its name, in the order in which they lie, as views of the archive's
- * bytes: nothing is copied or unpacked, so an archive cannot become larger than it is. Sizes are those
- * of the central directory, since programs that write in one go leave those of the local headers at 0.
- * Checksums are not compared: PyTorch can write files without them.
+ * The contents of all entries by name, in the order in which they lie in the archive. They are views of the
+ * archive's bytes: nothing is copied or unpacked, so no archive can take more memory than its size. Sizes
+ * come from the central directory, since programs that write an archive in one pass leave the sizes in the
+ * local headers at 0. Checksums are not compared, since PyTorch can write files without them.
  *
- * @throws StateError for bytes that are no zip archive or a damaged one, whose entries overlap or
+ * @throws StateError for bytes that are no zip archive; for a damaged archive, in which entries overlap or
  * have the same name for instance; and for entries that are compressed or encrypted.
  */
 export function entriesOf(bytes: Uint8Array): Map<string, Uint8Array> {
@@ -111,8 +115,8 @@ export function entriesOf(bytes: Uint8Array): Map<string, Uint8Array> {
           "archive and pack it again with zip -0",
       );
     }
-    // Its local header has fields of lengths of their own. Where entries lie upon each other, an archive
-    // is made to unpack to more than it is.
+    // The local header has the name and extra fields again, with lengths that may differ from those in the
+    // central directory. Overlapping entries are refused: such archives are made to unpack to huge sizes.
     const isHeader = at + LOCAL_SIZE <= limit && view.getUint32(at, true) === LOCAL;
     const lengths = isHeader ? view.getUint16(at + 26, true) + view.getUint16(at + 28, true) : 0;
     const begin = at + LOCAL_SIZE + lengths;

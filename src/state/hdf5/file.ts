@@ -1,23 +1,24 @@
-// HDF5 files as h5py writes them: numbers at addresses, the superblock, and object headers with their
-// messages (HDF5 File Format Specification, version 3.0, sections II.A and IV.A,
+// The lowest level of reading HDF5 files as h5py writes them: numbers at addresses, the superblock at the
+// beginning of a file, and the headers of objects, which consist of messages (HDF5 File Format
+// Specification, version 3.0, sections II.A and IV.A,
 // https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html).
 //
-// A reader of our own, since no library holds here. jsfive 0.4 follows a chunk size of 2^32 for
-// minutes, gives data kept in other files as holes without an error, and does not know bfloat16.
-// h5wasm 0.10 is 1 MB compressed, and cannot start synchronously.
+// This is a reader of our own because no library fits. jsfive 0.4 works for minutes if a damaged file has
+// a chunk size of 2^32, returns holes without an error for data that lie in other files, and does not know
+// bfloat16. h5wasm 0.10 takes 1 MB compressed, and cannot start synchronously.
 
 import { StateError } from "../../errors.js";
 import { textOf, viewOfBytes } from "../bytes.js";
 
-/** An address at which nothing is: all bits set. */
+/** The address that stands for "nothing" in a file: all its 64 bits are set. */
 export const NOWHERE = 2 ** 64;
 
 const SIGNATURE = [0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a];
 
-/** More messages than an object has; those of version 1 are counted in 16 bits. */
+/** The most messages of an object that are read. Headers of version 1 count them in 16 bits too. */
 const MOST_MESSAGES = 1 << 16;
 
-/** Messages of an object header that matter here, by their numbers (section IV.A.2). */
+/** The numbers of those messages of an object header that matter here (section IV.A.2). */
 export const MESSAGE = {
   dataspace: 0x01,
   linkInfo: 0x02,
@@ -31,30 +32,37 @@ export const MESSAGE = {
   attributeInfo: 0x15,
 } as const;
 
-/** A message of an object header: where its content is. */
+/** A message of an object header: its type, and where its content lies. */
 export interface Message {
   readonly type: number;
   readonly at: number;
   readonly size: number;
 }
 
-/** True for bytes that begin as an HDF5 file does. */
+/** True for bytes that begin with the signature of HDF5. */
 export const isHdf5 = (bytes: Uint8Array): boolean =>
   SIGNATURE.every((byte, i) => bytes[i] === byte);
 
+/** The error for a file that is damaged; `what` says what was found. */
 export const malformed = (what: string): StateError =>
   new StateError(`bytes: expected an HDF5 file, got ${what}: truncated, or damaged`);
 
-/** The bytes of a file, each access within their bounds. */
+/** The bytes of a file. Every access is checked to be within their bounds. */
 export class Hdf5File {
+  /** The address of the root group. */
   readonly root: number;
   readonly #view: DataView;
   readonly #headers = new Map<number, readonly Message[]>();
+  /** How many bytes of structures were read; see `spend`. */
   #spent = 0;
   readonly #claimed = new Set<string>();
+  /** How many bytes of the file are left for arrays; see `claim`. */
   #left: number;
 
-  /** @throws StateError for bytes that are no HDF5 file, are not whole, or of sizes h5py does not write. */
+  /**
+   * @throws StateError for bytes that are no HDF5 file, for a truncated file, and for one whose addresses do
+   * not have the size that h5py writes.
+   */
   constructor(readonly bytes: Uint8Array) {
     this.#view = viewOfBytes(bytes);
     this.#left = bytes.length;
@@ -79,7 +87,7 @@ export class Hdf5File {
     this.root = this.u64(base + (old ? 40 : 24));
   }
 
-  /** Throws unless so many bytes lie at an address. */
+  /** Throws StateError unless the file has `length` bytes from the address `at` on. */
   check(at: number, length: number): void {
     if (!(at + length <= this.bytes.length)) {
       throw malformed(`an address ${at} with ${length} bytes in a file of ${this.bytes.length}`);
@@ -101,7 +109,10 @@ export class Hdf5File {
     return this.#view.getUint32(at, true);
   }
 
-  /** Numbers beyond 2^53 are beyond every file, whatever their last digits. */
+  /**
+   * A number of eight bytes. One beyond 2^53 loses its last digits, which does no harm: as an address or a
+   * length it is larger than every file, and is refused either way.
+   */
   u64(at: number): number {
     this.check(at, 8);
     return Number(this.#view.getBigUint64(at, true));
@@ -122,22 +133,26 @@ export class Hdf5File {
     return textOf("bytes", this.slice(at, length));
   }
 
-  /** Throws unless these four characters are there. */
+  /** Throws StateError unless these four characters are at an address. */
   signature(at: number, letters: string): void {
     const found = [...this.slice(at, 4)].map((code) => String.fromCharCode(code)).join("");
     if (found !== letters) throw malformed(`no "${letters}" at ${at}`);
   }
 
   /**
-   * Counts bytes of structures that are read. What is read is remembered, so a file that is no knot
-   * needs each of its bytes once; a knot of structures that lie upon each other would take forever.
+   * Counts the bytes of structures that are read, and throws StateError if they become many more than the
+   * file has. Structures are remembered once they are read, so a sound file needs each byte about once. A
+   * file whose structures overlap or lead back to each other could otherwise be read forever.
    */
   spend(bytes: number): void {
     this.#spent += bytes;
     if (this.#spent > 4 * this.bytes.length) throw malformed("structures that lie upon each other");
   }
 
-  /** Counts the bytes of an array the first time that it is read: all of them have room in the file. */
+  /**
+   * Counts the bytes of an array when it is read for the first time. Throws StateError if the arrays together
+   * have more bytes than the file, which they can have only if they overlap.
+   */
   claim(path: string, length: number): void {
     if (this.#claimed.has(path)) return;
     this.#claimed.add(path);
@@ -146,7 +161,7 @@ export class Hdf5File {
       throw malformed(`arrays that lie upon each other, "${path}" the last of them`);
   }
 
-  /** The messages of the object at an address. */
+  /** The messages in the header of the object at an address. */
   messages(address: number): readonly Message[] {
     let messages = this.#headers.get(address);
     if (messages === undefined) {
@@ -156,7 +171,7 @@ export class Hdf5File {
     return messages;
   }
 
-  /** An object header of version 1: counted messages of 8 bytes and more (section IV.A.1.a). */
+  /** Reads an object header of version 1, which says how many messages it has (section IV.A.1.a). */
   #first(address: number): Message[] {
     const count = this.u16(address + 2);
     return this.#walk({
@@ -172,7 +187,7 @@ export class Hdf5File {
     });
   }
 
-  /** An object header of version 2, which has signatures and checksums (section IV.A.1.b). */
+  /** Reads an object header of version 2, which has signatures and checksums (section IV.A.1.b). */
   #second(address: number): Message[] {
     this.signature(address, "OHDR");
     const flags = this.u8(address + 5);
@@ -190,7 +205,10 @@ export class Hdf5File {
     });
   }
 
-  /** The messages of all blocks of a header. Those that are shared lie elsewhere, and are left out. */
+  /**
+   * The messages in all blocks of a header. Messages whose content is shared between objects are left out:
+   * their content lies elsewhere.
+   */
   #walk(header: {
     first: readonly [at: number, length: number];
     most: number;

@@ -1,13 +1,14 @@
-// What an HDF5 group holds: names and the addresses of objects, in a symbol table or in link messages
-// (HDF5 File Format Specification, version 3.0, sections III.A.1, III.B to III.D, IV.A.2.c, g and r).
+// Reads what an HDF5 group contains: the names and the addresses of objects. They are in a symbol table or
+// in link messages (HDF5 File Format Specification, version 3.0, sections III.A.1, III.B to III.D,
+// IV.A.2.c, g and r).
 
 import { StateError } from "../../errors.js";
 import { type Hdf5File, MESSAGE, type Message, malformed, NOWHERE } from "./file.js";
 
-/** The address of the object that a name stands for, or what kind of link there is instead. */
+/** The address of the object that a name stands for; or the kind of link, if it leads somewhere else. */
 export type Link = number | "soft" | "external";
 
-/** The links of a group by name; none where the messages are those of no group. */
+/** The links of the object with these messages, by name. An object that is no group has none. */
 export function linksOf(file: Hdf5File, messages: readonly Message[]): Map<string, Link> {
   const links = new Map<string, Link>();
   for (const { type, at } of messages) {
@@ -18,7 +19,7 @@ export function linksOf(file: Hdf5File, messages: readonly Message[]): Map<strin
   return links;
 }
 
-/** The entries of a symbol table: a B-tree of nodes whose names lie in a heap. */
+/** Reads a symbol table: a B-tree of nodes with the entries, and a heap with their names. */
 function readTable(file: Hdf5File, at: number, links: Map<string, Link>): void {
   const heap = file.u64(at + 8);
   file.signature(heap, "HEAP");
@@ -38,14 +39,14 @@ function readTable(file: Hdf5File, at: number, links: Map<string, Link>): void {
       throw malformed(`a B-tree node at ${node} of another kind or level`);
     }
     file.spend(24 + 16 * count);
-    // A tree of level 0 has symbol table nodes below it.
+    // The children of a node of level 0 are symbol table nodes, not nodes of the tree.
     for (let i = count - 1; i >= 0; i--) {
       left.push({ node: file.u64(node + 32 + 16 * i), level: own });
     }
   }
 }
 
-/** The entries of a symbol table node, 40 bytes each. */
+/** Reads a symbol table node, whose entries take 40 bytes each. */
 function readNode(file: Hdf5File, node: number, names: Uint8Array, links: Map<string, Link>) {
   file.signature(node, "SNOD");
   const count = file.u16(node + 6);
@@ -62,13 +63,13 @@ function readNode(file: Hdf5File, node: number, names: Uint8Array, links: Map<st
   }
 }
 
-/** A link message: a name, and where it leads. */
+/** Reads a link message: a name, and where it leads. */
 function readLink(file: Hdf5File, at: number, links: Map<string, Link>): void {
   const flags = file.u8(at + 1);
   let next = at + 2;
   const kind = flags & 8 ? file.u8(next++) : 0;
-  if (flags & 4) next += 8; // the order in which links were made
-  if (flags & 16) next += 1; // the character set, of which ASCII is UTF-8 too
+  if (flags & 4) next += 8; // skips the number that says in which order links were made
+  if (flags & 16) next += 1; // skips the character set: ASCII or UTF-8, and both can be read as UTF-8
   const width = 1 << (flags & 3);
   const length = file.number(next, width);
   next += width;
@@ -77,13 +78,13 @@ function readLink(file: Hdf5File, at: number, links: Map<string, Link>): void {
   links.set(name, kind === 0 ? file.u64(next + length) : kind === 1 ? "soft" : "external");
 }
 
-/** Throws where links lie in a fractal heap, which files of h5py's default versions have not. */
+/** Throws StateError if the links lie in a fractal heap. By default h5py does not write any. */
 function checkInfo(file: Hdf5File, at: number): void {
   const heap = file.u64(at + 2 + (file.u8(at + 1) & 1 ? 8 : 0));
   if (heap !== NOWHERE) throw dense("links");
 }
 
-/** The error about what only `libver="latest"` writes. */
+/** The error for links or attributes in a fractal heap, which h5py writes only with `libver="latest"`. */
 export const dense = (what: string): StateError =>
   new StateError(
     `bytes: expected an HDF5 file as h5py and Keras write it, got ${what} in a fractal heap, as ` +

@@ -1,9 +1,10 @@
-// Objects of an HDF5 file, groups and arrays, as what reads models asks for them: by name, attribute
-// and value (HDF5 File Format Specification, version 3.0, sections IV.A.2.h, i and m).
+// The objects of an HDF5 file, which are groups and arrays, with what the readers of models need: objects
+// by name, the texts of attributes, and the values of arrays (HDF5 File Format Specification, version 3.0,
+// sections IV.A.2.h, i and m).
 //
-// Links to other places and arrays that are kept in other files or virtual are refused, as Keras does
-// (keras/src/saving/saving_lib.py): what a file holds is in the file. So are compressed and chunked
-// arrays, which Keras does not write.
+// Links to other places, virtual arrays, and arrays in other files are refused, as Keras refuses them
+// (keras/src/saving/saving_lib.py), so that no file can refer to anything outside of itself. Chunked and
+// compressed arrays are refused because Keras does not write any.
 
 import { StateError } from "../../errors.js";
 import { decode, FLOATS } from "../bytes.js";
@@ -11,7 +12,7 @@ import { Hdf5File, MESSAGE, malformed, NOWHERE } from "./file.js";
 import { dense, type Link, linksOf } from "./links.js";
 import { attributeOf, countOf, Heaps, shapeOf, type Type, textsOf, typeOf } from "./values.js";
 
-/** Ways in which an array is kept that are not read, and what they are called. */
+/** The storage layouts that are not read, by their numbers, in words for the message. */
 const REFUSED: Readonly<Record<number, string>> = {
   2: "in chunks, compressed or not; rewrite the file with h5repack -l CONTI -f NONE",
   3: "as a virtual one, in other arrays",
@@ -27,12 +28,12 @@ export class Hdf5Node {
     readonly file: Hdf5File,
     readonly heaps: Heaps,
     readonly address: number,
-    /** Its names from the root on, for messages. */
+    /** The names from the root to this object, each after a `/`. */
     readonly path: string,
   ) {}
 
   /**
-   * The root of a file.
+   * The root group of a file.
    *
    * @throws StateError for bytes that are no HDF5 file, or a truncated one.
    */
@@ -50,7 +51,7 @@ export class Hdf5Node {
     return this.#message(MESSAGE.dataspace) !== undefined;
   }
 
-  /** Names of what a group holds, in the order of the file; none for an array. */
+  /** The names of a group's links, in the order of the file. An array has none. */
   get names(): Iterable<string> {
     return this.#linked().keys();
   }
@@ -61,7 +62,7 @@ export class Hdf5Node {
   }
 
   /**
-   * What a group holds under a path of names with `/` between them, `null` where it holds nothing.
+   * The object under a path of names with `/` between them, `null` if there is none.
    *
    * @throws StateError for a link that leads elsewhere.
    */
@@ -76,7 +77,7 @@ export class Hdf5Node {
     return node;
   }
 
-  /** The groups and arrays in a group that are in the file itself. */
+  /** The objects directly in a group, without those that links to other places stand for. */
   get groups(): Hdf5Node[] {
     const inside = [...this.#linked()].filter(([, link]) => typeof link === "number");
     return inside.map(([name]) => this.#child(name)!);
@@ -98,7 +99,11 @@ export class Hdf5Node {
     return node;
   }
 
-  /** The texts of an attribute, of any number of axes; `null` where there is none of this name. */
+  /**
+   * The texts of an attribute, in one list whatever its shape; `null` if there is no attribute of this name.
+   *
+   * @throws StateError for an attribute of another type, or one that may lie in a fractal heap.
+   */
   texts(name: string): string[] | null {
     const { file } = this;
     if (this.#attributes === null) {
@@ -119,7 +124,11 @@ export class Hdf5Node {
     return null;
   }
 
-  /** The sizes of an array's axes. */
+  /**
+   * The sizes of an array's axes.
+   *
+   * @throws StateError for an object that has no values.
+   */
   get shape(): readonly number[] {
     const at = this.#message(MESSAGE.dataspace);
     const shape = at === undefined ? null : shapeOf(this.file, at);
@@ -133,13 +142,20 @@ export class Hdf5Node {
     return typeOf(this.file, at);
   }
 
-  /** True for an array of numbers with a point; Keras keeps bfloat16 as two bytes without a meaning. */
+  /**
+   * True for an array of floating-point numbers. HDF5 has no name for bfloat16, so Keras writes its values as
+   * two bytes of an opaque type.
+   */
   get isFloat(): boolean {
     const { kind, size } = this.#type;
     return kind === "float" || (kind === "opaque" && size === 2);
   }
 
-  /** Where the values of an array are: all of them, one after another. */
+  /**
+   * Where the values of an array lie in the file, one after another: the address and the number of bytes.
+   *
+   * @throws StateError for an array that is kept in another way.
+   */
   get place(): { readonly at: number; readonly length: number } {
     const { file, path } = this;
     if (this.#message(MESSAGE.external) !== undefined) {
@@ -169,7 +185,7 @@ export class Hdf5Node {
   /**
    * The values of an array of float16, bfloat16, float32 or float64.
    *
-   * @throws StateError for an array of another type, or one that is not in the file as a whole.
+   * @throws StateError for an array of another type, or one that does not lie in the file in one piece.
    */
   values(): Float64Array {
     const { at, length } = this.place;
@@ -186,7 +202,7 @@ export class Hdf5Node {
   }
 }
 
-/** Numbers of so many bytes with their bytes in the other order. */
+/** Reverses the order of the bytes in each number of `size` bytes. */
 function swapped(bytes: Uint8Array, size: number): Uint8Array {
   return bytes.map((_, i) => bytes[i - (i % size) + size - 1 - (i % size)]!);
 }

@@ -1,22 +1,28 @@
-// Shapes and types of HDF5 data, and the texts and numbers that are of them (HDF5 File Format
-// Specification, version 3.0, sections III.E, IV.A.2.b, d, i and m).
+// Reads the shapes and types of HDF5 data, attributes, and texts (HDF5 File Format Specification, version
+// 3.0, sections III.E, IV.A.2.b, d, i and m).
 
 import { StateError } from "../../errors.js";
 import { FLOATS, type FloatFormat } from "../bytes.js";
 import { type Hdf5File, malformed, NOWHERE } from "./file.js";
 
-/** A type of values: how many bytes each takes, and what they are. */
+/**
+ * A type of values: how many bytes each takes, and what they are. "text" lies in the value itself, and
+ * "texts" are of any length and lie in a global heap.
+ */
 export type Type =
   | { readonly kind: "float"; readonly size: number; readonly format: FloatFormat; big: boolean }
   | { readonly kind: "text" | "texts" | "opaque" | "other"; readonly size: number };
 
-/** Classes of types, by their numbers. */
+/** The numbers of those classes of types that matter here. */
 const FLOAT = 1;
 const TEXT = 3;
 const OPAQUE = 5;
 const VARIABLE = 9;
 
-/** Formats of numbers by bits, where exponent and digits begin and how many they are, and the bias. */
+/**
+ * Floating-point formats by their layout: the number of bits, the first bit of the exponent and its length, the
+ * first bit of the mantissa and its length, and the bias of the exponent.
+ */
 const FORMATS: Readonly<Record<string, FloatFormat>> = {
   "16 10 5 0 10 15": FLOATS.F16!,
   "16 7 8 0 7 127": FLOATS.BF16!,
@@ -24,7 +30,7 @@ const FORMATS: Readonly<Record<string, FloatFormat>> = {
   "64 52 11 0 52 1023": FLOATS.F64!,
 };
 
-/** The type that a datatype message says. */
+/** The type that a datatype message describes. */
 export function typeOf(file: Hdf5File, at: number): Type {
   const kind = file.u8(at) & 15;
   const [bits, size] = [file.u8(at + 1), file.u32(at + 4)];
@@ -32,7 +38,8 @@ export function typeOf(file: Hdf5File, at: number): Type {
     const fields = [12, 13, 14, 15].map((field) => file.u8(at + field));
     const layout = [file.u16(at + 10), ...fields, file.u32(at + 16)].join(" ");
     const format = Object.hasOwn(FORMATS, layout) ? FORMATS[layout] : undefined;
-    // Bit 0 says big-endian; bits 4 and 5 that the first digit is implied; bit 6 is VAX's order.
+    // Bit 0 is set for big-endian, and bit 6 for the byte order of a VAX. Bits 4 and 5 are 2 if the leading
+    // digit of the mantissa is implied, as in IEEE 754.
     const known = format !== undefined && (bits & 0x70) === 0x20 && file.u16(at + 8) === 0;
     if (known && format.size === size) return { kind: "float", size, format, big: (bits & 1) > 0 };
   }
@@ -41,7 +48,7 @@ export function typeOf(file: Hdf5File, at: number): Type {
   return { kind: kind === OPAQUE ? "opaque" : "other", size };
 }
 
-/** The sizes that a dataspace message says, `null` for one of no values at all. */
+/** The sizes of the axes in a dataspace message, `null` if it says that there are no values. */
 export function shapeOf(file: Hdf5File, at: number): number[] | null {
   const [version, rank] = [file.u8(at), file.u8(at + 1)];
   if (version !== 1 && version !== 2) throw malformed(`a dataspace of version ${version}`);
@@ -53,7 +60,7 @@ export function shapeOf(file: Hdf5File, at: number): number[] | null {
 export const countOf = (shape: readonly number[] | null): number =>
   shape === null ? 0 : shape.reduce((product, size) => product * size, 1);
 
-/** An attribute message: its name, and where its type, shape and data are. */
+/** Reads an attribute message: its name, and the addresses of its type, shape and data. */
 export function attributeOf(file: Hdf5File, at: number, length: number) {
   const version = file.u8(at);
   if (version < 1 || version > 3) throw malformed(`an attribute of version ${version}`);
@@ -71,7 +78,7 @@ export function attributeOf(file: Hdf5File, at: number, length: number) {
   const end = letters.indexOf(0);
   return {
     name: file.text(begin, end === -1 ? name : end),
-    // Bits 0 and 1: type or shape are shared, and lie elsewhere.
+    // Bit 0 or 1 is set if the type or the shape is shared with other objects and lies elsewhere.
     shared: version > 1 && (file.u8(at + 1) & 3) > 0,
     typeAt,
     shapeAt,
@@ -80,7 +87,10 @@ export function attributeOf(file: Hdf5File, at: number, length: number) {
   };
 }
 
-/** The texts of an attribute; none where it is an array of no values, whatever their type. */
+/**
+ * The texts of an attribute. If it has no values the list is empty, even if they would be of another type:
+ * h5py writes an empty list as one of numbers.
+ */
 export function textsOf(file: Hdf5File, heaps: Heaps, found: ReturnType<typeof attributeOf>) {
   const count = found.shared ? 1 : countOf(shapeOf(file, found.shapeAt));
   if (count === 0) return [];
@@ -102,13 +112,16 @@ export function textsOf(file: Hdf5File, heaps: Heaps, found: ReturnType<typeof a
   });
 }
 
-/** The global heaps of a file, in which texts of any length lie (section III.E). */
+/** The global heaps of a file, which contain texts of variable length (section III.E). */
 export class Heaps {
   readonly #known = new Map<number, ReadonlyMap<number, readonly [at: number, size: number]>>();
 
   constructor(readonly file: Hdf5File) {}
 
-  /** The text that a descriptor means: its length, the address of its heap, its number there. */
+  /**
+   * The text that the descriptor at an address refers to. The descriptor has the text's length, the address
+   * of its heap, and its number in this heap.
+   */
   text(at: number): string {
     const { file } = this;
     const [length, heap, number] = [file.u32(at), file.u64(at + 4), file.u32(at + 12)];
@@ -130,7 +143,7 @@ export class Heaps {
     const found = new Map<number, readonly [number, number]>();
     for (let at = heap + 16; at + 16 <= heap + size; ) {
       const [number, length] = [file.u16(at), file.u64(at + 8)];
-      if (number === 0) break; // what is left is free
+      if (number === 0) break; // number 0 marks the free space at the end
       if (at + 16 + length > heap + size) throw malformed(`an object of ${length} bytes at ${at}`);
       found.set(number, [at + 16, length]);
       at += 16 + Math.ceil(length / 8) * 8;

@@ -1,6 +1,6 @@
-// Batch-norm layers read from Keras' own files: `.keras`, a zip archive of config.json and
-// model.weights.h5; `.h5`, which has the config as an attribute; and files of weights alone, which have
-// none (keras/src/saving/saving_lib.py, keras/src/legacy/saving/legacy_h5_format.py).
+// Reads batch-norm layers from Keras' own files: `.keras`, a zip archive of config.json and
+// model.weights.h5; `.h5`, which has the config as an attribute; and files of weights alone, which have no
+// config (keras/src/saving/saving_lib.py, keras/src/legacy/saving/legacy_h5_format.py).
 
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import { NO_OPTIONS } from "../../values/check.js";
@@ -18,38 +18,44 @@ import type { Json } from "./topology.js";
 /** Options of {@link readKerasFile}. */
 export interface KerasFileOptions {
   /**
-   * The config of the model, for a file of weights alone: config.json of a model that was saved
-   * without a zip, or what `model.to_json()` gives; parsed, its text, or its bytes.
+   * The config of the model, for a file of weights alone. This is the config.json of a model that was
+   * saved without a zip, or what `model.to_json()` returns. It may be parsed JSON, text, or bytes.
    */
   config?: object | string | Bytes;
 }
 
 /** Options of `load` and `loadAll` of {@link readKerasFile}. */
 export interface KerasFileLoadOptions extends KerasLoadOptions {
-  /** For a layer that the file has no config of, which the weights do not tell. */
+  /** Required for a layer whose config is not in the file, since its weights do not contain epsilon. */
   epsilon?: number;
-  /** Of such a layer with three arrays: false where it has no gamma. Default true. */
+  /**
+   * False for such a layer without gamma. Used only if the layer has three arrays in the file, which may
+   * be gamma or beta beside the averages. Default true.
+   */
   scale?: boolean;
-  /** Of such a layer with three arrays: false where it has no beta. Default true. */
+  /** False for such a layer without beta; used as `scale` is. Default true. */
   center?: boolean;
 }
 
 const OWN_KEYS = ["epsilon", "scale", "center"];
 
 /**
- * The batch-norm layers of a file that Keras wrote: `.keras`, `.h5` (of Keras 2, or of Keras 3 on request) or weights
- * alone, `.weights.h5` and `.h5`. Layers go by their Keras names, with the names of the models
- * and wrappers they are nested in where several have the same; where a file has no names, by their
- * places in it. Epsilon, momentum, scale, center and the layout come from the model's config. A file
- * of weights alone has none: give it here, or `epsilon` to `load`; momentum is then Keras' default,
- * 0.99. So too for the layers inside of layers of one's own, which config.json does not list.
+ * Reads the batch-norm layers of a file that Keras wrote: `.keras`, `.h5` (which Keras 2 writes, and Keras 3
+ * on request), or weights alone in `.weights.h5` or `.h5`. Layers have their Keras names. If several layers
+ * have the same name, the names of the models and wrappers around them are put in front; if a file has no
+ * names, layers are named by their places in it.
+ *
+ * Epsilon, momentum, scale, center and the layout come from the model's config. A file of weights alone has
+ * no config: either give the config here, or give `epsilon` to `load`. In the second case momentum is Keras'
+ * default, 0.99, and the layout `"channelsLast"`. The same holds for layers inside of custom layers, which
+ * config.json does not list.
  *
  * The file has no counter: `batchesSeen` is 1, and `ageKnown` false.
  *
  * @param bytes not copied, so leave them unchanged until the layers are loaded.
- * @throws ShapeError for what is no bytes; OptionError for an unknown option; StateError for a
- * file that is truncated, malformed, of another format, or not as Keras writes it: arrays that are
- * compressed, virtual or in other files, links that lead elsewhere.
+ * @throws ShapeError if `bytes` is not bytes; OptionError for an unknown option; StateError for a
+ * file that is truncated, malformed, of another format, or not as Keras writes it: with arrays that are
+ * compressed, virtual or in other files, or with links to other places.
  *
  * @example
  * const bytes = await (await fetch("model.keras")).arrayBuffer();
@@ -74,7 +80,7 @@ export function readKerasFile(
 
 const EXPECTED = "a .keras file, a zip archive, or an .h5 file, HDF5";
 
-/** The HDF5 file and the config of a file's bytes. */
+/** The root of the HDF5 file in these bytes, and the model's config, `null` if there is none. */
 function open(bytes: Uint8Array, given: KerasFileOptions["config"]) {
   if (isHdf5(bytes)) {
     const root = Hdf5Node.root(bytes);
@@ -99,7 +105,7 @@ function open(bytes: Uint8Array, given: KerasFileOptions["config"]) {
   return { root: Hdf5Node.root(weights), config: json };
 }
 
-/** The config that the options give, `null` for none. */
+/** The config that the caller gave, parsed; `null` if none was given. */
 function parsed(config: KerasFileOptions["config"]): unknown {
   if (config === undefined) return null;
   if (typeof config === "string") return jsonOf("config", config);
@@ -112,7 +118,7 @@ function parsed(config: KerasFileOptions["config"]): unknown {
   return jsonOf("config", textOf("config", bytesOf("config", config)));
 }
 
-/** The options of a layer that the file has no config of. */
+/** The config of a layer whose config is not in the file, made from the options and its arrays. */
 function configOf(
   name: string,
   { has }: Found,
@@ -134,7 +140,7 @@ function configOf(
   return { epsilon, scale: !noScale, center: !noCenter };
 }
 
-/** The values of a weight [channels]. */
+/** The values [channels] of one of a layer's weights. */
 function valuesOf(name: string, layer: Found, config: Json, weight: string): Float64Array {
   const array = layer.array(weight, config);
   if (array === null) {

@@ -1,5 +1,5 @@
-// The files of a TensorFlow.js model with some weights or layers changed: what is not changed stays as it
-// is, in the same files.
+// Writes the files of a TensorFlow.js model with some weights or layers changed. All that is not changed
+// stays as it is, in the same files.
 
 import { StateError } from "../../errors.js";
 import type { Model } from "./model.js";
@@ -8,9 +8,9 @@ import type { Json } from "./topology.js";
 
 /** The files of a model as they are written. */
 export interface WrittenKeras {
-  /** `model.json`, its text. */
+  /** The text of `model.json`. */
   model: string;
-  /** The weight files, by the paths that `model.json` has for them. */
+  /** The weight files, by the paths that `model.json` lists for them. */
   weights: Record<string, Uint8Array>;
 }
 
@@ -20,13 +20,13 @@ export interface Entry {
   readonly data: Uint8Array;
 }
 
-/** What becomes of a model. */
+/** What is to be changed in a model. */
 export interface Changes {
-  /** Weights by name: with other values, or `null` where they are left out. */
+  /** Changed weights by name, and `null` for weights to leave out. */
   readonly weights: Map<string, Entry | null>;
-  /** New weights, by the name of the weight that they follow. */
+  /** New weights, each under the name of the weight that it follows in the file. */
   readonly added: Map<string, Entry>;
-  /** What becomes of objects in the topology. */
+  /** Objects of the parsed topology, and what is written in their place. */
   readonly replaced: Map<unknown, unknown>;
 }
 
@@ -36,13 +36,13 @@ export const noChanges = (): Changes => ({
   replaced: new Map(),
 });
 
-/** The entry of a weight that is quantized no more. */
+/** The entry of a weight in model.json, without its quantization. */
 export function plain(entry: Json): Json {
   const { quantization: _integers, ...rest } = entry;
   return rest;
 }
 
-/** The files of a model with these changes; model.json is the same text where nothing in it changes. */
+/** The files of a model with these changes. If nothing changes in model.json, its text stays the same. */
 export function filesOf(model: Model, changes: Changes): WrittenKeras {
   const manifest = model.json.weightsManifest as Json[];
   const written: [path: string, bytes: Uint8Array][] = [];
@@ -61,7 +61,7 @@ export function filesOf(model: Model, changes: Changes): WrittenKeras {
     const lengths = group.shards.map(({ length }) => length);
     const data = entries.map((each) => each.data);
     const shards = spread(data, lengths).map((bytes, k) => [group.paths[k]!, bytes] as const);
-    // A file that has nothing left is left out, unless it had nothing.
+    // A file that has become empty is left out, but one that was empty before is kept.
     const kept = shards.filter(([, bytes], k) => bytes.length > 0 || lengths[k] === 0);
     for (const [path, bytes] of kept) written.push([path, bytes]);
     return {

@@ -1,5 +1,5 @@
-// Batch norms of a TensorFlow.js layers model folded into the layers beside them: `fold` for every norm that
-// it is exact for (Jacob et al. 2018, section 3.2), and the model without those norms.
+// Folds the batch norms of a TensorFlow.js layers model into the layers beside them, by `fold`, wherever
+// that is exact (Jacob et al. 2018, section 3.2), and takes the folded norms out of the model.
 
 import { BatchNormError, StateError } from "../../errors.js";
 import { fold } from "../../testtime/fold.js";
@@ -13,37 +13,38 @@ import { Container, containersOf, type Layer } from "./network.js";
 import { bytesBetween, numbersOf, valuesOf, type Weight } from "./shards.js";
 import type { Json } from "./topology.js";
 
-/** What {@link foldKeras} gives. */
+/** What {@link foldKeras} returns. */
 export interface FoldedKeras extends WrittenKeras {
-  /** The names of the norms that are folded, as `readKeras` lists them. */
+  /** The names of the norms that were folded, as `readKeras` lists them. */
   readonly folded: readonly string[];
-  /** Those that were not, and why they went neither into the layer before them nor into the one after. */
+  /** The norms that were not folded, and why neither the layer before nor the layer after could take them in. */
   readonly kept: readonly KeptNorm[];
 }
 
-/** A model at work on: what its files become, and which layers share a name. */
+/** A model whose norms are being folded. */
 interface Work {
   readonly model: Model;
   readonly changes: Changes;
+  /** How many layers of the model have a name. */
   readonly count: ReadonlyMap<string, number>;
 }
 
 /**
- * A whole TensorFlow.js layers model with its batch norms folded into the linear layers and convolutions
- * beside them, where that is exact: it gives the same predictions with fewer layers. Into the layer
- * before, if nothing else has its output and it has no activation; else into the layer after, if that is
- * the only one that has the norm's output and has no padding. Biases are made where there are none. All
- * else in the files stays as it is; of an optimizer's state, which would not fit the layers any
- * more, nothing is left.
+ * Folds the batch norms of a whole TensorFlow.js layers model into the linear layers and convolutions
+ * beside them, where that is exact. The new model gives the same predictions with fewer layers. A norm is
+ * folded into the layer before it if that layer has no activation and nothing else uses its output. If
+ * not, it is folded into the layer after it if only that layer uses the norm's output and that layer has no
+ * padding. A layer without a bias gets one. Everything else in the files stays as it is, except for an
+ * optimizer's state: it would not fit the layers any more, and is left out.
  *
- * Weights that take a norm in become float32, also where they were quantized: fold first, then
- * quantize. A folded model is for test time; to train on, keep the original.
+ * Weights into which a norm is folded become float32, even if they were quantized: fold first, then
+ * quantize. A folded model is for test time; keep the original if you want to train further.
  *
  * @param files `model.json` and its weight files, as for {@link readKeras}; unchanged.
  * @returns the files of the new model, and which norms were folded.
- * @throws ShapeError for what is no bytes; OptionError for what is no `{ model, weights }`; StateError
- * for files that are truncated, malformed or missing, and for a graph model, in which the converter has
- * folded already what can be.
+ * @throws ShapeError if a file is not bytes; OptionError if `files` is no `{ model, weights }`; StateError
+ * for files that are truncated, malformed or missing, and for a graph model, whose norms the converter has
+ * already folded where it could.
  *
  * @example
  * const files = { model: original.model, weights: original.weights };
@@ -80,7 +81,7 @@ export function foldKeras(files: KerasFiles): FoldedKeras {
   return { ...filesOf(model, work.changes), folded, kept };
 }
 
-/** Folds a norm into a layer beside it; else the reason why it stays. */
+/** Folds a norm into a layer beside it. Returns `null`, or the reason why the norm stays. */
 function foldOne(work: Work, name: string, norm: Layer): string | null {
   const { container } = norm;
   if (Container.hasOptions(norm)) return "it is called with options";
@@ -94,7 +95,7 @@ function foldOne(work: Work, name: string, norm: Layer): string | null {
   return reasons.join("; ");
 }
 
-/** Folds a norm into a layer, and takes it out of the model; else the reason why not. */
+/** Folds a norm into a layer and takes it out of the model. Returns `null`, or the reason why it cannot. */
 function foldInto(
   work: Work,
   name: string,
@@ -128,7 +129,7 @@ function foldInto(
   return null;
 }
 
-/** Why the axis of a norm is not that of a layer's channels, `null` if it is. */
+/** Why a norm does not normalize along the channels of a layer beside it; `null` if it does. */
 function axisReason({ config, container }: Layer, layer: Layer): string | null {
   const { axis = -1 } = config;
   const own: unknown = Array.isArray(axis) && axis.length === 1 ? axis[0] : axis;
@@ -141,7 +142,7 @@ function axisReason({ config, container }: Layer, layer: Layer): string | null {
     : `axis ${JSON.stringify(axis)} is not that of the channels of "${layer.name}"`;
 }
 
-/** A norm as it is at test time. */
+/** The norm at test time. The layout does not matter for folding. */
 const frozenOf = (model: Model, name: string, config: Json) =>
   loadLayer(
     name,
@@ -153,13 +154,13 @@ const frozenOf = (model: Model, name: string, config: Json) =>
     { onWarning: () => {} },
   ).freeze();
 
-/** The weights of a layer that a norm goes into, as they are by now. */
+/** The weights of a layer that a norm is folded into, with the changes by norms that were folded before. */
 interface Weights {
   readonly key: string;
   readonly shape: unknown;
   readonly weight: Float32Array;
   readonly bias: Float32Array | null;
-  /** The name of the bias, where the file has one. */
+  /** The name of the bias, `null` if the file has none. */
   readonly biasKey: string | null;
 }
 
@@ -177,7 +178,7 @@ function weightsOf(work: Work, layer: Layer, name: string): Weights {
   return { ...own, bias: new Float32Array(valuesNow(work, biasKey)), biasKey };
 }
 
-/** The entry of a weight of a layer. */
+/** Where a weight of a layer lies in the files. */
 function find({ model, count }: Work, { container, name }: Layer, weight: string): Weight {
   const loose = count.get(name) === 1 ? [name] : [];
   const found = findWeight(model, [[...container.inside, name].join("/")], loose, weight);
@@ -185,7 +186,7 @@ function find({ model, count }: Work, { container, name }: Layer, weight: string
   throw new StateError(`weightsManifest: expected "${name}/${weight}", got ${found}`);
 }
 
-/** The numbers of a weight, changed or not. */
+/** The numbers of a weight: the changed ones if it was changed, else those of the file. */
 function valuesNow({ model, changes }: Work, key: string): Float64Array {
   const changed = changes.weights.get(key);
   if (changed) return numbersOf(changed.entry, changed.data);
@@ -193,7 +194,7 @@ function valuesNow({ model, changes }: Work, key: string): Float64Array {
   return numbersOf(entry, bytesBetween(model.groups[group]!, begin, end));
 }
 
-/** Puts folded weights in place of a layer's; a layer without a bias gets one. */
+/** Replaces a layer's weights by folded ones. A layer without a bias gets one. */
 function put(
   { model, changes }: Work,
   layer: Layer,
@@ -220,18 +221,18 @@ function put(
   set(key, weight);
 }
 
-/** Leaves the weights of a norm out: all that are under its name, those of renorm too. */
+/** Leaves out all weights under the name of a norm, those of batch renormalization included. */
 function leaveOut({ model, changes }: Work, name: string): void {
   const mean = weightOf(model, name, "moving_mean").entry.name as string;
   const owner = mean.slice(0, -"moving_mean".length);
   for (const key of model.weights.keys()) {
-    // Names of other layers may begin with that of this one, and a slash.
+    // The names of other layers may begin with this one's name and a slash: those have a further slash.
     const own = key.startsWith(owner) && !key.includes("/", owner.length);
     if (own) changes.weights.set(key, null);
   }
 }
 
-/** Leaves the state of an optimizer out, which has the shapes of the weights that were. */
+/** Leaves out the state of an optimizer, whose shapes are those of the weights before folding. */
 function leaveOptimizerOut({ model, changes }: Work): void {
   for (const [key, { entry }] of model.weights) {
     if (entry.group === "optimizer") changes.weights.set(key, null);

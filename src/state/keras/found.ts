@@ -1,5 +1,5 @@
-// The batch-norm layers of Keras' own files: those that the config lists, with their arrays, and
-// those that are in the file alone.
+// Finds the batch-norm layers of Keras' own files: those that the model's config lists, and those of which
+// the file has arrays but the config says nothing.
 
 import type { Layout } from "../../values/layout.js";
 import type { Hdf5Node } from "../hdf5/node.js";
@@ -12,9 +12,15 @@ export interface Found {
   /** Its config, `null` where the file has none. */
   readonly config: Json | null;
   readonly layout: () => Layout;
-  /** Of a layer without a config: whether it has gamma and beta, `null` if one, but not which. */
+  /**
+   * Which parameters a layer without a config has. `null` if it has a config, or if it has one of the two
+   * and its arrays do not say which.
+   */
   readonly has: { readonly scale: boolean; readonly center: boolean } | null;
-  /** The array of a weight of the layer with this config, `null` where there is none. */
+  /**
+   * The array of one of the layer's weights, `null` if there is none. The config tells which arrays there
+   * are, where they have numbers for names.
+   */
   readonly array: (weight: string, config: Json) => Hdf5Node | null;
 }
 
@@ -25,10 +31,10 @@ export function findLayers(root: Hdf5Node, config: unknown): ReadonlyMap<string,
   return config === null ? legacyNorms(weights) : legacyLayers(weights, config);
 }
 
-/** Of a file without a config: the layers are normalized along the last axis, as is Keras' default. */
+/** The layout of a layer without a config: channels are on the last axis, which is Keras' default. */
 const lastAxis = (): Layout => "channelsLast";
 
-/** The layers that a config lists, in an `.h5` file. */
+/** The layers of an `.h5` file that its config lists. */
 function legacyLayers(weights: Hdf5Node, config: unknown): Map<string, Found> {
   const known = layersOf(config);
   const find = legacyFinder(normsIn(weights), known);
@@ -45,7 +51,7 @@ function legacyLayers(weights: Hdf5Node, config: unknown): Map<string, Found> {
   return layers;
 }
 
-/** The layers of an `.h5` file of weights alone, by the names of their groups or of their arrays. */
+/** The layers of an `.h5` file of weights alone, named after their groups or their arrays. */
 function legacyNorms(weights: Hdf5Node): Map<string, Found> {
   const layers = new Map<string, Found>();
   for (const [top, inside] of normsIn(weights)) {
@@ -64,14 +70,15 @@ function legacyNorms(weights: Hdf5Node): Map<string, Found> {
   return layers;
 }
 
-/** The layers of a file of Keras 3: those that its config lists, then those that are beside them. */
+/** The layers of a file of Keras 3: first those that its config lists, then those that it does not list. */
 function savedLayers(root: Hdf5Node, config: unknown): Map<string, Found> {
   const layers = new Map<string, Found>();
   const listed = new Set<number>();
   if (config !== null) {
     const groups = groupsOf(config, root);
     const known = layersOf(config);
-    // A layer that two models share is kept once, in the first; its items have one number.
+    // The weights of a layer that two models share are kept in the first of them only. Both entries of the
+    // config have the same shared_object_id.
     const shared = new Map<unknown, Hdf5Node>();
     for (const { item } of known.values()) {
       const group = groups.get(item);
@@ -100,7 +107,10 @@ function savedLayers(root: Hdf5Node, config: unknown): Map<string, Found> {
   return layers;
 }
 
-/** The array of a weight: gamma and beta come first where a layer has them, those of renorm last. */
+/**
+ * The array of a weight. They lie in this order: gamma and beta if the layer has them, the moving averages,
+ * and those of batch renormalization, which are not read.
+ */
 function arrayOf(arrays: Arrays, weight: string, { scale, center }: Json): Hdf5Node | null {
   const order = [scale === false ? "" : "gamma", center === false ? "" : "beta"];
   order.push("moving_mean", "moving_variance");
@@ -108,12 +118,13 @@ function arrayOf(arrays: Arrays, weight: string, { scale, center }: Json): Hdf5N
   return arrays.length < kept.length ? null : (arrays[kept.indexOf(weight)] ?? null);
 }
 
-/** The name of a layer's group whose class is a batch norm. */
+/** Matches the names of the groups of batch-norm layers. */
 const GROUP = /^(sync_)?batch_normalization(_\d+)?$/;
 
 /**
- * The arrays of batch norms that no config lists, by name: groups of that class of two to four
- * vectors (seven with renorm), and others of four vectors, which no other layer of Keras has.
+ * The arrays of batch norms that no config lists, by name. A group is taken for a batch norm if it is named
+ * after that class and has two to four vectors (seven with batch renormalization), or if it has any other
+ * name and exactly four vectors, which no other layer of Keras has.
  */
 function otherNorms(
   root: Hdf5Node,
@@ -147,14 +158,14 @@ function otherNorms(
   return named;
 }
 
-/** The place of a group in words: without the names of containers, "layers" for instance. */
+/** A name for a group by its path, without the names of containers, such as "layers". */
 const placeOf = (path: string): string =>
   path
     .split("/")
     .filter((part) => part !== "" && part !== "layers" && part !== "_layer_checkpoint_dependencies")
     .join("/");
 
-/** True for vectors of one length, of numbers with a point. */
+/** True if all arrays are vectors of floating-point numbers, and of the same length. */
 function areVectors(arrays: Arrays): boolean {
   return arrays.every(
     (array) =>

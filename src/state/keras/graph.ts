@@ -1,8 +1,8 @@
-// The batch norms of a TensorFlow.js graph model: operations FusedBatchNorm, which the converter leaves
-// where they stand behind something else than a convolution, in nets of pre-activation for instance
-// (tfjs-converter/src/operations/executors/normalization_executor.ts; TensorFlow's fold_batch_norms
-// takes the others into the convolutions). Batch norms that were written as products and sums cannot be
-// told from other arithmetic.
+// Finds the batch norms of a TensorFlow.js graph model: its operations FusedBatchNorm
+// (tfjs-converter/src/operations/executors/normalization_executor.ts). The converter folds a norm that
+// follows a convolution into it (TensorFlow's fold_batch_norms), and leaves the others, as in
+// pre-activation networks. A batch norm that was written as products and sums is not found, since it
+// cannot be told from other arithmetic.
 
 import type { Layout } from "../../values/layout.js";
 import { isObject } from "../bytes.js";
@@ -10,18 +10,18 @@ import type { Json, KerasLayer } from "./topology.js";
 
 const FUSED = /^FusedBatchNorm(V[23])?$/;
 
-/** The weights of an operation in the order of its inputs, the first of which are the data. */
+/** The weights of an operation, in the order of its inputs. The data come before them, as the first input. */
 const INPUTS = ["gamma", "beta", "moving_mean", "moving_variance"];
 
-/** How many nodes that hand on their input may follow each other. */
+/** The longest chain of nodes that is followed of those that only pass on their input. */
 const LONGEST = 100;
 
-/** True for a topology of operations, not of layers. */
+/** True for a topology that consists of operations, as a graph model has it, and not of layers. */
 export const isGraph = ({ node }: Json): boolean => Array.isArray(node);
 
 /**
- * The batch norms of a graph by the names of their nodes, and the names of constants that no other node
- * has as an input.
+ * The batch norms of a graph by the names of their nodes; and in `own` the names of the nodes that are an
+ * input of one operation only, so that their values can change without changing another operation.
  */
 export function graphOf(topology: Json): {
   readonly layers: ReadonlyMap<string, KerasLayer>;
@@ -41,7 +41,7 @@ export function graphOf(topology: Json): {
     if (typeof node.op !== "string" || !FUSED.test(node.op)) continue;
     if (attributeIn(attributes, "is_training", "b") === true) continue;
     const constants = Object.fromEntries(INPUTS.map((weight, i) => [weight, inputs[i + 1]]));
-    // TensorFlow's default, for a file that leaves the attribute out.
+    // A file may leave the attribute out; TensorFlow's default applies then.
     const epsilon = attributeIn(attributes, "epsilon", "f") ?? 1e-4;
     const layout = layoutOf(attributeIn(attributes, "data_format", "s"));
     const config = { name, epsilon };
@@ -66,13 +66,13 @@ const attributeIn = (attributes: Json, name: string, kind: string): unknown => {
   return isObject(attribute) ? attribute[kind] : undefined;
 };
 
-/** The names of the nodes that a node has as inputs, without the numbers of their outputs. */
+/** The names of a node's input nodes, without the number of the output or the sign of a control input. */
 const inputsOf = ({ input }: Json): string[] =>
   Array.isArray(input) ? input.map((each) => String(each).replace(/^\^|:\d+$/g, "")) : [];
 
 const passesOn = ({ op }: Json): boolean => op === "Identity" || op === "ReadVariableOp";
 
-/** The node that a name stands for, behind those that hand on their input. */
+/** The node that computes a value: follows the nodes that only pass on their input back to it. */
 function sourceOf(nodes: ReadonlyMap<string, Json>, name: string): string {
   for (let i = 0; i < LONGEST; i++) {
     const node = nodes.get(name);
@@ -83,7 +83,7 @@ function sourceOf(nodes: ReadonlyMap<string, Json>, name: string): string {
   return name;
 }
 
-/** Data formats in base 64, as the files have them, without the signs that fill up. */
+/** Data formats in base64, as the files have them, without the `=` signs at the end. */
 const FORMATS: Readonly<Record<string, Layout>> = {
   TkhXQw: "NHWC",
   TkNIVw: "NCHW",
@@ -91,7 +91,7 @@ const FORMATS: Readonly<Record<string, Layout>> = {
   TkNESFc: "NCDHW",
 };
 
-/** The layout of a data format, `null` of one unknown; older files have the codes of its letters. */
+/** The layout that a data format names, `null` if it is unknown. Older files have an array of character codes. */
 function layoutOf(format: unknown): Layout | null {
   if (format === undefined) return "NHWC"; // TensorFlow's default
   if (Array.isArray(format)) {

@@ -1,8 +1,9 @@
-// Where Keras 2, and Keras 3 on request, keep the weights of a layer in an `.h5` file: in a group
-// of the name of the layer, whose attribute `weight_names` has the names of its arrays (keras/src/legacy/
-// saving/legacy_h5_format.py, save_weights_to_hdf5_group). A long list is divided into `weight_names0`,
-// `weight_names1`, … A model in the model has one group, in which all its weights are, in the order
-// of its layers; loading goes by that order, whatever their names are.
+// Finds the weights of a layer in an `.h5` file of Keras 2, which Keras 3 writes on request. Each layer
+// has a group of its name, whose attribute `weight_names` lists its arrays
+// (keras/src/legacy/saving/legacy_h5_format.py, save_weights_to_hdf5_group). A long list is divided into
+// `weight_names0`, `weight_names1` and so on. A model inside the model has one group for the weights of
+// all its layers, in the order of the layers. Keras matches them by this order when it loads, whatever
+// their names are.
 
 import { StateError } from "../../errors.js";
 import type { Hdf5Node } from "../hdf5/node.js";
@@ -10,20 +11,21 @@ import { fullName, type KerasLayer } from "./topology.js";
 
 /** The arrays of a batch norm by weight: gamma, beta, moving_mean, moving_variance. */
 export interface Norm {
-  /** What its names have before the weight, `bn` of `bn/gamma:0`. */
+  /** The part of its arrays' names before that of the weight: `bn` in `bn/gamma:0`. */
   readonly prefix: string;
-  /** The name of the group that it is in. */
+  /** The name of the group that its arrays are in. */
   readonly top: string;
+  /** The array of a weight, `null` if there is none. */
   array(weight: string): Hdf5Node | null;
 }
 
-/** The group that has the groups of all layers, `null` for a file of another kind. */
+/** The group that contains the groups of all layers, `null` for a file that is not of this kind. */
 export function legacyRoot(root: Hdf5Node): Hdf5Node | null {
   if (root.texts("layer_names") ?? root.texts("layer_names0")) return root;
   return root.get("model_weights");
 }
 
-/** A list of texts that may be divided into several attributes. */
+/** The texts of a list, which may be divided into several attributes if it is long. */
 function listOf(node: Hdf5Node, name: string): string[] {
   const whole = node.texts(name);
   if (whole !== null) return whole;
@@ -37,7 +39,7 @@ function listOf(node: Hdf5Node, name: string): string[] {
 
 const MEAN = /(?:^|\/)moving_mean(:\d+)?$/;
 
-/** The batch norms of a file, by the group they are in and in the order of its weights. */
+/** The batch norms of a file by the names of their groups, in the order of the weights in each group. */
 export function normsIn(weights: Hdf5Node): ReadonlyMap<string, readonly Norm[]> {
   const norms = new Map<string, readonly Norm[]>();
   for (const top of listOf(weights, "layer_names")) {
@@ -65,7 +67,12 @@ export function normsIn(weights: Hdf5Node): ReadonlyMap<string, readonly Norm[]>
   return norms;
 }
 
-/** Finds the batch norm that is a layer of the model, by the layer's name. */
+/**
+ * Returns a function that finds the arrays of a layer by the layer's name.
+ *
+ * @param norms the batch norms in the file's groups.
+ * @param layers the batch-norm layers that the config lists.
+ */
 export function legacyFinder(
   norms: ReadonlyMap<string, readonly Norm[]>,
   layers: ReadonlyMap<string, KerasLayer>,
@@ -82,7 +89,8 @@ export function legacyFinder(
     const top = topOf(layer);
     const [found, beside] = [norms.get(top) ?? [], tops.get(top)!];
     if (found.length === beside.length) return found[beside.indexOf(layer)]!;
-    // A layer that two models share is kept once: what is left to go by is its name.
+    // The numbers differ if two models share a layer, since its weights are kept only once. The order says
+    // nothing then, so the layer is found by its name.
     const own = [fullName(layer), layer.leaf];
     const named = found.filter(({ prefix }) =>
       own.some((each) => prefix === each || prefix.endsWith(`/${each}`)),

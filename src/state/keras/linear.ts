@@ -1,7 +1,8 @@
-// The layers of Keras that a batch norm beside them can be folded into, and where their weights lie
-// (keras/src/layers/convolutional, keras/src/layers/core/dense.py; tfjs-layers/src/layers/convolutional.ts).
-// The kernel of a convolution has its spatial axes first, then in and out channels; a transposed one out
-// and in channels; a depthwise one in channels and how many out channels each of them has.
+// Says which layers of Keras a batch norm can be folded into, and how their kernels are laid out
+// (keras/src/layers/convolutional, keras/src/layers/core/dense.py;
+// tfjs-layers/src/layers/convolutional.ts). The spatial axes of a kernel come first. Two axes follow: in
+// and out channels in a convolution, out and in channels in a transposed one, and in a depthwise one the
+// in channels and the number of out channels for each of them.
 
 import { StateError } from "../../errors.js";
 import type { FoldOptions } from "../../testtime/fold.js";
@@ -11,10 +12,10 @@ import type { Layer } from "./network.js";
 
 const LINEAR = /^(?:Dense|(Depthwise|Separable)?Conv([123])D(Transpose)?)$/;
 
-/** Letters of the spatial axes, by how many there are. */
+/** The letters of the spatial axes, by the number of these axes. */
 const SPATIAL = ["", "L", "HW", "DHW"];
 
-/** The name of the weight of a layer that can take a norm in, or why it cannot. */
+/** The name of the weight that a norm would be folded into, or the reason why the layer cannot take it in. */
 export function kernelOf(
   { name, kind, config }: Layer,
   into: "before" | "after",
@@ -23,7 +24,7 @@ export function kernelOf(
   if (known === null) return { reason: `"${name}" is a ${kind}, which takes no norm in` };
   const [, first] = known;
   if (first === "Separable" && into === "after") {
-    // Depthwise, then pointwise: a norm before it would need both.
+    // It is a depthwise and then a pointwise convolution: the shift of a norm before it goes through both.
     return { reason: `"${name}" is a ${kind}, two layers in one` };
   }
   const { activation = "linear" } = config;
@@ -35,9 +36,9 @@ export function kernelOf(
 }
 
 /**
- * What `fold` is to know of a layer whose weight has this shape.
+ * What `fold` must know about a layer whose weight has this shape.
  *
- * @throws StateError for a shape that is not that of the layer's weight.
+ * @throws StateError for a shape that the weight of such a layer cannot have.
  */
 export function linearOf(
   { kind, config }: Layer,
@@ -56,16 +57,16 @@ export function linearOf(
     order,
     shape: depthwise ? [...shape.slice(0, -2), 1, ins * times] : shape,
     groups,
-    // Any other padding than these, "causal" for instance, puts zeros before the values.
+    // Other paddings, such as "causal", put zeros beside the values. 1 stands for some padding.
     padding: config.padding === "valid" || config.padding === "same" ? config.padding : 1,
   };
 }
 
-/** How many axes the inputs and outputs of a layer have, `null` where its class does not say. */
+/** How many axes a layer's inputs and outputs have; `null` for Dense, which takes any number. */
 export function rankOf({ kind }: Layer): number | null {
   const axes = LINEAR.exec(kind)![2];
   return axes === undefined ? null : Number(axes) + 2;
 }
 
-/** True for a layer whose channels are on axis 1. */
+/** True for a layer that has its channels on axis 1. */
 export const isFirst = ({ config }: Layer): boolean => config.data_format === "channels_first";

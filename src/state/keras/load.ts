@@ -1,4 +1,4 @@
-// A batch-norm layer from the config and the weights that a Keras file has for it.
+// Makes a batch-norm layer from the config and the weights that a Keras file has for it.
 
 import type { Kernels } from "../../engine/kernels.js";
 import { checkKeys, StateError } from "../../errors.js";
@@ -8,16 +8,16 @@ import type { Layout } from "../../values/layout.js";
 import { fromFile, layerOf, NO_COUNTER, type OnWarning, warningsTo } from "../layers.js";
 import type { Json } from "./topology.js";
 
-/** Options of `load` and `loadAll` of `readKeras`; epsilon, scale and center are in the file. */
+/** Options of `load` and `loadAll` of `readKeras`. Epsilon, scale and center come from the file. */
 export interface KerasLoadOptions {
-  /** Weight of the OLD value. Default: that in the file. */
+  /** Weight of the OLD value. Default: the momentum in the file. */
   momentum?: number;
   /**
-   * Default: what the layer's axis and input shape say; where a file has no shape,
-   * `"channelsLast"` for the last axis and `"channelsFirst"` for axis 1.
+   * Default: the layout that follows from the layer's axis and input shape. If the file has no input
+   * shape, `"channelsLast"` for the last axis and `"channelsFirst"` for axis 1.
    */
   layout?: Layout;
-  /** Takes what one should know about the layer. Default: `console.warn`. */
+  /** Is called with what you should know about the layer. Default: `console.warn`. */
   onWarning?: OnWarning;
   /** Kernels of your own. Default: one shared instance per realm. */
   kernels?: Kernels;
@@ -25,16 +25,21 @@ export interface KerasLoadOptions {
 
 const LOAD_KEYS = ["momentum", "layout", "onWarning", "kernels"];
 
-/** What a file says of a layer. */
+/** What a file says about a layer. */
 export interface Given {
   readonly config: Json;
-  /** The layout that the file says; may throw. */
+  /** Returns the layout that follows from the file; throws OptionError if none does. */
   readonly layout: () => Layout;
-  /** The values of a weight [channels] by its name: gamma, beta, moving_mean, moving_variance. */
+  /** Returns the values [channels] of a weight: gamma, beta, moving_mean or moving_variance. */
   readonly values: (weight: string) => Float64Array;
 }
 
-/** Throws OptionError for options that are none of `load`, before the file is looked at. */
+/**
+ * Checks the options of `load` before anything is read from the file.
+ *
+ * @param more the names of further options that the reader of this format knows.
+ * @throws OptionError for an option that is unknown or out of range.
+ */
 export function checkLoadOptions(options: KerasLoadOptions, more: readonly string[] = []): void {
   checkKeys("options", options, [...LOAD_KEYS, ...more]);
   const { onWarning, ...own } = options;
@@ -42,7 +47,7 @@ export function checkLoadOptions(options: KerasLoadOptions, more: readonly strin
   kerasOptions(own);
 }
 
-/** A new layer of what a file says and what the options say. */
+/** Makes a new layer from the file's facts about it and the caller's options, which take precedence. */
 export function loadLayer(name: string, given: Given, options: KerasLoadOptions): BatchNorm {
   const { config } = given;
   const { momentum, kernels } = options;
@@ -72,10 +77,10 @@ export function loadLayer(name: string, given: Given, options: KerasLoadOptions)
   return layerOf(kernels ? { ...settings, kernels } : settings, state);
 }
 
-/** The momentum of a config; that under which nothing would ever move is left out. */
+/** The momentum of a config; `undefined`, for the default, if it is 1, with which no average would ever move. */
 const movingOf = ({ momentum }: Json): unknown => (momentum === 1 ? undefined : momentum);
 
-/** What the layer does in Keras' training and not here. */
+/** Sentences about what the layer does differently when Keras trains it. */
 function* warningsOf(config: Json, momentum: number | undefined): Iterable<string> {
   const { virtual_batch_size: part } = config;
   if (config.momentum === 1 && momentum === undefined) {

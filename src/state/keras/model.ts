@@ -1,5 +1,5 @@
-// model.json of a Keras model as TensorFlow.js keeps it: the layers with their options, and which weights
-// lie where (https://www.tensorflow.org/js/guide/save_load).
+// Reads the model.json of a Keras model as TensorFlow.js keeps it. It has the layers with their options,
+// and says which weights lie in which file (https://www.tensorflow.org/js/guide/save_load).
 
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import { type Bytes, bytesOf, isObject, jsonOf, textOf } from "../bytes.js";
@@ -8,35 +8,46 @@ import { graphOf, isGraph } from "./graph.js";
 import { type Group, groupOf, type Weight } from "./shards.js";
 import { fullName, type Json, type KerasLayer, layersOf } from "./topology.js";
 
-/** The files of a model of TensorFlow.js. */
+/** The files of a TensorFlow.js model. */
 export interface KerasFiles {
-  /** `model.json`: parsed, its text, or its bytes. */
+  /** `model.json`, as parsed JSON, as text, or as bytes. */
   model: object | string | Bytes;
-  /** The weight files by the paths that `model.json` has for them, `"group1-shard1of1.bin"` for instance. */
+  /** The weight files by the paths that `model.json` lists, `"group1-shard1of1.bin"` for instance. */
   weights: Readonly<Record<string, Bytes>>;
 }
 
 export interface Model {
   readonly json: Json;
-  /** The text of model.json, `null` where it came parsed. */
+  /** The text of model.json, `null` if the caller passed it parsed. */
   readonly text: string | null;
   readonly groups: readonly Group[];
   readonly weights: ReadonlyMap<string, Weight>;
-  /** Weights by the last two parts of their names, layer and weight; `null` where several have the same. */
+  /**
+   * The full names of weights by the last two parts of these, layer and weight. `null` where several weights
+   * share the last two parts.
+   */
   readonly byEnd: ReadonlyMap<string, string | null>;
   readonly layers: ReadonlyMap<string, KerasLayer>;
-  /** How many layers' weights may go by a name: the layer's own, or that of the wrapper around it. */
+  /**
+   * For each name, how many layers may have their weights under it. A layer's weights may be under the
+   * layer's own name or under that of the wrapper around it.
+   */
   readonly owners: ReadonlyMap<string, number>;
-  /** Of a graph: the names of constants that are those of one operation alone. `null` of layers. */
+  /** For a graph model, the names of constants that only one operation uses. `null` for a layers model. */
   readonly own: ReadonlySet<string> | null;
 }
 
+/**
+ * Reads the files of a model, without decoding any weights.
+ *
+ * @param name what the caller calls `files`, for messages.
+ */
 export function parse(name: string, files: unknown): Model {
   if (typeof files !== "object" || files === null || !("model" in files)) {
     const got = typeof files === "string" ? "text" : describe(files);
     throw new OptionError(`${name}: expected { model, weights }, the files by path, got ${got}`);
   }
-  // What foldKeras gives are files too.
+  // The result of foldKeras can be passed as files too.
   checkKeys(name, files, ["model", "weights", "folded", "kept"]);
   const { model, weights } = files as KerasFiles;
   let text: string | null = null;
@@ -54,7 +65,7 @@ export function parse(name: string, files: unknown): Model {
     );
   }
   const { format, modelTopology: topology } = json;
-  // Old files do not say what they are.
+  // Old files have no `format`.
   const graph = isGraph(topology) && (format === undefined || format === "graph-model");
   if (!graph && format !== undefined && format !== "layers-model") {
     throw new StateError(
@@ -88,15 +99,15 @@ export function parse(name: string, files: unknown): Model {
 const isBytes = (value: object): boolean => ArrayBuffer.isView(value) || "byteLength" in value;
 
 /**
- * The entry of a weight of a layer. Weights go by the name of their layer, with or without those of
- * the models around it; those of a layer in a wrapper by the name of the wrapper.
+ * Finds a weight of a layer. The weight is named after the layer, with or without the names of the models
+ * around it. If the layer is in a wrapper, the weight may be named after the wrapper instead.
  */
 export function weightOf(model: Model, name: string, weight: string): Weight {
   const layer = model.layers.get(name)!;
   if (layer.constants !== undefined) return constantOf(model, name, layer.constants[weight]);
   const full = fullName(layer);
   const wrapper = layer.wrapped ? layer.inside.at(-1)! : null;
-  // Where another layer has a name too, what is not under its full name may be the other's.
+  // If several layers share a name, a weight under that short name may be another layer's.
   const loose = [layer.leaf, ...(wrapper === null ? [] : [wrapper])];
   const alone = loose.filter((owner) => model.owners.get(owner) === 1);
   const found = findWeight(
@@ -112,8 +123,8 @@ export function weightOf(model: Model, name: string, weight: string): Weight {
 }
 
 /**
- * The entry of a weight that is under one of the names `full`, or whose name ends with one of the
- * names `loose`; else how many there are.
+ * Finds a weight that is under one of the names `full` or `loose`, or whose name ends with one of the names
+ * `loose`. Without exactly one such weight, returns whether there are none or several.
  */
 export function findWeight(
   { weights, byEnd }: Model,
@@ -134,7 +145,7 @@ export function findWeight(
   return got;
 }
 
-/** The entry of a constant of an operation. */
+/** Finds the weight that is a constant of an operation. */
 function constantOf({ weights }: Model, name: string, constant: string | undefined): Weight {
   const found = constant === undefined ? undefined : weights.get(constant);
   if (found !== undefined) return found;

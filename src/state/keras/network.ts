@@ -1,7 +1,7 @@
-// How the layers of a Keras model follow each other, in each of its models by itself: one after another
-// in a Sequential one, by `inbound_nodes` in a Functional one, a list of calls with the layers
-// whose outputs each takes (keras 2, keras/engine/functional.py, get_network_config; tfjs-layers/src/engine/
-// container.ts, fromConfig).
+// Knows how the layers of a Keras model follow each other. Each model within the model is looked at by
+// itself. In a Sequential model, each layer takes the output of the one before it. In a Functional model,
+// each layer lists its calls in `inbound_nodes`, with the outputs that each call takes (keras 2,
+// keras/engine/functional.py, get_network_config; tfjs-layers/src/engine/container.ts, fromConfig).
 
 import { isCount, isObject } from "../bytes.js";
 import type { Json } from "./topology.js";
@@ -9,43 +9,48 @@ import type { Json } from "./topology.js";
 /** A layer of a model. */
 export interface Layer {
   readonly item: Json;
-  /** Its options; another object where they are changed. */
+  /** Its options. To change them, another object is put here, since the file's own must stay the same. */
   config: Json;
   readonly name: string;
   readonly kind: string;
   readonly container: Container;
-  /** Its calls, each with its inputs. */
+  /** Its calls, each a list of the call's inputs. */
   readonly calls: Use[][];
 }
 
-/** An output of a layer as the input of a call or, without a user, as an output of the model. */
+/** A use of a layer's output: as an input of a call of `user` or, if that is null, as an output of the model. */
 interface Use {
-  /** The name of the layer, "" for what comes into a Sequential model. */
+  /** The name of the layer whose output it is, "" for the input of a Sequential model. */
   of: string;
-  /** Which of its calls and which output of that, then the options of the user's call. */
+  /** The number of that layer's call, the number of the output in it, and the options of the user's call. */
   rest: readonly unknown[];
   readonly user: Layer | null;
 }
 
-/** What stands beside a layer, or why there is nothing that it could be taken into. */
+/** The layer beside a layer; or the reason why there is none that it could be folded into. */
 export type Beside = Layer | string;
 
-/** One model, its layers in the order of the file. */
+/** One model with its layers, which is the outermost model or one inside of it. */
 export class Container {
+  /** In the order of the file. */
   readonly layers: Layer[] = [];
-  /** The models that it is in, itself included but for the outermost, from outside. */
+  /**
+   * The names of the models around it and its own, from outside. The outermost model is left out, since its
+   * name is not part of the names of weights.
+   */
   readonly inside: readonly string[];
   readonly #item: Json;
   readonly #sequential: boolean;
   readonly #byName = new Map<string, Layer>();
   readonly #outputs: Use[] = [];
   readonly #uses = new Map<string, Use[]>();
-  /** Texts in the options of calls, which may stand for layers. */
+  /** All texts in the options of calls. They may be names of layers whose outputs the call takes. */
   readonly #named = new Set<string>();
+  /** False if the file does not say how layers are connected in the way of Keras 2. */
   readonly #known: boolean;
   #changed = false;
 
-  /** @param items the layers that `item` has. */
+  /** @param items the layers that the JSON of the model, `item`, lists. */
   constructor(item: Json, items: readonly unknown[], inside: readonly string[]) {
     this.#item = item;
     this.inside = inside;
@@ -62,7 +67,7 @@ export class Container {
     this.#known = this.#byName.size === items.length && this.#read();
   }
 
-  /** Reads how layers are connected; false where that is not in the way of Keras 2. */
+  /** Reads how layers are connected. Returns false if it is not written in the way of Keras 2. */
   #read(): boolean {
     let last = "";
     for (const layer of this.layers) {
@@ -75,7 +80,10 @@ export class Container {
     return this.#add(this.#sequential ? [[last, 0, 0]] : output_layers, null);
   }
 
-  /** Adds a call of a layer, or the outputs of the model; false for what is no list of outputs. */
+  /**
+   * Adds a call of a layer, or without a user the outputs of the model. Returns false if `list` is no list of
+   * outputs of layers.
+   */
   #add(list: unknown, user: Layer | null): boolean {
     if (!Array.isArray(list)) return false;
     const uses: Use[] = [];
@@ -98,7 +106,7 @@ export class Container {
     return uses;
   }
 
-  /** The layer whose output is a layer's only input, and is used nowhere else. */
+  /** The layer before a layer: its output is that layer's only input, and is used nowhere else. */
   before(layer: Layer): Beside {
     const input = this.#inputOf(layer);
     if (typeof input === "string") return input;
@@ -106,7 +114,7 @@ export class Container {
     return found === undefined ? "nothing stands before it" : (this.#shared(found) ?? found);
   }
 
-  /** The layer that alone takes a layer's output, as its only input. */
+  /** The layer after a layer: it alone uses that layer's output, and has no other input. */
   after(layer: Layer): Beside {
     const input = this.#inputOf(layer);
     const reason = typeof input === "string" ? input : this.#shared(layer);
@@ -117,7 +125,7 @@ export class Container {
     return typeof other === "string" ? other : user;
   }
 
-  /** The input of a layer that is called once, on one input, as is usual; else why it is not. */
+  /** The input of a layer that is called once and with one input; for other layers, the reason why there is none. */
   #inputOf({ name, calls }: Layer): Use | string {
     if (!this.#known) return "the calls of layers are not as Keras 2 writes them";
     const [call = []] = calls;
@@ -127,14 +135,14 @@ export class Container {
       : `"${name}" does not have one input, in one call`;
   }
 
-  /** Why a layer's output is not for one user alone, `null` if it is. */
+  /** The reason why a layer's output has not just one user, `null` if it has. */
   #shared({ name, calls }: Layer): string | null {
     if (this.#named.has(name)) return `"${name}" is named in the options of a call`;
     const times = Math.max(calls.length, this.#usesOf(name).length);
     return times > 1 ? `the output of "${name}" is used ${times} times` : null;
   }
 
-  /** True where a call of a layer has options that say more than is usual: that it trains, for instance. */
+  /** True if a call of a layer has an option that is neither null nor false, such as `training: true`. */
   static hasOptions({ calls }: Layer): boolean {
     const options = calls.flat().flatMap(({ rest }) => rest.slice(2));
     return options
@@ -142,7 +150,7 @@ export class Container {
       .some((value) => value !== null && value !== false);
   }
 
-  /** How many axes the outputs of a layer have, `null` if the layers before it do not tell. */
+  /** How many axes a layer's output has; `null` if neither the layer nor those before it tell. */
   rankOf(layer: Layer): number | null {
     let at: Layer | undefined = layer;
     for (let steps = this.layers.length; at !== undefined && steps > 0; steps--) {
@@ -153,17 +161,17 @@ export class Container {
     return null;
   }
 
-  /** Takes a layer out that has one input: what used its output uses that. */
+  /** Takes out a layer that has one input. What used the layer's output uses that input instead. */
   remove(layer: Layer): void {
     this.#changed = true;
     const { of, rest } = layer.calls[0]![0]!;
     const own = this.#usesOf(of).filter(({ user }) => user !== layer);
     for (const use of this.#usesOf(layer.name)) {
-      // The call and the output of the layer before; the options are those of the call that stays.
+      // The numbers of call and output are those of the layer before; the options stay the user's own.
       use.rest = [...rest.slice(0, 2), ...use.rest.slice(2)];
       use.of = of;
       own.push(use);
-      // The first layer of a Sequential model may say what its input is; the layer keeps the shape.
+      // The first layer of a Sequential model states the input's shape: hand it on to the next layer.
       const { batch_input_shape: shape, dtype } = layer.config;
       const { user } = use;
       if (this.#sequential && user !== null && shape !== undefined) {
@@ -174,7 +182,7 @@ export class Container {
     this.layers.splice(this.layers.indexOf(layer), 1);
   }
 
-  /** Adds what becomes of the objects in the file to `replaced`. */
+  /** Adds to `replaced` the objects of the file that have changed, each with what to write in its place. */
   write(replaced: Map<unknown, unknown>): void {
     const listOf = (uses: readonly Use[]) => uses.map(({ of, rest }) => [of, ...rest]);
     const connected = this.#changed && !this.#sequential;
@@ -191,10 +199,10 @@ export class Container {
   }
 }
 
-/** The models of a topology, the outer ones first. */
+/** All models in a topology, each before those that are inside of it. */
 export function containersOf(topology: unknown): Container[] {
   const containers: Container[] = [];
-  // A stack of our own: files may nest deeper than calls do.
+  // Not recursive: a file may nest deeper than the call stack reaches.
   const left: { value: unknown; inside: readonly string[]; top: boolean }[] = [
     { value: topology, inside: [], top: true },
   ];
@@ -218,7 +226,7 @@ export function containersOf(topology: unknown): Container[] {
   return containers;
 }
 
-/** Adds all texts in a value, which may be nested, to `texts`. */
+/** Adds to `texts` all strings in a value, however deep they are nested. */
 function collectTexts(value: unknown, texts: Set<string>): void {
   const left = [value];
   while (left.length > 0) {
@@ -230,11 +238,14 @@ function collectTexts(value: unknown, texts: Set<string>): void {
   }
 }
 
-/** Layers whose outputs have as many axes as their inputs. */
+/** Matches the layers whose outputs have as many axes as their inputs. */
 const KEEPS =
   /^(Dense|Activation|\w*ReLU|ELU|Softmax|\w*Dropout([123]D)?|GaussianNoise|Masking|(Sync|Layer|Batch)+Normalization(V[12])?|Add|Subtract|Multiply|Average|Maximum|Minimum|Concatenate)$/;
 
-/** How many axes a layer's outputs have by itself, `undefined` as many as its inputs, `null` unknown. */
+/**
+ * How many axes a layer's output has as far as the layer itself tells. `undefined` if it has as many as the
+ * input, and `null` if it is not known.
+ */
 function ownRank({ kind, config }: Layer): number | null | undefined {
   if (kind === "Flatten" || (/^Global.*Pooling/.test(kind) && config.keepdims !== true)) return 2;
   const axes = /(?:Conv|Pooling|ZeroPadding|Cropping|UpSampling)([123])D/.exec(kind);

@@ -1,4 +1,4 @@
-// Batch-norm layers read from the models of TensorFlow.js.
+// Reads batch-norm layers from the models of TensorFlow.js.
 
 import { fileOf, type StateFile } from "../layers.js";
 import { checkLoadOptions, type KerasLoadOptions, loadLayer } from "./load.js";
@@ -7,22 +7,22 @@ import { valuesOf } from "./shards.js";
 import { layoutOf } from "./topology.js";
 
 /**
- * The batch-norm layers of a Keras model in the TensorFlow.js layers format, as `model.save` of
- * TensorFlow.js writes and the converter of Keras models makes it, quantized weights included. Layers
- * go by their Keras names, with the names of the models they are nested in where several have the
- * same. Epsilon, momentum, scale and center come from the layer's config. Weights of a layer in a
- * wrapper, TimeDistributed for instance, are found by the name of the wrapper.
+ * Reads the batch-norm layers of a Keras model in the TensorFlow.js layers format, which `model.save` of
+ * TensorFlow.js and the converter of Keras models write. Weights may be quantized. Layers have their Keras
+ * names; if several layers have the same name, the names of the models around them are put in front.
+ * Epsilon, momentum, scale and center come from the layer's config. Weights of a layer in a wrapper,
+ * TimeDistributed for instance, are found by the name of the wrapper.
  *
- * Of a graph model too, those batch norms that are operations `FusedBatchNorm` with constant
- * parameters, by the names of their nodes. The converter has taken the others into the convolutions before
- * them, or made products and sums of them; left are those of nets of pre-activation. A graph has
- * no momentum: it is Keras' default, 0.99.
+ * In a graph model, the layers are the operations `FusedBatchNorm` with constant parameters, and have the
+ * names of their nodes. Other batch norms cannot be read: the converter has folded them into the
+ * convolutions before them, or made products and sums of them. What remains are mainly the norms of
+ * pre-activation networks. A graph has no momentum, so layers have Keras' default, 0.99.
  *
  * The file has no counter: `batchesSeen` is 1, and `ageKnown` false.
  *
  * @param files `model.json` and its weight files; bytes are not copied, so leave them unchanged until
  * the layers are loaded.
- * @throws ShapeError for what is no bytes; StateError for files that are truncated, malformed or
+ * @throws ShapeError if a file is not bytes; StateError for files that are truncated, malformed or
  * missing.
  *
  * @example

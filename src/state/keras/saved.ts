@@ -1,19 +1,21 @@
-// Where Keras 3, and tf.keras from 2.12 on, keep the weights of a layer in the HDF5 file of a `.keras`
-// archive or in `.weights.h5`: under `layers`, by the class of the layer in snake case and its number
-// among those of its class in this container, in a group `vars` of arrays "0", "1", … (keras/src/saving/
-// saving_lib.py, _save_state and _save_container_state; keras/src/utils/naming.py, to_snake_case).
+// Finds the weights of a layer in the HDF5 file of a `.keras` archive and in `.weights.h5`, as Keras 3,
+// and tf.keras from 2.12 on, write them. A model's group contains a group `layers`, the container, with a
+// group for each layer. That is named after the layer's class in snake case and its number among the
+// layers of this class in the container: "conv2d", "conv2d_1" and so on. It contains a group `vars` of
+// arrays "0", "1" and so on (keras/src/saving/saving_lib.py, _save_state and _save_container_state;
+// keras/src/utils/naming.py, to_snake_case).
 //
-// tf.keras 2.12 calls the container `_layer_checkpoint_dependencies`, and counts every second number.
+// tf.keras 2.12 calls the container `_layer_checkpoint_dependencies`, and uses only every second number.
 // Newer files have the layer's own name as an attribute of `vars`.
 
 import { isObject } from "../bytes.js";
 import type { Hdf5Node } from "../hdf5/node.js";
 import type { Json } from "./topology.js";
 
-/** Arrays of a layer in the order of their numbers. */
+/** The arrays of a layer in the order of their numbers. */
 export type Arrays = readonly Hdf5Node[];
 
-/** The name of a class in the way of Keras' paths: BatchNormalization is batch_normalization. */
+/** The name of a class as Keras' paths have it: "batch_normalization" for BatchNormalization. */
 export const snakeCase = (name: string): string =>
   name
     .replace(/[^\p{L}\p{N}_]+/gu, "")
@@ -21,14 +23,14 @@ export const snakeCase = (name: string): string =>
     .replace(/([a-z])([A-Z])/g, "$1_$2")
     .toLowerCase();
 
-/** The name of a layer that its group has, `null` in older files. */
+/** The layer's own name, which its group has as an attribute; `null` in older files, which have none. */
 export const nameIn = (group: Hdf5Node): string | null =>
   group.get("vars")?.texts("name")?.[0] ?? null;
 
-/** The groups of the layers of a model, by what its JSON has for them. */
+/** The groups of a model's layers, by the objects that stand for the layers in the model's parsed JSON. */
 export function groupsOf(model: unknown, root: Hdf5Node): ReadonlyMap<Json, Hdf5Node> {
   const groups = new Map<Json, Hdf5Node>();
-  // A stack of our own: files may nest deeper than calls do.
+  // Not recursive: a file may nest deeper than the call stack reaches.
   const left: [item: unknown, group: Hdf5Node][] = [[model, root]];
   while (left.length > 0) {
     const [item, group] = left.pop()!;
@@ -39,7 +41,7 @@ export function groupsOf(model: unknown, root: Hdf5Node): ReadonlyMap<Json, Hdf5
         const inside = group.get(attribute) ?? group.get(OLD_NAMES[attribute] ?? attribute);
         if (inside !== null) left.push(...pairsOf(value, inside));
       } else if (isObject(value) && isObject(value.config)) {
-        // A layer in a wrapper: the wrapper's attribute has the name that its config has for it.
+        // This is a layer in a wrapper. Its group is named after the key that the wrapper's config has for it.
         const inside = group.get(attribute);
         if (inside !== null) left.push([value, inside]);
       }
@@ -48,9 +50,10 @@ export function groupsOf(model: unknown, root: Hdf5Node): ReadonlyMap<Json, Hdf5
   return groups;
 }
 
+/** What tf.keras 2.12 calls a container, by its name in newer files. */
 const OLD_NAMES: Readonly<Record<string, string>> = { layers: "_layer_checkpoint_dependencies" };
 
-/** The items of a container with their groups. */
+/** Pairs the layers that a config lists in a container with their groups. */
 function pairsOf(items: readonly unknown[], container: Hdf5Node): [Json, Hdf5Node][] {
   const kinds = new Map<string, Json[]>();
   for (const item of items) {
@@ -64,8 +67,8 @@ function pairsOf(items: readonly unknown[], container: Hdf5Node): [Json, Hdf5Nod
   const pairs: [Json, Hdf5Node][] = [];
   for (const [kind, same] of kinds) {
     const found = numbered.get(kind) ?? [];
-    // As many as there are: in order, whatever their numbers. Fewer, where a layer that is shared
-    // with another container is kept there: by their numbers.
+    // With as many groups as layers, they match in order, whatever the numbers are. There are fewer groups
+    // if a layer is shared with another container and kept there; then the numbers tell which is missing.
     const inOrder = found.length === same.length;
     const named = new Map(found.map(({ group }) => [nameIn(group), group]));
     for (const [k, item] of same.entries()) {
@@ -79,7 +82,7 @@ function pairsOf(items: readonly unknown[], container: Hdf5Node): [Json, Hdf5Nod
   return pairs;
 }
 
-/** The groups in a container by kind, in the order of their numbers: "conv2d", "conv2d_1", … */
+/** The groups in a container by class, each class in the order of its numbers ("conv2d" is number 0). */
 function numberedIn(container: Hdf5Node): Map<string, { number: number; group: Hdf5Node }[]> {
   const kinds = new Map<string, { number: number; group: Hdf5Node }[]>();
   for (const name of container.names) {
@@ -93,7 +96,7 @@ function numberedIn(container: Hdf5Node): Map<string, { number: number; group: H
   return kinds;
 }
 
-/** The arrays of a layer, none for a group without. */
+/** The arrays in a layer's group; an empty list if it has none. */
 export function arraysIn(group: Hdf5Node): Arrays {
   const vars = group.get("vars");
   const arrays: Hdf5Node[] = [];

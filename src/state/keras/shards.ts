@@ -1,5 +1,6 @@
-// The weights of a Keras model as TensorFlow.js keeps them: an entry of model.json's weightsManifest for
-// each, and groups of files, the shards, which hold their bytes one after another, cut anywhere
+// Reads the weights of a Keras model as TensorFlow.js keeps them. Each weight has an entry in the
+// weightsManifest of model.json, which has groups of weights. The bytes of a group's weights follow each
+// other in the group's files, the shards; a weight may begin in one shard and end in another
 // (tfjs-core/src/io/types.ts, io_utils.ts).
 
 import { describe, StateError } from "../../errors.js";
@@ -15,7 +16,7 @@ import {
 } from "../bytes.js";
 import type { Json } from "./topology.js";
 
-/** A weight: its entry in model.json and where its bytes are in those of its group. */
+/** A weight: its entry in model.json, and from where to where its bytes reach in those of its group. */
 export interface Weight {
   readonly entry: Json;
   readonly group: number;
@@ -23,14 +24,14 @@ export interface Weight {
   readonly end: number;
 }
 
-/** The shards of a group of weights, in order. */
+/** A group of weights: the names of the weights and the shards that hold their bytes, in order. */
 export interface Group {
   readonly paths: readonly string[];
   readonly shards: readonly Uint8Array[];
   readonly weights: readonly string[];
 }
 
-/** Bytes a value of each type that weights are kept in. */
+/** How many bytes a value takes, by the type that a weight is kept in. */
 const SIZES: Readonly<Record<string, number>> = {
   float32: 4,
   float16: 2,
@@ -41,7 +42,7 @@ const SIZES: Readonly<Record<string, number>> = {
   complex64: 8,
 };
 
-/** A group, its weights laid out over its shards and added to `found`. */
+/** Reads a group of the manifest, and adds its weights to `found`. */
 export function groupOf(
   name: string,
   value: unknown,
@@ -87,7 +88,7 @@ export function groupOf(
   return { paths, shards, weights: names };
 }
 
-/** Bytes that a weight takes. */
+/** How many bytes a weight takes; Infinity if its texts reach beyond the end of the group. */
 function sizeOf(entry: Json, shards: readonly Uint8Array[], begin: number): number {
   const { name, shape, dtype, quantization: q } = entry;
   if (!Array.isArray(shape) || !shape.every(isCount)) {
@@ -99,7 +100,7 @@ function sizeOf(entry: Json, shards: readonly Uint8Array[], begin: number): numb
   if (type !== "string") {
     throw new StateError(`${name}.dtype: expected a type of TensorFlow.js, got ${describe(type)}`);
   }
-  // Each text: its length in four bytes, and its bytes. Past the end there is nothing to read.
+  // Each text is kept as its length in four bytes, followed by its bytes.
   const group = { paths: [], shards, weights: [] };
   let at = begin;
   for (let i = 0; i < values; i++) {
@@ -110,7 +111,7 @@ function sizeOf(entry: Json, shards: readonly Uint8Array[], begin: number): numb
   return at - begin;
 }
 
-/** Bytes of a group, across shards. */
+/** Some of a group's bytes, a copy of them only if they lie in several shards. */
 export function bytesBetween({ shards }: Group, begin: number, end: number): Uint8Array {
   const parts: Uint8Array[] = [];
   let at = 0;
@@ -124,8 +125,8 @@ export function bytesBetween({ shards }: Group, begin: number, end: number): Uin
 }
 
 /**
- * Parts one after another, cut into arrays of these lengths, as far as they reach; the last array takes
- * the rest.
+ * Joins the parts, and cuts the result into arrays of these lengths. If there are too few bytes the last
+ * arrays are shorter or empty, and if there are too many the last array takes the rest.
  */
 export function spread(parts: readonly Uint8Array[], lengths: readonly number[]): Uint8Array[] {
   let left = parts.reduce((sum, { length }) => sum + length, 0);
@@ -180,13 +181,13 @@ export function numbersOf(entry: Json, data: Uint8Array): Float64Array {
   const values = new Float64Array(data.length / size);
   for (let i = 0; i < values.length; i++) {
     const integer = size === 1 ? data[i]! : view.getUint16(2 * i, true);
-    // In float32, as TensorFlow.js stores the product and the sum.
+    // Rounded to float32, since TensorFlow.js stores the result in a Float32Array.
     values[i] = Math.fround(integer * scale + min);
   }
   return values;
 }
 
-/** The floating-point format of a weight, `null` if it has none. */
+/** The floating-point format in which a weight is kept, `null` if it is kept as whole numbers. */
 export function formatOf({ dtype, quantization: q }: Json): FloatFormat | null {
   const packed = isObject(q) ? q.dtype : dtype;
   if (dtype !== "float32" && dtype !== "float16") return null;

@@ -1,6 +1,7 @@
-// The layers of a Keras model as its JSON has them, a config for each, in config.json of a `.keras`
-// file, the attribute model_config of an `.h5` file and model.json of TensorFlow.js alike
-// (keras/src/saving/serialization_lib.py, keras/src/models/functional.py, get_config).
+// Finds the batch-norm layers in the JSON of a Keras model, which has a config for each layer. It is the
+// same JSON in config.json of a `.keras` file, in the attribute model_config of an `.h5` file, and in
+// model.json of TensorFlow.js (keras/src/saving/serialization_lib.py, keras/src/models/functional.py,
+// get_config).
 
 import { OptionError, StateError } from "../../errors.js";
 import { CHANNELS_FIRST, CHANNELS_LAST, type Layout, ofRank } from "../../values/layout.js";
@@ -10,28 +11,30 @@ export type Json = Record<string, unknown>;
 
 /** A batch-norm layer of a model. */
 export interface KerasLayer {
-  /** What the JSON has for it; `config` are the options of its class. */
+  /** The object that stands for it in the JSON. */
   readonly item: Json;
+  /** The options of its class. */
   readonly config: Json;
   /** Its own name. */
   readonly leaf: string;
-  /** The names of the models and wrappers that it is in, without the model itself, from outside. */
+  /** The names of the models and wrappers around it, from outside, without the outermost model. */
   readonly inside: readonly string[];
-  /** Whether the innermost of those is a wrapper, TimeDistributed for instance. */
+  /** Whether the last name of `inside` is that of a wrapper, TimeDistributed for instance. */
   readonly wrapped: boolean;
-  /** Of an operation of a graph: the names of its constants by weight, and its layout if known. */
+  /** Only for an operation of a graph: the names of its constants by weight. */
   readonly constants?: Readonly<Record<string, string | undefined>>;
+  /** Only for an operation of a graph: its layout, `null` if that is unknown. */
   readonly layout?: Layout | null;
 }
 
 const BATCH_NORM = /^(Sync)?BatchNormalization(V[12])?$/;
 
-/** A name of a layer and those of what it is in. */
+/** The name of a layer, after the names of the models and wrappers around it. */
 export const fullName = ({ inside, leaf }: KerasLayer): string => [...inside, leaf].join("/");
 
 /**
- * The batch-norm layers of a topology by name, wherever they are nested: by their own names, with
- * those of the models and wrappers around them where several have the same.
+ * The batch-norm layers of a topology by name, however deep they are nested. Layers have their own names; if
+ * several have the same name, the names of the models and wrappers around them are put in front.
  */
 export function layersOf(topology: unknown): ReadonlyMap<string, KerasLayer> {
   const found = allOf(topology);
@@ -50,13 +53,13 @@ export function layersOf(topology: unknown): ReadonlyMap<string, KerasLayer> {
   return layers;
 }
 
-/** The batch-norm layers of a topology, in its order. */
+/** The batch-norm layers of a topology, in the order in which it lists them. */
 function allOf(topology: unknown): KerasLayer[] {
   const found: KerasLayer[] = [];
-  // A stack of our own: files may nest deeper than calls do.
+  // Not recursive: a file may nest deeper than the call stack reaches.
   type Part = { value: unknown; inside: readonly string[]; wrapped: boolean; top: boolean };
   const left: Part[] = [{ value: topology, inside: [], wrapped: false, top: true }];
-  // Parsed JSON comes from users too, who may have made a ring of it.
+  // Users may pass parsed JSON, in which an object may contain itself.
   const seen = new Set<object>();
   while (left.length > 0) {
     let { value, inside, wrapped, top } = left.pop()!;
@@ -86,7 +89,7 @@ function allOf(topology: unknown): KerasLayer[] {
   return found;
 }
 
-/** The layout that an axis and a shape say. */
+/** The layout of a layer, from its axis and the shape of its input as far as the file has that. */
 export function layoutOf(name: string, layer: KerasLayer): Layout {
   const { item, config } = layer;
   if (layer.layout) return layer.layout;
@@ -102,7 +105,7 @@ export function layoutOf(name: string, layer: KerasLayer): Layout {
   const rank = Array.isArray(shape) ? shape.length : null;
   let layout: Layout | undefined;
   if (rank === null) {
-    // Axis 1 may be the last or not; a later one is taken for the last.
+    // Without a shape, axis 1 is taken for channels first, and a later axis for the last one.
     if (channels === 1) layout = "channelsFirst";
     else if (channels === -1) layout = "channelsLast";
     else if (isCount(channels) && channels > 1) {

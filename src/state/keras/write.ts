@@ -1,4 +1,4 @@
-// Batch-norm layers written as Keras models in the TensorFlow.js layers format, or into one.
+// Writes batch-norm layers as a Keras model in the TensorFlow.js layers format, or into one that exists.
 
 import { checkKeys, OptionError, StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
@@ -12,30 +12,30 @@ import { formatOf, valuesOf } from "./shards.js";
 
 /** Options of {@link writeKeras}. */
 export interface KerasWriteOptions {
-  /** The files of a model to write the layers into: all that is not theirs stays as it is. */
+  /** The files of a model to write the layers into. Everything else in it stays as it is. */
   into?: KerasFiles;
-  /** For layers whose decay is `"cumulative"`, which Keras has not: the momentum to write. */
+  /** The momentum to write for layers whose decay is `"cumulative"`, which Keras does not have. */
   momentum?: number;
 }
 
 /**
- * A Keras model in the TensorFlow.js layers format, for `tf.loadLayersModel`: with `into`, that model
- * with new values of these layers; else a model of these layers alone, each with an input and an
- * output of its own. `moving_variance` is an average of the variance that `runningVarianceOf` names;
- * Keras' own is `"population"`, and at test time the same for either. `debias` and the counter have no
- * place in Keras.
+ * Writes layers as a Keras model in the TensorFlow.js layers format, for `tf.loadLayersModel`. With `into`,
+ * the result is that model with the numbers of these layers. Without it, the result is a model of only these
+ * layers, each with an input and an output of its own. `moving_variance` is an average of the kind of
+ * variance that the layer's `runningVarianceOf` names. Keras' own kind is `"population"`; test time is the
+ * same with either. `debias` and the counter of mini-batches are not written, since Keras has neither.
  *
- * Written `into` a model, weights keep their type, float32 or float16; those quantized to integers
- * become float32, unless the layer has their values still. A parameter that is left out is written as
- * ones or zeros where the file has it. A graph model takes new values of constants that are those of one
- * operation alone.
+ * Weights that are written `into` a model keep their type, float32 or float16. Weights that are quantized to
+ * integers there become float32, unless the layer's values are still the same. A parameter that the layer
+ * leaves out but the model has is written as ones (gamma) or zeros (beta). In a graph model, only constants
+ * that a single operation uses can get new values.
  *
- * @param layers by the names of the Keras layers, as `readKeras` lists them.
- * @returns `model.json` as text and the weight files, fit for {@link readKeras}.
- * @throws OptionError for what is no layer, a name that the model `into` has not, a decay
- * `"cumulative"` without `momentum`, or, without `into`, a layout that leaves the number of axes open;
- * ShapeError for an `into` that is no bytes; StateError where the model `into` is malformed or
- * has another epsilon, other channels or no place for a parameter.
+ * @param layers the layers by the names of the Keras layers, as `readKeras` lists them.
+ * @returns the text of `model.json` and the weight files, as {@link readKeras} takes them.
+ * @throws OptionError for a value that is no layer, for a name that the model `into` does not have, for a decay
+ * `"cumulative"` without `momentum`, and, without `into`, for a layout that leaves the number of axes open;
+ * ShapeError if a file of `into` is not bytes; StateError if the model `into` is malformed or has another
+ * epsilon, another number of channels, no place for a parameter, or a constant that several operations use.
  *
  * @example
  * const { model, weights } = writeKeras({ batch_normalization: bn }, { into: original });
@@ -104,7 +104,7 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
   return filesOf(model, changes);
 }
 
-/** A model of these layers, each between an input and an output of its own, all weights zero. */
+/** A model of only these layers, each with an input and an output of its own. All its weights are zero. */
 function emptyModel(
   entries: readonly [string, BatchNorm][],
   momentum: number | undefined,

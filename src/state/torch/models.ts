@@ -1,5 +1,5 @@
-// Where the weights are in what torch.save wrote: in a state_dict, in one that a checkpoint nests, or in
-// a whole module, whose attributes are those of torch.nn.Module
+// Finds the models in what torch.save wrote: a state_dict, a checkpoint that holds state_dicts under keys,
+// or a whole module, whose attributes are those of torch.nn.Module
 // (https://github.com/pytorch/pytorch/blob/main/torch/nn/modules/module.py: state_dict, named_modules).
 
 import { describe, OptionError, StateError } from "../../errors.js";
@@ -10,25 +10,26 @@ import type { Tensor } from "../safetensors.js";
 import { layersOf } from "./names.js";
 import { isTensor, unreadable } from "./tensors.js";
 
-/** What a pickled module says beside its tensors. */
+/** What a pickled module says about itself beside its tensors. */
 export interface ModuleFacts {
   readonly eps: unknown;
   readonly momentum: unknown;
   readonly layout: Layout | undefined;
-  /** False for a kind of module that keeps running averages and is another. */
+  /** False for a module that keeps running averages but is no batch norm: InstanceNorm. */
   readonly normalizes: boolean;
 }
 
-/** The tensors of a model by name, and what is known of its modules. */
+/** The tensors of a model by their names, and what is known about its modules by theirs. */
 export interface StateDict {
   readonly tensors: ReadonlyMap<string, Tensor>;
   readonly modules: ReadonlyMap<string, ModuleFacts>;
 }
 
-/** How deep checkpoints nest what they hold, and how deep modules nest, at most. */
+/** The most levels of keys in a checkpoint that are searched for models. */
 const MOST_NESTED = 4;
+/** The most levels of modules within modules. */
 const MOST_LEVELS = 64;
-/** How many modules are looked at; each may stand in many models. */
+/** The most visits to modules. One module may stand in many models, and is visited in each of them. */
 const MOST_MODULES = 100_000;
 
 const NOTHING: ReadonlyMap<never, never> = new Map<never, never>();
@@ -36,7 +37,7 @@ const NOTHING: ReadonlyMap<never, never> = new Map<never, never>();
 const itemsOf = (value: unknown): ReadonlyMap<unknown, unknown> =>
   (value instanceof PyObject ? value.items : null) ?? NOTHING;
 
-/** An attribute of an object. */
+/** The value of an object's attribute, `undefined` if it has none of this name. */
 const attributeOf = (object: PyObject, name: string): unknown => itemsOf(object.state).get(name);
 
 const isModule = (value: unknown): value is PyObject =>
@@ -44,11 +45,11 @@ const isModule = (value: unknown): value is PyObject =>
   attributeOf(value, "_modules") instanceof PyObject &&
   attributeOf(value, "_buffers") instanceof PyObject;
 
-/** True for an object of a class of which nothing is known. */
+/** True for an object that is neither a dict nor a tensor: nothing is known about its class. */
 const isOther = (value: unknown): value is PyObject =>
   value instanceof PyObject && !value.isDict && value.items === null;
 
-/** The tensors that stand in a dict by name, each under `prefix`. */
+/** The tensors that a dict holds, with their names, which get `prefix` in front. */
 function* tensorsOf(dict: unknown, prefix = ""): Generator<[string, Tensor]> {
   for (const [name, value] of itemsOf(dict)) {
     if (typeof name !== "string") continue;
@@ -71,8 +72,9 @@ function factsOf(module: PyObject): ModuleFacts {
 }
 
 /**
- * The tensors of a module and of all within it, by the names that its state_dict has; those of a module
- * that stands in several places by the first of them, as in named_modules.
+ * The tensors of a module and of all modules within it, by the names that they would have in its
+ * state_dict. A module that stands in several places is listed once, under the name of the first place, as
+ * named_modules does it.
  */
 function flattened(root: PyObject, count: { modules: number }): StateDict {
   const tensors = new Map<string, Tensor>();
@@ -102,13 +104,13 @@ function flattened(root: PyObject, count: { modules: number }): StateDict {
   return { tensors, modules };
 }
 
-/** The names of a model's batch norms. */
+/** The names of the batch norms of a model. */
 export const normsOf = ({ tensors, modules }: StateDict): string[] =>
   layersOf(tensors).filter((name) => modules.get(name)?.normalizes !== false);
 
 /**
- * All models with batch norms, by the keys that lead to them, joined by dots. Within one there is no
- * further search, and what stands in several places is found in the first.
+ * All models that have batch norms, by the keys that lead to them, joined by dots. A model is not searched
+ * for further models, and a model that stands in several places is found in the first of them only.
  */
 function modelsIn(saved: unknown): Map<string, StateDict> {
   const models = new Map<string, StateDict>();
@@ -138,10 +140,10 @@ function modelsIn(saved: unknown): Map<string, StateDict> {
 }
 
 /**
- * The model in what was saved: the only one with batch norms, or that which `key` names. Where there is
- * none, a model of nothing.
+ * The model in what was saved: the one that `key` names, or without a key the only one that has batch
+ * norms. If no model has any and no key was given, a model without tensors is returned.
  *
- * @throws OptionError for several models without a key, or a key that leads to none.
+ * @throws OptionError if there are several models and no key, or if the key leads to no model.
  */
 export function modelIn(saved: unknown, key: unknown): StateDict {
   const models = modelsIn(saved);

@@ -1,26 +1,30 @@
-// Which tensors of a PyTorch model are those of its batch norms: by the names that modules give them
-// (https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html), that pruning gives them
-// (torch/nn/utils/prune.py: weight_orig and weight_mask), and that Burn and candle give them in their
-// files of PyTorch's kind (gamma and beta).
+// Finds the tensors of batch norms among those of a PyTorch model by their names. Known are the names that
+// PyTorch's modules use (https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html), those
+// that pruning makes of them (torch/nn/utils/prune.py: weight_orig and weight_mask), and gamma and beta,
+// which Burn and candle write into files of PyTorch's formats.
 
 import { StateError } from "../../errors.js";
 import type { Tensor } from "../safetensors.js";
 
 type Tensors = ReadonlyMap<string, Tensor>;
 
-/** The key of a tensor of a module; the whole model's own name is "". */
+/** The key of a module's tensor in the state_dict. The name of the outermost module is "". */
 export const keyOf = (name: string, tensor: string): string =>
   name === "" ? tensor : `${name}.${tensor}`;
 
-/** Names of the scale and the shift, PyTorch's own first. */
+/** The names that the scale and the shift may have; PyTorch's own come first. */
 const SCALES = ["weight", "gamma", "weight_orig"];
 const SHIFTS = ["bias", "beta", "bias_orig"];
 const AVERAGES = ["running_mean", "running_var", "num_batches_tracked"];
 const MASKS = ["weight_mask", "bias_mask"];
-/** All tensors of a batch norm that are known here. */
+/** The names of all tensors of a batch norm that are known here. */
 export const TENSORS: readonly string[] = [...SCALES, ...SHIFTS, ...MASKS, ...AVERAGES];
 
-/** The key of a module's scale or shift, `null` if it has none. */
+/**
+ * The key of a module's scale or shift, `null` if it has none.
+ *
+ * @throws StateError if the module has that parameter under two names.
+ */
 export function parameterKey(
   tensors: Tensors,
   name: string,
@@ -34,24 +38,27 @@ export function parameterKey(
   return found === undefined ? null : keyOf(name, found);
 }
 
-/** True for the key of a parameter of a pruned module, which is multiplied by a mask. */
+/** True for the key of a parameter that was pruned: its values are still to be multiplied by a mask. */
 export const isPruned = (key: string): boolean => key.endsWith("_orig");
 
 const MEAN = /(^|\.)running_mean$/;
 
-/** The names of the modules that keep running averages. */
+/** The names of all modules that keep both running averages. */
 export const layersOf = (tensors: Tensors): string[] =>
   [...tensors.keys()]
     .filter((key) => MEAN.test(key))
     .map((key) => key.replace(MEAN, ""))
     .filter((name) => tensors.has(keyOf(name, "running_var")));
 
-/** Modules that hold the model under a name of theirs: DataParallel and averaged ones; compiled ones. */
+/**
+ * The names under which wrapping modules hold the model: `module` in DataParallel and in averaged models,
+ * `_orig_mod` in compiled ones.
+ */
 const WRAPPERS = ["module.", "_orig_mod."];
-/** What an averaged model (torch.optim.swa_utils) has beside the one that it holds. */
+/** The counter that an averaged model (torch.optim.swa_utils) keeps beside the model that it holds. */
 const BESIDE = "n_averaged";
 
-/** What the names of all tensors begin with because the model was wrapped: `"module."` or nothing. */
+/** What all tensor names begin with because the model was wrapped, `"module."` for instance; else "". */
 export function wrapperOf(tensors: Tensors): string {
   const keys = [...tensors.keys()].filter((key) => key !== BESIDE);
   let prefix = "";
@@ -63,12 +70,13 @@ export function wrapperOf(tensors: Tensors): string {
   return prefix;
 }
 
-/** How many dots of a name are looked at. */
+/** The most parts of a name, separated by dots, that are looked at. */
 const MOST_DOTS = 64;
 
 /**
- * By module, the first tensor that is kept within one of these modules and is none that is known: a
- * parameter under another name, or one that a parameter is computed from.
+ * For each of these modules that has tensors of unknown names, the key of the first such tensor, by the
+ * name of the module. It may be a parameter under another name, or something that a parameter is computed
+ * from, so the module's numbers cannot be told from its known tensors alone.
  */
 export function strangersOf(tensors: Tensors, layers: readonly string[]): Map<string, string> {
   const known = new Set(layers);
@@ -79,7 +87,7 @@ export function strangersOf(tensors: Tensors, layers: readonly string[]): Map<st
       const name = parts.slice(0, end).join(".");
       if (!known.has(name)) continue;
       const tensor = key.slice(name === "" ? 0 : name.length + 1);
-      // Other modules of a model that is a batch norm itself are its own affair.
+      // If the model itself is a batch norm, tensors of the modules inside of it are not its parameters.
       const within = name !== "" || end === parts.length - 1 || parts[0] === "parametrizations";
       if (within && !TENSORS.includes(tensor) && !strangers.has(name)) strangers.set(name, key);
       break;

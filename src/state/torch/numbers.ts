@@ -1,4 +1,4 @@
-// The numbers of a batch norm, taken from the tensors of a PyTorch model.
+// Takes the numbers of a batch norm from the tensors of a PyTorch model.
 
 import { StateError } from "../../errors.js";
 import type { State } from "../../layer/snapshot.js";
@@ -10,9 +10,9 @@ import { isPruned, keyOf, parameterKey } from "./names.js";
 type Tensors = ReadonlyMap<string, Tensor>;
 
 /**
- * The numbers of a layer, its tensors checked against each other.
+ * The numbers of a layer. Its tensors are checked to have as many channels as its running mean.
  *
- * @param warn takes what one should know of a counter that is none.
+ * @param warn is called if the tensor that should count mini-batches holds no count.
  */
 export function numbersOf(tensors: Tensors, name: string, warn: OnWarning): State {
   const runningMean = floats(tensors, keyOf(name, "running_mean"));
@@ -30,7 +30,7 @@ export function numbersOf(tensors: Tensors, name: string, warn: OnWarning): Stat
   };
 }
 
-/** The parameter of this key; of a pruned module its product with the mask. */
+/** The values [channels] of a parameter. If it was pruned, they are multiplied by its mask. */
 export function parameterAt(tensors: Tensors, key: string, channels: number): Float64Array {
   const values = floats(tensors, key, channels);
   if (!isPruned(key)) return values;
@@ -38,7 +38,11 @@ export function parameterAt(tensors: Tensors, key: string, channels: number): Fl
   return values.map((value, c) => value * mask[c]!);
 }
 
-/** The values of a tensor [channels], of at least one. */
+/**
+ * The values of a tensor [channels], which has at least one channel.
+ *
+ * @throws StateError for a tensor that is missing, of another shape, or of no floating-point type.
+ */
 export function floats(tensors: Tensors, key: string, channels?: number): Float64Array {
   const tensor = tensors.get(key);
   const { dtype, shape } = tensor ?? { dtype: "", shape: [0] };
@@ -52,10 +56,10 @@ export function floats(tensors: Tensors, key: string, channels?: number): Float6
   );
 }
 
-/** Types of whole numbers. */
+/** Matches the types of whole numbers. */
 const WHOLE = /^(I|U)\d+$|^BOOL$/;
 
-/** The number of a tensor [] or [1] of any type, `null` where it holds none. */
+/** The number in a tensor [] or [1] of any type; `null` for a tensor that does not hold one number. */
 export function numberOf({ dtype, shape, data }: Tensor): number | null {
   if (shape.length > 1 || (shape[0] ?? 1) !== 1) return null;
   if (Object.hasOwn(FLOATS, dtype)) return decode(FLOATS[dtype]!, data)[0] ?? null;
@@ -64,8 +68,8 @@ export function numberOf({ dtype, shape, data }: Tensor): number | null {
 }
 
 /**
- * How many mini-batches a module has counted. PyTorch takes a counter of any type; one that was
- * averaged with others is no whole number.
+ * How many mini-batches a module has counted, rounded down. PyTorch accepts a counter of any type, and the
+ * counter of a model that was averaged with others need not be a whole number.
  */
 function counted(
   tensors: Tensors,

@@ -1,4 +1,4 @@
-// The numbers of a batch norm, put among the tensors of a PyTorch model.
+// Puts the numbers of a batch norm into the tensors of a PyTorch model.
 
 import { StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
@@ -12,7 +12,7 @@ import { floats, numberOf, parameterAt } from "./numbers.js";
 
 type Tensors = Map<string, Tensor>;
 
-/** What training changes of a layer. */
+/** The numbers of a layer that training changes. */
 export function stateOf(layer: BatchNorm): State {
   const { gamma, beta, runningMean, runningVariance, ageKnown } = layer;
   const batchesSeen = checkSeen("batchesSeen", layer.batchesSeen);
@@ -20,10 +20,11 @@ export function stateOf(layer: BatchNorm): State {
 }
 
 /**
- * Puts the numbers of a layer among the tensors of a file, in place of those it has there and in their
- * types; averages that it has not there in the type given. What did not change stays to the byte.
+ * Puts the numbers of a layer into the tensors of a file. A tensor that the file has keeps its type, and if
+ * its values did not change it keeps its bytes as well. New parameters are F32.
  *
- * @param warn takes what one should know of numbers that are written all the same.
+ * @param averages the type of running averages that the file does not have yet.
+ * @param warn is called if a variance becomes 0 in the type of its tensor; it is written all the same.
  */
 export function put(
   tensors: Tensors,
@@ -79,7 +80,7 @@ function putFloats(
   tensors.set(key, { dtype, shape: [values.length], data });
 }
 
-/** A counter as PyTorch has it; one that has the number stays in the type of the file. */
+/** Writes the counter as I64, as PyTorch does. A counter that holds this count already stays as it is. */
 function putCounter(tensors: Tensors, key: string, count: number): void {
   const before = tensors.get(key);
   const number = before ? numberOf(before) : null;

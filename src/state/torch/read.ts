@@ -1,6 +1,7 @@
-// PyTorch's weights: {name}.weight, bias, running_mean, running_var and num_batches_tracked of every
-// batch-norm module (https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html), in
-// safetensors or in what torch.save writes.
+// Reads the batch norms of PyTorch models from safetensors files and from what torch.save writes. Every
+// batch-norm module has the tensors {name}.weight, {name}.bias, {name}.running_mean, {name}.running_var
+// and {name}.num_batches_tracked
+// (https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html).
 
 import type { Kernels } from "../../engine/kernels.js";
 import { checkKeys, OptionError, StateError } from "../../errors.js";
@@ -25,8 +26,8 @@ import { inFile, sourceOf } from "./source.js";
 /** Options of {@link readTorch}. */
 export interface TorchReadOptions {
   /**
-   * Which model, for a checkpoint of `torch.save` that holds several: the key that leads to it,
-   * `"state_dict"` for instance; keys within keys are joined by dots, `"ema.model"`.
+   * The key that leads to the model, for a checkpoint of `torch.save` that holds several:
+   * `"state_dict"` for instance. Keys within keys are joined by dots: `"ema.model"`.
    */
   key?: string;
 }
@@ -34,18 +35,21 @@ export interface TorchReadOptions {
 /** Options of `load` and `loadAll` of {@link readTorch}. */
 export interface TorchLoadOptions {
   /**
-   * The module's `eps`: needed for a state_dict, which has it nowhere (PyTorch's default is 1e-5).
-   * Default for a whole module that was saved: its own.
+   * The module's `eps`. It must be given for a state_dict, which does not contain it (PyTorch's default
+   * is 1e-5). Where a whole module was saved, the default is the `eps` of that module.
    */
   eps?: number;
   /**
-   * Weight of the NEW value, or `null` for the cumulative average. Default: that of a whole module that
-   * was saved, else 0.1.
+   * Weight of the NEW value, or `null` for the cumulative average. Default: the momentum of the module
+   * where a whole module was saved, else 0.1.
    */
   momentum?: number | null;
-  /** Default: that of a BatchNorm2d or 3d that was saved, else channels first, of any rank. */
+  /**
+   * Default: `"NCHW"` or `"NCDHW"` where a whole BatchNorm2d or BatchNorm3d was saved, else
+   * `"channelsFirst"`, for inputs of any rank.
+   */
   layout?: Layout;
-  /** Takes what one should know about the module. Default: `console.warn`. */
+  /** Is called with what you should know about the module. Default: `console.warn`. */
   onWarning?: OnWarning;
   /** Kernels of your own. Default: one shared instance per realm. */
   kernels?: Kernels;
@@ -54,31 +58,34 @@ export interface TorchLoadOptions {
 const LOAD_KEYS = ["eps", "momentum", "layout", "onWarning", "kernels"];
 
 /**
- * The batch-norm layers of a PyTorch model: of its `state_dict`, saved by
- * `safetensors.torch.save_file` or by `torch.save` (`.pt`, `.pth`, `.bin`), of a checkpoint that nests
- * one, or of a whole module that was saved. Nothing in a file is run.
+ * Reads the batch-norm layers of a PyTorch model. The file may hold the model's `state_dict`, saved by
+ * `safetensors.torch.save_file` or by `torch.save` (`.pt`, `.pth`, `.bin`), a checkpoint that has a
+ * `state_dict` under one of its keys, or a whole module. Nothing in a file is run.
  *
- * They go by the names that `model.named_modules()` has, `"layer1.0.bn1"` for instance; `""` is a
- * file of a single module's own. What all names begin with because the model was wrapped, `"module."` of
- * DataParallel and `"_orig_mod."` of torch.compile, is left out. A module counts as batch norm if it
- * has `running_mean` and `running_var`, as `BatchNorm1d`, `2d`, `3d` and `SyncBatchNorm` have (and, in
- * a state_dict, `InstanceNorm` with `track_running_stats`). `affine=False` leaves gamma and beta out;
- * one without the other is warned about. A parameter of a pruned module is `weight_orig` times
- * `weight_mask`; `gamma` and `beta`, as Burn has them, are read too.
+ * Layers have the names that `model.named_modules()` gives them, `"layer1.0.bn1"` for instance. If the file
+ * is that of a single batch-norm module, the layer's name is `""`. The prefix that all names share because
+ * the model was wrapped is left out: `"module."` of DataParallel and `"_orig_mod."` of torch.compile.
  *
- * A whole module has its `eps`, its `momentum` and, for `BatchNorm2d` and `3d`, its layout in the file. A
- * state_dict has none of them: `eps` is asked for. `batchesSeen` is the whole part of
- * `num_batches_tracked`, of whatever type; where there is none, as in a file from before PyTorch
- * 0.4.1, or one that is no count, `batchesSeen` is 1, and `ageKnown` false.
+ * A module counts as batch norm if it has `running_mean` and `running_var`, as `BatchNorm1d`,
+ * `BatchNorm2d`, `BatchNorm3d` and `SyncBatchNorm` have. In a state_dict an `InstanceNorm` with
+ * `track_running_stats` has them too, and is taken for a batch norm. A module with `affine=False` gives a
+ * layer without gamma and beta; a module that has only one of the two causes a warning. The weight of a
+ * pruned module is `weight_orig` times `weight_mask`, and its bias likewise. The names `gamma` and `beta`,
+ * which Burn uses, are read too.
  *
- * Tensors are F16, BF16, F32 or F64. gamma and beta become float32, the averages float64.
+ * The file of a whole module contains its `eps`, its `momentum` and, for `BatchNorm2d` and `BatchNorm3d`,
+ * its layout. A state_dict contains none of them, so `load` requires `eps`. `batchesSeen` is the whole
+ * part of `num_batches_tracked`, whatever its type. If the file has no such tensor, as before PyTorch
+ * 0.4.1, or if the tensor holds no count, `batchesSeen` is 1 and `ageKnown` is false.
+ *
+ * Tensors may be F16, BF16, F32 or F64. gamma and beta become float32, the averages float64.
  *
  * @param bytes the file; not copied, so leave it unchanged until the layers are loaded.
- * @param options which model, where the file holds several.
- * @throws ShapeError for what is no bytes; StateError for a file that is truncated, malformed or of
- * another format, which is named; OptionError for an unknown option, and where the file holds several
- * models and `key` names none of them. On loading: StateError for a parameter that is computed from others
- * (`weight_g`, `parametrizations`) or has a name that is not known.
+ * @param options which model to read, where the file holds several.
+ * @throws ShapeError if `bytes` is not bytes; StateError for a file that is truncated, malformed or of
+ * another format, which the message names; OptionError for an unknown option, and if the file holds several
+ * models and `key` names none of them. `load` throws StateError for a module with a parameter that is
+ * computed from others (`weight_g`, `parametrizations`) or that has an unknown name.
  *
  * @example
  * const file = readTorch(await (await fetch("resnet18.pth")).arrayBuffer());
@@ -118,7 +125,7 @@ export function readTorch(
   });
 }
 
-/** The options of a layer: those given, else what a module that was saved says. */
+/** The options of a layer: those that are given, and for the others what the saved module says. */
 function settingsOf(
   name: string,
   given: TorchLoadOptions,
@@ -126,7 +133,7 @@ function settingsOf(
   warn: OnWarning,
 ): BatchNormOptions {
   const { onWarning: _, layout, ...own } = given;
-  // What the caller says is the caller's fault, and what the file says is the file's.
+  // Checked first and apart: a bad option is an OptionError, a bad value in the file a StateError.
   const { kernels } = torchOptions(own);
   const eps = own.eps ?? facts?.eps;
   if (eps === undefined) {
@@ -149,7 +156,10 @@ function settingsOf(
   };
 }
 
-/** The momentum of a module that was saved; of one that moves nothing the default, with a warning. */
+/**
+ * The momentum of a saved module. If it is so small that the averages would never move, `undefined` for the
+ * default, after a warning.
+ */
 function momentumOf(name: string, facts: ModuleFacts | undefined, warn: OnWarning): unknown {
   const momentum = facts?.momentum;
   if (typeof momentum !== "number" || momentum < 0 || 1 - momentum !== 1) return momentum;

@@ -1,5 +1,5 @@
-// What torch.save writes: a pickle, and the bytes of its storages beside it; in a zip archive since
-// PyTorch 1.6, one after another before
+// Reads what torch.save writes: a pickle, and the bytes of the storages that the pickle refers to. Since
+// PyTorch 1.6 they are entries of a zip archive; before, they follow each other in the file
 // (https://github.com/pytorch/pytorch/blob/main/torch/serialization.py: _save and _legacy_save).
 
 import { StateError } from "../../errors.js";
@@ -10,11 +10,11 @@ import { widthOf } from "../safetensors.js";
 import { entriesOf } from "../zip.js";
 import { Tensors } from "./tensors.js";
 
-/** What was saved, in a file of either kind; tensors in it are those of tensors.ts. */
+/** The value that was saved, from a file of either kind. Tensors in it satisfy `isTensor` of tensors.ts. */
 export const savedIn = (file: Uint8Array, isArchive: boolean): unknown =>
   isArchive ? inArchive(file) : inRow(file);
 
-/** Since PyTorch 1.6: {name}/data.pkl, and {name}/data/{key} for every storage. */
+/** Reads an archive, as of PyTorch 1.6: {name}/data.pkl, and {name}/data/{key} for every storage. */
 function inArchive(file: Uint8Array): unknown {
   const entries = entriesOf(file);
   const pickle = [...entries.keys()].find((name) => /^[^/]*\/data\.pkl$/.test(name)) ?? "";
@@ -25,7 +25,7 @@ function inArchive(file: Uint8Array): unknown {
   return unpickle(entries.get(pickle) ?? none, 0, tensors, file.length).value;
 }
 
-/** The first letter of "big" in a file's byteorder. */
+/** The first letter of "big", which the archive's entry `byteorder` contains on big-endian machines. */
 const BIG = 0x62;
 
 function checkOrder(little: boolean): void {
@@ -33,8 +33,9 @@ function checkOrder(little: boolean): void {
 }
 
 /**
- * Until PyTorch 1.6: the pickles of a magic number, a version, facts of the machine, what was saved, and
- * the keys of storages; then each storage's length and bytes.
+ * Reads a file from before PyTorch 1.6. It begins with five pickles: a magic number, a version, facts about
+ * the machine, the value that was saved, and the keys of the storages. Then the storages follow in the order
+ * of these keys, each as the number of its values in eight bytes and its bytes.
  */
 function inRow(file: Uint8Array): unknown {
   const places = new Map<unknown, Uint8Array>();
@@ -50,7 +51,7 @@ function inRow(file: Uint8Array): unknown {
   for (const key of Array.isArray(keys) ? keys : []) {
     const { length = 0, dtype = "" } = tensors.storages.get(key) ?? {};
     const begin = at + 8;
-    // Not a number for a type that is not known.
+    // An unknown type makes `at` NaN, which the comparison below refuses.
     at = begin + length * (widthOf(dtype) ?? Number.NaN);
     if (!(at <= file.length && viewOfBytes(file).getBigInt64(begin - 8, true) === BigInt(length))) {
       throw new StateError(

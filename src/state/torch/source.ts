@@ -1,4 +1,4 @@
-// The model in a file of PyTorch: safetensors, or what torch.save wrote.
+// Finds the model in a file of PyTorch, which is a safetensors file or one that torch.save wrote.
 
 import { describe, OptionError, StateError } from "../../errors.js";
 import { checkFormat } from "../format.js";
@@ -7,20 +7,28 @@ import { modelIn, normsOf, type StateDict } from "./models.js";
 import { keyOf, TENSORS, wrapperOf } from "./names.js";
 import { savedIn } from "./saved.js";
 
-/** A model: its tensors, and what the names of all begin with because it was wrapped. */
+/** A model of a file, and the names of its batch norms. */
 export interface Source extends StateDict {
   readonly metadata: Readonly<Record<string, string>>;
+  /** What the names of all tensors begin with because the model was wrapped, `"module."` or "". */
   readonly wrapper: string;
-  /** The names of its batch norms in the model that was wrapped. */
+  /** The names of its batch norms, without `wrapper`. */
   readonly layers: readonly string[];
 }
 
-/** How many bytes the tensors of a model may have beyond those of its file, since some share theirs. */
+/** How many bytes more than the file its tensors may have: several tensors may share the same bytes. */
 const MOST_SHARED = 1 << 22;
 
 const FORMATS = ["torch", "torch-row", "safetensors"] as const;
 
-/** The model in a file; `key` names it among several, `all` says that more is wanted than its norms. */
+/**
+ * The model in a file.
+ *
+ * @param key the key that leads to the model, where the file holds several.
+ * @param all true if all tensors will be read, and not only those of batch norms.
+ * @throws OptionError for a `key` that leads to no model; StateError for a file that is malformed, of another
+ * format, or whose tensors take much more memory than the file.
+ */
 export function sourceOf(file: Uint8Array, key: unknown, all: boolean): Source {
   const format = checkFormat(file, "a PyTorch model, of torch.save or in safetensors", FORMATS);
   const saved = format === "torch" || format === "torch-row";
@@ -45,11 +53,11 @@ function inSafetensors(file: Uint8Array): StateDict & Pick<Source, "metadata"> {
   return { ...parse(file), modules: new Map() };
 }
 
-/** The name in the file of a module, by the one that it has in the model that was wrapped. */
+/** The name that a module has in the file, which begins with the wrapper's prefix. */
 export const inFile = ({ wrapper }: Source, name: string): string =>
   name === "" ? wrapper.slice(0, -1) : wrapper + name;
 
-/** Throws where tensors of a file would take much more memory than the file. */
+/** Throws StateError if the tensors would take much more memory than the file: strides can repeat values. */
 function checkSizes(file: Uint8Array, tensors: Iterable<Tensor | undefined>): void {
   let total = 0;
   for (const tensor of tensors) {

@@ -1,6 +1,6 @@
-// The tensors in what torch.save writes: views of storages, whose bytes lie elsewhere in the file
-// (https://github.com/pytorch/pytorch/blob/main/torch/_utils.py, whose _rebuild functions say what
-// makes a tensor, and torch/serialization.py, persistent_id).
+// The tensors in what torch.save writes. A tensor is a view of a storage: a run of values, whose bytes lie
+// outside of the pickle (https://github.com/pytorch/pytorch/blob/main/torch/_utils.py, whose _rebuild
+// functions show how a tensor is described, and torch/serialization.py, persistent_id, for storages).
 
 import { StateError } from "../../errors.js";
 import { isCount } from "../bytes.js";
@@ -8,7 +8,7 @@ import type { PickleHooks } from "../pickle.js";
 import { Global, PyObject } from "../python.js";
 import { type Tensor, widthOf } from "../safetensors.js";
 
-/** Our names for the types of storages, by theirs. */
+/** The types of safetensors by the names that PyTorch gives to its classes of storages. */
 const STORAGES = new Map([
   ["Float", "F32"],
   ["Double", "F64"],
@@ -24,19 +24,19 @@ const STORAGES = new Map([
 ]);
 const NOTHING = new Uint8Array(0);
 
-/** PyTorch's own limit. */
+/** The most axes that a tensor can have, which is PyTorch's own limit. */
 const MOST_AXES = 64;
 
-/** Values in a row, which tensors are views of. */
+/** A run of values in the file, which tensors are views of. */
 interface Storage {
   readonly key: string;
-  /** Ours, or PyTorch's where we have none. */
+  /** The type as safetensors calls it; PyTorch's name where STORAGES has none for it. */
   readonly dtype: string;
-  /** How many values. */
+  /** How many values the storage has. */
   readonly length: number;
 }
 
-/** A tensor of a file: its bytes are looked up when they are asked for. */
+/** A tensor of a file. Its bytes are looked up when they are asked for, since most are never needed. */
 class SavedTensor implements Tensor {
   readonly dtype: string;
   readonly shape: readonly number[];
@@ -49,10 +49,11 @@ class SavedTensor implements Tensor {
   }
 
   /**
-   * Its values in row-major order: a view of the file where they lie so, else a copy.
+   * The bytes of its values in row-major order: a view of the file if the values lie in that order there,
+   * else a copy.
    *
-   * @throws StateError for a tensor beyond its storage, a storage that the file does not hold, or what is
-   * no tensor of plain values.
+   * @throws StateError for a tensor that reaches beyond its storage, for a storage that the file does not
+   * hold, and for a tensor that {@link unreadable} made.
    */
   get data(): Uint8Array {
     return this.#read();
@@ -62,13 +63,16 @@ class SavedTensor implements Tensor {
 /** True for a tensor of a file. */
 export const isTensor = (value: unknown): value is Tensor => value instanceof SavedTensor;
 
-/** What stands where a tensor should and is of a kind that is not read: named when it is asked for. */
+/**
+ * Stands for a tensor of a kind that is not read. The error, which names the kind, comes only when its
+ * values are asked for, so that a file with such a tensor elsewhere can still be read.
+ */
 export const unreadable = (kind: string, shape: readonly number[] = []): Tensor =>
   new SavedTensor(kind, shape, () => {
     throw new StateError("bytes", "a tensor of plain values", kind);
   });
 
-/** True if values with these strides lie one behind the other, in row-major order. */
+/** True if values with these strides lie next to each other in row-major order. */
 function isDense(shape: readonly number[], strides: readonly number[]): boolean {
   let dense = 1;
   for (let axis = shape.length - 1; axis >= 0; axis--) {
@@ -78,7 +82,7 @@ function isDense(shape: readonly number[], strides: readonly number[]): boolean 
   return true;
 }
 
-/** Values with strides as values one behind the other. */
+/** Copies values with strides so that they lie next to each other in row-major order. */
 function gather(
   from: Uint8Array,
   size: number,
@@ -103,22 +107,25 @@ function gather(
 const isCounts = (value: unknown): value is number[] =>
   Array.isArray(value) && value.length <= MOST_AXES && value.every(isCount);
 
-/** What the pickles of a file say of storages, and what it makes of them. */
+/** Turns what the pickles of a file say about storages and tensors into tensors. */
 export class Tensors implements PickleHooks {
-  /** Storages by key, as the pickle first names them. */
+  /** The storages by key, each as the pickle describes it when it first names it. */
   readonly storages = new Map<unknown, Storage>();
   readonly #bytesOf: (key: string) => Uint8Array | undefined;
 
-  /** @param bytesOf the bytes of the storage of a key; asked when a tensor is read. */
+  /** @param bytesOf gives the bytes of the storage with a key; it is called when a tensor is read. */
   constructor(bytesOf: (key: string) => Uint8Array | undefined) {
     this.#bytesOf = bytesOf;
   }
 
-  /** A storage; or a class, beside which files before PyTorch 1.6 keep its source. */
+  /**
+   * What a persistent id stands for: a storage, or, in files from before PyTorch 1.6, a class, which comes
+   * with its source code there. The source is ignored.
+   */
   persistent(id: unknown): unknown {
     const [kind, type, key, , length, view] = Array.isArray(id) ? id : [];
     if (kind === "module") return type;
-    // PyTorch before 0.4 could save views of storages.
+    // PyTorch before 0.4 could save a storage that is a view of another one; such files are refused.
     if (!(type instanceof Global) || typeof key !== "string" || !isCount(length) || view) {
       throw new StateError("bytes", "storages with a type, a key and a length", "other data");
     }
@@ -131,12 +138,12 @@ export class Tensors implements PickleHooks {
   call(path: string, args: readonly unknown[]): unknown {
     const [first, , inner] = args;
     if (!/^torch\._tensor\._rebuild_from_type(_v2)?$/.test(path)) return this.#rebuilt(path, args);
-    // A function, the type of its result, arguments, attributes.
+    // The arguments are a function, the type of its result, the function's arguments, and attributes.
     const known = first instanceof Global && Array.isArray(inner);
     return known ? this.#rebuilt(first.path, inner) : undefined;
   }
 
-  /** The tensor that a function makes, `undefined` for one that is not known. */
+  /** The tensor that a function of PyTorch makes; `undefined` for a function that is not known. */
   #rebuilt(path: string, args: readonly unknown[]): unknown {
     switch (path) {
       case "torch._utils._rebuild_tensor":
@@ -151,14 +158,14 @@ export class Tensors implements PickleHooks {
     }
   }
 
-  /** A view of a storage. */
+  /** The tensor that is a view of a storage. */
   #view([storage, offset, shape, strides, , , metadata]: readonly unknown[]): Tensor {
     if (!isStorage(storage) || !isCount(offset) || !isCounts(shape) || !isCounts(strides)) {
       throw new StateError("bytes", "tensors of a storage, an offset, sizes and strides", "others");
     }
     const { key, dtype, length } = storage;
     const size = widthOf(dtype);
-    // All that metadata say of numbers is that they are to be negated.
+    // For real numbers, the one thing that metadata can say is that they must still be negated.
     const negated = metadata instanceof PyObject && metadata.items !== null;
     if (size === undefined || negated) {
       return unreadable(`a tensor of ${negated ? "negated " : ""}${dtype}`, shape);
@@ -167,7 +174,7 @@ export class Tensors implements PickleHooks {
       if (shape.includes(0)) return NOTHING;
       const bytes = this.#bytesOf(key) ?? NOTHING;
       const end = shape.reduce((last, n, axis) => last + (n - 1) * strides[axis]!, offset + 1);
-      // Not a number for fewer strides than sizes.
+      // If there are fewer strides than sizes, `end` is NaN, which the comparison refuses.
       if (!(end <= length && length * size <= bytes.length)) {
         throw new StateError(
           "bytes",

@@ -1,4 +1,4 @@
-// PyTorch's weights written: a state_dict in safetensors, whole or with other batch norms than before.
+// Writes batch norms as a PyTorch state_dict in safetensors: by themselves, or into a model that exists.
 
 import { checkKeys } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
@@ -13,33 +13,35 @@ import { inFile, type Source, sourceOf } from "./source.js";
 /** Options of {@link writeTorch}. */
 export interface TorchWriteOptions {
   /**
-   * A file that `readTorch` reads, whose other tensors are kept as they are. One of `torch.save`
-   * becomes safetensors.
+   * A file that `readTorch` reads, to write the layers into: its other tensors stay as they are. The
+   * result is a safetensors file even if this one is from `torch.save`.
    */
   into?: Bytes;
-  /** Which model of that file, as for `readTorch`. */
+  /** The key that leads to the model in the file `into`, as for `readTorch`. */
   key?: string;
-  /** Takes what one should know about numbers that are written. Default: `console.warn`. */
+  /** Is called with what you should know about the numbers that are written. Default: `console.warn`. */
   onWarning?: OnWarning;
 }
 
 /**
- * A PyTorch `state_dict` in safetensors, for `safetensors.torch.load_file` and
- * `model.load_state_dict`. Tensors are F32, or, written `into` a file, of the types that they have
- * there: gamma, beta and averages are rounded to them. `running_var` is an average of the variance
- * that `runningVarianceOf` names; PyTorch's own is `"sample"`, and `eval` is the same for either.
+ * Writes layers as a PyTorch `state_dict` in safetensors, for `safetensors.torch.load_file` and
+ * `model.load_state_dict`. Tensors are F32. If the layers are written `into` a file, its tensors keep
+ * their types, and gamma, beta and the averages are rounded to these; a warning tells of a variance that
+ * becomes 0 by that. `running_var` is an average of the kind of variance that the layer's
+ * `runningVarianceOf` names. PyTorch's own kind is `"sample"`; `eval` computes the same with either.
  *
- * PyTorch's modules have both parameters or neither (`affine`): one that is left out beside the other
- * is written as ones or zeros. Of a layer whose age is unknown no `num_batches_tracked` is written;
- * PyTorch then counts from 0. Not in the file, and for you to set on the module: `eps` and `momentum`
- * (1 - decay). A variance that its type in the file rounds to 0 is warned about.
+ * PyTorch's modules have both parameters or neither (`affine`). So if a layer leaves out only one of them,
+ * it is written as ones (gamma) or zeros (beta). For a layer whose age is unknown, no
+ * `num_batches_tracked` is written, and PyTorch then counts from 0. A state_dict does not contain `eps` and
+ * `momentum` (which is 1 - decay): set them on the module yourself.
  *
- * @param layers by the names of their modules, `"layer1.0.bn1"` for instance.
+ * @param layers the layers by the names of their modules, `"layer1.0.bn1"` for instance.
  * @returns the bytes of the file.
- * @throws OptionError for what is no layer, a name that the file `into` has not, an unknown option, or a
- * `key` as in `readTorch`; ShapeError for an `into` that is no bytes; StateError for a file `into` that is
- * malformed, of another format, or has tensors of other channels under these names, for a name that no
- * file can have, and for a value that its type there, or the mask of a pruned module, cannot hold.
+ * @throws OptionError for a value that is no layer, for a name that the file `into` does not have, for an
+ * unknown option, and for a `key` that `readTorch` would refuse; ShapeError if `into` is not bytes;
+ * StateError for a file `into` that is malformed, of another format, or has tensors with other numbers of
+ * channels under these names, for a name that no file can have, and for a value that the type of its
+ * tensor, or the mask of a pruned module, cannot hold.
  *
  * @example
  * const file = writeTorch({ bn1, bn2 }, { into: original }); // the model with new statistics
@@ -69,7 +71,7 @@ export function writeTorch(
   return serialize({ tensors: written, metadata: source.metadata });
 }
 
-/** Without a file to write into: nothing, marked as files of PyTorch are. */
+/** Stands for the file to write into if none is given: no tensors, and the metadata of PyTorch's files. */
 const NO_FILE: Source = {
   tensors: new Map(),
   modules: new Map(),

@@ -1,9 +1,12 @@
-// Bundles the package: build/*.wasm -> src/wasm/*.ts -> dist/.
+// Bundles the package: build/*.wasm and src/ -> dist/, with short names for what only the engine uses. For the
+// tests, which run src/ and build/*.wasm, src/wasm/*-text.ts holds the binaries as they are.
 
-import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import binaryen from "binaryen";
 import { build } from "esbuild";
 import { BINARIES, ENTRIES } from "./entries.mjs";
+import { shortNames } from "./internal-names.mjs";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 
@@ -23,17 +26,41 @@ function encode(bytes) {
   return Array.from(bytes, (byte) => text((byte + 5) & 255)).join("");
 }
 
+/** The module that holds a binary as text. */
+const textModule = (bytes) =>
+  "// Made by scripts/bundle.mjs from assembly/: the binary as text.\n" +
+  `export const TEXT = ${JSON.stringify(encode(bytes))};\n`;
+
+const built = (binary) => readFileSync(`build/${binary}.wasm`);
+const kernels = WebAssembly.Module.exports(new WebAssembly.Module(built("kernels")));
+const SHORT = shortNames(kernels.map(({ name }) => name));
+
+/** A binary whose exports have their short names. */
+function shortened(bytes) {
+  const module = binaryen.readBinary(bytes);
+  module.setFeatures(binaryen.Features.All);
+  const exports = Array.from({ length: module.getNumExports() }, (_, i) =>
+    binaryen.getExportInfo(module.getExportByIndex(i)),
+  );
+  for (const { name, value } of exports) {
+    module.removeExport(name);
+    module.addFunctionExport(value, SHORT[name]);
+  }
+  return module.emitBinary();
+}
+
 rmSync("dist", { recursive: true, force: true });
 
 /** Resolves src/wasm/ to a way to get a module and a binary, and has all entries share the errors. */
 const wasm = (condition, binary) => ({
   name: "wasm",
-  setup({ onResolve }) {
+  setup({ onLoad, onResolve }) {
     onResolve({ filter: /\/wasm\/embedded\.js$/ }, () => ({
       path: fileURLToPath(new URL(`../src/wasm/${condition}.ts`, import.meta.url)),
     }));
-    onResolve({ filter: /^\.\/kernels-text\.js$/ }, () => ({
-      path: fileURLToPath(new URL(`../src/wasm/${binary}-text.ts`, import.meta.url)),
+    onLoad({ filter: /\/kernels-text\.ts$/ }, () => ({
+      contents: textModule(readFileSync(`dist/${binary}.wasm`)),
+      loader: "ts",
     }));
     onResolve({ filter: /^\.\/kernels\.wasm/ }, ({ path }) => ({
       path: path.replace("kernels", binary),
@@ -57,18 +84,16 @@ const bundle = (entries, suffix, plugins) =>
     plugins,
     sourcemap: true,
     sourcesContent: false,
+    mangleProps: new RegExp(`^(${Object.keys(SHORT).join("|")})$`),
+    mangleCache: { ...SHORT },
     chunkNames: "shared-[hash]",
   });
 
 mkdirSync("dist");
 for (const binary of BINARIES) {
-  const file = `build/${binary}.wasm`;
-  copyFileSync(file, `dist/${binary}.wasm`);
-  writeFileSync(
-    `src/wasm/${binary}-text.ts`,
-    "// Made by scripts/bundle.mjs from assembly/: the binary as text.\n" +
-      `export const TEXT = ${JSON.stringify(encode(readFileSync(file)))};\n`,
-  );
+  const bytes = built(binary);
+  writeFileSync(`src/wasm/${binary}-text.ts`, textModule(bytes));
+  writeFileSync(`dist/${binary}.wasm`, shortened(bytes));
 }
 
 await bundle(["errors"], "", []);

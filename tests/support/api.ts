@@ -160,6 +160,100 @@ export function arrays(): ArrayProperty[] {
   return found;
 }
 
+/** Whether a property is of ours and in the types that users have. */
+const isPublic = (property: ts.Declaration): boolean =>
+  isOurs(property) &&
+  !isInternal(property) &&
+  !(ts.isClassElement(property) && property.name && ts.isPrivateIdentifier(property.name)) &&
+  !(ts.getCombinedModifierFlags(property) & ts.ModifierFlags.NonPublicAccessibilityModifier);
+
+/** All properties that users can reach from what the entries export, through results and arguments too. */
+function reachable(): Set<string> {
+  const names = new Set<string>();
+  const seen = new Set<ts.Type>();
+  const follow = (type: ts.Type): void => {
+    if (seen.has(type)) return;
+    seen.add(type);
+    if (type.isUnionOrIntersection()) type.types.forEach(follow);
+    for (const signature of [...type.getCallSignatures(), ...type.getConstructSignatures()]) {
+      if (signature.declaration !== undefined && isInternal(signature.declaration)) continue;
+      for (const each of signature.parameters) follow(checker.getTypeOfSymbol(each));
+      follow(signature.getReturnType());
+    }
+    for (const property of checker.getPropertiesOfType(type)) {
+      const { declarations = [] } = property;
+      if (!declarations.some(isPublic)) continue;
+      names.add(property.name);
+      follow(checker.getTypeOfSymbol(property));
+    }
+  };
+  for (const [, , symbol] of exported()) {
+    follow(checker.getDeclaredTypeOfSymbol(symbol));
+    follow(checker.getTypeOfSymbol(symbol));
+  }
+  return names;
+}
+
+/** The property of another type that an identifier stands for, as far as it stands for one. */
+function propertyAt(node: ts.Identifier): ts.Symbol | undefined {
+  const { parent } = node;
+  if (ts.isPropertyAccessExpression(parent) && parent.name === node) {
+    return checker.getSymbolAtLocation(node);
+  }
+  if (ts.isBindingElement(parent) && (parent.propertyName ?? parent.name) === node) {
+    return ts.isObjectBindingPattern(parent.parent)
+      ? checker.getTypeAtLocation(parent.parent).getProperty(node.text)
+      : undefined;
+  }
+  const isKey =
+    (ts.isPropertyAssignment(parent) || ts.isShorthandPropertyAssignment(parent)) &&
+    parent.name === node;
+  return isKey ? checker.getContextualType(parent.parent)?.getProperty(node.text) : undefined;
+}
+
+/** The names of all properties that src/ declares or writes, but for files below `except`. */
+export function properties(except: string): Set<string> {
+  const names = new Set<string>();
+  const visit = (node: ts.Node): void => {
+    if (ts.isClassElement(node) || ts.isTypeElement(node) || ts.isObjectLiteralElement(node)) {
+      if (node.name !== undefined) names.add(node.name.getText());
+    }
+    ts.forEachChild(node, visit);
+  };
+  program
+    .getSourceFiles()
+    .filter((file) => isOurs(file) && !file.fileName.startsWith(at(except)))
+    .forEach(visit);
+  return names;
+}
+
+/** Where a property of one of these names is not the engine's alone: why, and where in src/. */
+export function shared(names: readonly string[]): string[] {
+  const found = names.filter((name) => reachable().has(name)).map((name) => `${name} is public`);
+  // Neither a type nor what is compared with a value can be the key of a property.
+  const isKey = ({ parent }: ts.Node): boolean =>
+    !ts.isLiteralTypeNode(parent) &&
+    !(ts.isBinaryExpression(parent) && /^[!=]==$/.test(parent.operatorToken.getText()));
+  for (const source of program.getSourceFiles().filter(isOurs)) {
+    const say = (node: ts.Node, why: string): void => {
+      const line = source.getLineAndCharacterOfPosition(node.getStart()).line + 1;
+      found.push(`${node.getText()} ${why}: ${source.fileName.slice(at("").length)}:${line}`);
+    };
+    const visit = (node: ts.Node): void => {
+      if (ts.isStringLiteralLike(node) && names.includes(node.text) && isKey(node)) {
+        say(node, "is a string");
+      }
+      if (ts.isIdentifier(node) && names.includes(node.text)) {
+        const foreign = propertyAt(node)?.declarations?.some((each) => !isOurs(each));
+        if (foreign) say(node, "is of the platform or a package");
+      }
+      ts.forEachChild(node, visit);
+    };
+    visit(source);
+  }
+  return found;
+}
+
 /** A program in a doc comment: an `@example` or a block of TypeScript. */
 export interface Example {
   /** Its file and line, for example `batch-norm.ts:134`. */

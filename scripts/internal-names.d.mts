@@ -1,0 +1,2 @@
+export declare const PROPERTIES: readonly string[];
+export declare const shortNames: (kernels: readonly string[]) => Record<string, string>;

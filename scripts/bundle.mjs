@@ -42,7 +42,8 @@ function shortened(bytes) {
   const exports = Array.from({ length: module.getNumExports() }, (_, i) =>
     binaryen.getExportInfo(module.getExportByIndex(i)),
   );
-  for (const { name, value } of exports) {
+  for (const { name, value, kind } of exports) {
+    if (kind !== binaryen.ExternalFunction) throw new Error(`${name}: expected a kernel`);
     module.removeExport(name);
     module.addFunctionExport(value, SHORT[name]);
   }

@@ -1,7 +1,8 @@
-// Names of properties that only the engine uses. Bundlers of users shorten variables but not properties, so the
-// build does it for these, as Preact does (https://github.com/preactjs/preact/blob/main/mangle.json): in every file
-// of dist/ and in the binaries there. The sources, build/*.wasm and the tests of kernels keep the long names.
-// tests/internal-names.test.ts holds that nothing else goes by a name of this list.
+// Names of properties that only the engine uses. Bundlers of users shorten the names of variables but not those of
+// properties, so the build does it for these (esbuild's mangleProps; Preact does the same,
+// https://github.com/preactjs/preact/blob/main/mangle.json): in every file of dist/ and in the binaries there. The
+// sources, build/*.wasm and the tests keep the long names. A name stands for every property that is called so,
+// wherever it is. So tests/internal-names.test.ts fails if something besides the code of src/ may know one of them.
 
 /** Properties of the engine's own objects. */
 export const PROPERTIES = [
@@ -36,8 +37,8 @@ export const PROPERTIES = [
   "width",
 ];
 
-/** Letters that are no properties in src/, but for tables in src/state/, and no strings there that might be keys. */
-const LETTERS = "cdefghijklmnopqrstuvwzADEFGHJKMPQRSTUVWXYZ";
+/** Letters that name no property in src/. They may be keys of tables, for these never have a name of this list. */
+const LETTERS = "cdefghijklmnopqrstuvwyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 /** The short name of each of these properties and of each kernel; the same in all entries, which share objects. */
 export const shortNames = (kernels) =>

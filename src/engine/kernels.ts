@@ -71,6 +71,6 @@ export function sharedKernels(): Kernels {
 
 /** Returns `value` if it is a Kernels. Does not name the class, so that code that only checks does not bundle it. */
 export function checkKernels(value: unknown): Kernels {
-  if (Object(value).machine?.wasm !== undefined) return value as Kernels;
+  if ((Object(value) as Partial<Kernels>).machine?.wasm !== undefined) return value as Kernels;
   throw new OptionError("kernels", "a Kernels", describe(value));
 }

@@ -6,7 +6,7 @@ import ts from "typescript";
 import { ENTRIES } from "../../scripts/entries.mjs";
 
 const root = new URL("../..", import.meta.url);
-const at = (path: string): string => fileURLToPath(new URL(path, root));
+export const at = (path: string): string => fileURLToPath(new URL(path, root));
 
 const SOURCES = ENTRIES.map((entry) => `src/${entry}.ts`);
 
@@ -30,17 +30,17 @@ const { options } = ts.convertCompilerOptionsFromJson(
   ts.readConfigFile(at("tsconfig.json"), ts.sys.readFile).config.compilerOptions,
   at("."),
 );
-const program = ts.createProgram(
+export const program = ts.createProgram(
   SOURCES.map((source) => at(source)),
   options,
 );
-const checker = program.getTypeChecker();
+export const checker = program.getTypeChecker();
 
-const isOurs = (node: ts.Node): boolean => {
+export const isOurs = (node: ts.Node): boolean => {
   const { fileName } = node.getSourceFile();
   return fileName.startsWith(at("src/")) && !fileName.endsWith(".d.ts");
 };
-const isInternal = (node: ts.Node): boolean =>
+export const isInternal = (node: ts.Node): boolean =>
   ts.getJSDocTags(node).some(({ tagName }) => tagName.text === "internal");
 
 /** The symbol that an import or a re-export stands for. */
@@ -103,7 +103,7 @@ function membersOf(type: ts.Type): ts.Declaration[] {
 }
 
 /** Every symbol that an entry exports, each once, with its name and the entry. */
-function exported(): [name: string, entry: string, symbol: ts.Symbol][] {
+export function exported(): [name: string, entry: string, symbol: ts.Symbol][] {
   const found = new Map<ts.Symbol, [string, string, ts.Symbol]>();
   for (const entry of SOURCES) {
     const file = checker.getSymbolAtLocation(program.getSourceFile(at(entry))!)!;
@@ -156,100 +156,6 @@ export function arrays(): ArrayProperty[] {
       const [doc] = ts.getJSDocCommentsAndTags(member);
       found.push({ name: `${name}.${member.name.getText()}`, comment: doc?.getText() ?? "" });
     }
-  }
-  return found;
-}
-
-/** Whether a property is of ours and in the types that users have. */
-const isPublic = (property: ts.Declaration): boolean =>
-  isOurs(property) &&
-  !isInternal(property) &&
-  !(ts.isClassElement(property) && property.name && ts.isPrivateIdentifier(property.name)) &&
-  !(ts.getCombinedModifierFlags(property) & ts.ModifierFlags.NonPublicAccessibilityModifier);
-
-/** All properties that users can reach from what the entries export, through results and arguments too. */
-function reachable(): Set<string> {
-  const names = new Set<string>();
-  const seen = new Set<ts.Type>();
-  const follow = (type: ts.Type): void => {
-    if (seen.has(type)) return;
-    seen.add(type);
-    if (type.isUnionOrIntersection()) type.types.forEach(follow);
-    for (const signature of [...type.getCallSignatures(), ...type.getConstructSignatures()]) {
-      if (signature.declaration !== undefined && isInternal(signature.declaration)) continue;
-      for (const each of signature.parameters) follow(checker.getTypeOfSymbol(each));
-      follow(signature.getReturnType());
-    }
-    for (const property of checker.getPropertiesOfType(type)) {
-      const { declarations = [] } = property;
-      if (!declarations.some(isPublic)) continue;
-      names.add(property.name);
-      follow(checker.getTypeOfSymbol(property));
-    }
-  };
-  for (const [, , symbol] of exported()) {
-    follow(checker.getDeclaredTypeOfSymbol(symbol));
-    follow(checker.getTypeOfSymbol(symbol));
-  }
-  return names;
-}
-
-/** The property of another type that an identifier stands for, as far as it stands for one. */
-function propertyAt(node: ts.Identifier): ts.Symbol | undefined {
-  const { parent } = node;
-  if (ts.isPropertyAccessExpression(parent) && parent.name === node) {
-    return checker.getSymbolAtLocation(node);
-  }
-  if (ts.isBindingElement(parent) && (parent.propertyName ?? parent.name) === node) {
-    return ts.isObjectBindingPattern(parent.parent)
-      ? checker.getTypeAtLocation(parent.parent).getProperty(node.text)
-      : undefined;
-  }
-  const isKey =
-    (ts.isPropertyAssignment(parent) || ts.isShorthandPropertyAssignment(parent)) &&
-    parent.name === node;
-  return isKey ? checker.getContextualType(parent.parent)?.getProperty(node.text) : undefined;
-}
-
-/** The names of all properties that src/ declares or writes, but for files below `except`. */
-export function properties(except: string): Set<string> {
-  const names = new Set<string>();
-  const visit = (node: ts.Node): void => {
-    if (ts.isClassElement(node) || ts.isTypeElement(node) || ts.isObjectLiteralElement(node)) {
-      if (node.name !== undefined) names.add(node.name.getText());
-    }
-    ts.forEachChild(node, visit);
-  };
-  program
-    .getSourceFiles()
-    .filter((file) => isOurs(file) && !file.fileName.startsWith(at(except)))
-    .forEach(visit);
-  return names;
-}
-
-/** Where a property of one of these names is not the engine's alone: why, and where in src/. */
-export function shared(names: readonly string[]): string[] {
-  const found = names.filter((name) => reachable().has(name)).map((name) => `${name} is public`);
-  // Neither a type nor what is compared with a value can be the key of a property.
-  const isKey = ({ parent }: ts.Node): boolean =>
-    !ts.isLiteralTypeNode(parent) &&
-    !(ts.isBinaryExpression(parent) && /^[!=]==$/.test(parent.operatorToken.getText()));
-  for (const source of program.getSourceFiles().filter(isOurs)) {
-    const say = (node: ts.Node, why: string): void => {
-      const line = source.getLineAndCharacterOfPosition(node.getStart()).line + 1;
-      found.push(`${node.getText()} ${why}: ${source.fileName.slice(at("").length)}:${line}`);
-    };
-    const visit = (node: ts.Node): void => {
-      if (ts.isStringLiteralLike(node) && names.includes(node.text) && isKey(node)) {
-        say(node, "is a string");
-      }
-      if (ts.isIdentifier(node) && names.includes(node.text)) {
-        const foreign = propertyAt(node)?.declarations?.some((each) => !isOurs(each));
-        if (foreign) say(node, "is of the platform or a package");
-      }
-      ts.forEachChild(node, visit);
-    };
-    visit(source);
   }
   return found;
 }

@@ -6,7 +6,12 @@ import { StateError } from "../errors.js";
 import { textOf, viewOfBytes } from "./bytes.js";
 
 /** How the value of a field is encoded. Types 3 and 4 are missing: they mark groups, which ONNX does not use. */
-export const WireType = { Varint: 0, Bit64: 1, LengthDelimited: 2, Bit32: 5 } as const;
+export enum WireType {
+  Varint = 0,
+  Bit64 = 1,
+  LengthDelimited = 2,
+  Bit32 = 5,
+}
 
 /** A field of a message: its number and type, and the byte positions in the file of the field and its value. */
 export interface Field {
@@ -60,25 +65,40 @@ export class Wire {
     const number = Math.floor(tag / 8);
     const type = tag & 7;
     let begin = this.#at;
-    let size = type === WireType.Bit64 ? 8 : 4;
-    if (type === WireType.LengthDelimited) {
+    let size = Number.NaN;
+    if (type === WireType.Bit64) size = 8;
+    else if (type === WireType.Bit32) size = 4;
+    else if (type === WireType.LengthDelimited) {
       size = this.#varint(begin);
       begin = this.#at;
     } else if (type === WireType.Varint) {
       this.#varint(begin);
       size = this.#at - begin;
     }
-    if (!(number >= 1 && number < 2 ** 29 && size >= 0 && KINDS.includes(type))) {
+    if (!(number >= 1 && number < 2 ** 29 && size >= 0)) {
       refuse(start, `the tag ${tag}${size < 0 ? ` and a length of ${size}` : ""}`);
     }
     return { number, type, start, begin, end: begin + size };
   }
 
-  /** The fields with this number whose value has its length in front: messages, texts and packed arrays. */
-  *parts(range: Range, number: number): Generator<Field> {
+  /**
+   * The fields with this number and type. The default type is that of fields whose value has its length in front:
+   * messages, texts and packed arrays.
+   */
+  *parts(range: Range, number: number, type = WireType.LengthDelimited): Generator<Field> {
     for (const field of this.fields(range)) {
-      if (field.number === number && field.type === WireType.LengthDelimited) yield field;
+      if (field.number === number && field.type === type) yield field;
     }
+  }
+
+  /**
+   * The field with this number and type that a message should have once; `undefined` if it is missing. If the field
+   * occurs several times, the last one counts, as the specification says.
+   */
+  last(range: Range, number: number, type?: WireType): Field | undefined {
+    let found: Field | undefined;
+    for (const field of this.parts(range, number, type)) found = field;
+    return found;
   }
 
   data({ begin, end }: Range): Uint8Array {
@@ -141,10 +161,23 @@ export class Wire {
   }
 }
 
-const KINDS: readonly number[] = Object.values(WireType);
-
 function refuse(position: number, got: string): never {
   throw new StateError(`bytes: expected Protocol Buffers at ${position}, got ${got}`);
+}
+
+/** How many bytes these parts have in all. */
+export const lengthOf = (parts: readonly Uint8Array[]): number =>
+  parts.reduce((sum, { length }) => sum + length, 0);
+
+/** The parts one after another, in one array. */
+export function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(lengthOf(parts));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
 }
 
 /** Collects the bytes of messages as they are written, and grows as needed. */

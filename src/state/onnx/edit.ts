@@ -1,7 +1,15 @@
 // Changes the main graph of a file: its fields can be rewritten, left out or added. All other fields keep
 // their bytes, also those whose meaning this package does not know.
 
-import { BinaryWriter, type Field, type Range, type Wire, WireType } from "../protobuf.js";
+import {
+  BinaryWriter,
+  type Field,
+  joined,
+  lengthOf,
+  type Range,
+  type Wire,
+  WireType,
+} from "../protobuf.js";
 import type { Graph } from "./graph.js";
 import {
   ATTRIBUTE,
@@ -116,23 +124,11 @@ export class Edit {
   }
 }
 
-const lengthOf = (parts: readonly Uint8Array[]): number =>
-  parts.reduce((sum, { length }) => sum + length, 0);
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(lengthOf(parts));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
-}
-
 /** The attribute in which a Constant node holds its tensor, and that tensor; `null` if it holds none. */
 function placeOf(wire: Wire, node: Field): [attribute: Field, tensor: Field] | null {
   for (const attribute of wire.parts(node, NODE.attribute)) {
-    for (const tensor of wire.parts(attribute, ATTRIBUTE.tensor)) return [attribute, tensor];
+    const tensor = wire.last(attribute, ATTRIBUTE.tensor);
+    if (tensor) return [attribute, tensor];
   }
   return null;
 }

@@ -50,49 +50,46 @@ export interface Graph {
 /** Reads the main graph of a file. */
 export function graphOf(bytes: Uint8Array): Graph {
   const wire = new Wire(bytes);
-  let graph: Field | null = null;
-  let [irVersion, opset, trains]: [number, number | null, boolean] = [0, null, false];
-  for (const field of wire.fields(wire.all)) {
-    if (field.type === WireType.Varint && field.number === MODEL.irVersion) {
-      irVersion = wire.integer(field);
-    }
-    if (field.type !== WireType.LengthDelimited) continue;
-    if (field.number === MODEL.graph) {
-      if (graph !== null) throw new StateError("bytes: expected one graph, got several");
-      graph = field;
-    }
-    if (field.number === MODEL.opset) opset = opsetOf(wire, field) ?? opset;
-    if (field.number === MODEL.training) trains = true;
+  const [graph, second] = wire.parts(wire.all, MODEL.graph);
+  if (graph === undefined) {
+    throw new StateError("bytes: expected an ONNX model with a graph, got none");
   }
-  if (graph === null) throw new StateError("bytes: expected an ONNX model with a graph, got none");
-  return { wire, field: graph, irVersion, opset, trains, ...contentsOf(wire, graph) };
+  if (second !== undefined) throw new StateError("bytes: expected one graph, got several");
+  let opset: number | null = null;
+  for (const field of wire.parts(wire.all, MODEL.opset)) opset = opsetOf(wire, field) ?? opset;
+  return {
+    wire,
+    field: graph,
+    irVersion: numberOf(wire, wire.all, MODEL.irVersion, 0),
+    opset,
+    trains: wire.last(wire.all, MODEL.training) !== undefined,
+    ...contentsOf(wire, graph),
+  };
 }
 
 function contentsOf(wire: Wire, graph: Range) {
-  const operations: Operation[] = [];
+  const operations = Array.from(wire.parts(graph, GRAPH.node), (field) => operationOf(wire, field));
   const makers = new Map<string, Operation>();
+  for (const operation of operations) {
+    for (const output of operation.outputs) if (output !== "") makers.set(output, operation);
+  }
   const initializers = new Map<string, Field>();
+  for (const field of wire.parts(graph, GRAPH.initializer)) {
+    const name = textOf(wire, field, TENSOR.name);
+    if (initializers.has(name)) refuseTwice("initializers", name);
+    if (makers.has(name)) refuseTwice("values", name);
+    initializers.set(name, field);
+  }
   const outputs: string[] = [];
   const ranks = new Map<string, number>();
-  for (const field of wire.fields(graph)) {
-    if (field.type !== WireType.LengthDelimited) continue;
-    const { number } = field;
-    if (number === GRAPH.node) {
-      const operation = operationOf(wire, field);
-      operations.push(operation);
-      for (const output of operation.outputs) if (output !== "") makers.set(output, operation);
-    } else if (number === GRAPH.initializer) {
-      const name = textOf(wire, field, TENSOR.name);
-      if (initializers.has(name)) refuseTwice("initializers", name);
-      initializers.set(name, field);
-    } else if (number === GRAPH.input || number === GRAPH.output || number === GRAPH.valueInfo) {
+  for (const number of [GRAPH.input, GRAPH.output, GRAPH.valueInfo]) {
+    for (const field of wire.parts(graph, number)) {
       const name = textOf(wire, field, VALUE_INFO.name);
       if (number === GRAPH.output) outputs.push(name);
       const rank = rankOf(wire, field);
       if (rank !== null) ranks.set(name, rank);
     }
   }
-  for (const name of initializers.keys()) if (makers.has(name)) refuseTwice("values", name);
   return { operations, makers, initializers, outputs, ranks };
 }
 
@@ -102,39 +99,38 @@ export function refuseTwice(what: string, name: string): never {
 }
 
 /** The texts of all fields with this number, in the order of the message. */
-const textsOf = (wire: Wire, range: Range, number: number): string[] =>
+export const textsOf = (wire: Wire, range: Range, number: number): string[] =>
   Array.from(wire.parts(range, number), (field) => wire.text(field));
 
-/**
- * The text of a field that a message should have once, or `""` if it is missing. If the field occurs several times,
- * the last one counts, as the specification of Protocol Buffers says.
- */
-export const textOf = (wire: Wire, range: Range, number: number): string =>
-  textsOf(wire, range, number).at(-1) ?? "";
+/** The text of a field that a message should have once, or `""` if it is missing. */
+export function textOf(wire: Wire, range: Range, number: number): string {
+  const field = wire.last(range, number);
+  return field ? wire.text(field) : "";
+}
+
+/** The whole number of a field that a message should have once, or `fallback` if it is missing. */
+export function numberOf(wire: Wire, range: Range, number: number, fallback: number): number {
+  const field = wire.last(range, number, WireType.Varint);
+  return field ? wire.integer(field) : fallback;
+}
 
 /** The version that an entry of `opset_import` has for ONNX' own operators; `null` if it is for other operators. */
 function opsetOf(wire: Wire, range: Range): number | null {
-  let domain = "";
-  let version = 1;
-  for (const field of wire.fields(range)) {
-    if (field.number === OPSET.domain) domain = wire.text(field);
-    if (field.number === OPSET.version) version = wire.integer(field);
-  }
-  return domain === "" || domain === "ai.onnx" ? version : null;
+  return isOwn(textOf(wire, range, OPSET.domain)) ? numberOf(wire, range, OPSET.version, 1) : null;
 }
 
+/** True for the domain of ONNX' own operators. */
+const isOwn = (domain: string): boolean => domain === "" || domain === "ai.onnx";
+
 function operationOf(wire: Wire, field: Field): Operation {
-  const [inputs, outputs]: [string[], string[]] = [[], []];
-  let [type, domain] = ["", ""];
-  for (const part of wire.fields(field)) {
-    if (part.type !== WireType.LengthDelimited) continue;
-    if (part.number === NODE.input) inputs.push(wire.text(part));
-    if (part.number === NODE.output) outputs.push(wire.text(part));
-    if (part.number === NODE.type) type = wire.text(part);
-    if (part.number === NODE.domain) domain = wire.text(part);
-  }
-  if (domain !== "" && domain !== "ai.onnx") type = `${domain}.${type}`;
-  return { type, inputs, outputs, field };
+  const type = textOf(wire, field, NODE.type);
+  const domain = textOf(wire, field, NODE.domain);
+  return {
+    type: isOwn(domain) ? type : `${domain}.${type}`,
+    inputs: textsOf(wire, field, NODE.input),
+    outputs: textsOf(wire, field, NODE.output),
+    field,
+  };
 }
 
 /** The attributes of an operation, by name. */
@@ -147,43 +143,33 @@ export const attributesOf = (wire: Wire, { field }: Operation): ReadonlyMap<stri
   );
 
 /** The whole number that an attribute holds, or `fallback` if there is none. */
-export function integerOf(wire: Wire, attribute: Field | undefined, fallback: number): number {
-  let value = fallback;
-  for (const field of attribute ? wire.fields(attribute) : []) {
-    if (field.number === ATTRIBUTE.integer && field.type === WireType.Varint) {
-      value = wire.integer(field);
-    }
+export const integerOf = (wire: Wire, attribute: Field | undefined, fallback: number): number =>
+  attribute ? numberOf(wire, attribute, ATTRIBUTE.integer, fallback) : fallback;
+
+/** The whole numbers of all fields with this number: one in each field, or several packed in a field. */
+export function* integersAt(wire: Wire, range: Range, number: number): Generator<number> {
+  for (const field of wire.fields(range)) {
+    if (field.number === number) yield* wire.integers(field);
   }
-  return value;
 }
 
 /** The whole numbers that an attribute holds, or `null` if there is no such attribute. */
-export function integersOf(wire: Wire, attribute: Field | undefined): number[] | null {
-  if (attribute === undefined) return null;
-  const fields = [...wire.fields(attribute)].filter(({ number }) => number === ATTRIBUTE.integers);
-  return fields.flatMap((field) => [...wire.integers(field)]);
-}
+export const integersOf = (wire: Wire, attribute: Field | undefined): number[] | null =>
+  attribute ? [...integersAt(wire, attribute, ATTRIBUTE.integers)] : null;
 
 /** The float32 that an attribute holds, or `fallback`, rounded to float32, if there is none. */
 export function floatOf(wire: Wire, attribute: Field | undefined, fallback: number): number {
-  let value = Math.fround(fallback);
-  for (const field of attribute ? wire.fields(attribute) : []) {
-    if (field.number === ATTRIBUTE.float && field.type === WireType.Bit32)
-      value = wire.float(field);
-  }
-  return value;
+  const field = attribute && wire.last(attribute, ATTRIBUTE.float, WireType.Bit32);
+  return field ? wire.float(field) : Math.fround(fallback);
 }
 
 /** How many axes a value has, or `null` if the file does not declare its shape. */
 function rankOf(wire: Wire, range: Range): number | null {
-  for (const type of wire.parts(range, VALUE_INFO.type)) {
-    for (const tensor of wire.parts(type, TYPE.tensor)) {
-      for (const shape of wire.parts(tensor, TENSOR_TYPE.shape)) {
-        let rank = 0;
-        for (const _ of wire.parts(shape, SHAPE.dimension)) rank++;
-        return rank;
-      }
-    }
-  }
-  return null;
+  const type = wire.last(range, VALUE_INFO.type);
+  const tensor = type && wire.last(type, TYPE.tensor);
+  const shape = tensor && wire.last(tensor, TENSOR_TYPE.shape);
+  if (shape === undefined) return null;
+  let rank = 0;
+  for (const _ of wire.parts(shape, SHAPE.dimension)) rank++;
+  return rank;
 }

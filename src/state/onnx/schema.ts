@@ -3,48 +3,80 @@
 
 import { FLOATS, type FloatFormat } from "../bytes.js";
 
-export const MODEL = { irVersion: 1, producer: 2, graph: 7, opset: 8, training: 20 } as const;
-export const OPSET = { domain: 1, version: 2 } as const;
-export const GRAPH = {
-  node: 1,
-  name: 2,
-  initializer: 5,
-  input: 11,
-  output: 12,
-  valueInfo: 13,
-} as const;
-export const NODE = { input: 1, output: 2, name: 3, type: 4, attribute: 5, domain: 7 } as const;
-export const ATTRIBUTE = {
-  name: 1,
-  float: 2,
-  integer: 3,
-  text: 4,
-  tensor: 5,
-  graph: 6,
-  floats: 7,
-  integers: 8,
-  graphs: 11,
-  type: 20,
-} as const;
-export const VALUE_INFO = { name: 1, type: 2 } as const;
-export const TYPE = { tensor: 1 } as const;
-export const TENSOR_TYPE = { element: 1, shape: 2 } as const;
-export const SHAPE = { dimension: 1 } as const;
-export const DIMENSION = { value: 1, parameter: 2 } as const;
-export const TENSOR = {
-  dimensions: 1,
-  type: 2,
-  floats: 4,
-  integers: 5,
-  longs: 7,
-  name: 8,
-  raw: 9,
-  doubles: 10,
-  external: 13,
-  location: 14,
-} as const;
+export enum MODEL {
+  irVersion = 1,
+  producer = 2,
+  graph = 7,
+  opset = 8,
+  training = 20,
+}
+export enum OPSET {
+  domain = 1,
+  version = 2,
+}
+export enum GRAPH {
+  node = 1,
+  name = 2,
+  initializer = 5,
+  input = 11,
+  output = 12,
+  valueInfo = 13,
+}
+export enum NODE {
+  input = 1,
+  output = 2,
+  name = 3,
+  type = 4,
+  attribute = 5,
+  domain = 7,
+}
+export enum ATTRIBUTE {
+  name = 1,
+  float = 2,
+  integer = 3,
+  text = 4,
+  tensor = 5,
+  graph = 6,
+  floats = 7,
+  integers = 8,
+  graphs = 11,
+  type = 20,
+}
+export enum VALUE_INFO {
+  name = 1,
+  type = 2,
+}
+export enum TYPE {
+  tensor = 1,
+}
+export enum TENSOR_TYPE {
+  element = 1,
+  shape = 2,
+}
+export enum SHAPE {
+  dimension = 1,
+}
+export enum DIMENSION {
+  value = 1,
+  parameter = 2,
+}
+export enum TENSOR {
+  dimensions = 1,
+  type = 2,
+  floats = 4,
+  integers = 5,
+  longs = 7,
+  name = 8,
+  raw = 9,
+  doubles = 10,
+  external = 13,
+  location = 14,
+}
 /** An entry of `external_data`. The entries of a tensor say where in another file its values are. */
-export const ENTRY = { key: 1, value: 2 } as const;
+export enum ENTRY {
+  key = 1,
+  value = 2,
+}
 /** All fields of a tensor that may hold its values, or say where its values are. */
 export const VALUES: readonly number[] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
 

@@ -4,8 +4,8 @@
 
 import { StateError } from "../../errors.js";
 import { type Bytes, bytesOf, viewOfBytes } from "../bytes.js";
-import type { Range, Wire } from "../protobuf.js";
-import { attributesOf, type Graph, textOf } from "./graph.js";
+import { joined, type Range, type Wire } from "../protobuf.js";
+import { attributesOf, type Graph, integersAt, numberOf, textOf } from "./graph.js";
 import { ATTRIBUTE, ENTRY, FLOAT, INT64, TENSOR, TYPES } from "./schema.js";
 
 /** The files beside a model that hold some of its tensors, by the location that the model names. */
@@ -79,23 +79,18 @@ export function constantOf(graph: Graph, name: string, external?: External): Ten
 /** Reads the tensor in a message. */
 function tensorOf(wire: Wire, name: string, range: Range, external?: External): Tensor {
   const dimensions: number[] = [];
-  let [type, elsewhere] = [0, false];
-  for (const field of wire.fields(range)) {
-    const { number } = field;
-    if (number === TENSOR.dimensions && dimensions.length <= MOST_AXES) {
-      for (const size of wire.integers(field)) {
-        if (dimensions.push(size) > MOST_AXES) break;
-      }
-    }
-    if (number === TENSOR.type) type = wire.integer(field);
-    elsewhere ||=
-      number === TENSOR.external || (number === TENSOR.location && wire.integer(field) !== 0);
+  for (const size of integersAt(wire, range, TENSOR.dimensions)) {
+    if (dimensions.push(size) > MOST_AXES) break;
   }
+  const type = numberOf(wire, range, TENSOR.type, 0);
   const data = (): Uint8Array => {
     const { size, field } = layoutOf(name, type);
-    const found = elsewhere
+    const raw = wire.last(range, TENSOR.raw);
+    const found = isElsewhere(wire, range)
       ? fetched(wire, name, range, external)
-      : (rawOf(wire, range) ?? gathered(wire, range, field, type));
+      : raw
+        ? wire.data(raw)
+        : gathered(wire, range, field, type);
     const values = dimensions.reduce((a, b) => a * b, 1);
     if (found.length !== values * size) {
       throw new StateError(
@@ -119,35 +114,25 @@ function layoutOf(name: string, type: number): { size: number; field: number } {
   return { size: format.size, field };
 }
 
-/** The bytes in the field `raw_data`, or `null` if the tensor does not have that field. */
-function rawOf(wire: Wire, range: Range): Uint8Array | null {
-  let raw: Uint8Array | null = null;
-  for (const part of wire.fields(range)) if (part.number === TENSOR.raw) raw = wire.data(part);
-  return raw;
-}
+/** True if the values of a tensor are in another file. */
+const isElsewhere = (wire: Wire, range: Range): boolean =>
+  wire.last(range, TENSOR.external) !== undefined ||
+  numberOf(wire, range, TENSOR.location, 0) !== 0;
 
 /**
  * The bytes of the values that are in the field for their type, not in `raw_data`. One field may hold all values
  * packed in a row, or each value may have a field to itself.
  */
 function gathered(wire: Wire, range: Range, number: number, type: number): Uint8Array {
-  const fields = [...wire.fields(range)].filter((field) => field.number === number);
   if (type === INT64) {
-    const values = fields.flatMap((field) => [...wire.integers(field)]);
-    return new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
+    return new Uint8Array(BigInt64Array.from(integersAt(wire, range, number), BigInt).buffer);
   }
   if (TYPES[type]?.field === TENSOR.integers) {
     // A value of 16 bits is stored as a whole number: its bits, without a sign.
-    const bits = fields.flatMap((field) => [...wire.integers(field)]);
-    return Uint8Array.from({ length: 2 * bits.length }, (_, i) => bits[i >> 1]! >> (8 * (i & 1)));
+    return new Uint8Array(Uint16Array.from(integersAt(wire, range, number)).buffer);
   }
-  const bytes = new Uint8Array(fields.reduce((sum, { begin, end }) => sum + end - begin, 0));
-  let at = 0;
-  for (const field of fields) {
-    bytes.set(wire.data(field), at);
-    at += field.end - field.begin;
-  }
-  return bytes;
+  const fields = [...wire.fields(range)].filter((field) => field.number === number);
+  return joined(fields.map((field) => wire.data(field)));
 }
 
 /** The bytes of a tensor whose values are in another file. */

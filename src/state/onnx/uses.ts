@@ -3,8 +3,8 @@
 // around them.
 
 import type { Range } from "../protobuf.js";
-import type { Graph } from "./graph.js";
-import { ATTRIBUTE, GRAPH, NODE, TENSOR } from "./schema.js";
+import { type Graph, textOf, textsOf } from "./graph.js";
+import { ATTRIBUTE, GRAPH, NODE, TENSOR, VALUE_INFO } from "./schema.js";
 
 /** The uses of the values of a graph. */
 export interface Uses {
@@ -39,17 +39,15 @@ export function usesOf(graph: Graph): Uses {
     look(field);
   }
   for (let body = bodies.pop(); body !== undefined; body = bodies.pop()) {
-    for (const part of wire.fields(body)) {
-      // The outputs of a body are counted as well, since a body may return a value of the graph around it.
-      if (part.number === GRAPH.output)
-        for (const name of wire.parts(part, 1)) use(wire.text(name));
-      if (part.number === GRAPH.initializer) {
-        for (const name of wire.parts(part, TENSOR.name)) names.add(wire.text(name));
-      }
-      if (part.number !== GRAPH.node) continue;
-      for (const name of wire.parts(part, NODE.input)) use(wire.text(name));
-      for (const name of wire.parts(part, NODE.output)) names.add(wire.text(name));
-      look(part);
+    // The outputs of a body are counted as well, since a body may return a value of the graph around it.
+    for (const output of wire.parts(body, GRAPH.output)) use(textOf(wire, output, VALUE_INFO.name));
+    for (const tensor of wire.parts(body, GRAPH.initializer)) {
+      names.add(textOf(wire, tensor, TENSOR.name));
+    }
+    for (const node of wire.parts(body, GRAPH.node)) {
+      textsOf(wire, node, NODE.input).forEach(use);
+      for (const name of textsOf(wire, node, NODE.output)) names.add(name);
+      look(node);
     }
   }
   return { counts, names };

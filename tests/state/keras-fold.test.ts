@@ -290,7 +290,7 @@ describe("into the layer after", () => {
     const result = await folded(await saved(stack([5, 5, 2], [norm(), same])));
     expect(reasons(result)).toEqual([
       expect.stringMatching(
-        /^"input\d+" is a InputLayer, .*; with "conv2d_.*", padding: expected 0/,
+        /^with "input\d+", InputLayer takes no norm in; with "conv2d_.*", padding: expected 0/,
       ),
     ]);
   });
@@ -307,7 +307,7 @@ describe("kept, with the reason", () => {
     const y = layers.reLU({ name: "relu" }).apply(norm().apply(sum)) as Tensor;
     const result = await folded(await saved(tfl.model({ inputs: x, outputs: y })));
     expect(reasons(result)).toEqual([
-      '"sum" is a Add, which takes no norm in; "relu" is a ReLU, which takes no norm in',
+      'with "sum", Add takes no norm in; with "relu", ReLU takes no norm in',
     ]);
   });
 
@@ -347,20 +347,22 @@ describe("kept, with the reason", () => {
     const conv = layers.conv2d({ filters: 3, kernelSize: 3, activation: "relu", name: "conv" });
     const result = await folded(await saved(stack([6, 6, 2], [conv, norm()])));
     expect(reasons(result)).toEqual([
-      'the activation of "conv" stands between; its output is one of its model',
+      'with "conv", its activation stands between; its output is one of its model',
     ]);
   });
 
   test("another axis than that of the channels, or one that may be", async () => {
     const dense = layers.dense({ units: 4, name: "dense" });
     const rows = await folded(await saved(stack([3, 5], [dense, norm({ axis: 1 })])));
-    expect(reasons(rows)[0]).toMatch(/^axis 1 is not that of the channels of "dense"; /);
+    expect(reasons(rows)[0]).toMatch(/^with "dense", axis 1 is not that of its channels; /);
     const last = layers.dense({ units: 4 });
     const fine = await folded(await saved(stack([3, 5], [last, norm({ axis: 2 })])));
     expect(fine.kept).toEqual([]);
     const lost = [layers.permute({ dims: [2, 1] }), layers.dense({ units: 4, name: "lost" })];
     const unknown = await folded(await saved(stack([3, 5], [...lost, norm({ axis: 1 })])));
-    expect(reasons(unknown)[0]).toMatch(/^whether axis 1 is the last of "lost" is not known; /);
+    expect(reasons(unknown)[0]).toMatch(
+      /^with "lost", whether axis 1 is that of its channels is not known; /,
+    );
   });
 
   test("a layer in a wrapper", async () => {
@@ -420,7 +422,7 @@ describe("kept, with the reason", () => {
       /^with "dense", runningVariance: expected finite/,
     );
     expect(withFirst({ "bn/gamma": 1e38, "dense/kernel": 100 })).toMatch(
-      /^"dense" would have weights that are not finite in float32; /,
+      /^with "dense", its weight would be too large for float32, or is not finite; /,
     );
     expect(withFirst({ "bn/gamma": 1 })).toBeUndefined();
   });

@@ -3,7 +3,8 @@
 
 import { BatchNormError, StateError } from "../../errors.js";
 import { fold } from "../../testtime/fold.js";
-import { encode, FLOATS } from "../bytes.js";
+import { encodeFolded, foldBeside, type Into } from "../beside.js";
+import { FLOATS } from "../bytes.js";
 import type { KeptNorm } from "../layers.js";
 import { type Changes, filesOf, noChanges, plain, type WrittenKeras } from "./files.js";
 import { isFirst, kernelOf, linearOf, rankOf } from "./linear.js";
@@ -85,61 +86,47 @@ export function foldKeras(files: KerasFiles): FoldedKeras {
 function foldOne(work: Work, name: string, norm: Layer): string | null {
   const { container } = norm;
   if (Container.hasOptions(norm)) return "it is called with options";
-  const reasons: string[] = [];
-  for (const into of ["before", "after"] as const) {
-    const beside = container[into](norm);
-    const reason = typeof beside === "string" ? beside : foldInto(work, name, norm, beside, into);
-    if (reason === null) return null;
-    if (!reasons.includes(reason)) reasons.push(reason);
-  }
-  return reasons.join("; ");
-}
-
-/** Folds a norm into a layer and takes it out of the model. Returns `null`, or the reason why it cannot. */
-function foldInto(
-  work: Work,
-  name: string,
-  norm: Layer,
-  layer: Layer,
-  into: "before" | "after",
-): string | null {
-  const kernel = kernelOf(layer, into);
-  if ("reason" in kernel) return kernel.reason;
-  const axis = axisReason(norm, layer);
-  if (axis !== null) return axis;
-  try {
-    const weights = weightsOf(work, layer, kernel.weight);
-    const options = linearOf(layer, weights.shape);
-    const { weight, bias } = fold(frozenOf(work.model, name, norm.config), {
-      weight: weights.weight,
-      bias: weights.bias,
-      ...options,
-      into,
-    });
-    if (!weight.every(Number.isFinite) || !bias.every(Number.isFinite)) {
-      return `"${layer.name}" would have weights that are not finite in float32`;
+  return foldBeside((into) => {
+    const layer = container[into](norm);
+    try {
+      foldInto(work, name, norm, layer, into);
+    } catch (error) {
+      if (!(error instanceof BatchNormError)) throw error;
+      throw new StateError(`with "${layer.name}", ${error.message}`);
     }
-    put(work, layer, weights, weight, bias);
-  } catch (error) {
-    if (error instanceof BatchNormError) return `with "${layer.name}", ${error.message}`;
-    throw error;
-  }
-  leaveOut(work, name);
-  norm.container.remove(norm);
-  return null;
+    leaveOut(work, name);
+    container.remove(norm);
+  });
 }
 
-/** Why a norm does not normalize along the channels of a layer beside it; `null` if it does. */
-function axisReason({ config, container }: Layer, layer: Layer): string | null {
+/** Folds a norm into a layer. Throws a BatchNormError if that is not possible; then nothing has changed. */
+function foldInto(work: Work, name: string, norm: Layer, layer: Layer, into: Into): void {
+  const kernel = kernelOf(layer, into);
+  checkAxis(norm, layer);
+  const weights = weightsOf(work, layer, kernel);
+  const { weight, bias } = fold(frozenOf(work.model, name, norm.config), {
+    weight: weights.weight,
+    bias: weights.bias,
+    ...linearOf(layer, weights.shape),
+    into,
+  });
+  put(work, layer, weights, weight, bias);
+}
+
+/** Throws unless a norm normalizes along the channels of a layer beside it. */
+function checkAxis({ config, container }: Layer, layer: Layer): void {
   const { axis = -1 } = config;
   const own: unknown = Array.isArray(axis) && axis.length === 1 ? axis[0] : axis;
   const rank = rankOf(layer) ?? (own === -1 ? null : container.rankOf(layer));
   const last = own === -1 || (rank !== null && own === rank - 1);
   const first = own === 1 || (rank !== null && own === 1 - rank);
-  if (isFirst(layer) ? first : last) return null;
-  return rank === null
-    ? `whether axis ${JSON.stringify(axis)} is the last of "${layer.name}" is not known`
-    : `axis ${JSON.stringify(axis)} is not that of the channels of "${layer.name}"`;
+  if (isFirst(layer) ? first : last) return;
+  const which = `axis ${JSON.stringify(axis)}`;
+  throw new StateError(
+    rank === null
+      ? `whether ${which} is that of its channels is not known`
+      : `${which} is not that of its channels`,
+  );
 }
 
 /** The norm at test time. The layout does not matter for folding. */
@@ -202,23 +189,21 @@ function put(
   weight: Float32Array,
   bias: Float32Array,
 ): void {
-  const set = (name: string, values: Float32Array): void => {
+  const weightData = encodeFolded("weight", FLOATS.F32!, weight);
+  const data = encodeFolded("bias", FLOATS.F32!, bias);
+  const set = (name: string, bytes: Uint8Array): void => {
     const { entry } = model.weights.get(name)!;
-    const data = encode(name, FLOATS.F32!, values);
-    changes.weights.set(name, { entry: { ...plain(entry), dtype: "float32" }, data });
+    changes.weights.set(name, { entry: { ...plain(entry), dtype: "float32" }, data: bytes });
   };
   if (biasKey === null) {
     const name = key.replace(/[^/]*$/, "bias");
     if (model.weights.has(name)) {
-      throw new StateError(
-        `weightsManifest: expected no "${name}", since use_bias is false, got one`,
-      );
+      throw new StateError(`use_bias: expected true, since there is a "${name}", got false`);
     }
-    const data = encode(name, FLOATS.F32!, bias);
     changes.added.set(key, { entry: { name, shape: [bias.length], dtype: "float32" }, data });
     layer.config = { ...layer.config, use_bias: true };
-  } else set(biasKey, bias);
-  set(key, weight);
+  } else set(biasKey, data);
+  set(key, weightData);
 }
 
 /** Leaves out all weights under the name of a norm, those of batch renormalization included. */

@@ -7,6 +7,7 @@
 import { StateError } from "../../errors.js";
 import type { FoldOptions } from "../../testtime/fold.js";
 import { show } from "../../values/layout.js";
+import type { Into } from "../beside.js";
 import { isCount } from "../bytes.js";
 import type { Layer } from "./network.js";
 
@@ -15,24 +16,25 @@ const LINEAR = /^(?:Dense|(Depthwise|Separable)?Conv([123])D(Transpose)?)$/;
 /** The letters of the spatial axes, by the number of these axes. */
 const SPATIAL = ["", "L", "HW", "DHW"];
 
-/** The name of the weight that a norm would be folded into, or the reason why the layer cannot take it in. */
-export function kernelOf(
-  { name, kind, config }: Layer,
-  into: "before" | "after",
-): { readonly weight: string } | { readonly reason: string } {
+/**
+ * The name of the weight that a norm would be folded into.
+ *
+ * @throws StateError for a layer that cannot take the norm in.
+ */
+export function kernelOf({ kind, config }: Layer, into: Into): string {
   const known = LINEAR.exec(kind);
-  if (known === null) return { reason: `"${name}" is a ${kind}, which takes no norm in` };
+  if (known === null) throw new StateError(`${kind} takes no norm in`);
   const [, first] = known;
   if (first === "Separable" && into === "after") {
     // It is a depthwise and then a pointwise convolution: the shift of a norm before it goes through both.
-    return { reason: `"${name}" is a ${kind}, two layers in one` };
+    throw new StateError(`${kind} is two layers in one`);
   }
   const { activation = "linear" } = config;
   if (into === "before" && activation !== "linear" && activation !== null) {
-    return { reason: `the activation of "${name}" stands between` };
+    throw new StateError("its activation stands between");
   }
   const which = first === "Depthwise" ? "depthwise_" : first === "Separable" ? "pointwise_" : "";
-  return { weight: `${which}kernel` };
+  return `${which}kernel`;
 }
 
 /**

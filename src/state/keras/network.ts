@@ -3,8 +3,9 @@
 // each layer lists its calls in `inbound_nodes`, with the outputs that each call takes (keras 2,
 // keras/engine/functional.py, get_network_config; tfjs-layers/src/engine/container.ts, fromConfig).
 
+import { StateError } from "../../errors.js";
 import { isCount, isObject } from "../bytes.js";
-import type { Json } from "./topology.js";
+import { type Json, placesIn } from "./topology.js";
 
 /** A layer of a model. */
 export interface Layer {
@@ -26,9 +27,6 @@ interface Use {
   rest: readonly unknown[];
   readonly user: Layer | null;
 }
-
-/** The layer beside a layer; or the reason why there is none that it could be folded into. */
-export type Beside = Layer | string;
 
 /** One model with its layers, which is the outermost model or one inside of it. */
 export class Container {
@@ -106,40 +104,47 @@ export class Container {
     return uses;
   }
 
-  /** The layer before a layer: its output is that layer's only input, and is used nowhere else. */
-  before(layer: Layer): Beside {
-    const input = this.#inputOf(layer);
-    if (typeof input === "string") return input;
-    const found = this.#byName.get(input.of);
-    return found === undefined ? "nothing stands before it" : (this.#shared(found) ?? found);
+  /**
+   * The layer before a layer: its output is that layer's only input, and is used nowhere else.
+   *
+   * @throws StateError that says why there is none.
+   */
+  before(layer: Layer): Layer {
+    const found = this.#byName.get(this.#inputOf(layer).of);
+    if (found === undefined) throw new StateError("nothing stands before it");
+    this.#checkAlone(found);
+    return found;
   }
 
-  /** The layer after a layer: it alone uses that layer's output, and has no other input. */
-  after(layer: Layer): Beside {
-    const input = this.#inputOf(layer);
-    const reason = typeof input === "string" ? input : this.#shared(layer);
-    if (reason !== null) return reason;
+  /**
+   * The layer after a layer: it alone uses that layer's output, and has no other input.
+   *
+   * @throws StateError that says why there is none.
+   */
+  after(layer: Layer): Layer {
+    this.#inputOf(layer);
+    this.#checkAlone(layer);
     const user = this.#usesOf(layer.name)[0]?.user ?? null;
-    if (user === null) return "its output is one of its model";
-    const other = this.#inputOf(user);
-    return typeof other === "string" ? other : user;
+    if (user === null) throw new StateError("its output is one of its model");
+    this.#inputOf(user);
+    return user;
   }
 
-  /** The input of a layer that is called once and with one input; for other layers, the reason why there is none. */
-  #inputOf({ name, calls }: Layer): Use | string {
-    if (!this.#known) return "the calls of layers are not as Keras 2 writes them";
-    const [call = []] = calls;
-    const [input] = call;
-    return calls.length === 1 && call.length === 1 && input!.rest[1] === 0
-      ? input!
-      : `"${name}" does not have one input, in one call`;
+  /** The input of a layer. Throws unless the layer is called once, and with one input. */
+  #inputOf({ name, calls }: Layer): Use {
+    if (!this.#known) throw new StateError("the calls of layers are not as Keras 2 writes them");
+    const [input, ...others] = calls.flat();
+    if (calls.length === 1 && input?.rest[1] === 0 && others.length === 0) return input;
+    throw new StateError(`"${name}" does not have one input, in one call`);
   }
 
-  /** The reason why a layer's output has not just one user, `null` if it has. */
-  #shared({ name, calls }: Layer): string | null {
-    if (this.#named.has(name)) return `"${name}" is named in the options of a call`;
+  /** Throws if a layer's output has more than one user. */
+  #checkAlone({ name, calls }: Layer): void {
+    if (this.#named.has(name)) {
+      throw new StateError(`"${name}" is named in the options of a call`);
+    }
     const times = Math.max(calls.length, this.#usesOf(name).length);
-    return times > 1 ? `the output of "${name}" is used ${times} times` : null;
+    if (times > 1) throw new StateError(`the output of "${name}" is used ${times} times`);
   }
 
   /** True if a call of a layer has an option that is neither null nor false, such as `training: true`. */
@@ -202,26 +207,8 @@ export class Container {
 /** All models in a topology, each before those that are inside of it. */
 export function containersOf(topology: unknown): Container[] {
   const containers: Container[] = [];
-  // Not recursive: a file may nest deeper than the call stack reaches.
-  const left: { value: unknown; inside: readonly string[]; top: boolean }[] = [
-    { value: topology, inside: [], top: true },
-  ];
-  const seen = new Set<object>();
-  while (left.length > 0) {
-    let { value, inside, top } = left.pop()!;
-    if (typeof value !== "object" || value === null || seen.has(value)) continue;
-    seen.add(value);
-    const { class_name: kind, config } = value as Json;
-    const { name, layers, layer } = isObject(config) ? config : ({ layers: config } as Json);
-    const isModel = typeof kind === "string" && Array.isArray(layers);
-    if (typeof name === "string" && (isObject(layer) || (isModel && !top))) {
-      inside = [...inside, name];
-    }
-    if (isModel) {
-      containers.push(new Container(value as Json, layers, inside));
-      top = false;
-    }
-    for (const each of Object.values(value)) left.push({ value: each, inside, top });
+  for (const { item, layers, within } of placesIn(topology)) {
+    if (layers !== null) containers.push(new Container(item, layers, within));
   }
   return containers;
 }

@@ -56,6 +56,30 @@ export function layersOf(topology: unknown): ReadonlyMap<string, KerasLayer> {
 /** The batch-norm layers of a topology, in the order in which it lists them. */
 function allOf(topology: unknown): KerasLayer[] {
   const found: KerasLayer[] = [];
+  for (const { item, inside, wrapped } of placesIn(topology)) {
+    const { class_name: kind, config } = item;
+    if (typeof kind !== "string" || !BATCH_NORM.test(kind) || !isObject(config)) continue;
+    const { name: leaf } = config;
+    if (typeof leaf === "string") found.push({ item, config, leaf, inside, wrapped });
+  }
+  return found;
+}
+
+/** An object in a topology: a layer, a model, or any other. */
+interface Place {
+  readonly item: Json;
+  /** The layers that it lists, `null` if it is no model. */
+  readonly layers: readonly unknown[] | null;
+  /** The names of the models and wrappers around it, from outside, without the outermost model. */
+  readonly inside: readonly string[];
+  /** The same names for what is inside of it: its own name is among them if it is a model or wrapper. */
+  readonly within: readonly string[];
+  /** Whether the last name of `inside` is that of a wrapper. */
+  readonly wrapped: boolean;
+}
+
+/** All objects in a topology, however deep they are nested, in its order: each before those that are inside of it. */
+export function* placesIn(topology: unknown): Generator<Place> {
   // Not recursive: a file may nest deeper than the call stack reaches.
   type Part = { value: unknown; inside: readonly string[]; wrapped: boolean; top: boolean };
   const left: Part[] = [{ value: topology, inside: [], wrapped: false, top: true }];
@@ -67,26 +91,19 @@ function allOf(topology: unknown): KerasLayer[] {
     seen.add(value);
     const item = value as Json;
     const { class_name: kind, config } = item;
-    if (isObject(config)) {
-      const name = typeof config.name === "string" ? config.name : null;
-      if (name !== null && typeof kind === "string" && BATCH_NORM.test(kind)) {
-        found.push({ item, config, leaf: name, inside, wrapped });
-        continue;
-      }
-      const model = Array.isArray(config.layers);
-      const wrapper = isObject(config.layer) && isObject(config.layer.config);
-      if (name !== null && (wrapper || (model && !top))) {
-        inside = [...inside, name];
-        wrapped = wrapper;
-      }
-      if (model) top = false;
-    }
-    const values = Object.values(item).filter((each) => typeof each === "object");
-    for (let i = values.length - 1; i >= 0; i--) {
-      left.push({ value: values[i], inside, wrapped, top });
+    // Early versions of Keras wrote the layers of a Sequential model in place of its config.
+    const { name, layers, layer } = isObject(config) ? config : ({ layers: config } as Json);
+    const model = typeof kind === "string" && Array.isArray(layers) ? layers : null;
+    const wrapper = isObject(layer) && isObject(layer.config);
+    const named = typeof name === "string" && (wrapper || (model !== null && !top));
+    const within = named ? [...inside, name] : inside;
+    yield { item, layers: model, inside, within, wrapped };
+    if (named) wrapped = wrapper;
+    if (model !== null) top = false;
+    for (const each of Object.values(item).reverse()) {
+      if (typeof each === "object") left.push({ value: each, inside: within, wrapped, top });
     }
   }
-  return found;
 }
 
 /** The layout of a layer, from its axis and the shape of its input as far as the file has that. */

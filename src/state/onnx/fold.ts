@@ -2,10 +2,11 @@
 // al. 2018, section 3.2). Runtimes do the same in memory when they load a model, for the norms that they
 // can fold; here the file itself is changed, and a reason is given for each norm that stays.
 
-import { BatchNormError, checkKeys, StateError } from "../../errors.js";
+import { checkKeys, StateError } from "../../errors.js";
 import { fold } from "../../testtime/fold.js";
 import { NO_OPTIONS } from "../../values/check.js";
-import { type Bytes, bytesOf, encode } from "../bytes.js";
+import { encodeFolded, foldBeside, type Into } from "../beside.js";
+import { type Bytes, bytesOf } from "../bytes.js";
 import type { KeptNorm } from "../layers.js";
 import { LINEAR, type Linear, linearOf, perChannel } from "./linear.js";
 import { Network, type Step } from "./network.js";
@@ -103,18 +104,10 @@ class Folding {
     const others = norm.operation.outputs.slice(1).some((value) => this.network.usesOf(value) > 0);
     if (norm.trains || others) return "it is in training mode: it normalizes by the mini-batch";
     if (!norm.spatial) return "it has spatial 0, statistics by position";
-    const reasons: string[] = [];
-    for (const into of ["before", "after"] as const) {
-      try {
-        this.#into(into, name, norm);
-        this.done.add(name);
-        return null;
-      } catch (error) {
-        if (!(error instanceof BatchNormError)) throw error;
-        reasons.push(error.message);
-      }
-    }
-    return reasons.join("; ");
+    return foldBeside((into) => {
+      this.#into(into, name, norm);
+      this.done.add(name);
+    });
   }
 
   /**
@@ -122,7 +115,7 @@ class Folding {
    *
    * @throws BatchNormError if that is not possible; then nothing has changed.
    */
-  #into(into: "before" | "after", name: string, norm: Norm): void {
+  #into(into: Into, name: string, norm: Norm): void {
     const { network } = this;
     const own = network.stepOf(norm.operation);
     const [layer, sum] = into === "before" ? this.#before(own) : [this.#after(own)];
@@ -137,13 +130,8 @@ class Folding {
     const { weight, bias } = fold(frozen, options);
     const { type, name: weightName } = linear;
     const { format } = TYPES[type]!;
-    const encoded = (what: string, values: Float32Array): Uint8Array => {
-      if (!values.every(Number.isFinite)) {
-        throw new StateError(`its ${what} would be too large for float32, or is not finite`);
-      }
-      return encode(what, format, values);
-    };
-    const [weightBytes, biasBytes] = [encoded("weight", weight), encoded("bias", bias)];
+    const weightBytes = encodeFolded("weight", format, weight);
+    const biasBytes = encodeFolded("bias", format, bias);
 
     // Nothing throws from here on, so that an error never leaves the network half changed.
     const { shape: dimensions } = options;
@@ -208,7 +196,7 @@ class Folding {
   }
 
   /** Throws unless the channel axis of a norm is the axis of its input on which the layer beside it works. */
-  #checkAxes(into: "before" | "after", { type }: Step, { flips }: Linear, own: Step): void {
+  #checkAxes(into: Into, { type }: Step, { flips }: Linear, own: Step): void {
     if (into === "after" && flips) {
       throw new StateError(`its output goes to ${type} with rows and columns exchanged`);
     }

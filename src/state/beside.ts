@@ -1,0 +1,34 @@
+// What foldOnnx and foldKeras share. A norm is folded into the layer before it or, if that is not possible, into the
+// layer after it.
+
+import { BatchNormError, StateError } from "../errors.js";
+import { encode, type FloatFormat } from "./bytes.js";
+
+/** Which of the two layers beside a norm takes it in. */
+export type Into = "before" | "after";
+
+/**
+ * Calls `attempt` for the layer before a norm and, if that throws a BatchNormError, for the layer after the norm.
+ * Returns `null` if one of the calls did not throw, and else the reasons why the norm stays: both messages.
+ */
+export function foldBeside(attempt: (into: Into) => void): string | null {
+  const reasons = new Set<string>();
+  for (const into of ["before", "after"] as const) {
+    try {
+      attempt(into);
+      return null;
+    } catch (error) {
+      if (!(error instanceof BatchNormError)) throw error;
+      reasons.add(error.message);
+    }
+  }
+  return [...reasons].join("; ");
+}
+
+/** The bytes of the weight or bias, `what`, of a folded layer. Throws StateError unless all its values are finite. */
+export function encodeFolded(what: string, format: FloatFormat, values: Float32Array): Uint8Array {
+  if (!values.every(Number.isFinite)) {
+    throw new StateError(`its ${what} would be too large for float32, or is not finite`);
+  }
+  return encode(`its ${what}`, format, values);
+}

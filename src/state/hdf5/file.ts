@@ -19,18 +19,18 @@ const SIGNATURE = [0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a];
 const MOST_MESSAGES = 1 << 16;
 
 /** The numbers of those messages of an object header that matter here (section IV.A.2). */
-export const MESSAGE = {
-  dataspace: 0x01,
-  linkInfo: 0x02,
-  datatype: 0x03,
-  link: 0x06,
-  external: 0x07,
-  layout: 0x08,
-  attribute: 0x0c,
-  continuation: 0x10,
-  symbolTable: 0x11,
-  attributeInfo: 0x15,
-} as const;
+export enum MESSAGE {
+  dataspace = 0x01,
+  linkInfo = 0x02,
+  datatype = 0x03,
+  link = 0x06,
+  external = 0x07,
+  layout = 0x08,
+  attribute = 0x0c,
+  continuation = 0x10,
+  symbolTable = 0x11,
+  attributeInfo = 0x15,
+}
 
 /** A message of an object header: its type, and where its content lies. */
 export interface Message {

@@ -6,8 +6,8 @@ import type { FoldOptions } from "../../testtime/fold.js";
 import { decode } from "../bytes.js";
 import { attributesOf, floatOf, type Graph, integerOf, integersOf, textOf } from "./graph.js";
 import type { Network, Step } from "./network.js";
-import { ATTRIBUTE, TYPES } from "./schema.js";
-import type { Tensor } from "./tensor.js";
+import { ATTRIBUTE } from "./schema.js";
+import { formatOf, type Tensor } from "./tensor.js";
 
 /** The operations into which a norm may be folded. */
 export const LINEAR: readonly string[] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
@@ -118,13 +118,12 @@ function knownTensor(network: Network, { type, inputs }: Step, slot: number): Te
 }
 
 /** The values of a tensor as float32. Throws for all types but FLOAT, FLOAT16 and BFLOAT16. */
-function floatsOf({ name, type, data }: Tensor): Float32Array {
-  if (!Object.hasOwn(TYPES, type) || type === DOUBLE) {
-    throw new StateError(
-      `tensor "${name}" is of type ${type}, and only FLOAT, FLOAT16 and BFLOAT16 are folded`,
-    );
+function floatsOf(tensor: Tensor): Float32Array {
+  const format = formatOf(tensor);
+  if (tensor.type === DOUBLE) {
+    throw new StateError(`tensor "${tensor.name}" is DOUBLE, which folding would round to FLOAT`);
   }
-  return Float32Array.from(decode(TYPES[type]!.format, data()));
+  return Float32Array.from(decode(format, tensor.data()));
 }
 
 /**

@@ -12,8 +12,8 @@ import {
   refuseTwice,
   textOf,
 } from "./graph.js";
-import { NODE, TYPES } from "./schema.js";
-import { constantOf, type External, follow, type Tensor } from "./tensor.js";
+import { NODE } from "./schema.js";
+import { constantOf, type External, follow, formatOf, type Tensor } from "./tensor.js";
 
 /** The names that ONNX gives to the inputs of a node after its first input, the data, in their order. */
 export const SLOTS = ["scale", "B", "input_mean", "input_var"] as const;
@@ -45,8 +45,7 @@ export function modelOf(bytes: Uint8Array, external?: External): Model {
   const { opset, wire } = graph;
   if (found.length > 0 && opset === null) {
     throw new StateError(
-      "opset_import: expected the version of the operators, got a model without, though what a " +
-        "BatchNormalization means depends on it",
+      "opset_import: expected the opset, on which the meaning of a BatchNormalization depends, got none",
     );
   }
   const own = found.map(({ field }) => textOf(wire, field, NODE.name));
@@ -102,13 +101,11 @@ export function parameterOf({ graph, norms, external }: Model, name: string, slo
         `${input === undefined ? "no input" : `"${input}", which is computed or fed`}`,
     );
   }
-  const { type, dimensions } = tensor;
-  if (!Object.hasOwn(TYPES, type) || dimensions.length !== 1) {
-    const axes = dimensions.length > 8 ? "many" : dimensions.length;
-    throw new StateError(
-      `tensor "${tensor.name}": expected FLOAT, FLOAT16, BFLOAT16 or DOUBLE of one axis, got type ` +
-        `${type} of ${axes}`,
-    );
+  formatOf(tensor); // Throws if it does not hold floating-point values.
+  const { length } = tensor.dimensions;
+  if (length !== 1) {
+    const axes = length > 8 ? "many" : length;
+    throw new StateError(`tensor "${tensor.name}": expected one axis, got ${axes}`);
   }
   return tensor;
 }

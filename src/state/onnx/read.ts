@@ -20,8 +20,7 @@ import {
 } from "../layers.js";
 import { type Model, modelOf, parameterOf, SLOTS } from "./norms.js";
 import { ranksOf } from "./ranks.js";
-import { TYPES } from "./schema.js";
-import type { External } from "./tensor.js";
+import { type External, formatOf } from "./tensor.js";
 
 /** Options of {@link readOnnx}. */
 export interface OnnxReadOptions {
@@ -155,8 +154,8 @@ export function layerAt(
     layout: layout === undefined ? named : checkLayout(layout, LAYOUTS),
   };
   const [gamma, beta, runningMean, runningVariance] = SLOTS.map((_, slot) => {
-    const { type, data } = parameterOf(model, name, slot);
-    return decode(TYPES[type]!.format, data());
+    const tensor = parameterOf(model, name, slot);
+    return decode(formatOf(tensor), tensor.data());
   }) as [Float64Array, Float64Array, Float64Array, Float64Array];
   for (const [slot, { length }] of [gamma, beta, runningMean, runningVariance].entries()) {
     const { length: channels } = runningMean;
@@ -166,23 +165,21 @@ export function layerAt(
       );
     }
   }
-  const warnings: readonly [boolean, string][] = [
-    [
-      trains,
-      "is in training mode, where ONNX normalizes by the mini-batch; here train does, and infer uses " +
-        "the running averages",
-    ],
-    [
-      !spatial,
-      "has spatial 0, statistics by position, but one value of each for a channel: read as by channel",
-    ],
-    [
-      momentum === 1 && options.momentum === undefined,
-      `has momentum 1, under which its averages never move; in train they move by ${settings.decay}, ` +
+  const say = (what: string): void => warn(`node "${name}": ${what}`);
+  if (trains) {
+    say(
+      "is in training mode, where ONNX normalizes by the mini-batch; infer here uses the running averages",
+    );
+  }
+  if (!spatial) {
+    say("has spatial 0, statistics for each position, but its numbers are for each channel");
+  }
+  if (momentum === 1 && options.momentum === undefined) {
+    say(
+      `has momentum 1, under which its averages never move; here they move by ${settings.decay}, ` +
         "ONNX' default, unless momentum is given",
-    ],
-  ];
-  for (const [holds, what] of warnings) if (holds) warn(`node "${name}": ${what}`);
+    );
+  }
   return layerOf(kernels ? { ...settings, kernels } : settings, {
     gamma,
     beta,

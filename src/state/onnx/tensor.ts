@@ -3,7 +3,7 @@
 // (https://github.com/onnx/onnx/blob/main/docs/ExternalData.md).
 
 import { StateError } from "../../errors.js";
-import { type Bytes, bytesOf, viewOfBytes } from "../bytes.js";
+import { type Bytes, bytesOf, type FloatFormat, viewOfBytes } from "../bytes.js";
 import { joined, type Range, type Wire } from "../protobuf.js";
 import { attributesOf, type Graph, integersAt, numberOf, textOf } from "./graph.js";
 import { ATTRIBUTE, ENTRY, FLOAT, INT64, TENSOR, TYPES } from "./schema.js";
@@ -84,13 +84,13 @@ function tensorOf(wire: Wire, name: string, range: Range, external?: External): 
   }
   const type = numberOf(wire, range, TENSOR.type, 0);
   const data = (): Uint8Array => {
-    const { size, field } = layoutOf(name, type);
+    const size = type === INT64 ? 8 : formatOf({ name, type }).size;
     const raw = wire.last(range, TENSOR.raw);
     const found = isElsewhere(wire, range)
       ? fetched(wire, name, range, external)
       : raw
         ? wire.data(raw)
-        : gathered(wire, range, field, type);
+        : gathered(wire, range, type);
     const values = dimensions.reduce((a, b) => a * b, 1);
     if (found.length !== values * size) {
       throw new StateError(
@@ -102,16 +102,12 @@ function tensorOf(wire: Wire, name: string, range: Range, external?: External): 
   return { name, type, dimensions, range, data };
 }
 
-/** How many bytes a value of a type has, and the field that may hold such values instead of `raw_data`. */
-function layoutOf(name: string, type: number): { size: number; field: number } {
-  if (type === INT64) return { size: 8, field: TENSOR.longs };
-  if (!Object.hasOwn(TYPES, type)) {
-    throw new StateError(
-      `tensor "${name}": expected FLOAT, FLOAT16, BFLOAT16 or DOUBLE, got type ${type}`,
-    );
-  }
-  const { format, field } = TYPES[type]!;
-  return { size: format.size, field };
+/** The floating-point format of a tensor's values. Throws StateError if they are of another type. */
+export function formatOf({ name, type }: Pick<Tensor, "name" | "type">): FloatFormat {
+  if (Object.hasOwn(TYPES, type)) return TYPES[type]!.format;
+  throw new StateError(
+    `tensor "${name}": expected FLOAT, FLOAT16, BFLOAT16 or DOUBLE, got type ${type}`,
+  );
 }
 
 /** True if the values of a tensor are in another file. */
@@ -123,14 +119,22 @@ const isElsewhere = (wire: Wire, range: Range): boolean =>
  * The bytes of the values that are in the field for their type, not in `raw_data`. One field may hold all values
  * packed in a row, or each value may have a field to itself.
  */
-function gathered(wire: Wire, range: Range, number: number, type: number): Uint8Array {
-  if (type === INT64) {
-    return new Uint8Array(BigInt64Array.from(integersAt(wire, range, number), BigInt).buffer);
-  }
-  if (TYPES[type]?.field === TENSOR.integers) {
+function gathered(wire: Wire, range: Range, type: number): Uint8Array {
+  if (type === INT64) return longsAt(wire, range, TENSOR.longs);
+  const { field } = TYPES[type]!;
+  if (field === TENSOR.integers) {
     // A value of 16 bits is stored as a whole number: its bits, without a sign.
-    return new Uint8Array(Uint16Array.from(integersAt(wire, range, number)).buffer);
+    return new Uint8Array(Uint16Array.from(integersAt(wire, range, field)).buffer);
   }
+  return floatsAt(wire, range, field);
+}
+
+/** The bytes of the whole numbers in all fields with this number, each of 64 bits. */
+const longsAt = (wire: Wire, range: Range, number: number): Uint8Array =>
+  new Uint8Array(BigInt64Array.from(integersAt(wire, range, number), BigInt).buffer);
+
+/** The bytes of the floating-point values in all fields with this number. */
+function floatsAt(wire: Wire, range: Range, number: number): Uint8Array {
   const fields = [...wire.fields(range)].filter((field) => field.number === number);
   return joined(fields.map((field) => wire.data(field)));
 }
@@ -197,7 +201,10 @@ export function integersIn({ name, type, dimensions, data }: Tensor): number[] {
 /** The tensor that a Constant node makes from a list of numbers in an attribute; `null` without the attribute. */
 function listOf(wire: Wire, name: string, type: number, attribute?: Range): Tensor | null {
   if (attribute === undefined) return null;
-  const [field, size] = type === INT64 ? [ATTRIBUTE.integers, 8] : [ATTRIBUTE.floats, 4];
-  const bytes = gathered(wire, attribute, field, type);
-  return { name, type, dimensions: [bytes.length / size], range: null, data: () => bytes };
+  const bytes =
+    type === INT64
+      ? longsAt(wire, attribute, ATTRIBUTE.integers)
+      : floatsAt(wire, attribute, ATTRIBUTE.floats);
+  const length = bytes.length / (type === INT64 ? 8 : 4);
+  return { name, type, dimensions: [length], range: null, data: () => bytes };
 }

@@ -11,8 +11,7 @@ import { modelOfLayers, numbersOf } from "./fresh.js";
 import type { Graph } from "./graph.js";
 import { type Model, modelOf, parameterOf } from "./norms.js";
 import { externalOf, nameIn } from "./read.js";
-import { TYPES } from "./schema.js";
-import { follow, type Tensor } from "./tensor.js";
+import { follow, formatOf, type Tensor } from "./tensor.js";
 import { usesOf } from "./uses.js";
 
 /** Options of {@link writeOnnx}. */
@@ -97,7 +96,7 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Uint8
 /** Notes the values that a tensor is to get, unless it has them already. */
 function change(changes: Map<string, Change>, tensor: Tensor, values: ArrayLike<number>): void {
   const { name } = tensor;
-  const { format } = TYPES[tensor.type]!;
+  const format = formatOf(tensor);
   const before = tensor.data();
   const data = holds(values, decode(format, before)) ? before : encode(name, format, values);
   if (data.length !== before.length) {

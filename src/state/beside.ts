@@ -4,6 +4,9 @@
 import { BatchNormError, StateError } from "../errors.js";
 import { encode, type FloatFormat } from "./bytes.js";
 
+/** The letters of the spatial axes of a convolution, by how many of these axes it has. */
+export const SPATIAL = ["", "L", "HW", "DHW"];
+
 /** Which of the two layers beside a norm takes it in. */
 export type Into = "before" | "after";
 

@@ -180,6 +180,10 @@ export function joined(parts: readonly Uint8Array[]): Uint8Array {
   return bytes;
 }
 
+/** True if two arrays have the same bytes. */
+export const isSame = (a: Uint8Array, b: Uint8Array): boolean =>
+  a.length === b.length && a.every((byte, i) => byte === b[i]);
+
 /** Collects the bytes of messages as they are written, and grows as needed. */
 export class BinaryWriter {
   #bytes = new Uint8Array(256);

@@ -7,14 +7,11 @@
 import { StateError } from "../../errors.js";
 import type { FoldOptions } from "../../testtime/fold.js";
 import { show } from "../../values/layout.js";
-import type { Into } from "../beside.js";
+import { type Into, SPATIAL } from "../beside.js";
 import { isCount } from "../bytes.js";
 import type { Layer } from "./network.js";
 
 const LINEAR = /^(?:Dense|(Depthwise|Separable)?Conv([123])D(Transpose)?)$/;
-
-/** The letters of the spatial axes, by the number of these axes. */
-const SPATIAL = ["", "L", "HW", "DHW"];
 
 /**
  * The name of the weight that a norm would be folded into.

@@ -144,10 +144,9 @@ class Folding {
     if (layer.type === "MatMul") layer.type = "Gemm";
     if (sum !== undefined) {
       for (const input of sum.inputs) if (input !== layer.outputs[0]) network.release(input);
-      network.giveInstead(layer, sum);
+      network.takeOver(layer, sum, "outputs");
     }
-    if (into === "before") network.giveInstead(layer, own);
-    else network.takeInstead(layer, own);
+    network.takeOver(layer, own, into === "before" ? "outputs" : "inputs");
     for (const input of own.inputs.slice(1)) network.release(input);
   }
 

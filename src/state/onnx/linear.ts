@@ -3,6 +3,7 @@
 
 import { StateError } from "../../errors.js";
 import type { FoldOptions } from "../../testtime/fold.js";
+import { SPATIAL } from "../beside.js";
 import { decode } from "../bytes.js";
 import { attributesOf, floatOf, type Graph, integerOf, integersOf, textOf } from "./graph.js";
 import type { Network, Step } from "./network.js";
@@ -17,8 +18,6 @@ export const LINEAR: readonly string[] = ["Conv", "ConvTranspose", "Gemm", "MatM
  * digits that they have.
  */
 const DOUBLE = 11;
-/** The letters for the axes of a convolution's window, by how many axes it has. */
-const WINDOWS = ["", "L", "HW", "DHW"];
 
 /** A convolution or linear layer whose weight and bias are known. */
 export interface Linear {
@@ -75,7 +74,7 @@ export function linearOf(graph: Graph, network: Network, step: Step): Linear {
       bias: bias?.map((value) => value * beta) ?? null,
       shape: dimensions,
       kind: convolves ? (transposed ? "convTranspose" : "conv") : "linear",
-      order: (outFirst ? "OI" : "IO") + (convolves ? WINDOWS[rank - 2] : ""),
+      order: (outFirst ? "OI" : "IO") + (convolves ? SPATIAL[rank - 2] : ""),
       groups,
       padding: padded === "VALID" ? "valid" : padding,
     },

@@ -2,6 +2,7 @@
 // operations be rewired or left out and tensors get other values, and writes the file that results. A
 // constant that nothing takes any more is left out of the file.
 
+import { isSame } from "../protobuf.js";
 import { Edit } from "./edit.js";
 import type { Operation } from "./graph.js";
 import { textOf } from "./graph.js";
@@ -34,6 +35,8 @@ export class Network {
   readonly #takers = new Map<string, Step>();
   /** The tensors that are new, or have other values than in the file that was read. */
   readonly #tensors = new Map<string, Tensor>();
+  /** The names of the tensors that the file does not have. */
+  readonly #new = new Set<string>();
   /** The names of values and tensors that the graph no longer has. */
   readonly #gone = new Set<string>();
 
@@ -88,7 +91,7 @@ export class Network {
    * takes there, if nothing else takes it and its type and dimensions are the same. Otherwise they become a new
    * tensor, whose name is made from `hint`, and the step takes the new tensor instead.
    */
-  put(step: Step, slot: number, hint: string, tensor: Omit<Tensor, "name" | "range">): void {
+  put(step: Step, slot: number, hint: string, tensor: Omit<Tensor, "name">): void {
     const name = step.inputs[slot] ?? "";
     const before = name === "" ? null : this.tensorOf(name);
     const fits = (other: Tensor): boolean =>
@@ -99,32 +102,29 @@ export class Network {
       return;
     }
     this.release(name);
-    const fresh = this.#nameFor(hint, (other) => fits(other) && sameBytes(other, tensor));
-    this.#tensors.set(fresh, { ...tensor, name: fresh, range: null });
+    const fresh = this.#nameFor(
+      hint,
+      (other) => fits(other) && isSame(other.data(), tensor.data()),
+    );
+    this.#tensors.set(fresh, { ...tensor, name: fresh });
     this.#names.add(fresh);
+    this.#new.add(fresh);
     this.#counts.set(fresh, this.usesOf(fresh) + 1);
     while (step.inputs.length < slot) step.inputs.push("");
     step.inputs[slot] = fresh;
   }
 
-  /** Lets `step` make the value that `other` made, and leaves `other` out of the network. */
-  giveInstead(step: Step, other: Step): void {
-    const [value = ""] = other.outputs;
-    this.#gone.add(step.outputs[0] ?? "");
-    step.outputs[0] = value;
+  /**
+   * Lets `step` make the value that `other` made (`"outputs"`) or take the value that `other` took (`"inputs"`), and
+   * leaves `other` out of the network.
+   */
+  takeOver(step: Step, other: Step, side: "inputs" | "outputs"): void {
+    const [value = ""] = other[side];
+    this.#gone.add(step[side][0] ?? "");
+    step[side][0] = value;
     step.state = "changed";
     other.state = "left out";
-    this.#makers.set(value, step);
-  }
-
-  /** Lets `step` take the value that `other` took, and leaves `other` out of the network. */
-  takeInstead(step: Step, other: Step): void {
-    const [value = ""] = other.inputs;
-    this.#gone.add(step.inputs[0] ?? "");
-    step.inputs[0] = value;
-    step.state = "changed";
-    other.state = "left out";
-    this.#takers.set(value, step);
+    (side === "inputs" ? this.#takers : this.#makers).set(value, step);
   }
 
   /**
@@ -154,16 +154,10 @@ export class Network {
   #nameFor(hint: string, same: (tensor: Tensor) => boolean): string {
     for (let i = 0; ; i++) {
       const name = i === 0 ? hint : `${hint}_${i}`;
-      const made = this.#tensors.get(name);
-      if (made?.range === null && this.#isNew(name) && same(made)) return name;
+      const made = this.#new.has(name) && this.#tensors.get(name);
+      if (made && same(made)) return name;
       if (!this.#names.has(name)) return name;
     }
-  }
-
-  /** True for the name of a tensor that the file which was read does not have. */
-  #isNew(name: string): boolean {
-    const { makers, initializers } = this.#model.graph;
-    return !makers.has(name) && !initializers.has(name);
   }
 
   /** The bytes of a file that holds the network with all changes. */
@@ -177,7 +171,7 @@ export class Network {
     }
     for (const [name, tensor] of this.#tensors) {
       const { type, dimensions } = tensor;
-      if (this.#isNew(name)) edit.addTensor(name, type, dimensions, tensor.data());
+      if (this.#new.has(name)) edit.addTensor(name, type, dimensions, tensor.data());
       else edit.setTensor(tensor, tensor.data());
     }
     for (const [name, field] of initializers) if (this.#gone.has(name)) edit.leaveOut(field);
@@ -206,8 +200,3 @@ export class Network {
     });
   }
 }
-
-const sameBytes = (a: Pick<Tensor, "data">, b: Pick<Tensor, "data">): boolean => {
-  const [x, y] = [a.data(), b.data()];
-  return x.length === y.length && x.every((byte, i) => byte === y[i]);
-};

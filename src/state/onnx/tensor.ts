@@ -17,8 +17,6 @@ export interface Tensor {
   readonly name: string;
   readonly type: number;
   readonly dimensions: readonly number[];
-  /** Where the tensor's message is in the file; `null` if its values are not held by such a message. */
-  readonly range: Range | null;
   /**
    * Reads the values as bytes, one value after the other, little-endian.
    *
@@ -99,7 +97,7 @@ function tensorOf(wire: Wire, name: string, range: Range, external?: External): 
     }
     return found;
   };
-  return { name, type, dimensions, range, data };
+  return { name, type, dimensions, data };
 }
 
 /** The floating-point format of a tensor's values. Throws StateError if they are of another type. */
@@ -183,7 +181,7 @@ function filled(name: string, shape: Tensor, value: Tensor | null): Tensor {
     for (let at = 0; at < bytes.length; at += one.length) bytes.set(one, at);
     return bytes;
   };
-  return { name, type: value === null ? FLOAT : value.type, dimensions, range: null, data };
+  return { name, type: value === null ? FLOAT : value.type, dimensions, data };
 }
 
 /** The values of a tensor of type INT64 with at most one axis. */
@@ -206,5 +204,5 @@ function listOf(wire: Wire, name: string, type: number, attribute?: Range): Tens
       ? longsAt(wire, attribute, ATTRIBUTE.integers)
       : floatsAt(wire, attribute, ATTRIBUTE.floats);
   const length = bytes.length / (type === INT64 ? 8 : 4);
-  return { name, type, dimensions: [length], range: null, data: () => bytes };
+  return { name, type, dimensions: [length], data: () => bytes };
 }

@@ -6,6 +6,7 @@ import { onnxOptions } from "../../layer/frameworks.js";
 import { NO_OPTIONS } from "../../values/check.js";
 import { type Bytes, bytesOf, decode, encode, holds } from "../bytes.js";
 import { checkName, entriesOf } from "../layers.js";
+import { isSame } from "../protobuf.js";
 import { Edit } from "./edit.js";
 import { modelOfLayers, numbersOf } from "./fresh.js";
 import type { Graph } from "./graph.js";
@@ -105,8 +106,8 @@ function change(changes: Map<string, Change>, tensor: Tensor, values: ArrayLike<
     );
   }
   const other = changes.get(name);
-  if (other === undefined && equal(data, before)) return;
-  if (other !== undefined && !equal(data, other.data)) refuseSharing(name);
+  if (other === undefined && isSame(data, before)) return;
+  if (other !== undefined && !isSame(data, other.data)) refuseSharing(name);
   changes.set(name, { tensor, data, uses: (other?.uses ?? 0) + 1 });
 }
 
@@ -132,6 +133,3 @@ function refuseSharing(source: string): never {
       "one that is shared: other nodes would change with it",
   );
 }
-
-const equal = (a: Uint8Array, b: Uint8Array): boolean =>
-  a.length === b.length && a.every((byte, i) => byte === b[i]);

@@ -4,7 +4,6 @@ import type { Kernels } from "../../engine/kernels.js";
 import { checkKeys, StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
 import { type KerasOptions, kerasOptions } from "../../layer/frameworks.js";
-import type { BatchNormOptions } from "../../layer/options.js";
 import type { Layout } from "../../values/layout.js";
 import { fromFile, layerOf, NO_COUNTER, type OnWarning, warningsTo } from "../layers.js";
 import type { Json } from "./topology.js";
@@ -48,21 +47,17 @@ export function checkLoadOptions(options: KerasLoadOptions, more: readonly strin
   kerasOptions(own);
 }
 
-/** The options of a layer that its config names, with these further ones. */
-export const settingsOf = (name: string, config: Json, more: KerasOptions): BatchNormOptions =>
-  fromFile(`layer "${name}"`, () => {
-    const { epsilon, scale, center } = config as KerasOptions;
-    return kerasOptions({ epsilon, scale, center, ...more } as KerasOptions);
-  });
-
 /** Makes a new layer from the file's facts about it and the caller's options, which take precedence. */
 export function loadLayer(name: string, given: Given, options: KerasLoadOptions): BatchNorm {
   const { config } = given;
   const { momentum, kernels } = options;
   const warn = warningsTo(options.onWarning);
   const layout = options.layout ?? given.layout();
-  const own = { momentum: momentum ?? movingOf(config), layout } as KerasOptions;
-  const settings = settingsOf(name, config, own);
+  const settings = fromFile(`layer "${name}"`, () => {
+    const { epsilon, scale, center } = config as KerasOptions;
+    const own = { epsilon, momentum: momentum ?? movingOf(config), scale, center, layout };
+    return kerasOptions(own as KerasOptions);
+  });
   const runningMean = given.values("moving_mean");
   const state = {
     gamma: settings.gamma ? given.values("gamma") : null,

@@ -2,12 +2,11 @@
 
 import { checkKeys, OptionError, StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
-import { kerasOptions } from "../../layer/frameworks.js";
+import { type KerasOptions, kerasOptions } from "../../layer/frameworks.js";
 import { NO_OPTIONS } from "../../values/check.js";
 import { encode, FLOATS, holds } from "../bytes.js";
-import { checkName, constant, entriesOf, momentumOf } from "../layers.js";
+import { checkName, constant, entriesOf, fromFile, momentumOf } from "../layers.js";
 import { filesOf, noChanges, plain, type WrittenKeras } from "./files.js";
-import { settingsOf } from "./load.js";
 import { type KerasFiles, type Model, parse, weightOf } from "./model.js";
 import { formatOf, valuesOf } from "./shards.js";
 
@@ -58,7 +57,10 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
   for (const [name, layer] of entries) {
     checkName(names, name);
     const { config } = model.layers.get(name)!;
-    const settings = settingsOf(name, config, {});
+    const settings = fromFile(`layer "${name}"`, () => {
+      const { epsilon, scale, center } = config as KerasOptions;
+      return kerasOptions({ epsilon, scale, center } as KerasOptions);
+    });
     if (settings.epsilon !== layer.epsilon) {
       throw new StateError(
         `layer "${name}": expected the epsilon of the model, ${settings.epsilon}, got ${layer.epsilon}`,

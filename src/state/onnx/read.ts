@@ -165,21 +165,23 @@ export function layerAt(
       );
     }
   }
-  const say = (what: string): void => warn(`node "${name}": ${what}`);
-  if (trains) {
-    say(
-      "is in training mode, where ONNX normalizes by the mini-batch; infer here uses the running averages",
-    );
-  }
-  if (!spatial) {
-    say("has spatial 0, statistics for each position, but its numbers are for each channel");
-  }
-  if (momentum === 1 && options.momentum === undefined) {
-    say(
-      `has momentum 1, under which its averages never move; here they move by ${settings.decay}, ` +
+  const warnings: readonly [boolean, string][] = [
+    [
+      trains,
+      "is in training mode, where ONNX normalizes by the mini-batch; here train does, and infer uses " +
+        "the running averages",
+    ],
+    [
+      !spatial,
+      "has spatial 0, statistics for each position, but its numbers are for each channel: they are used so",
+    ],
+    [
+      momentum === 1 && options.momentum === undefined,
+      `has momentum 1, under which its averages never move; in train they move by ${settings.decay}, ` +
         "ONNX' default, unless momentum is given",
-    );
-  }
+    ],
+  ];
+  for (const [holds, what] of warnings) if (holds) warn(`node "${name}": ${what}`);
   return layerOf(kernels ? { ...settings, kernels } : settings, {
     gamma,
     beta,

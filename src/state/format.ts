@@ -8,32 +8,33 @@ import { StateError } from "../errors.js";
 import { viewOfBytes } from "./bytes.js";
 import { directoryOf, isZip } from "./zip.js";
 
+const TORCH = "a file of torch.save: readTorch reads it";
+const NUMPY = "arrays of NumPy: bn.runningMean.set(…) takes their numbers";
+const KERAS = 'a file of Keras (.keras, .h5): readKerasFile of "batchnorm-wasm/hdf5" reads it';
 /** For messages: what each format is, and after the colon what the user can do with such a file. */
 const FORMATS = {
   empty: "no bytes: the download failed",
-  torch: "a file of torch.save: readTorch reads it",
-  "torch-row": "a file of torch.save before PyTorch 1.6: readTorch reads it",
+  torch: TORCH,
+  "torch-row": TORCH,
   torchscript:
     "a TorchScript archive: torch.save(torch.jit.load(path).state_dict(), other), and readTorch reads it",
   safetensors: "a safetensors file: readTorch reads it",
   pickle: "a pickle that torch.save did not make: torch.save(arrays by name, path) in Python",
-  numpy: "a NumPy archive (.npz): bn.runningMean.set(…) takes its numbers",
-  npy: "a NumPy array (.npy): bn.runningMean.set(…) takes its numbers",
-  keras: 'a Keras model (.keras): readKerasFile of "batchnorm-wasm/hdf5" reads it',
-  hdf5: 'an HDF5 file (.h5): readKerasFile of "batchnorm-wasm/hdf5" reads those of Keras',
+  numpy: NUMPY,
+  npy: NUMPY,
+  keras: KERAS,
+  hdf5: KERAS,
   zip: "a zip archive: unpack it",
   onnx: "an ONNX model: readOnnx reads it",
-  ort: "a model of ONNX Runtime (.ort): readOnnx reads the .onnx file that it was made from",
-  tflite: "a TensorFlow Lite model: its batch norms were folded when it was made from another",
+  ort: "a model of ONNX Runtime (.ort): readOnnx reads the .onnx that it was made from",
+  tflite: "a TensorFlow Lite model: its batch norms were folded when it was made",
   "saved-model":
     'a SavedModel: tf.keras.models.load_model(folder).save("model.h5") in Python, and readKerasFile',
   gguf: "a GGUF file: no model of llama.cpp has batch norms",
   gzip: 'gzip: unpack it, new DecompressionStream("gzip")',
   lfs: "a pointer of Git LFS: git lfs pull fetches the file",
   html: "a web page: the address is not that of the file",
-  json:
-    "JSON: readKeras({ model, weights }) reads the model.json of TensorFlow.js, BatchNorm.fromSnapshot a " +
-    "snapshot; an index of several files only names them",
+  json: "JSON: readKeras({ model, weights }) reads the model.json of TensorFlow.js, an index names other files",
 } as const;
 
 /** A format that can be told by the first bytes of a file. */

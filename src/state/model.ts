@@ -5,7 +5,7 @@ import { NO_OPTIONS } from "../values/check.js";
 import { type Bytes, bytesOf } from "./bytes.js";
 import { checkFormat, formatOf } from "./format.js";
 import { fileOf, type StateFile } from "./layers.js";
-import { type OnnxLoadOptions, readOnnx } from "./onnx/read.js";
+import { type OnnxFile, readOnnx } from "./onnx/read.js";
 import { isOwn, load } from "./own.js";
 import { parse } from "./safetensors.js";
 import { readTorch, type TorchLoadOptions } from "./torch/read.js";
@@ -25,7 +25,7 @@ export type ModelFile =
   | ({
       /** The file was read by `readOnnx`. */
       readonly format: "onnx";
-    } & StateFile<OnnxLoadOptions>)
+    } & OnnxFile)
   | ({
       /** The file was written by `save`. Its layers need no options. */
       readonly format: "batchnorm-wasm";

@@ -140,7 +140,7 @@ class Machine {
   // ---- the stack ----
 
   #push(value: unknown): void {
-    if (this.#stack.length >= MOST_READY) throw this.#error("a tuple of too many values");
+    if (this.#stack.length >= MOST_READY) throw this.#error();
     this.#stack.push(value);
   }
 

@@ -663,7 +663,7 @@ describe("refusals", () => {
       "a file of another format",
       { ...modelOf({}), model: goldenBytes("keras-files/functional.h5") },
       StateError,
-      /^model: expected model\.json of TensorFlow\.js, got an HDF5 file \(\.h5\): readKerasFile of /,
+      /^model: expected model\.json of TensorFlow\.js, got a file of Keras \(\.keras, \.h5\): readKerasFile of /,
     ],
     [
       "no JSON",

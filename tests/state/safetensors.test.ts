@@ -57,6 +57,16 @@ describe("is read", () => {
     });
   });
 
+  test.each(["constructor", "toString", "__proto__"])(
+    "a type %s is one that is not known",
+    (dtype) => {
+      const other = { dtype, shape: [3], data_offsets: [16, 18] };
+      const bytes = file({ ...HEADER, other }, Uint8Array.of(...DATA, 7, 8));
+      const written = safetensors(writeTorch({ a: load(bytes) }, { into: bytes }));
+      expect(written.tensors.get("other")).toMatchObject({ dtype, data: Uint8Array.of(7, 8) });
+    },
+  );
+
   test("a counter keeps its shape", () => {
     const count = { dtype: "I64", shape: [1], data_offsets: [16, 24] };
     const data = Uint8Array.of(...DATA, 5, 0, 0, 0, 0, 0, 0, 0);

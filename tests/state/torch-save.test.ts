@@ -538,7 +538,7 @@ describe("is refused", () => {
     [
       "a deflated pickle",
       zip([{ name: "a/data.pkl", data: pickle(norm()), method: 8 }]),
-      /"a\/data\.pkl", which is compressed by method 8/,
+      /"a\/data\.pkl", which is compressed/,
     ],
     ["an opcode of protocol 0", archive("I5\n"), /got the unknown opcode 0x49/],
     [

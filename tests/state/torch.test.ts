@@ -519,12 +519,12 @@ describe("parameters by other names", () => {
     [
       "a standard deviation",
       { "bn.running_std": [1, 2] },
-      /^bn\.running_std: expected nothing in module "bn"/,
+      /^bn\.running_std: expected a tensor that batch norms have/,
     ],
     [
       "a module within",
       { "bn.act.weight": [1] },
-      /^bn\.act\.weight: expected nothing in module "bn" but/,
+      /^bn\.act\.weight: expected a tensor that batch norms have, got another;/,
     ],
   ])("%s", (_, tensors, message) => {
     const bytes = withTensors({ "bn.bias": [0, 0], ...tensors });
@@ -549,7 +549,7 @@ describe("parameters by other names", () => {
       "head.weight": [1],
     });
     expect(loaded(whole, "").layer.gamma).toBe(null);
-    assertRefuses(StateError, /^scale: expected nothing in module ""/, () =>
+    assertRefuses(StateError, /^scale: expected a tensor that batch norms have/, () =>
       loaded(fileOf({ running_mean: [1], running_var: [1], scale: [1] }), ""),
     );
   });

@@ -112,8 +112,8 @@ export function readTorch(
     if (stranger !== undefined) {
       throw new StateError(
         stranger,
-        `nothing in module "${name}" but the tensors of a batch norm`,
-        "another; remove_weight_norm or remove_parametrizations makes whole what is computed",
+        "a tensor that batch norms have",
+        "another; remove_weight_norm or remove_parametrizations in Python makes whole what is computed",
       );
     }
     const state = numbersOf(tensors, full, warn);

@@ -16,7 +16,8 @@ export function bytesOf(name: string, value: unknown): Uint8Array {
       throw new ShapeError(`${name}: expected bytes, got a detached ArrayBuffer`);
     }
   }
-  throw new ShapeError(`${name}: expected a Uint8Array or ArrayBuffer, got ${describe(value)}`);
+  const path = typeof value === "string" ? "; readFileSync(path) of node:fs gives the bytes" : "";
+  throw new ShapeError(name, "a Uint8Array or ArrayBuffer", describe(value) + path);
 }
 
 export const viewOfBytes = (bytes: Uint8Array): DataView =>
@@ -48,7 +49,11 @@ export function jsonOf(name: string, text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw new StateError(`${name}: expected JSON, got text that is none`);
+    // Callers may pass JSON as text, and a path in its place.
+    const path = /^\s*[[{"]/.test(text)
+      ? ""
+      : "; readFileSync(path) of node:fs gives that of a file";
+    throw new StateError(name, "JSON", `text that is none${path}`);
   }
 }
 

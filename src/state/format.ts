@@ -5,7 +5,7 @@
 // numpy.lib.format, RFC 1952 (gzip), git-lfs' docs/spec.md, onnx.proto and saved_model.proto.
 
 import { StateError } from "../errors.js";
-import { viewOfBytes } from "./bytes.js";
+import { bytesOf, viewOfBytes } from "./bytes.js";
 import { directoryOf, isZip } from "./zip.js";
 
 const TORCH = "a file of torch.save: readTorch reads it";
@@ -18,7 +18,7 @@ const FORMATS = {
   "torch-row": TORCH,
   torchscript:
     "a TorchScript archive: torch.save(torch.jit.load(path).state_dict(), other), and readTorch reads it",
-  safetensors: "a safetensors file: readTorch reads it",
+  safetensors: "a safetensors file: readTorch reads it, or load if save wrote it",
   pickle: "a pickle that torch.save did not make: torch.save(arrays by name, path) in Python",
   numpy: NUMPY,
   npy: NUMPY,
@@ -93,22 +93,28 @@ function archiveOf(bytes: Uint8Array): Format {
   return names.length > 0 && names.every((name) => name.endsWith(".npy")) ? "numpy" : "zip";
 }
 
+/** The bytes of a file, and its format. If that is `null`, the reader itself must find out whether it can read them. */
+export interface Known {
+  readonly file: Uint8Array;
+  readonly format: Format | null;
+}
+
 /**
- * Checks that a file is not of a format that the reader does not read, and returns its format. Returns
- * `null` if the format is not known; then the reader itself must find out whether it can read the file.
+ * Checks that the argument `name` is bytes, and that they are not of a format that the reader does not read.
  *
  * @param expected what the reader reads, for the message.
  * @param read the formats that the reader reads.
- * @param name the name of the argument, for the message.
- * @throws StateError for a file of another format. The message says what it is, and what to do with it.
+ * @throws ShapeError for what is no bytes; StateError for a file of another format. The message says what it is, and
+ * what to do with it.
  */
 export function checkFormat(
-  bytes: Uint8Array,
+  name: string,
+  bytes: unknown,
   expected: string,
   read: readonly Format[],
-  name = "bytes",
-): Format | null {
-  const format = formatOf(bytes);
-  if (format === null || read.includes(format)) return format;
+): Known {
+  const file = bytesOf(name, bytes);
+  const format = formatOf(file);
+  if (format === null || read.includes(format)) return { file, format };
   throw new StateError(name, expected, FORMATS[format]);
 }

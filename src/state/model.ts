@@ -2,13 +2,15 @@
 
 import { checkKeys, describe, OptionError, StateError } from "../errors.js";
 import { NO_OPTIONS } from "../values/check.js";
-import { type Bytes, bytesOf } from "./bytes.js";
-import { checkFormat, formatOf } from "./format.js";
+import type { Bytes } from "./bytes.js";
+import { checkFormat } from "./format.js";
 import { fileOf, type StateFile } from "./layers.js";
 import { type OnnxFile, readOnnx } from "./onnx/read.js";
 import { isOwn, load } from "./own.js";
 import { parse } from "./safetensors.js";
 import { readTorch, type TorchLoadOptions } from "./torch/read.js";
+
+const FORMATS = ["onnx", "torch", "torch-row", "safetensors"] as const;
 
 /** Options of {@link readModel}. */
 export interface ModelOptions {
@@ -53,23 +55,21 @@ export type ModelFile =
  */
 export function readModel(bytes: Bytes, options: ModelOptions = NO_OPTIONS): ModelFile {
   checkKeys("options", options, ["key"]);
-  const file = bytesOf("bytes", bytes);
-  const format = formatOf(file);
+  const { file, format } = checkFormat("bytes", bytes, "a model file", FORMATS);
   if (format === "onnx") {
     if (options.key === undefined) return { format, ...readOnnx(file) };
     throw new OptionError("key", "none for an ONNX model, which is one", describe(options.key));
   }
-  if (format === "safetensors" && isOwn(parse(file))) {
+  if (format === "safetensors" && isOwn(parse("bytes", file))) {
     const layers = load(file);
     const one = (name: string, given: object) => {
-      for (const key in given)
+      for (const key of Object.keys(given))
         throw new OptionError(key, "no options for a file of save", `"${key}"`);
       return layers[name]!.clone();
     };
     return { format: "batchnorm-wasm", ...fileOf(Object.keys(layers), one) };
   }
-  const known = checkFormat(file, "a model file", ["torch", "torch-row", "safetensors"]);
-  if (known !== null) return { format: "torch", ...readTorch(file, options) };
+  if (format !== null) return { format: "torch", ...readTorch(file, options) };
   const first = Array.from(file.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0"));
   throw new StateError(
     "bytes",

@@ -54,13 +54,13 @@ export const widthOf = (dtype: string): number | undefined =>
   Object.hasOwn(SIZES, dtype) ? SIZES[dtype] : undefined;
 
 /**
- * Reads a file. Every tensor is checked to have as many bytes as its shape and type need, and together the
- * tensors must fill the file without gaps or overlaps. Only the header is copied.
+ * Reads a file, which the caller has as the argument `name`. Every tensor is checked to have as many bytes as its shape
+ * and type need, and together the tensors must fill the file without gaps or overlaps. Only the header is copied.
  *
- * @throws StateError for a file that is truncated, malformed or of another format.
+ * @throws ShapeError for what is no bytes; StateError for a file that is truncated, malformed or of another format.
  */
-export function parse(file: Uint8Array): Safetensors {
-  checkFormat(file, "a safetensors file", ["safetensors"]);
+export function parse(name: string, bytes: unknown): Safetensors {
+  const { file } = checkFormat(name, bytes, "a safetensors file", ["safetensors"]);
   if (file.length < 8) {
     throw new StateError(
       "bytes",
@@ -199,9 +199,6 @@ function tensorOf(
 
 /** Throws StateError for a tensor whose entry readers would refuse. */
 function checkEntry(name: string, text: string): void {
-  if (/\p{Surrogate}/u.test(name)) {
-    throw new StateError(JSON.stringify(name), "a name that has UTF-8", "half a character in it");
-  }
   if (3 * text.length > LONGEST_ENTRY && new TextEncoder().encode(text).length > LONGEST_ENTRY) {
     throw new StateError(
       `${JSON.stringify(name.slice(0, 40))} …`,

@@ -63,16 +63,8 @@ export interface Settings {
 export const epsilonOf = (name: string, value: unknown, fallback: number): number =>
   number(name, value, fallback, "a finite number >= 0", (e) => e >= 0);
 
-const KEYS = [
-  "layout",
-  "epsilon",
-  "decay",
-  "debias",
-  "runningVarianceOf",
-  "gamma",
-  "beta",
-  "kernels",
-];
+/** The options that every snapshot states, and every record of a layer in a file. */
+export const RECORDED = ["layout", "epsilon", "decay", "debias", "runningVarianceOf"] as const;
 
 const decayOf = (decay: unknown): number | "cumulative" =>
   decay === "cumulative"
@@ -87,7 +79,12 @@ export function settingsOf(options: BatchNormOptions): Settings {
       "momentum",
     );
   }
-  checkKeys("options", options, KEYS);
+  checkKeys("options", options, [...RECORDED, "gamma", "beta", "kernels"]);
+  return completed(options);
+}
+
+/** Checks options other than for their names, and fills in defaults. */
+export function completed(options: BatchNormOptions): Settings {
   const { layout, decay, kernels, [WEIGHT]: weight } = options;
   return {
     layout: layout === undefined ? "NC" : checkLayout(layout, LAYOUTS),

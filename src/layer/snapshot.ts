@@ -5,7 +5,7 @@ import { checkChannels, flag, recorded } from "../values/check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
 import type { Layout } from "../values/layout.js";
 import type { VarianceKind } from "../values/moments.js";
-import { type Settings, settingsOf, WEIGHT } from "./options.js";
+import { completed, RECORDED, type Settings, WEIGHT } from "./options.js";
 import { checkSeen } from "./running-averages.js";
 
 /** What `bn.snapshot()` gives: options and state of a layer, as an object for JSON. */
@@ -91,24 +91,18 @@ export function checkFits(snapshot: Restored, layer: State & { readonly channels
   }
 }
 
-const RECORDED = ["layout", "epsilon", "decay", "debias", "runningVarianceOf"] as const;
-
 /** The settings that a snapshot, or the record in a file, states. Throws OptionError if one is missing or wrong. */
 export function settingsIn(record: Partial<Snapshot>): Settings {
-  const { decay, weight, gamma, beta } = record;
-  const given: Record<PropertyKey, unknown> = {
-    gamma: gamma !== null,
-    beta: beta !== null,
-    [WEIGHT]: weight,
-  };
   for (const name of RECORDED) {
-    given[name] = record[name];
     if (record[name] === undefined) throw new OptionError(name, "a value", "none");
   }
+  const { decay, weight } = record;
   if (weight !== undefined && !(typeof weight === "number" && 1 - weight === decay)) {
     throw new OptionError("weight", "1 - decay, or none", describe(weight));
   }
-  return settingsOf(given);
+  const [gamma, beta] = [record.gamma !== null, record.beta !== null];
+  const given: object = { ...record, gamma, beta, kernels: undefined, [WEIGHT]: weight };
+  return completed(given);
 }
 
 /** Reads a snapshot, given as object or as JSON text. Throws StateError if it is none. */

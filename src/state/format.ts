@@ -19,7 +19,7 @@ const FORMATS = {
   torchscript:
     "a TorchScript archive: torch.save(torch.jit.load(path).state_dict(), other), and readTorch reads it",
   safetensors: "a safetensors file: readTorch reads it, or load if save wrote it",
-  pickle: "a pickle that torch.save did not make: torch.save(arrays by name, path) in Python",
+  pickle: "a pickle that torch.save did not make: in Python, torch.save(tensors by name, path)",
   numpy: NUMPY,
   npy: NUMPY,
   keras: KERAS,
@@ -29,12 +29,12 @@ const FORMATS = {
   ort: "a model of ONNX Runtime (.ort): readOnnx reads the .onnx that it was made from",
   tflite: "a TensorFlow Lite model: its batch norms were folded when it was made",
   "saved-model":
-    'a SavedModel: tf.keras.models.load_model(folder).save("model.h5") in Python, and readKerasFile',
+    'a SavedModel: in Python, tf.keras.models.load_model(folder).save("model.h5"), then readKerasFile',
   gguf: "a GGUF file: no model of llama.cpp has batch norms",
   gzip: 'gzip: unpack it, new DecompressionStream("gzip")',
   lfs: "a pointer of Git LFS: git lfs pull fetches the file",
   html: "a web page: the address is not that of the file",
-  json: "JSON: readKeras({ model, weights }) reads the model.json of TensorFlow.js, an index names other files",
+  json: "JSON: readKeras({ model, weights }) reads the model.json of TensorFlow.js; an index lists other files",
 } as const;
 
 /** A format that can be told by the first bytes of a file. */

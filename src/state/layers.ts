@@ -133,11 +133,11 @@ export function momentumOf(
 /** Checks the layers to write, and returns them with their names. */
 export function entriesOf(layers: unknown): [string, BatchNorm][] {
   if (typeof layers !== "object" || layers === null) {
-    throw new OptionError(`layers: expected layers by name, got ${describe(layers)}`);
+    throw new OptionError("layers", "an object of layers by name", describe(layers));
   }
   const entries = Object.entries(layers);
   if (entries.length === 0) {
-    throw new OptionError("layers: expected at least one layer, got none");
+    throw new OptionError("layers", "at least one layer", "none");
   }
   for (const [name, layer] of entries) {
     const where = `layers[${JSON.stringify(name)}]`;

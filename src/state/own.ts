@@ -4,6 +4,7 @@
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { checkKeys, describe, StateError } from "../errors.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
+import { RECORDED } from "../layer/options.js";
 import { type Snapshot, settingsIn } from "../layer/snapshot.js";
 import { flag, NO_OPTIONS } from "../values/check.js";
 import { type Bytes, jsonOf } from "./bytes.js";
@@ -33,7 +34,7 @@ const refuse = (message: string): never => {
   throw new StateError(message);
 };
 /** What is recorded of a snapshot; the numbers are tensors. */
-const RECORD = ["layout", "epsilon", "decay", "weight", "debias", "runningVarianceOf", "ageKnown"];
+const RECORD: string[] = [...RECORDED, "weight", "ageKnown"];
 /** How many layers have a record, so that one that is lost is missed. Files of before do not say it. */
 const COUNT = `${KEY}-layers`;
 
@@ -99,8 +100,9 @@ export function load(
   const { tensors, metadata } = parse("bytes", bytes);
   if (!isOwn({ metadata })) {
     throw new StateError(
-      `__metadata__: expected "${KEY}" of version ${VERSION}, as save writes it, got ` +
-        `${describe(metadata[KEY])}; readTorch reads files of PyTorch`,
+      "__metadata__",
+      `"${KEY}" of version ${VERSION}, as save writes it`,
+      `${describe(metadata[KEY] ?? null)}; readTorch reads files of PyTorch`,
     );
   }
   const kernels = options.kernels === undefined ? {} : { kernels: checkKernels(options.kernels) };

@@ -62,11 +62,7 @@ export const widthOf = (dtype: string): number | undefined =>
 export function parse(name: string, bytes: unknown): Safetensors {
   const { file } = checkFormat(name, bytes, "a safetensors file", ["safetensors"]);
   if (file.length < 8) {
-    throw new StateError(
-      "bytes",
-      "a safetensors file",
-      `${file.length} bytes, less than its first number`,
-    );
+    throw new StateError("bytes", "a safetensors file", `${file.length} bytes: truncated`);
   }
   const length = Number(viewOfBytes(file).getBigUint64(0, true));
   if (length > Math.min(LONGEST_HEADER, file.length - 8)) {
@@ -91,7 +87,11 @@ export function parse(name: string, bytes: unknown): Safetensors {
   let filled = 0;
   for (const [name, , begin, end] of found) {
     if (begin !== filled) {
-      throw new StateError(name, `its bytes to begin where others end, at ${filled}`, begin);
+      throw new StateError(
+        name,
+        `data_offsets that begin at ${filled}, where other tensors end`,
+        begin,
+      );
     }
     filled = end;
   }
@@ -157,7 +157,7 @@ function entryOf({ text, depth }: Member): [string, unknown] {
   }
   const entries = Object.entries(jsonOf("header", `{${inside}}`) as object);
   const [[name, value] = ["", null]] = entries;
-  if (entries.length !== 1) throw new StateError("header", "a name and a value", "others");
+  if (entries.length !== 1) throw new StateError("header", "an entry between its commas", "none");
   if (isMetadata && (!isObject(value) || Object.values(value).some((v) => typeof v !== "string"))) {
     throw new StateError("__metadata__", "texts by name", describe(value));
   }

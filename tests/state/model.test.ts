@@ -76,7 +76,7 @@ const FILES: readonly (readonly [string, Format, Uint8Array, RegExp])[] = [
     "another pickle",
     "pickle",
     pickle(text("weights"), 4),
-    /got a pickle that torch\.save did not make: torch\.save\(/,
+    /got a pickle that torch\.save did not make: in Python, torch\.save\(/,
   ],
   [
     "a NumPy archive",
@@ -137,7 +137,7 @@ const FILES: readonly (readonly [string, Format, Uint8Array, RegExp])[] = [
       [1, 1],
       [2, [[1, [[5, "serve"]]]]],
     ]),
-    /got a SavedModel: .*load_model\(folder\)\.save\("model\.h5"\) in Python, and readKerasFile$/,
+    /got a SavedModel: in Python, .*load_model\(folder\)\.save\("model\.h5"\), then readKerasFile$/,
   ],
   [
     "GGUF",
@@ -175,7 +175,7 @@ const FILES: readonly (readonly [string, Format, Uint8Array, RegExp])[] = [
     "an index of several files",
     "json",
     utf8('{"metadata": {}, "weight_map": {}}'),
-    /got JSON: .* an index names other files$/,
+    /got JSON: .* an index lists other files$/,
   ],
   ["a snapshot", "json", utf8(JSON.stringify(new BatchNorm(1))), /got JSON: readKeras/],
   ["other JSON", "json", utf8("\n{ }"), /got JSON: readKeras/],

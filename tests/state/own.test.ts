@@ -209,7 +209,7 @@ describe("refusals", () => {
     [
       "a file of PyTorch",
       writeTorch({ a: new BatchNorm(2) }),
-      /^__metadata__: expected "batchnorm-wasm" of version 1, as save writes it, got undefined; readTorch/,
+      /^__metadata__: expected "batchnorm-wasm" of version 1, as save writes it, got null; readTorch/,
     ],
     ["another version", changed("batchnorm-wasm", "2"), /^__metadata__: .* got "2"; readTorch/],
     [

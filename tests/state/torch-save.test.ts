@@ -358,22 +358,22 @@ describe("tensors", () => {
     [
       "without a storage",
       call("torch._utils._rebuild_tensor_v2", NONE, "K\x00", tuple(), tuple()),
-      /^bytes: expected tensors of a storage, an offset, sizes and strides, got others$/,
+      /^bytes: expected a tensor that has a storage, an offset, sizes and strides, got another$/,
     ],
     [
       "of a persistent id that is none",
       `${text("a")}Q`,
-      /expected storages with a type, a key and a length, got other data/,
+      /expected a storage that has a type, a key and a length, got another$/,
     ],
     [
       "of a storage without a type",
       `${tuple(text("storage"), NONE, text("0"), text("cpu"), "K\x03")}Q`,
-      /expected storages with a type, a key/,
+      /expected a storage that has a type, a key/,
     ],
     [
       "of a storage without a length",
       `${tuple(text("storage"), named("torch.FloatStorage"), text("0"), text("cpu"), NONE)}Q`,
-      /expected storages with a type, a key and a length/,
+      /expected a storage that has a type, a key and a length/,
     ],
   ])("%s: refused", (_, mean, message) => {
     assertRefuses(StateError, message, () => readTorch(withMean(mean)));
@@ -426,7 +426,7 @@ describe("what is saved", () => {
 
   test("with the order of bytes that is read here", () => {
     expect(meanOf(archive(norm(), undefined, { byteorder: "little" }))).toEqual([1, 2, 3]);
-    const big = /^bytes: expected values with their low byte first/;
+    const big = /^bytes: expected little-endian values, got big-endian ones$/;
     assertRefuses(StateError, big, () =>
       readTorch(archive(norm(), undefined, { byteorder: "big" })),
     );
@@ -560,17 +560,17 @@ describe("is refused", () => {
     [
       "a key of no storage, before 1.6",
       row(norm(), undefined, { keys: list(text("9")) }),
-      /expected 0 values of storages of numbers at \d+, got others of none/,
+      /expected a storage of 0 values of type unknown at \d+, got other bytes/,
     ],
     [
       "a key twice, before 1.6",
       row(norm(), { 0: [1, 2, 3], 1: [1] }, { keys: list(text("0"), text("0")) }),
-      /expected 3 values of storages of numbers at \d+, got others of F32/,
+      /expected a storage of 3 values of type F32 at \d+, got other bytes/,
     ],
     [
       "fewer values than a storage has, before 1.6",
       row(norm(), { 0: [1, 2] }),
-      /^bytes: expected 3 values of storages of numbers at \d+, got others of F32: trunc/,
+      /^bytes: expected a storage of 3 values of type F32 at \d+, got other bytes: trunc/,
     ],
   ])("%s", (_, bytes, message) => {
     assertRefuses(StateError, message, () => readTorch(bytes));

@@ -44,7 +44,7 @@ export function put(
   if (lost >= 0) {
     warn(
       `${variance}[${lost}]: is ${state.runningVariance[lost]} in the layer and 0 in the file, since ` +
-        `${dtype} has no number near it; eps alone is left to divide by`,
+        `${dtype} has no number near it: only eps is left under the square root`,
     );
   }
   putCounter(tensors, keyOf(name, "num_batches_tracked"), state.batchesSeen);

@@ -113,7 +113,7 @@ export function readTorch(
       throw new StateError(
         stranger,
         "a tensor that batch norms have",
-        "another; remove_weight_norm or remove_parametrizations in Python makes whole what is computed",
+        "another; if weights are computed from it, first call remove_parametrizations in Python",
       );
     }
     const state = numbersOf(tensors, full, warn);

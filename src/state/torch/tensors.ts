@@ -127,7 +127,7 @@ export class Tensors implements PickleHooks {
     if (kind === "module") return type;
     // PyTorch before 0.4 could save a storage that is a view of another one; such files are refused.
     if (!(type instanceof Global) || typeof key !== "string" || !isCount(length) || view) {
-      throw new StateError("bytes", "storages with a type, a key and a length", "other data");
+      throw new StateError("bytes", "a storage that has a type, a key and a length", "another");
     }
     const name = type.path.replace(/^.*\.|Storage$/g, "");
     const storage = this.storages.get(key) ?? { key, dtype: STORAGES.get(name) ?? name, length };
@@ -164,7 +164,11 @@ export class Tensors implements PickleHooks {
   /** The tensor that is a view of a storage. */
   #view([storage, offset, shape, strides, , , metadata]: readonly unknown[]): Tensor {
     if (!isStorage(storage) || !isCount(offset) || !isCounts(shape) || !isCounts(strides)) {
-      throw new StateError("bytes", "tensors of a storage, an offset, sizes and strides", "others");
+      throw new StateError(
+        "bytes",
+        "a tensor that has a storage, an offset, sizes and strides",
+        "another",
+      );
     }
     const { key, dtype, length } = storage;
     const size = widthOf(dtype);

@@ -73,7 +73,7 @@ export function readModel(bytes: Bytes, options: ModelOptions = NO_OPTIONS): Mod
   const first = Array.from(file.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0"));
   throw new StateError(
     "bytes",
-    "a model of PyTorch (.pt, .pth, .safetensors), ONNX (.onnx) or Keras (.keras, .h5)",
-    `${file.length} bytes that begin with ${first.join(" ")}, as none of these does`,
+    "a model of PyTorch, ONNX or Keras",
+    `${file.length} bytes that begin with ${first.join(" ")}`,
   );
 }

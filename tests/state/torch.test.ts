@@ -304,8 +304,7 @@ describe("writing", () => {
     const { tensors } = safetensors(writeTorch({ bn1: layer }, { into, onWarning }));
     expect(tensors.get("bn1.running_var")!.dtype).toBe(dtype);
     expect(warnings).toEqual([
-      `bn1.running_var[2]: is ${variance} in the layer and 0 in the file, since ${dtype} has no number ` +
-        "near it: only eps is left under the square root",
+      `bn1.running_var[2]: ${variance} becomes 0 in ${dtype}, so that only eps is left under the square root`,
     ]);
   });
 
@@ -593,7 +592,7 @@ describe("refusals", () => {
   test("eps is asked for, and why is said", () => {
     assertRefuses(
       OptionError,
-      /^eps: expected the eps of module "bn1", since a state_dict holds tensors and eps is none of them \(.*1e-5.*\), got none$/,
+      /^eps: expected the eps of module "bn1", which a state_dict does not hold \(.*1e-5.*\), got none$/,
       () => (file().load as (name: string) => unknown)("bn1"),
     );
     assertRefuses(OptionError, /^eps: expected the eps of module/, () =>

@@ -138,8 +138,7 @@ function settingsOf(
   if (eps === undefined) {
     throw new OptionError(
       "eps",
-      `the eps of module "${name}", since a state_dict holds tensors and eps is none of them ` +
-        "(PyTorch's default is 1e-5; see print(model))",
+      `the eps of module "${name}", which a state_dict does not hold (PyTorch's default is 1e-5)`,
       "none",
     );
   }

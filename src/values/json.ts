@@ -33,7 +33,11 @@ export function fromNumbers(name: string, value: unknown, length: number, of32 =
       const rounded = of32 ? Math.fround(number) : number;
       if (Number.isFinite(rounded) || !Number.isFinite(number)) return number;
     }
-    throw new StateError(`${name}[${i}]`, of32 ? "a float32 value" : "a number", describe(n));
+    throw new StateError(
+      `${name}[${i}]`,
+      typeof number === "number" ? "a float32 value" : "a number",
+      describe(n),
+    );
   });
 }
 

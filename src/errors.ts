@@ -74,13 +74,13 @@ export function describe(value: unknown): string {
   return isArray ? `${name} of length ${(value as ArrayLike<number>).length}` : name;
 }
 
-/** Throws OptionError unless `options` is an object all of whose keys are `known`. */
+/** Throws OptionError unless `options` is an object all of whose own keys are `known`. */
 export function checkKeys(name: string, options: unknown, known: readonly string[]): void {
   if (typeof options !== "object" || options === null) {
     throw new OptionError(name, "an object", describe(options));
   }
   for (const key in options) {
-    if (!known.includes(key)) {
+    if (!known.includes(key) && Object.hasOwn(options, key)) {
       throw new OptionError(key, `an option among ${known.join(", ")}`, `"${key}"`);
     }
   }

@@ -392,6 +392,7 @@ describe("JSON", () => {
       /^json.count: expected a whole number >= 0, got 2.5$/,
       { ...some().toJSON(), count: 2.5 },
     ],
+    ["holes", /^m2\[0\]: expected a number, got/, { ...some().toJSON(), m2: new Array(3) }],
     ["no count", /^json.count: .*got undefined$/, { ...some().toJSON(), count: undefined }],
   ])("%s: StateError", (_, message, json) => {
     assertRefuses(StateError, message, () => Moments.fromJSON(wrong(json)));

@@ -213,6 +213,33 @@ describe("refusals", () => {
     ["no channels", without("channels"), "snapshot.channels: expected"],
     ["a layout unknown", { ...valid(), layout: "NWC" }, "snapshot.layout: expected"],
     ["a negative epsilon", { ...valid(), epsilon: -1 }, "snapshot.epsilon: expected"],
+    ...["layout", "epsilon", "decay", "debias", "runningVarianceOf"].map(
+      (name): [string, unknown, string] => [
+        `no ${name}`,
+        without(name),
+        `snapshot.${name}: expected a value, got none`,
+      ],
+    ),
+    [
+      "an epsilon that is inherited",
+      Object.assign(Object.create({ epsilon: 1 }), without("epsilon")),
+      "snapshot.epsilon: expected a value, got none",
+    ],
+    [
+      "holes",
+      { ...valid(), gamma: new Array(2) },
+      "snapshot.gamma[0]: expected a number, got undefined",
+    ],
+    [
+      "a gamma that float32 has not",
+      { ...valid(), gamma: [1, 1e300] },
+      "snapshot.gamma[1]: expected a float32 value, got 1e+300",
+    ],
+    [
+      "a beta that float32 has not",
+      { ...valid(), beta: [-3.5e38, 1] },
+      "snapshot.beta[0]: expected a float32 value, got -3.5e+38",
+    ],
     ["decay 1", { ...valid(), decay: 1 }, "snapshot.decay: expected"],
     ["a decay of JSON's null", { ...valid(), decay: null }, "snapshot.decay: expected"],
     ["debias 1", { ...valid(), debias: 1 }, "snapshot.debias: expected"],
@@ -220,6 +247,11 @@ describe("refusals", () => {
       "no such variance",
       { ...valid(), runningVarianceOf: "m" },
       "snapshot.runningVarianceOf: expected",
+    ],
+    [
+      "a mean with holes",
+      { ...valid(), runningMean: Object.assign(new Array(2), [1]) },
+      "snapshot.runningMean[1]: expected a",
     ],
     ["no gamma", without("gamma"), "snapshot.gamma: expected 2 numbers, got undefined"],
     [

@@ -482,3 +482,18 @@ describe('statistics: "running"', () => {
     }
   });
 });
+
+test("a layer that has counted as far as numbers go stays usable", () => {
+  const most = Number.MAX_SAFE_INTEGER;
+  for (const decay of [0.9, "cumulative"] as const) {
+    const layer = new BatchNorm(1, { decay });
+    layer.batchesSeen = most - 1;
+    for (let t = 0; t < 3; t++) {
+      layer.train(Float32Array.of(1, 3));
+      expect(layer.batchesSeen).toBe(most);
+      layer.train(Float32Array.of(1, 3), { statistics: layer.moments(Float32Array.of(1, 3)) });
+      expect(layer.batchesSeen).toBe(most);
+    }
+    expect(BatchNorm.fromSnapshot(layer.snapshot()).batchesSeen).toBe(most);
+  }
+});

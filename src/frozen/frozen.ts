@@ -3,9 +3,9 @@
 
 import { type AffineMachine, start } from "../engine/machine.js";
 import { Buffers, MIN_BYTES } from "../engine/memory.js";
-import { checkKeys, OptionError, StateError } from "../errors.js";
+import { checkKeys, StateError } from "../errors.js";
 import { float32, outputOf } from "../values/arrays.js";
-import { checkChannels, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
+import { checkChannels, INFER_KEYS, NO_OPTIONS, recorded } from "../values/check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
 import { checkLayout, LAYOUTS, type Layout, type View, viewOf } from "../values/layout.js";
 import { maskOf, pad } from "../values/mask.js";
@@ -142,14 +142,11 @@ export function readFrozen(json: unknown): FrozenState {
   const s = parse<FrozenJSON>("json", json, "batchnorm-wasm/frozen", 2);
   const { version, channels, layout, beta } = s;
   const numbers = (name: "center" | "scale" | "shift" | "beta"): Float32Array =>
-    new Float32Array(fromNumbers(name, s[name], channels));
-  try {
+    new Float32Array(fromNumbers(name, s[name], channels, true));
+  recorded("", () => {
     checkChannels(channels);
     checkLayout(layout, LAYOUTS);
-  } catch (error) {
-    if (error instanceof OptionError) throw new StateError(error.message);
-    throw error;
-  }
+  });
   return {
     channels,
     layout,

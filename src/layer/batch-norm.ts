@@ -157,7 +157,7 @@ export class BatchNorm {
     return this.#settings.epsilon;
   }
 
-  /** Weight of the old value in the running averages, or `"cumulative"`. */
+  /** Weight of the old value in the running averages, or `"cumulative"`; 1 only if a file says so: see `train`. */
   get decay(): number | "cumulative" {
     return this.#settings.decay;
   }
@@ -238,9 +238,9 @@ export class BatchNorm {
    * @throws ShapeError if x, shape, mask or out do not fit, or there is no example; SingleValueError if the
    * batch, or all parts of pooled moments together, have one value per channel, or only padding;
    * NonFiniteError if x holds NaN or infinity, or a variance overflows; StateError for a freed tensor, an
-   * invalid `batchesSeen`, or, with `"running"`, an invalid running variance; OptionError for an unknown
-   * option. When it throws, nothing has changed. The first use of kernels, here and in other methods,
-   * may throw UnsupportedError or MemoryError, as `new Kernels`.
+   * invalid `batchesSeen`, with `"running"` an invalid running variance, or averages that are to move by a momentum
+   * of a file under which none moves; OptionError for an unknown option. When it throws, nothing has changed. The
+   * first use of kernels, here and in other methods, may throw UnsupportedError or MemoryError, as `new Kernels`.
    */
   train<Out extends Float32Array = Float32Array<ArrayBuffer>>(
     x: Float32Array,
@@ -283,11 +283,11 @@ export class BatchNorm {
     { view, selection }: Seen,
     moving: boolean,
   ): void {
-    const update = this.#averages.updateFor(checkCount(countOf(view), selection !== null));
+    const update = this.#averages.updateFor(checkCount(countOf(view), selection !== null), moving);
     const { next } = this.#latest;
     const normalizer = this.#normalizer(next, next.meanLow);
-    train(this.kernels.machine, normalizer, out, x, view, selection, moving ? update : null);
-    if (moving) this.#averages.batchesSeen++;
+    train(this.kernels.machine, normalizer, out, x, view, selection, update);
+    if (moving) this.#averages.count();
   }
 
   /** Does it with moments: pooled ones, or the mini-batch's own, which a `calibrate` that runs collects. */
@@ -303,13 +303,13 @@ export class BatchNorm {
     const own = statistics === "batch";
     const moments = own ? computeMoments(machine, x, seen.view, seen.selection) : statistics;
     const count = checkCount(moments.count, !own || seen.selection !== null);
-    const update = this.#averages.updateFor(count);
+    const update = this.#averages.updateFor(count, moving && this.#collector === null);
     const variance = moments.variance("population");
     this.#normalizeBy({ mean: moments.mean, variance }, moments.meanLow, out, x, seen);
     if (this.#collector !== null) this.#collector(moments, shape?.[0] ?? seen.full.outer);
-    else if (moving) {
+    else if (update !== null) {
       moveAverages(machine, update, this.#latest.next);
-      this.#averages.batchesSeen++;
+      this.#averages.count();
     }
     return count;
   }

@@ -7,7 +7,7 @@ import { checkKeys, OptionError } from "../errors.js";
 import { flag, number } from "../values/check.js";
 import { CHANNELS_FIRST, checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import type { VarianceKind } from "../values/moments.js";
-import { type BatchNormOptions, epsilonOf } from "./options.js";
+import { type BatchNormOptions, epsilonOf, WEIGHT } from "./options.js";
 
 /** Options of `BatchNorm.torch`, as of `torch.nn.BatchNorm1d`, `2d`, `3d`. */
 export interface TorchOptions {
@@ -67,27 +67,40 @@ export interface FlaxOptions {
   kernels?: Kernels;
 }
 
-const STILL = "nothing would ever move; for that train with { updateRunning: false }";
+/** A momentum as an option of a layer. */
+type Moving = Pick<BatchNormOptions, "decay" | typeof WEIGHT>;
+
+/** Checks a momentum. If it is `still`, nothing would ever move under it, which has an error of its own. */
+function checked(
+  momentum: unknown,
+  fallback: number,
+  expected: string,
+  still: boolean,
+  holds: (momentum: number) => boolean,
+): number {
+  if (!still) return number("momentum", momentum, fallback, expected, holds);
+  const got = `${momentum}, under which nothing would ever move; for that train with { updateRunning: false }`;
+  throw new OptionError("momentum", expected, got);
+}
 
 /** Keras', ONNX' and Flax' momentum is the weight of the old value. */
 const ofOld =
   (fallback: number) =>
-  (momentum: unknown): number => {
-    if (momentum === 1) {
-      throw new OptionError("momentum", "0 <= momentum < 1", `1, under which ${STILL}`);
-    }
-    return number("momentum", momentum, fallback, "0 <= momentum < 1", (m) => m >= 0 && m < 1);
-  };
+  (momentum: unknown): Moving => ({
+    decay: checked(momentum, fallback, "0 <= momentum < 1", momentum === 1, (m) => m >= 0 && m < 1),
+  });
 
-/** PyTorch's momentum is the weight of the new value; `null` means the cumulative average. */
-function ofNew(momentum: unknown): number | "cumulative" {
-  if (momentum === null) return "cumulative";
-  const expected = "0 < momentum <= 1 or null";
+/**
+ * PyTorch's momentum is the weight of the new value; `null` means the cumulative average. Of a momentum from 1e-4 on,
+ * 1 - momentum keeps at least 12 digits. A smaller one would lose more of them, so it is kept itself.
+ */
+function ofNew(momentum: unknown): Moving {
+  if (momentum === null) return { decay: "cumulative" };
   // A momentum so small that 1 - momentum rounds to 1 would not move anything either.
-  if (typeof momentum === "number" && momentum >= 0 && 1 - momentum === 1) {
-    throw new OptionError("momentum", expected, `${momentum}, under which ${STILL}`);
-  }
-  return 1 - number("momentum", momentum, 0.1, expected, (m) => m > 0 && m <= 1);
+  const still = typeof momentum === "number" && momentum >= 0 && 1 - momentum === 1;
+  const expected = "0 < momentum <= 1 or null";
+  const weight = checked(momentum, 0.1, expected, still, (m) => m > 0 && m <= 1);
+  return weight < 1e-4 ? { [WEIGHT]: weight } : { decay: 1 - weight };
 }
 
 /** Turns a framework's options into ours. */
@@ -98,19 +111,19 @@ function translated(
   /** The options that say whether there are gamma and beta: one for each, or a single one for both. */
   parameters: readonly string[],
   layouts: readonly Layout[],
-  decayOf: (momentum: unknown) => number | "cumulative",
+  movingOf: (momentum: unknown) => Moving,
   runningVarianceOf: VarianceKind,
 ): BatchNormOptions {
   const names = [epsilonName, "momentum", ...parameters, "layout", "kernels"];
   checkKeys("options", options, names);
   const given = options as Record<string, unknown>;
   const { layout = "NC", kernels } = given;
-  const decay = decayOf(given.momentum);
+  const moving = movingOf(given.momentum);
   const [gamma = true, beta = gamma] = parameters.map((name) => flag(name, given[name], true));
   return {
     layout: checkLayout(layout, layouts),
     epsilon: epsilonOf(epsilonName, given[epsilonName], epsilon),
-    decay,
+    ...moving,
     runningVarianceOf,
     gamma,
     beta,

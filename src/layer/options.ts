@@ -7,6 +7,13 @@ import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import type { GradientSumsLike, MomentsLike, VarianceKind } from "../values/moments.js";
 import type { Batch, StatisticsKind } from "./batch.js";
 
+/**
+ * The key of an option that only this package can give: the weight of the new value in the running averages, from which
+ * `decay` then follows. PyTorch's momentum may be so small that 1 - momentum loses its digits, and a file may have a
+ * weight of 0, with which no average ever moves.
+ */
+export const WEIGHT = /* @__PURE__ */ Symbol("weight");
+
 /** Options of `new BatchNorm`. */
 export interface BatchNormOptions {
   /** Order of the axes of the data. Default `"NC"`. */
@@ -35,6 +42,8 @@ export interface BatchNormOptions {
   beta?: boolean;
   /** Kernels of your own, for tensors in their memory. Default: one shared instance per realm. */
   kernels?: Kernels;
+  /** @internal */
+  [WEIGHT]?: number | undefined;
 }
 
 /** Options with every default filled in. */
@@ -42,6 +51,8 @@ export interface Settings {
   readonly layout: Layout;
   readonly epsilon: number;
   readonly decay: number | "cumulative";
+  /** The weight of the new value in the running averages, if that is not 1 - decay. */
+  readonly [WEIGHT]: number | undefined;
   readonly debias: boolean;
   readonly runningVarianceOf: VarianceKind;
   readonly gamma: boolean;
@@ -52,34 +63,34 @@ export interface Settings {
 export const epsilonOf = (name: string, value: unknown, fallback: number): number =>
   number(name, value, fallback, "a finite number >= 0", (e) => e >= 0);
 
-const KEYS = [
-  "layout",
-  "epsilon",
-  "decay",
-  "debias",
-  "runningVarianceOf",
-  "gamma",
-  "beta",
-  "kernels",
-];
+/** The options that every snapshot states, and every record of a layer in a file. */
+export const RECORDED = ["layout", "epsilon", "decay", "debias", "runningVarianceOf"] as const;
+
+const decayOf = (decay: unknown): number | "cumulative" =>
+  decay === "cumulative"
+    ? decay
+    : number("decay", decay, 0.9, '0 <= decay < 1 or "cumulative"', (d) => d >= 0 && d < 1);
 
 export function settingsOf(options: BatchNormOptions): Settings {
-  if (typeof options === "object" && options !== null && "momentum" in options) {
+  if (typeof options === "object" && options !== null && Object.hasOwn(options, "momentum")) {
     throw new OptionError(
       "momentum",
       "decay, the weight of the old average (1 - momentum in PyTorch), or a factory such as BatchNorm.torch",
       "momentum",
     );
   }
-  checkKeys("options", options, KEYS);
-  const { layout, decay, kernels } = options;
+  checkKeys("options", options, [...RECORDED, "gamma", "beta", "kernels"]);
+  return completed(options);
+}
+
+/** Checks options other than for their names, and fills in defaults. */
+export function completed(options: BatchNormOptions): Settings {
+  const { layout, decay, kernels, [WEIGHT]: weight } = options;
   return {
     layout: layout === undefined ? "NC" : checkLayout(layout, LAYOUTS),
     epsilon: epsilonOf("epsilon", options.epsilon, 1e-5),
-    decay:
-      decay === "cumulative"
-        ? decay
-        : number("decay", decay, 0.9, '0 <= decay < 1 or "cumulative"', (d) => d >= 0 && d < 1),
+    decay: weight === undefined ? decayOf(decay) : 1 - weight,
+    [WEIGHT]: weight,
     debias: flag("debias", options.debias, false),
     runningVarianceOf: choice("runningVarianceOf", options.runningVarianceOf, "sample", [
       "sample",

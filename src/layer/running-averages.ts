@@ -12,10 +12,13 @@
 import { describe, StateError } from "../errors.js";
 import type { Moments, VarianceKind } from "../values/moments.js";
 import type { AverageUpdate, Statistics } from "../values/terms.js";
+import { WEIGHT } from "./options.js";
 
 /** The options of a layer that say how its averages move. */
 export interface AverageOptions {
   readonly decay: number | "cumulative";
+  /** The usual weight of a new value, if that is not 1 - decay. */
+  readonly [WEIGHT]: number | undefined;
   readonly debias: boolean;
   readonly runningVarianceOf: VarianceKind;
 }
@@ -45,22 +48,38 @@ export class RunningAverages implements Statistics {
   }
 
   /**
-   * How the averages move towards the statistics of the next mini-batch, which has `values` values per channel.
-   * Throws StateError if `batchesSeen` is no number of mini-batches.
+   * How the averages move towards the statistics of the next mini-batch, which has `values` values per channel;
+   * `null` if they are not to move. Throws StateError if `batchesSeen` is no number of mini-batches, or if the
+   * averages are to move and have a decay of 1, under which they never would.
    */
-  updateFor(values: number): AverageUpdate {
+  updateFor(values: number, moving: boolean): AverageUpdate | null {
+    const seen = checkSeen("batchesSeen", this.batchesSeen);
+    if (!moving) return null;
+    const { decay, runningVarianceOf } = this.#options;
+    if (decay === 1) {
+      throw new StateError(
+        "decay",
+        "one below 1, for averages that move",
+        "1, from a file: load it with a momentum, or train with { updateRunning: false }",
+      );
+    }
     return {
       runningMean: this.mean,
       runningVariance: this.variance,
-      weight: this.#weight(checkSeen("batchesSeen", this.batchesSeen) + 1),
-      correction: this.#options.runningVarianceOf === "sample" ? values / (values - 1) : 1,
+      weight: this.#weight(seen + 1),
+      correction: runningVarianceOf === "sample" ? values / (values - 1) : 1,
     };
   }
 
   #weight(t: number): number {
-    const { decay, debias } = this.#options;
+    const { decay, debias, [WEIGHT]: weight } = this.#options;
     if (decay === "cumulative") return 1 / t;
-    return debias ? (1 - decay) / (1 - power(decay, t)) : 1 - decay;
+    return debias ? (1 - decay) / (1 - power(decay, t)) : (weight ?? 1 - decay);
+  }
+
+  /** Counts a mini-batch that entered. The count stays at the largest whole number that a float64 counts to. */
+  count(): void {
+    this.batchesSeen = Math.min(this.batchesSeen + 1, Number.MAX_SAFE_INTEGER);
   }
 
   /** Replaces the averages by exact statistics. `batchesSeen` becomes at least 1: they no longer are the initial ones. */
@@ -90,12 +109,15 @@ export class RunningAverages implements Statistics {
   }
 }
 
-/** The weight, 0 to 1, that the initial 0 and 1 still have in the averages of a layer. */
+/**
+ * The weight, 0 to 1, that the initial 0 and 1 still have in the averages of a layer. With a decay of 1 averages do
+ * not move, so that those of a file cannot have come from the initial ones by training.
+ */
 export function shareOfStart(
   { decay, debias }: Pick<AverageOptions, "decay" | "debias">,
   batchesSeen: number,
 ): number {
-  return decay === "cumulative" || debias ? 0 : power(decay, batchesSeen);
+  return decay === "cumulative" || decay === 1 || debias ? 0 : power(decay, batchesSeen);
 }
 
 /** Returns `value` if it is a count of mini-batches; throws StateError if not. */

@@ -1,11 +1,11 @@
 // Writes the options and the state of a layer as JSON, exact to the bit, and reads them back.
 
-import { OptionError, StateError } from "../errors.js";
-import { checkChannels, flag } from "../values/check.js";
+import { describe, OptionError, StateError } from "../errors.js";
+import { checkChannels, flag, recorded } from "../values/check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
 import type { Layout } from "../values/layout.js";
 import type { VarianceKind } from "../values/moments.js";
-import { type Settings, settingsOf } from "./options.js";
+import { completed, RECORDED, type Settings, WEIGHT } from "./options.js";
 import { checkSeen } from "./running-averages.js";
 
 /** What `bn.snapshot()` gives: options and state of a layer, as an object for JSON. */
@@ -22,6 +22,8 @@ export interface Snapshot {
   readonly epsilon: number;
   /** Weight of the old value in the running averages, or `"cumulative"`. */
   readonly decay: number | "cumulative";
+  /** Weight of the new value, where 1 - decay is not close enough to it; else absent. */
+  readonly weight?: number;
   /** Whether the share of the initial 0 and 1 is taken out of early averages. */
   readonly debias: boolean;
   /** Which variance of a mini-batch enters the running average. */
@@ -58,7 +60,7 @@ export interface State<Values = ArrayLike<number>> {
 
 /** The snapshot of a layer that has these options and this state. */
 export function writeSnapshot(
-  { kernels: _own, ...options }: Settings,
+  { kernels: _own, [WEIGHT]: weight, ...options }: Settings,
   layer: State<Float32Array | Float64Array> & { readonly channels: number },
 ): Snapshot {
   return {
@@ -66,6 +68,7 @@ export function writeSnapshot(
     version: 1,
     channels: layer.channels,
     ...options,
+    ...(weight === undefined ? {} : { weight }),
     gamma: layer.gamma && toNumbers(layer.gamma),
     beta: layer.beta && toNumbers(layer.beta),
     runningMean: toNumbers(layer.runningMean),
@@ -88,33 +91,36 @@ export function checkFits(snapshot: Restored, layer: State & { readonly channels
   }
 }
 
+/** The settings that a snapshot, or the record in a file, states. Throws OptionError if one is missing or wrong. */
+export function settingsIn(record: Partial<Snapshot>): Settings {
+  for (const name of RECORDED) {
+    if (record[name] === undefined) throw new OptionError(name, "a value", "none");
+  }
+  const { decay, weight } = record;
+  if (weight !== undefined && !(typeof weight === "number" && 1 - weight === decay)) {
+    throw new OptionError("weight", "1 - decay, or none", describe(weight));
+  }
+  const [gamma, beta] = [record.gamma !== null, record.beta !== null];
+  const given: object = { ...record, gamma, beta, kernels: undefined, [WEIGHT]: weight };
+  return completed(given);
+}
+
 /** Reads a snapshot, given as object or as JSON text. Throws StateError if it is none. */
 export function readSnapshot(json: unknown): Restored {
   const s = parse<Snapshot>("snapshot", json, "batchnorm-wasm/layer");
-  const values = (name: "gamma" | "beta"): number[] | null =>
-    s[name] === null ? null : fromNumbers(`snapshot.${name}`, s[name], s.channels);
-  try {
-    const { layout, epsilon, decay, debias, runningVarianceOf } = s;
+  return recorded("snapshot.", () => {
+    const channels = checkChannels(s.channels);
+    const numbers = (name: "gamma" | "beta" | "runningMean" | "runningVariance", of32?: boolean) =>
+      fromNumbers(`snapshot.${name}`, s[name], channels, of32);
     return {
-      channels: checkChannels(s.channels),
-      settings: settingsOf({
-        layout,
-        epsilon,
-        decay,
-        debias,
-        runningVarianceOf,
-        gamma: s.gamma !== null,
-        beta: s.beta !== null,
-      }),
-      gamma: values("gamma"),
-      beta: values("beta"),
-      runningMean: fromNumbers("snapshot.runningMean", s.runningMean, s.channels),
-      runningVariance: fromNumbers("snapshot.runningVariance", s.runningVariance, s.channels),
+      channels,
+      settings: settingsIn(s),
+      gamma: s.gamma === null ? null : numbers("gamma", true),
+      beta: s.beta === null ? null : numbers("beta", true),
+      runningMean: numbers("runningMean"),
+      runningVariance: numbers("runningVariance"),
       batchesSeen: checkSeen("snapshot.batchesSeen", s.batchesSeen),
       ageKnown: flag("ageKnown", s.ageKnown, true),
     };
-  } catch (error) {
-    if (error instanceof OptionError) throw new StateError(`snapshot.${error.message}`);
-    throw error;
-  }
+  });
 }

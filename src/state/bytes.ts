@@ -16,7 +16,8 @@ export function bytesOf(name: string, value: unknown): Uint8Array {
       throw new ShapeError(`${name}: expected bytes, got a detached ArrayBuffer`);
     }
   }
-  throw new ShapeError(`${name}: expected a Uint8Array or ArrayBuffer, got ${describe(value)}`);
+  const path = typeof value === "string" ? "; readFileSync(path) of node:fs gives the bytes" : "";
+  throw new ShapeError(name, "a Uint8Array or ArrayBuffer", describe(value) + path);
 }
 
 export const viewOfBytes = (bytes: Uint8Array): DataView =>
@@ -48,7 +49,11 @@ export function jsonOf(name: string, text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw new StateError(`${name}: expected JSON, got text that is none`);
+    // Callers may pass JSON as text, and a path in its place.
+    const path = /^\s*[[{"]/.test(text)
+      ? ""
+      : "; readFileSync(path) of node:fs gives that of a file";
+    throw new StateError(name, "JSON", `text that is none${path}`);
   }
 }
 
@@ -86,29 +91,25 @@ function round(value: number, digits: number, least: number): number {
   return units * spacing * (value < 0 ? -1 : 1);
 }
 
-/** Values of IEEE 754 binary16: 10 digits after the point, exponents -14 … 15. */
+/**
+ * Values of IEEE 754 binary16: 10 digits after the point, exponents -14 … 15. Times 2^-112 they are float32 values whose
+ * bits, without the last 13, are those of binary16, as the exponents of float32 are offset by 127 and not by 15. Only
+ * infinity and NaN need more: they would be 2^16 and numbers above it.
+ */
 const FLOAT16: FloatFormat = {
   size: 2,
   get(view, at) {
     const bits = view.getUint16(at, true);
+    scratch.setUint32(0, (bits & 0x7fff) << 13);
+    const size = scratch.getFloat32(0) * 2 ** 112;
     const sign = bits & 0x8000 ? -1 : 1;
-    const exponent = (bits >> 10) & 31;
-    const digits = bits & 1023;
-    if (exponent === 31) return digits === 0 ? sign * Infinity : Number.NaN;
-    return sign * (exponent === 0 ? digits * 2 ** -24 : (1024 + digits) * 2 ** (exponent - 25));
+    return sign * (size < 2 ** 16 ? size : size === 2 ** 16 ? Infinity : Number.NaN);
   },
   set(view, at, value) {
     const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
-    const rounded = Math.abs(round(value, 10, -14));
-    let bits = 0x7e00;
-    if (rounded > 65504) bits = 0x7c00;
-    else if (rounded < 2 ** -14) bits = rounded * 2 ** 24;
-    else if (rounded <= 65504) {
-      scratch.setFloat64(0, rounded);
-      const exponent = (scratch.getUint16(0) >> 4) - 1023;
-      bits = (exponent + 14) * 1024 + rounded * 2 ** (10 - exponent);
-    }
-    view.setUint16(at, sign | bits, true);
+    const size = Math.min(Math.abs(round(value, 10, -14)), 2 ** 16);
+    scratch.setFloat32(0, size * 2 ** -112);
+    view.setUint16(at, sign | ((scratch.getUint32(0) >>> 13) & 0x7fff), true);
   },
 };
 

@@ -5,35 +5,36 @@
 // numpy.lib.format, RFC 1952 (gzip), git-lfs' docs/spec.md, onnx.proto and saved_model.proto.
 
 import { StateError } from "../errors.js";
-import { viewOfBytes } from "./bytes.js";
+import { bytesOf, viewOfBytes } from "./bytes.js";
 import { directoryOf, isZip } from "./zip.js";
 
+const TORCH = "a file of torch.save: readTorch reads it";
+const NUMPY = "arrays of NumPy: bn.runningMean.set(…) takes their numbers";
+const KERAS = 'a file of Keras (.keras, .h5): readKerasFile of "batchnorm-wasm/hdf5" reads it';
 /** For messages: what each format is, and after the colon what the user can do with such a file. */
 const FORMATS = {
   empty: "no bytes: the download failed",
-  torch: "a file of torch.save: readTorch reads it",
-  "torch-row": "a file of torch.save before PyTorch 1.6: readTorch reads it",
+  torch: TORCH,
+  "torch-row": TORCH,
   torchscript:
     "a TorchScript archive: torch.save(torch.jit.load(path).state_dict(), other), and readTorch reads it",
-  safetensors: "a safetensors file: readTorch reads it",
-  pickle: "a pickle that torch.save did not make: torch.save(arrays by name, path) in Python",
-  numpy: "a NumPy archive (.npz): bn.runningMean.set(…) takes its numbers",
-  npy: "a NumPy array (.npy): bn.runningMean.set(…) takes its numbers",
-  keras: 'a Keras model (.keras): readKerasFile of "batchnorm-wasm/hdf5" reads it',
-  hdf5: 'an HDF5 file (.h5): readKerasFile of "batchnorm-wasm/hdf5" reads those of Keras',
+  safetensors: "a safetensors file: readTorch reads it, or load if save wrote it",
+  pickle: "a pickle that torch.save did not make: in Python, torch.save(tensors by name, path)",
+  numpy: NUMPY,
+  npy: NUMPY,
+  keras: KERAS,
+  hdf5: KERAS,
   zip: "a zip archive: unpack it",
   onnx: "an ONNX model: readOnnx reads it",
-  ort: "a model of ONNX Runtime (.ort): readOnnx reads the .onnx file that it was made from",
-  tflite: "a TensorFlow Lite model: its batch norms were folded when it was made from another",
+  ort: "a model of ONNX Runtime (.ort): readOnnx reads the .onnx that it was made from",
+  tflite: "a TensorFlow Lite model: its batch norms were folded when it was made",
   "saved-model":
-    'a SavedModel: tf.keras.models.load_model(folder).save("model.h5") in Python, and readKerasFile',
+    'a SavedModel: in Python, tf.keras.models.load_model(folder).save("model.h5"), then readKerasFile',
   gguf: "a GGUF file: no model of llama.cpp has batch norms",
   gzip: 'gzip: unpack it, new DecompressionStream("gzip")',
   lfs: "a pointer of Git LFS: git lfs pull fetches the file",
   html: "a web page: the address is not that of the file",
-  json:
-    "JSON: readKeras({ model, weights }) reads the model.json of TensorFlow.js, BatchNorm.fromSnapshot a " +
-    "snapshot; an index of several files only names them",
+  json: "JSON: readKeras({ model, weights }) reads the model.json of TensorFlow.js; an index lists other files",
 } as const;
 
 /** A format that can be told by the first bytes of a file. */
@@ -92,22 +93,28 @@ function archiveOf(bytes: Uint8Array): Format {
   return names.length > 0 && names.every((name) => name.endsWith(".npy")) ? "numpy" : "zip";
 }
 
+/** The bytes of a file, and its format. If that is `null`, the reader itself must find out whether it can read them. */
+export interface Known {
+  readonly file: Uint8Array;
+  readonly format: Format | null;
+}
+
 /**
- * Checks that a file is not of a format that the reader does not read, and returns its format. Returns
- * `null` if the format is not known; then the reader itself must find out whether it can read the file.
+ * Checks that the argument `name` is bytes, and that they are not of a format that the reader does not read.
  *
  * @param expected what the reader reads, for the message.
  * @param read the formats that the reader reads.
- * @param name the name of the argument, for the message.
- * @throws StateError for a file of another format. The message says what it is, and what to do with it.
+ * @throws ShapeError for what is no bytes; StateError for a file of another format. The message says what it is, and
+ * what to do with it.
  */
 export function checkFormat(
-  bytes: Uint8Array,
+  name: string,
+  bytes: unknown,
   expected: string,
   read: readonly Format[],
-  name = "bytes",
-): Format | null {
-  const format = formatOf(bytes);
-  if (format === null || read.includes(format)) return format;
+): Known {
+  const file = bytesOf(name, bytes);
+  const format = formatOf(file);
+  if (format === null || read.includes(format)) return { file, format };
   throw new StateError(name, expected, FORMATS[format]);
 }

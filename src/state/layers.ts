@@ -1,11 +1,11 @@
 // What the readers and writers of all formats share: how a file offers its layers by name, and how a layer is
 // made from the numbers in a file.
 
-import { describe, OptionError, StateError } from "../errors.js";
+import { describe, OptionError } from "../errors.js";
 import { BatchNorm } from "../layer/batch-norm.js";
-import type { BatchNormOptions } from "../layer/options.js";
+import { type BatchNormOptions, WEIGHT } from "../layer/options.js";
 import type { State } from "../layer/snapshot.js";
-import { NO_OPTIONS } from "../values/check.js";
+import { NO_OPTIONS, recorded } from "../values/check.js";
 
 /** The last parameter of a function: its options, which may be left out if none of them is required. */
 export type Given<Options, Also = never> = object extends Options
@@ -89,13 +89,16 @@ export function inOrder<T>(entries: readonly (readonly [string, T])[]): Record<s
  */
 export const NO_COUNTER = { batchesSeen: 1, ageKnown: false } as const;
 
+/**
+ * The option for a layer whose file has a momentum under which no average ever moves: 1 as the weight of the old value.
+ * It is kept, so that it is written again. `train` refuses to move averages by it.
+ */
+export const STILL: BatchNormOptions = { [WEIGHT]: 0 };
+
 /** Makes a layer with these options and numbers. */
 export function layerOf(options: BatchNormOptions, state: State): BatchNorm {
-  const layer = new BatchNorm(state.runningMean.length, {
-    ...options,
-    gamma: state.gamma !== null,
-    beta: state.beta !== null,
-  });
+  const [gamma, beta] = [state.gamma !== null, state.beta !== null];
+  const layer = new BatchNorm(state.runningMean.length, { ...options, gamma, beta });
   layer.setState(state);
   return layer;
 }
@@ -130,17 +133,17 @@ export function momentumOf(
 /** Checks the layers to write, and returns them with their names. */
 export function entriesOf(layers: unknown): [string, BatchNorm][] {
   if (typeof layers !== "object" || layers === null) {
-    throw new OptionError(`layers: expected layers by name, got ${describe(layers)}`);
+    throw new OptionError("layers", "an object of layers by name", describe(layers));
   }
   const entries = Object.entries(layers);
   if (entries.length === 0) {
-    throw new OptionError("layers: expected at least one layer, got none");
+    throw new OptionError("layers", "at least one layer", "none");
   }
   for (const [name, layer] of entries) {
-    if (!(layer instanceof BatchNorm)) {
-      throw new OptionError(
-        `layers[${JSON.stringify(name)}]: expected a BatchNorm, got ${describe(layer)}`,
-      );
+    const where = `layers[${JSON.stringify(name)}]`;
+    if (!(layer instanceof BatchNorm)) throw new OptionError(where, "a BatchNorm", describe(layer));
+    if (/\p{Surrogate}/u.test(name)) {
+      throw new OptionError(where, "a name that has UTF-8", "one with half a character in it");
     }
   }
   return entries;
@@ -150,18 +153,8 @@ export function entriesOf(layers: unknown): [string, BatchNorm][] {
 export const constant = (count: number, value: number): Float32Array =>
   new Float32Array(count).fill(value);
 
-/**
- * Runs `make`, which uses options from a file. If it throws an OptionError, the fault is in the file and not in
- * what the caller passed, so that the error becomes a StateError.
- */
-export function fromFile<T>(where: string, make: () => T): T {
-  try {
-    return make();
-  } catch (error) {
-    if (error instanceof OptionError) throw new StateError(`${where}: ${error.message}`);
-    throw error;
-  }
-}
+/** Runs `make`, which uses options from a file, at the place `where`. An OptionError of it becomes a StateError. */
+export const fromFile = <T>(where: string, make: () => T): T => recorded(`${where}: `, make);
 
 /** A batch norm that stays in its network, since it could not be folded into another layer. */
 export interface KeptNorm {

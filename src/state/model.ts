@@ -2,13 +2,15 @@
 
 import { checkKeys, describe, OptionError, StateError } from "../errors.js";
 import { NO_OPTIONS } from "../values/check.js";
-import { type Bytes, bytesOf } from "./bytes.js";
-import { checkFormat, formatOf } from "./format.js";
+import type { Bytes } from "./bytes.js";
+import { checkFormat } from "./format.js";
 import { fileOf, type StateFile } from "./layers.js";
-import { type OnnxLoadOptions, readOnnx } from "./onnx/read.js";
+import { type OnnxFile, readOnnx } from "./onnx/read.js";
 import { isOwn, load } from "./own.js";
 import { parse } from "./safetensors.js";
 import { readTorch, type TorchLoadOptions } from "./torch/read.js";
+
+const FORMATS = ["onnx", "torch", "torch-row", "safetensors"] as const;
 
 /** Options of {@link readModel}. */
 export interface ModelOptions {
@@ -25,7 +27,7 @@ export type ModelFile =
   | ({
       /** The file was read by `readOnnx`. */
       readonly format: "onnx";
-    } & StateFile<OnnxLoadOptions>)
+    } & OnnxFile)
   | ({
       /** The file was written by `save`. Its layers need no options. */
       readonly format: "batchnorm-wasm";
@@ -53,27 +55,25 @@ export type ModelFile =
  */
 export function readModel(bytes: Bytes, options: ModelOptions = NO_OPTIONS): ModelFile {
   checkKeys("options", options, ["key"]);
-  const file = bytesOf("bytes", bytes);
-  const format = formatOf(file);
+  const { file, format } = checkFormat("bytes", bytes, "a model file", FORMATS);
   if (format === "onnx") {
     if (options.key === undefined) return { format, ...readOnnx(file) };
     throw new OptionError("key", "none for an ONNX model, which is one", describe(options.key));
   }
-  if (format === "safetensors" && isOwn(parse(file))) {
+  if (format === "safetensors" && isOwn(parse("bytes", file))) {
     const layers = load(file);
     const one = (name: string, given: object) => {
-      for (const key in given)
+      for (const key of Object.keys(given))
         throw new OptionError(key, "no options for a file of save", `"${key}"`);
       return layers[name]!.clone();
     };
     return { format: "batchnorm-wasm", ...fileOf(Object.keys(layers), one) };
   }
-  const known = checkFormat(file, "a model file", ["torch", "torch-row", "safetensors"]);
-  if (known !== null) return { format: "torch", ...readTorch(file, options) };
+  if (format !== null) return { format: "torch", ...readTorch(file, options) };
   const first = Array.from(file.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0"));
   throw new StateError(
     "bytes",
-    "a model of PyTorch (.pt, .pth, .safetensors), ONNX (.onnx) or Keras (.keras, .h5)",
-    `${file.length} bytes that begin with ${first.join(" ")}, as none of these does`,
+    "a model of PyTorch, ONNX or Keras",
+    `${file.length} bytes that begin with ${first.join(" ")}`,
   );
 }

@@ -4,9 +4,10 @@
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { checkKeys, describe, StateError } from "../errors.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
-import type { BatchNormOptions } from "../layer/options.js";
+import { RECORDED } from "../layer/options.js";
+import { type Snapshot, settingsIn } from "../layer/snapshot.js";
 import { flag, NO_OPTIONS } from "../values/check.js";
-import { type Bytes, bytesOf, jsonOf } from "./bytes.js";
+import { type Bytes, jsonOf } from "./bytes.js";
 import { entriesOf, fromFile, layerOf } from "./layers.js";
 import { parse, type Safetensors, serialize } from "./safetensors.js";
 import { keyOf, TENSORS } from "./torch/names.js";
@@ -32,7 +33,10 @@ const LONGEST_RECORD = 1000;
 const refuse = (message: string): never => {
   throw new StateError(message);
 };
-const RECORD = ["layout", "epsilon", "decay", "debias", "runningVarianceOf", "ageKnown"];
+/** What is recorded of a snapshot; the numbers are tensors. */
+const RECORD: string[] = [...RECORDED, "weight", "ageKnown"];
+/** How many layers have a record, so that one that is lost is missed. Files of before do not say it. */
+const COUNT = `${KEY}-layers`;
 
 /**
  * Writes layers with their whole state, exactly: training that goes on after {@link load} gives the same bits as
@@ -43,8 +47,9 @@ const RECORD = ["layout", "epsilon", "decay", "debias", "runningVarianceOf", "ag
  * @param layers the layers, by names that you choose.
  * @param options `into`: a safetensors file whose other tensors, for instance weights of other layers, are kept.
  * @returns the bytes of the file.
- * @throws OptionError for what is no layer; ShapeError if `into` is no bytes; StateError if the file `into` is
- * malformed, or if a `batchesSeen` is no count.
+ * @throws OptionError for what is no layer, for a name with half a character in it, and for an unknown option;
+ * ShapeError if `into` is no bytes; StateError if the file `into` is malformed or of another format, for a name that is
+ * longer than a file can have, and if a `batchesSeen` is no count.
  *
  * @example
  * const bytes = save({ bn1, bn2 });
@@ -61,10 +66,9 @@ export function save(
   for (const [name, layer] of entries) {
     for (const tensor of TENSORS) written.delete(keyOf(name, tensor));
     put(written, name, stateOf(layer), "F64", refuse);
-    const { layout, epsilon, decay, debias, runningVarianceOf, ageKnown } = layer;
-    const record = { layout, epsilon, decay, debias, runningVarianceOf, ageKnown };
-    records.set(LAYER + name, JSON.stringify(record));
+    records.set(LAYER + name, JSON.stringify(layer, RECORD));
   }
+  records.set(COUNT, `${[...records.keys()].filter((key) => key.startsWith(LAYER)).length}`);
   return serialize({ tensors: written, metadata: Object.fromEntries(records) });
 }
 
@@ -77,7 +81,7 @@ function originalOf(options: WriteOptions): Safetensors {
   checkKeys("options", options, ["into"]);
   return options.into === undefined
     ? { tensors: new Map(), metadata: { format: "pt" } }
-    : parse(bytesOf("into", options.into));
+    : parse("into", options.into);
 }
 
 /**
@@ -85,19 +89,20 @@ function originalOf(options: WriteOptions): Safetensors {
  *
  * @param bytes the file.
  * @param options `kernels`: kernels of your own for the layers.
- * @throws ShapeError for what is no bytes; StateError for a file that is truncated, malformed or not written by
- * `save`; OptionError for an unknown option.
+ * @throws ShapeError for what is no bytes; StateError for a file that is truncated, malformed, of another format or
+ * not written by `save`, and if it lacks options of a layer, or those of one are not as `save` writes them; OptionError for an unknown option.
  */
 export function load(
   bytes: Bytes,
   options: { kernels?: Kernels } = NO_OPTIONS,
 ): Record<string, BatchNorm> {
   checkKeys("options", options, ["kernels"]);
-  const { tensors, metadata } = parse(bytesOf("bytes", bytes));
+  const { tensors, metadata } = parse("bytes", bytes);
   if (!isOwn({ metadata })) {
     throw new StateError(
-      `__metadata__: expected "${KEY}" of version ${VERSION}, as save writes it, got ` +
-        `${describe(metadata[KEY])}; readTorch reads files of PyTorch`,
+      "__metadata__",
+      `"${KEY}" of version ${VERSION}, as save writes it`,
+      `${describe(metadata[KEY] ?? null)}; readTorch reads files of PyTorch`,
     );
   }
   const kernels = options.kernels === undefined ? {} : { kernels: checkKernels(options.kernels) };
@@ -105,7 +110,7 @@ export function load(
   for (const [key, text] of Object.entries(metadata)) {
     if (!key.startsWith(LAYER)) continue;
     const name = key.slice(LAYER.length);
-    const record = text.length > LONGEST_RECORD ? null : jsonOf(key, text);
+    const record = (text.length > LONGEST_RECORD ? null : jsonOf(key, text)) as Partial<Snapshot>;
     const state = numbersOf(tensors, name, refuse);
     if (!state.ageKnown) {
       throw new StateError(`${keyOf(name, "num_batches_tracked")}: expected a tensor, got none`);
@@ -114,11 +119,15 @@ export function load(
       name,
       fromFile(`layer "${name}"`, () => {
         checkKeys("options", record, RECORD);
-        const { ageKnown, ...settings } = record as BatchNormOptions & { ageKnown?: boolean };
-        const known = flag("ageKnown", ageKnown, true);
-        return layerOf({ ...settings, ...kernels }, { ...state, ageKnown: known });
+        const { kernels: _none, ...settings } = settingsIn(record);
+        const ageKnown = flag("ageKnown", record.ageKnown, true);
+        return layerOf({ ...settings, ...kernels }, { ...state, ageKnown });
       }),
     ]);
+  }
+  const count = metadata[COUNT] ?? `${layers.length}`;
+  if (count !== `${layers.length}`) {
+    throw new StateError("__metadata__", `options of ${count} layers`, `those of ${layers.length}`);
   }
   return Object.fromEntries(layers);
 }

@@ -71,7 +71,7 @@ class Machine {
       throw new StateError(
         "bytes",
         "a pickle of tensors and little else",
-        "one of more values than memory is taken for; in Python: torch.save(model.state_dict(), path)",
+        "one that needs too much memory; torch.save(model.state_dict(), path) in Python makes a smaller one",
       );
     }
   }
@@ -140,7 +140,7 @@ class Machine {
   // ---- the stack ----
 
   #push(value: unknown): void {
-    if (this.#stack.length >= MOST_READY) throw this.#error("a tuple of too many values");
+    if (this.#stack.length >= MOST_READY) throw this.#error();
     this.#stack.push(value);
   }
 

@@ -54,19 +54,15 @@ export const widthOf = (dtype: string): number | undefined =>
   Object.hasOwn(SIZES, dtype) ? SIZES[dtype] : undefined;
 
 /**
- * Reads a file. Every tensor is checked to have as many bytes as its shape and type need, and together the
- * tensors must fill the file without gaps or overlaps. Only the header is copied.
+ * Reads a file, which the caller has as the argument `name`. Every tensor is checked to have as many bytes as its shape
+ * and type need, and together the tensors must fill the file without gaps or overlaps. Only the header is copied.
  *
- * @throws StateError for a file that is truncated, malformed or of another format.
+ * @throws ShapeError for what is no bytes; StateError for a file that is truncated, malformed or of another format.
  */
-export function parse(file: Uint8Array): Safetensors {
-  checkFormat(file, "a safetensors file", ["safetensors"]);
+export function parse(name: string, bytes: unknown): Safetensors {
+  const { file } = checkFormat(name, bytes, "a safetensors file", ["safetensors"]);
   if (file.length < 8) {
-    throw new StateError(
-      "bytes",
-      "a safetensors file",
-      `${file.length} bytes, less than its first number`,
-    );
+    throw new StateError("bytes", "a safetensors file", `${file.length} bytes: truncated`);
   }
   const length = Number(viewOfBytes(file).getBigUint64(0, true));
   if (length > Math.min(LONGEST_HEADER, file.length - 8)) {
@@ -91,7 +87,11 @@ export function parse(file: Uint8Array): Safetensors {
   let filled = 0;
   for (const [name, , begin, end] of found) {
     if (begin !== filled) {
-      throw new StateError(name, `its bytes to begin where others end, at ${filled}`, begin);
+      throw new StateError(
+        name,
+        `data_offsets that begin at ${filled}, where other tensors end`,
+        begin,
+      );
     }
     filled = end;
   }
@@ -157,7 +157,7 @@ function entryOf({ text, depth }: Member): [string, unknown] {
   }
   const entries = Object.entries(jsonOf("header", `{${inside}}`) as object);
   const [[name, value] = ["", null]] = entries;
-  if (entries.length !== 1) throw new StateError("header", "a name and a value", "others");
+  if (entries.length !== 1) throw new StateError("header", "an entry between its commas", "none");
   if (isMetadata && (!isObject(value) || Object.values(value).some((v) => typeof v !== "string"))) {
     throw new StateError("__metadata__", "texts by name", describe(value));
   }
@@ -199,9 +199,6 @@ function tensorOf(
 
 /** Throws StateError for a tensor whose entry readers would refuse. */
 function checkEntry(name: string, text: string): void {
-  if (/\p{Surrogate}/u.test(name)) {
-    throw new StateError(JSON.stringify(name), "a name that has UTF-8", "half a character in it");
-  }
   if (3 * text.length > LONGEST_ENTRY && new TextEncoder().encode(text).length > LONGEST_ENTRY) {
     throw new StateError(
       `${JSON.stringify(name.slice(0, 40))} …`,

@@ -111,8 +111,7 @@ export function entriesOf(bytes: Uint8Array): Map<string, Uint8Array> {
       throw new StateError(
         "bytes",
         "a zip archive of stored entries, as PyTorch and Keras write it",
-        `"${name}", which is ${flags & 1 ? "encrypted" : `compressed by method ${method}`}; unpack the ` +
-          "archive and pack it again with zip -0",
+        `"${name}", which is ${flags & 1 ? "encrypted" : "compressed"}; unpack it and pack it by zip -0`,
       );
     }
     // The local header has the name and extra fields again, with lengths that may differ from those in the

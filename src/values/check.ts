@@ -1,6 +1,6 @@
 // Checks of options that several methods have. Each error names the option, what was expected and what came.
 
-import { describe, OptionError } from "../errors.js";
+import { describe, OptionError, StateError } from "../errors.js";
 
 /** The options of a call that is given none. */
 export const NO_OPTIONS: Readonly<Record<string, never>> = {};
@@ -56,4 +56,17 @@ export function checkChannels(channels: unknown): number {
     throw new OptionError("channels", "a whole number from 1 to 2^30", describe(channels));
   }
   return channels as number;
+}
+
+/**
+ * Runs `make`, which checks options that stand in JSON or in a file. The fault is then not in what the caller passed, so
+ * an OptionError becomes a StateError, whose message begins with `prefix`.
+ */
+export function recorded<T>(prefix: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof OptionError) throw new StateError(prefix + error.message);
+    throw error;
+  }
 }

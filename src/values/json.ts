@@ -21,21 +21,30 @@ export const toNumbers = (array: Float32Array | Float64Array): JsonNumber[] =>
     Object.is(n, -0) ? "-0" : Number.isFinite(n) ? n : (`${n}` as JsonNumber),
   );
 
-/** Reads the `length` numbers that `toNumbers` wrote. */
-export function fromNumbers(name: string, value: unknown, length: number): number[] {
+/** Reads the `length` numbers that `toNumbers` wrote; `of32` if they were float32. */
+export function fromNumbers(name: string, value: unknown, length: number, of32 = false): number[] {
   if (!Array.isArray(value) || value.length !== length) {
     throw new StateError(name, `${length} numbers`, describe(value));
   }
-  return value.map((n: unknown, i) => {
+  // Array.from, since `map` passes over holes.
+  return Array.from(value, (n: unknown, i) => {
     const number = NAMED.includes(n as string) ? Number(n) : n;
-    if (typeof number !== "number") {
-      throw new StateError(`${name}[${i}]`, "a number", describe(n));
+    if (typeof number === "number") {
+      const rounded = of32 ? Math.fround(number) : number;
+      if (Number.isFinite(rounded) || !Number.isFinite(number)) return number;
     }
-    return number;
+    throw new StateError(
+      `${name}[${i}]`,
+      typeof number === "number" ? "a float32 value" : "a number",
+      describe(n),
+    );
   });
 }
 
-/** The object that `json` is, or whose text it is. It must have the `format`, and a version from 1 to `latest`. */
+/**
+ * The object that `json` is, or whose text it is, with its own members alone. It must have the `format`, and version 1
+ * or `latest`.
+ */
 export function parse<T extends { format: string; version: number }>(
   name: string,
   json: unknown,
@@ -50,14 +59,15 @@ export function parse<T extends { format: string; version: number }>(
       throw new StateError(name, `JSON of format "${format}"`, "text that is no JSON");
     }
   }
-  const found: unknown = Object(value).format;
+  const own = { __proto__: null, ...(value as T) };
+  const found: unknown = own.format;
   if (found !== format) {
     const got = typeof found === "string" ? `format "${found}"` : describe(value);
     throw new StateError(name, `an object of format "${format}"`, got);
   }
-  const { version } = value as T;
+  const { version } = own;
   if (version !== 1 && version !== latest) {
     throw new StateError(name, `version ${latest}`, describe(version));
   }
-  return value as T;
+  return own;
 }

@@ -219,7 +219,7 @@ describe("refusals", () => {
       "an index of sharded weights",
       text('{"metadata":{"total_size":4},"weight_map":{}}'),
       StateError,
-      /^bytes: expected a \.keras file, a zip .* got JSON: .* an index of several files only names them$/,
+      /^bytes: expected a \.keras file, a zip .* got JSON: .* an index lists other files$/,
     ],
     [
       "a model of torch.save",

@@ -2,14 +2,28 @@
 // with what to call or do instead.
 
 import { gzipSync } from "node:zlib";
-import { BatchNorm, OptionError, ShapeError, StateError } from "batchnorm-wasm";
-import { load, readModel, readTorch, save, writeOnnx, writeTorch } from "batchnorm-wasm/state";
+import { BatchNorm, BatchNormError, OptionError, ShapeError, StateError } from "batchnorm-wasm";
+import { readKerasFile } from "batchnorm-wasm/hdf5";
+import {
+  foldKeras,
+  foldOnnx,
+  load,
+  readKeras,
+  readModel,
+  readOnnx,
+  readTorch,
+  save,
+  tapOnnx,
+  writeKeras,
+  writeOnnx,
+  writeTorch,
+} from "batchnorm-wasm/state";
 import { describe, expect, test } from "vitest";
 import { checkFormat, type Format, formatOf } from "../../src/state/format.js";
 import { goldenBytes, kerasFiles } from "../support/golden.js";
 import { assertRefuses, wrong } from "../support/refuse.js";
 import { protobuf } from "./files.js";
-import { archive, MAGIC, pickle, tensor, text } from "./torch-files.js";
+import { archive, pickle, tensor, text } from "./torch-files.js";
 import { zip } from "./zip-files.js";
 
 const utf8 = (value: string): Uint8Array => new TextEncoder().encode(value);
@@ -20,17 +34,32 @@ const files = (...names: string[]): Uint8Array =>
 const html = "<!DOCTYPE html><html><head><title>404</title></head></html>";
 
 /** Files of each format, none of which is made by what is under test, and what is said of them. */
-const FILES: readonly (readonly [string, Format, Uint8Array, RegExp | null])[] = [
+const FILES: readonly (readonly [string, Format, Uint8Array, RegExp])[] = [
   ["nothing", "empty", new Uint8Array(0), /got no bytes: the download failed$/],
-  ["a state_dict in safetensors", "safetensors", goldenBytes("network.safetensors"), null],
+  [
+    "a state_dict in safetensors",
+    "safetensors",
+    goldenBytes("network.safetensors"),
+    /got a safetensors file: readTorch reads it, or load if save wrote it$/,
+  ],
   [
     "safetensors with a header of 0x8b1f bytes",
     "safetensors",
     latin(`\x1f\x8b\0\0\0\0\0\0{`),
-    null,
+    /got a safetensors file/,
   ],
-  ["a file of torch.save", "torch", goldenBytes("torch/state-dict.pt"), null],
-  ["one before 1.6", "torch-row", goldenBytes("torch/state-dict-row.pt"), null],
+  [
+    "a file of torch.save",
+    "torch",
+    goldenBytes("torch/state-dict.pt"),
+    /got a file of torch\.save: readTorch reads it$/,
+  ],
+  [
+    "one before 1.6",
+    "torch-row",
+    goldenBytes("torch/state-dict-row.pt"),
+    /got a file of torch\.save: readTorch reads it$/,
+  ],
   [
     "a TorchScript archive",
     "torchscript",
@@ -47,37 +76,37 @@ const FILES: readonly (readonly [string, Format, Uint8Array, RegExp | null])[] =
     "another pickle",
     "pickle",
     pickle(text("weights"), 4),
-    /got a pickle that torch\.save did not make: torch\.save\(/,
+    /got a pickle that torch\.save did not make: in Python, torch\.save\(/,
   ],
   [
     "a NumPy archive",
     "numpy",
     files("mean.npy", "var.npy"),
-    /got a NumPy archive \(\.npz\): .*runningMean\.set/,
+    /got arrays of NumPy: bn\.runningMean\.set\(…\) takes their numbers$/,
   ],
   [
     "a NumPy array",
     "npy",
     latin("\x93NUMPY\x01\0"),
-    /got a NumPy array \(\.npy\): .*runningMean\.set/,
+    /got arrays of NumPy: bn\.runningMean\.set\(…\) takes their numbers$/,
   ],
   [
     "a Keras model",
     "keras",
     files("metadata.json", "config.json", "model.weights.h5"),
-    /got a Keras model \(\.keras\): readKerasFile of "batchnorm-wasm\/hdf5" reads it$/,
+    /got a file of Keras \(\.keras, \.h5\): readKerasFile of "batchnorm-wasm\/hdf5" reads it$/,
   ],
   [
     "a Keras model of several weight files",
     "keras",
     files("config.json", "model.weights.json"),
-    /got a Keras model/,
+    /got a file of Keras/,
   ],
   [
     "HDF5",
     "hdf5",
     latin("\x89HDF\r\n\x1a\n\0"),
-    /got an HDF5 file \(\.h5\): readKerasFile of "batchnorm-wasm\/hdf5"/,
+    /got a file of Keras \(\.keras, \.h5\): readKerasFile of "batchnorm-wasm\/hdf5"/,
   ],
   ["another zip archive", "zip", files("README.md", "model.pth"), /got a zip archive: unpack it$/],
   ["an empty zip archive", "zip", zip([]), /got a zip archive: unpack it$/],
@@ -108,7 +137,7 @@ const FILES: readonly (readonly [string, Format, Uint8Array, RegExp | null])[] =
       [1, 1],
       [2, [[1, [[5, "serve"]]]]],
     ]),
-    /got a SavedModel: .*load_model\(folder\)\.save\("model\.h5"\) in Python, and readKerasFile$/,
+    /got a SavedModel: in Python, .*load_model\(folder\)\.save\("model\.h5"\), then readKerasFile$/,
   ],
   [
     "GGUF",
@@ -146,14 +175,9 @@ const FILES: readonly (readonly [string, Format, Uint8Array, RegExp | null])[] =
     "an index of several files",
     "json",
     utf8('{"metadata": {}, "weight_map": {}}'),
-    /got JSON: .* an index of several files only names them$/,
+    /got JSON: .* an index lists other files$/,
   ],
-  [
-    "a snapshot",
-    "json",
-    utf8(JSON.stringify(new BatchNorm(1))),
-    /got JSON: .* BatchNorm\.fromSnapshot a snapshot/,
-  ],
+  ["a snapshot", "json", utf8(JSON.stringify(new BatchNorm(1))), /got JSON: readKeras/],
   ["other JSON", "json", utf8("\n{ }"), /got JSON: readKeras/],
   ["a row of JSON", "json", utf8("[1, 2]"), /got JSON/],
 ];
@@ -194,40 +218,123 @@ describe("formats", () => {
   test("a damaged zip archive is left to the reader", () => {
     const bytes = goldenBytes("torch/bare.pt");
     expect(formatOf(bytes.subarray(0, 2000))).toBe("torch");
-    expect(checkFormat(new Uint8Array(9), "a model", [])).toBe(null);
+    expect(checkFormat("bytes", new Uint8Array(9), "a model", []).format).toBe(null);
   });
 });
 
-describe("every reader names what it does not read", () => {
-  const refused = FILES.filter(([, , , message]) => message !== null);
+const layers = { a: new BatchNorm(1) };
+const TORCH = ["torch", "torch-row", "safetensors"] as const;
+const weights = {};
 
-  test.each(refused)("readTorch: %s", (_, __, bytes, message) => {
-    const expected = /^bytes: expected a PyTorch model, of torch\.save or in safetensors, got /;
-    assertRefuses(StateError, expected, () => readTorch(bytes));
-    assertRefuses(StateError, message!, () => readTorch(bytes));
-    assertRefuses(StateError, message!, () => writeTorch({ a: new BatchNorm(1) }, { into: bytes }));
-  });
+/** Every function that takes the bytes of a file: the formats that it reads, and what it says that it expects. */
+const READERS: readonly (readonly [
+  string,
+  readonly Format[],
+  RegExp,
+  (file: Uint8Array) => unknown,
+])[] = [
+  [
+    "readTorch",
+    TORCH,
+    /^bytes: expected a PyTorch model, of torch\.save or in safetensors, got /,
+    readTorch,
+  ],
+  [
+    "writeTorch",
+    TORCH,
+    /^into: expected a PyTorch model, /,
+    (into) => writeTorch(layers, { into }),
+  ],
+  ["load", ["safetensors"], /^bytes: expected a safetensors file, /, load],
+  [
+    "save",
+    ["safetensors"],
+    /^into: expected a safetensors file, /,
+    (into) => save(layers, { into }),
+  ],
+  ["readModel", [...TORCH, "onnx"], /^bytes: expected a model file, /, readModel],
+  ["readOnnx", ["onnx"], /^bytes: expected an ONNX model, /, readOnnx],
+  ["writeOnnx", ["onnx"], /^into: expected an ONNX model, /, (into) => writeOnnx(layers, { into })],
+  ["foldOnnx", ["onnx"], /^bytes: expected an ONNX model, /, foldOnnx],
+  ["tapOnnx", ["onnx"], /^bytes: expected an ONNX model, /, (file) => tapOnnx(file, [])],
+  [
+    "readKeras",
+    [],
+    /^files: expected \{ model, weights \}, the files of TensorFlow\.js, /,
+    (file) => readKeras(wrong(file)),
+  ],
+  [
+    "readKeras, model",
+    ["json"],
+    /^model: expected model\.json of TensorFlow\.js, /,
+    (model) => readKeras({ model, weights }),
+  ],
+  ["foldKeras", [], /^files: expected \{ model, weights \}, /, (file) => foldKeras(wrong(file))],
+  [
+    "foldKeras, model",
+    ["json"],
+    /^model: expected model\.json /,
+    (model) => foldKeras({ model, weights }),
+  ],
+  [
+    "writeKeras",
+    [],
+    /^into: expected \{ model, weights \}, /,
+    (file) => writeKeras(layers, { into: wrong(file) }),
+  ],
+  [
+    "writeKeras, model",
+    ["json"],
+    /^model: expected model\.json /,
+    (model) => writeKeras(layers, { into: { model, weights } }),
+  ],
+  [
+    "readKerasFile",
+    ["keras", "hdf5", "zip"],
+    /^bytes: expected a \.keras file, .* or an \.h5 file, HDF5, /,
+    readKerasFile,
+  ],
+  [
+    "readKerasFile, config",
+    ["json"],
+    /^config: expected the config of a model, /,
+    (config) => readKerasFile(goldenBytes("keras-files/weights.h5"), { config }),
+  ],
+];
 
-  test.each(refused)("load, save: %s", (_, __, bytes, message) => {
-    assertRefuses(StateError, /^bytes: expected a safetensors file, got /, () => load(bytes));
-    assertRefuses(StateError, message!, () => load(bytes));
-    assertRefuses(StateError, message!, () => save({ a: new BatchNorm(1) }, { into: bytes }));
-  });
-
-  test("load: a file of torch.save", () => {
-    const message =
-      /^bytes: expected a safetensors file, got a file of torch\.save: readTorch reads/;
-    assertRefuses(StateError, message, () => load(goldenBytes("torch/bare.pt")));
-    const old = /got a file of torch\.save before PyTorch 1\.6: readTorch reads it$/;
-    assertRefuses(StateError, old, () => load(latin(MAGIC)));
-  });
-
-  test.each(refused.filter(([, format]) => format !== "onnx"))(
-    "readModel: %s",
+describe.each(READERS)("%s names what it does not read", (_, reads, expected, call) => {
+  test.each(FILES.filter(([, format]) => !reads.includes(format)))(
+    "%s",
     (_, __, bytes, message) => {
-      assertRefuses(StateError, /^bytes: expected a model file, got /, () => readModel(bytes));
-      assertRefuses(StateError, message!, () => readModel(bytes));
+      assertRefuses(StateError, expected, () => call(bytes));
+      assertRefuses(StateError, message, () => call(bytes));
+      assertRefuses(StateError, message, () => call(wrong(bytes.slice().buffer)));
     },
+  );
+
+  test("a path says how to read the file", () => {
+    const path = /"\.?\/?model\.bin"; readFileSync\(path\) of node:fs gives the bytes$/;
+    const text = /readFileSync\(path\) of node:fs gives (the bytes|that of a file|files)$/;
+    let thrown: unknown;
+    try {
+      call(wrong("./model.bin"));
+    } catch (error) {
+      thrown = error;
+    }
+    expect(thrown).toBeInstanceOf(BatchNormError);
+    const { message } = thrown as Error;
+    expect(path.test(message) || text.test(message), message).toBe(true);
+  });
+});
+
+test("weights that are the bytes of a file are no files by path", () => {
+  const { model } = kerasFiles("keras");
+  const message = /^weights: expected weight files by path, got a Uint8Array of length 4$/;
+  assertRefuses(OptionError, message, () => readKeras({ model, weights: wrong(nothing) }));
+  const shard = kerasFiles("keras").weights;
+  const [path] = Object.keys(shard) as [string];
+  assertRefuses(ShapeError, /got "a\.bin"; readFileSync\(path\) of node:fs gives the bytes$/, () =>
+    readKeras({ model, weights: { [path]: wrong("a.bin") } }),
   );
 });
 
@@ -254,6 +361,7 @@ describe("readModel", () => {
     const file = readModel(writeOnnx({ bn: layer }));
     expect([file.format, file.layers]).toEqual(["onnx", ["bn"]]);
     expect([...file.loadAll().bn!.runningMean]).toEqual([0, 5]);
+    if (file.format === "onnx") expect(Object.keys(file.nodes)).toEqual(["bn"]);
     assertRefuses(
       OptionError,
       /^key: expected none for an ONNX model, which is one, got "a"$/,
@@ -277,7 +385,7 @@ describe("readModel", () => {
   test("what none reads", () => {
     assertRefuses(
       StateError,
-      /^bytes: expected a model of PyTorch .*, ONNX .* or Keras .*, got 9 bytes that begin with 00 00 ff 00 00 00 00 00, as none of these does$/,
+      /^bytes: expected a model of PyTorch, ONNX or Keras, got 9 bytes that begin with 00 00 ff 00 00 00 00 00$/,
       () => readModel(Uint8Array.of(0, 0, 255, 0, 0, 0, 0, 0, 0)),
     );
     assertRefuses(StateError, /got 1 bytes that begin with 09/, () => readModel(Uint8Array.of(9)));
@@ -286,7 +394,7 @@ describe("readModel", () => {
   test("what is no bytes, and options that are none", () => {
     assertRefuses(
       ShapeError,
-      /^bytes: expected a Uint8Array or ArrayBuffer, got "model\.pt"$/,
+      /^bytes: expected a Uint8Array or ArrayBuffer, got "model\.pt"; readFileSync/,
       () => readModel(wrong("model.pt")),
     );
     assertRefuses(OptionError, /^eps: expected an option among key, got "eps"$/, () =>

@@ -1,7 +1,7 @@
 // Our own file: all state, to the bit; training goes on as if it had never stopped.
 
 import { BatchNorm, Kernels, OptionError, StateError } from "batchnorm-wasm";
-import { load, readTorch, save, writeTorch } from "batchnorm-wasm/state";
+import { load, readTorch, save, writeKeras, writeOnnx, writeTorch } from "batchnorm-wasm/state";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { options, seeds } from "../support/cases.js";
@@ -164,11 +164,52 @@ describe("refusals", () => {
     return safetensors.write(tensors, { ...metadata, [key]: text });
   };
 
+  const RECORD = {
+    layout: "NC",
+    epsilon: 1e-5,
+    decay: 0.9,
+    debias: false,
+    runningVarianceOf: "sample",
+  };
+  const left = (name: string) => {
+    const { [name]: _left, ...rest } = RECORD as Record<string, unknown>;
+    return rest;
+  };
+
+  test.each(Object.keys(RECORD))("a layer whose record lacks %s", (name) => {
+    const message = new RegExp(`^layer "b": ${name}: expected a value, got none$`);
+    assertRefuses(StateError, message, () => load(changed("batchnorm-wasm:b", left(name))));
+  });
+
+  test("a layer whose record is lost", () => {
+    const { tensors, metadata } = safetensors(bytes);
+    const { "batchnorm-wasm:a": _lost, ...rest } = metadata;
+    const message = /^__metadata__: expected options of 2 layers, got those of 1$/;
+    assertRefuses(StateError, message, () => load(safetensors.write(tensors, rest)));
+    // Files of before do not say how many layers they have.
+    const { "batchnorm-wasm-layers": count, ...before } = rest;
+    expect(count).toBe("2");
+    expect(Object.keys(load(safetensors.write(tensors, before)))).toEqual(["b"]);
+    expect(load(save({ c: new BatchNorm(1) }, { into: bytes }))).toHaveProperty("c");
+  });
+
   test.each<[string, Uint8Array, RegExp]>([
+    ["no options", changed("batchnorm-wasm:b", {}), /^layer "b": layout: expected a value, got/],
+    ["a row", changed("batchnorm-wasm:b", []), /^layer "b": layout: expected a value, got none$/],
+    [
+      "a weight of another decay",
+      changed("batchnorm-wasm:b", { ...RECORD, weight: 0.5 }),
+      /^layer "b": weight: expected 1 - decay, or none, got 0\.5$/,
+    ],
+    [
+      "a decay of 1 without its weight",
+      changed("batchnorm-wasm:b", { ...RECORD, decay: 1 }),
+      /^layer "b": decay: expected 0 <= decay < 1/,
+    ],
     [
       "a file of PyTorch",
       writeTorch({ a: new BatchNorm(2) }),
-      /^__metadata__: expected "batchnorm-wasm" of version 1, as save writes it, got undefined; readTorch/,
+      /^__metadata__: expected "batchnorm-wasm" of version 1, as save writes it, got null; readTorch/,
     ],
     ["another version", changed("batchnorm-wasm", "2"), /^__metadata__: .* got "2"; readTorch/],
     [
@@ -178,7 +219,7 @@ describe("refusals", () => {
     ],
     [
       "a negative epsilon",
-      changed("batchnorm-wasm:b", { epsilon: -1 }),
+      changed("batchnorm-wasm:b", { ...RECORD, epsilon: -1 }),
       /^layer "b": epsilon: expected a finite number >= 0, got -1$/,
     ],
     [
@@ -188,7 +229,7 @@ describe("refusals", () => {
     ],
     [
       "an age that is no flag",
-      changed("batchnorm-wasm:a", { ageKnown: 1 }),
+      changed("batchnorm-wasm:a", { ...RECORD, ageKnown: 1 }),
       /^layer "a": ageKnown: expected true or false, got 1$/,
     ],
     [
@@ -208,6 +249,18 @@ describe("refusals", () => {
     ],
   ])("%s", (_, file, message) => {
     assertRefuses(StateError, message, () => load(file));
+  });
+
+  test("a name with half a character: no writer takes it", () => {
+    const layers = { "a\ud800b": new BatchNorm(1) };
+    for (const write of [save, writeTorch, writeOnnx, writeKeras]) {
+      assertRefuses(
+        OptionError,
+        /^layers\["a\\ud800b"\]: expected a name that has UTF-8, got one with half a character in it$/,
+        () => write(layers),
+      );
+    }
+    expect(Object.keys(load(save({ "a😀b": new BatchNorm(1) })))).toEqual(["a😀b"]);
   });
 
   test("a count that is none", () => {

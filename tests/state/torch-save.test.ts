@@ -52,11 +52,10 @@ describe("files that PyTorch wrote", () => {
       if (!WHOLE.includes(file)) Object.assign(options, { eps, momentum });
       const layer = load(name, { ...options, layout: LAYOUTS[shape.length] as "NC" });
       expect(layer.epsilon).toBe(eps);
-      expect(layer.decay).toBe(momentum === null ? "cumulative" : 1 - (momentum || 0.1));
+      const moving = WHOLE.includes(file) ? momentum : momentum || 0.1;
+      expect(layer.decay).toBe(momentum === null ? "cumulative" : 1 - moving!);
       expect([layer.batchesSeen, layer.ageKnown]).toEqual([batchesTracked, true]);
-      expect(warnings).toEqual(
-        momentum === 0 ? [expect.stringMatching(/^module "0": has momentum 0, under which/)] : [],
-      );
+      expect(warnings).toEqual([]);
       const result = layer.infer(x, { shape });
       expect(result.length).toBe(y.length);
       result.forEach((value, i) => {
@@ -289,23 +288,40 @@ describe("tensors", () => {
     [
       "complex",
       tensor({ type: "torch.ComplexFloatStorage", key: "n", length: 1 }),
-      /got a tensor of ComplexFloat \[1\]$/,
+      /got a tensor of ComplexFloat$/,
     ],
-    ["of a type that is none", tensor({ type: "torch.NewStorage" }), /got a tensor of New \[3\]$/],
+    ["of a type that is none", tensor({ type: "torch.NewStorage" }), /got a tensor of New$/],
     [
       "of a type that came later",
       tensor({ function: "_rebuild_tensor_v3", more: [named("torch.float4")] }),
-      /got an object of torch\._utils\._rebuild_tensor_v3 \[\]$/,
+      /got an object of torch\._utils\._rebuild_tensor_v3$/,
     ],
     [
-      "with its sign to be taken",
-      tensor({ more: [metadata] }),
-      /got a tensor of negated F32 \[3\]$/,
+      "a parameter of a type that came later",
+      call(
+        "torch._utils._rebuild_parameter",
+        tensor({ function: "_rebuild_tensor_v3" }),
+        "\x88",
+        ORDERED,
+      ),
+      /got an object of torch\._utils\._rebuild_tensor_v3$/,
     ],
+    [
+      "of a type that came later, in a class of its own",
+      call(
+        "torch._tensor._rebuild_from_type_v2",
+        named("torch._utils._rebuild_tensor_v3"),
+        named("a.Tensor"),
+        tuple(),
+        dict({}),
+      ),
+      /got an object of torch\._utils\._rebuild_tensor_v3$/,
+    ],
+    ["with its sign to be taken", tensor({ more: [metadata] }), /got a tensor of negated F32$/],
     [
       "quantized",
       call("torch._utils._rebuild_qtensor", tensor()),
-      /got an object of torch\._utils\._rebuild_qtensor \[\]$/,
+      /got an object of torch\._utils\._rebuild_qtensor$/,
     ],
     [
       "an array of NumPy",
@@ -342,22 +358,22 @@ describe("tensors", () => {
     [
       "without a storage",
       call("torch._utils._rebuild_tensor_v2", NONE, "K\x00", tuple(), tuple()),
-      /^bytes: expected tensors of a storage, an offset, sizes and strides, got others$/,
+      /^bytes: expected a tensor that has a storage, an offset, sizes and strides, got another$/,
     ],
     [
       "of a persistent id that is none",
       `${text("a")}Q`,
-      /expected storages with a type, a key and a length, got other data/,
+      /expected a storage that has a type, a key and a length, got another$/,
     ],
     [
       "of a storage without a type",
       `${tuple(text("storage"), NONE, text("0"), text("cpu"), "K\x03")}Q`,
-      /expected storages with a type, a key/,
+      /expected a storage that has a type, a key/,
     ],
     [
       "of a storage without a length",
       `${tuple(text("storage"), named("torch.FloatStorage"), text("0"), text("cpu"), NONE)}Q`,
-      /expected storages with a type, a key and a length/,
+      /expected a storage that has a type, a key and a length/,
     ],
   ])("%s: refused", (_, mean, message) => {
     assertRefuses(StateError, message, () => readTorch(withMean(mean)));
@@ -410,7 +426,7 @@ describe("what is saved", () => {
 
   test("with the order of bytes that is read here", () => {
     expect(meanOf(archive(norm(), undefined, { byteorder: "little" }))).toEqual([1, 2, 3]);
-    const big = /^bytes: expected values with their low byte first/;
+    const big = /^bytes: expected little-endian values, got big-endian ones$/;
     assertRefuses(StateError, big, () =>
       readTorch(archive(norm(), undefined, { byteorder: "big" })),
     );
@@ -484,8 +500,8 @@ describe("what is saved", () => {
   test.each<[string, Record<string, Code>, TorchLoadOptions, number | string]>([
     ["null, the plain average", { momentum: NONE }, quiet, "cumulative"],
     ["a whole number", { momentum: "K\x01" }, quiet, 0],
-    ["0, which moves nothing", { momentum: float(0) }, quiet, 0.9],
-    ["1e-300, which moves nothing", { momentum: float(1e-300) }, quiet, 0.9],
+    ["0, which moves nothing", { momentum: float(0) }, quiet, 1],
+    ["1e-300, which moves nothing", { momentum: float(1e-300) }, quiet, 1],
     ["0, and another given", { momentum: float(0) }, { ...quiet, momentum: 0.5 }, 0.5],
   ])("a momentum of %s", (_, more, options, decay) => {
     expect(load(archive(bn(more)), options).decay).toBe(decay);
@@ -516,8 +532,10 @@ describe("what is saved", () => {
     const without = module("a.FrozenBatchNorm2d", {
       buffers: { running_mean: tensor(), running_var: tensor() },
     });
-    assertRefuses(OptionError, /^eps: expected the eps of module "", since/, () =>
-      load(archive(without), {}),
+    assertRefuses(
+      OptionError,
+      /^eps: expected the eps of module "", which a state_dict does not hold/,
+      () => load(archive(without), {}),
     );
     expect(load(archive(without)).epsilon).toBe(1);
   });
@@ -538,23 +556,23 @@ describe("is refused", () => {
     [
       "a deflated pickle",
       zip([{ name: "a/data.pkl", data: pickle(norm()), method: 8 }]),
-      /"a\/data\.pkl", which is compressed by method 8/,
+      /"a\/data\.pkl", which is compressed/,
     ],
     ["an opcode of protocol 0", archive("I5\n"), /got the unknown opcode 0x49/],
     [
       "a key of no storage, before 1.6",
       row(norm(), undefined, { keys: list(text("9")) }),
-      /expected 0 values of storages of numbers at \d+, got others of none/,
+      /expected a storage of 0 values of type unknown at \d+, got other bytes/,
     ],
     [
       "a key twice, before 1.6",
       row(norm(), { 0: [1, 2, 3], 1: [1] }, { keys: list(text("0"), text("0")) }),
-      /expected 3 values of storages of numbers at \d+, got others of F32/,
+      /expected a storage of 3 values of type F32 at \d+, got other bytes/,
     ],
     [
       "fewer values than a storage has, before 1.6",
       row(norm(), { 0: [1, 2] }),
-      /^bytes: expected 3 values of storages of numbers at \d+, got others of F32: trunc/,
+      /^bytes: expected a storage of 3 values of type F32 at \d+, got other bytes: trunc/,
     ],
   ])("%s", (_, bytes, message) => {
     assertRefuses(StateError, message, () => readTorch(bytes));

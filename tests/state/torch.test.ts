@@ -268,7 +268,7 @@ describe("writing", () => {
   });
 
   test.each<[string, unknown, unknown, RegExp]>([
-    ["no object", null, {}, /^layers: expected layers by name, got null$/],
+    ["no object", null, {}, /^layers: expected an object of layers by name, got null$/],
     ["no layers", {}, {}, /^layers: expected at least one layer, got none$/],
     ["no layer", { a: 5 }, {}, /^layers\["a"\]: expected a BatchNorm, got 5$/],
     [
@@ -304,17 +304,11 @@ describe("writing", () => {
     const { tensors } = safetensors(writeTorch({ bn1: layer }, { into, onWarning }));
     expect(tensors.get("bn1.running_var")!.dtype).toBe(dtype);
     expect(warnings).toEqual([
-      `bn1.running_var[2]: is ${variance} in the layer and 0 in the file, since ${dtype} has no number ` +
-        "near it; eps alone is left to divide by",
+      `bn1.running_var[2]: ${variance} becomes 0 in ${dtype}, so that only eps is left under the square root`,
     ]);
   });
 
   test.each<[string, string, RegExp]>([
-    [
-      "half a character",
-      "a\ud800b",
-      /^"a\\ud800b\..*": expected a name that has UTF-8, got half a character/,
-    ],
     [
       "a name longer than readers take",
       "x".repeat(17_000),
@@ -504,12 +498,12 @@ describe("parameters by other names", () => {
     [
       "a weight that is there twice",
       { "bn.weight": [1, 2], "bn.gamma": [1, 2] },
-      /^bn\.weight: .* got weight and gamma$/,
+      /^bn\.weight: expected one tensor for it, got both weight and gamma$/,
     ],
     [
       "weight norm",
       { "bn.weight_g": [1, 2], "bn.weight_v": [1, 2] },
-      /^bn\.weight_g: .* remove_weight_norm/,
+      /^bn\.weight_g: .* remove_parametrizations in Python$/,
     ],
     [
       "a parametrization",
@@ -519,12 +513,12 @@ describe("parameters by other names", () => {
     [
       "a standard deviation",
       { "bn.running_std": [1, 2] },
-      /^bn\.running_std: expected nothing in module "bn"/,
+      /^bn\.running_std: expected a tensor that batch norms have/,
     ],
     [
       "a module within",
       { "bn.act.weight": [1] },
-      /^bn\.act\.weight: expected nothing in module "bn" but/,
+      /^bn\.act\.weight: expected a tensor that batch norms have, got another;/,
     ],
   ])("%s", (_, tensors, message) => {
     const bytes = withTensors({ "bn.bias": [0, 0], ...tensors });
@@ -549,7 +543,7 @@ describe("parameters by other names", () => {
       "head.weight": [1],
     });
     expect(loaded(whole, "").layer.gamma).toBe(null);
-    assertRefuses(StateError, /^scale: expected nothing in module ""/, () =>
+    assertRefuses(StateError, /^scale: expected a tensor that batch norms have/, () =>
       loaded(fileOf({ running_mean: [1], running_var: [1], scale: [1] }), ""),
     );
   });
@@ -598,7 +592,7 @@ describe("refusals", () => {
   test("eps is asked for, and why is said", () => {
     assertRefuses(
       OptionError,
-      /^eps: expected the eps of module "bn1", since a state_dict holds tensors and eps is none of them \(.*1e-5.*\), got none$/,
+      /^eps: expected the eps of module "bn1", which a state_dict does not hold \(.*1e-5.*\), got none$/,
       () => (file().load as (name: string) => unknown)("bn1"),
     );
     assertRefuses(OptionError, /^eps: expected the eps of module/, () =>
@@ -641,7 +635,7 @@ describe("refusals", () => {
     ],
     ["undefined", undefined, /got undefined$/],
     ["a Float32Array", new Float32Array(2), /got a Float32Array of length 2$/],
-    ["text", "bn1", /got "bn1"$/],
+    ["text", "bn1.pt", /got "bn1\.pt"; readFileSync\(path\) of node:fs gives the bytes$/],
   ])("%s instead of bytes", (_, bytes, message) => {
     assertRefuses(ShapeError, message, () => readTorch(wrong(bytes)));
   });

@@ -98,9 +98,9 @@ describe("is refused", () => {
     [
       "a deflated entry",
       one({ method: 8 }),
-      /stored entries.* got "a", which is compressed by method 8; .* zip -0$/,
+      /stored entries.* got "a", which is compressed; .* zip -0$/,
     ],
-    ["another method", one({ method: 14 }), /got "a", which is compressed by method 14/],
+    ["another method", one({ method: 14 }), /got "a", which is compressed/],
     ["an encrypted entry", one({ flags: 1 }), /got "a", which is encrypted/],
     ["a name twice", zip([A, A]), OWN],
     ["an entry without a header", one({ at: 5 }), OWN],

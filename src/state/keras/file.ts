@@ -5,7 +5,7 @@
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import { NO_OPTIONS } from "../../values/check.js";
 import { show } from "../../values/layout.js";
-import { type Bytes, bytesOf, isObject, jsonOf, textOf } from "../bytes.js";
+import { type Bytes, isObject, jsonOf, textOf } from "../bytes.js";
 import { checkFormat } from "../format.js";
 import { isHdf5 } from "../hdf5/file.js";
 import { Hdf5Node } from "../hdf5/node.js";
@@ -67,7 +67,7 @@ export function readKerasFile(
   options: KerasFileOptions = NO_OPTIONS,
 ): StateFile<KerasFileLoadOptions> {
   checkKeys("options", options, ["config"]);
-  const { root, config } = open(bytesOf("bytes", bytes), options.config);
+  const { root, config } = open(bytes, options.config);
   const found = findLayers(root, config);
   return fileOf([...found.keys()], (name, given: KerasFileLoadOptions) => {
     checkLoadOptions(given, OWN_KEYS);
@@ -81,21 +81,20 @@ export function readKerasFile(
 const EXPECTED = "a .keras file, a zip archive, or an .h5 file, HDF5";
 
 /** The root of the HDF5 file in these bytes, and the model's config, `null` if there is none. */
-function open(bytes: Uint8Array, given: KerasFileOptions["config"]) {
+function open(file: Bytes, given: KerasFileOptions["config"]) {
+  // An archive that is damaged counts as one of torch, and is left to the reader of archives.
+  const { file: bytes } = checkFormat("bytes", file, EXPECTED, ["hdf5", "keras", "zip", "torch"]);
   if (isHdf5(bytes)) {
     const root = Hdf5Node.root(bytes);
     const text = given === undefined ? root.texts("model_config")?.[0] : undefined;
     return { root, config: text === undefined ? parsed(given) : jsonOf("model_config", text) };
   }
-  if (!isZip(bytes)) {
-    checkFormat(bytes, EXPECTED, []);
-    throw new StateError("bytes", EXPECTED, "bytes that begin as neither");
-  }
+  if (!isZip(bytes)) throw new StateError("bytes", EXPECTED, "bytes that begin as neither");
   const entries = entriesOf(bytes);
   const weights = entries.get("model.weights.h5");
   const config = entries.get("config.json");
   if (weights === undefined || config === undefined) {
-    checkFormat(bytes, EXPECTED, ["keras", "zip"]);
+    checkFormat("bytes", bytes, EXPECTED, ["keras", "zip"]);
     const names = [...entries.keys()].slice(0, 5).map((name) => JSON.stringify(name));
     const expected = "an archive of config.json and model.weights.h5";
     throw new StateError("bytes", expected, `one of ${names.join(", ")}`);
@@ -115,7 +114,8 @@ function parsed(config: KerasFileOptions["config"]): unknown {
       `config: expected JSON, parsed, as text or bytes, got ${describe(config)}`,
     );
   }
-  return jsonOf("config", textOf("config", bytesOf("config", config)));
+  const { file } = checkFormat("config", config, "the config of a model", ["json"]);
+  return jsonOf("config", textOf("config", file));
 }
 
 /** The config of a layer whose config is not in the file, made from the options and its arrays. */

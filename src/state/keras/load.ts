@@ -5,12 +5,12 @@ import { checkKeys, StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
 import { type KerasOptions, kerasOptions } from "../../layer/frameworks.js";
 import type { Layout } from "../../values/layout.js";
-import { fromFile, layerOf, NO_COUNTER, type OnWarning, warningsTo } from "../layers.js";
+import { fromFile, layerOf, NO_COUNTER, type OnWarning, STILL, warningsTo } from "../layers.js";
 import type { Json } from "./topology.js";
 
 /** Options of `load` and `loadAll` of `readKeras`. Epsilon, scale and center come from the file. */
 export interface KerasLoadOptions {
-  /** Weight of the OLD value. Default: the momentum in the file. */
+  /** Weight of the OLD value. Default: the momentum in the file; `train` needs one if that is 1. */
   momentum?: number;
   /**
    * Default: the layout that follows from the layer's axis and input shape. If the file has no input
@@ -53,10 +53,17 @@ export function loadLayer(name: string, given: Given, options: KerasLoadOptions)
   const { momentum, kernels } = options;
   const warn = warningsTo(options.onWarning);
   const layout = options.layout ?? given.layout();
+  const still = momentum === undefined && config.momentum === 1;
   const settings = fromFile(`layer "${name}"`, () => {
     const { epsilon, scale, center } = config as KerasOptions;
-    const own = { epsilon, momentum: momentum ?? movingOf(config), scale, center, layout };
-    return kerasOptions(own as KerasOptions);
+    const own = {
+      epsilon,
+      momentum: still ? undefined : (momentum ?? config.momentum),
+      scale,
+      center,
+      layout,
+    };
+    return { ...kerasOptions(own as KerasOptions), ...(still && STILL) };
   });
   const runningMean = given.values("moving_mean");
   const state = {
@@ -73,19 +80,13 @@ export function loadLayer(name: string, given: Given, options: KerasLoadOptions)
       );
     }
   }
-  for (const sentence of warningsOf(config, momentum)) warn(`layer "${name}": ${sentence}`);
+  for (const sentence of warningsOf(config)) warn(`layer "${name}": ${sentence}`);
   return layerOf(kernels ? { ...settings, kernels } : settings, state);
 }
 
-/** The momentum of a config; `undefined`, for the default, if it is 1, with which no average would ever move. */
-const movingOf = ({ momentum }: Json): unknown => (momentum === 1 ? undefined : momentum);
-
 /** Sentences about what the layer does differently when Keras trains it. */
-function* warningsOf(config: Json, momentum: number | undefined): Iterable<string> {
+function* warningsOf(config: Json): Iterable<string> {
   const { virtual_batch_size: part } = config;
-  if (config.momentum === 1 && momentum === undefined) {
-    yield "has momentum 1, under which nothing moves: unless given, it is Keras' default here, 0.99";
-  }
   if (config.renorm === true) yield "has renorm, without which it trains here";
   if (part !== undefined && part !== null) {
     yield `has virtual_batch_size ${part}, but trains here on the whole mini-batch`;

@@ -2,7 +2,7 @@
 // and says which weights lie in which file (https://www.tensorflow.org/js/guide/save_load).
 
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
-import { type Bytes, bytesOf, isObject, jsonOf, textOf } from "../bytes.js";
+import { type Bytes, isObject, jsonOf, textOf } from "../bytes.js";
 import { checkFormat } from "../format.js";
 import { graphOf, isGraph } from "./graph.js";
 import { type Group, groupOf, type Weight } from "./shards.js";
@@ -43,9 +43,12 @@ export interface Model {
  * @param name what the caller calls `files`, for messages.
  */
 export function parse(name: string, files: unknown): Model {
+  const expected = "{ model, weights }, the files of TensorFlow.js";
   if (typeof files !== "object" || files === null || !("model" in files)) {
-    const got = typeof files === "string" ? "text" : describe(files);
-    throw new OptionError(`${name}: expected { model, weights }, the files by path, got ${got}`);
+    if (isBytes(Object(files))) checkFormat(name, files, expected, []);
+    const path = "text; readFileSync(path) of node:fs gives files";
+    const got = typeof files === "string" ? path : describe(files);
+    throw new OptionError(name, expected, got);
   }
   // The result of foldKeras can be passed as files too.
   checkKeys(name, files, ["model", "weights", "folded", "kept"]);
@@ -53,9 +56,8 @@ export function parse(name: string, files: unknown): Model {
   let text: string | null = null;
   if (typeof model === "string") text = model;
   else if (!isObject(model) || isBytes(model)) {
-    const bytes = bytesOf("model", model);
-    checkFormat(bytes, "model.json of TensorFlow.js", ["json"], "model");
-    text = textOf("model", bytes);
+    const expected = "model.json of TensorFlow.js";
+    text = textOf("model", checkFormat("model", model, expected, ["json"]).file);
   }
   const json = text === null ? model : jsonOf("model", text);
   if (!isObject(json) || !isObject(json.modelTopology) || !Array.isArray(json.weightsManifest)) {
@@ -72,7 +74,7 @@ export function parse(name: string, files: unknown): Model {
       `model.format: expected "layers-model", or "graph-model" with nodes, got ${describe(format)}`,
     );
   }
-  if (typeof weights !== "object" || weights === null) {
+  if (typeof weights !== "object" || weights === null || isBytes(weights)) {
     throw new OptionError(`weights: expected weight files by path, got ${describe(weights)}`);
   }
   const found = new Map<string, Weight>();

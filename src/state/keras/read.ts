@@ -22,8 +22,8 @@ import { layoutOf } from "./topology.js";
  *
  * @param files `model.json` and its weight files; bytes are not copied, so leave them unchanged until
  * the layers are loaded.
- * @throws ShapeError if a file is not bytes; StateError for files that are truncated, malformed or
- * missing.
+ * @throws ShapeError if a file is not bytes; OptionError for what is no model and weights; StateError for files that
+ * are truncated, malformed, missing or of another format.
  *
  * @example
  * const model = await (await fetch("model.json")).json();

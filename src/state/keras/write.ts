@@ -32,8 +32,8 @@ export interface KerasWriteOptions {
  *
  * @param layers the layers by the names of the Keras layers, as `readKeras` lists them.
  * @returns the text of `model.json` and the weight files, as {@link readKeras} takes them.
- * @throws OptionError for a value that is no layer, for a name that the model `into` does not have, for a decay
- * `"cumulative"` without `momentum`, and, without `into`, for a layout that leaves the number of axes open;
+ * @throws OptionError for a value that is no layer, for a name that the model `into` does not have or that has half a
+ * character in it, for a decay `"cumulative"` without `momentum`, and, without `into`, for a layout that leaves the number of axes open;
  * ShapeError if a file of `into` is not bytes; StateError if the model `into` is malformed or has another
  * epsilon, another number of channels, no place for a parameter, or a constant that several operations use.
  *

@@ -6,7 +6,7 @@ import { checkKeys, StateError } from "../../errors.js";
 import { fold } from "../../testtime/fold.js";
 import { NO_OPTIONS } from "../../values/check.js";
 import { encodeFolded, foldBeside, type Into } from "../beside.js";
-import { type Bytes, bytesOf } from "../bytes.js";
+import type { Bytes } from "../bytes.js";
 import type { KeptNorm } from "../layers.js";
 import { LINEAR, type Linear, linearOf, perChannel } from "./linear.js";
 import { Network, type Step } from "./network.js";
@@ -46,9 +46,9 @@ export interface FoldedOnnx {
  * written into the new model itself.
  * @returns the bytes of the new model, the names of the norms that were folded, and the norms that were kept,
  * each with the reason: that it is in training mode, for instance, or that its input comes from a Concat.
- * @throws ShapeError if `bytes` is not a Uint8Array or ArrayBuffer; OptionError for an unknown option;
- * StateError for a file that is truncated or malformed, that has an opset before 7, or that says how to train
- * the network.
+ * @throws ShapeError if `bytes` or a file in `external` is not a Uint8Array or ArrayBuffer; OptionError for an
+ * unknown option; StateError for a file that is truncated, malformed or of another format, that has an opset
+ * before 7, or that says how to train the network.
  *
  * @example
  * const { bytes, folded, kept } = foldOnnx(original);
@@ -56,7 +56,7 @@ export interface FoldedOnnx {
  */
 export function foldOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): FoldedOnnx {
   checkKeys("options", options, ["external"]);
-  const model = modelOf(bytesOf("bytes", bytes), externalOf(options.external));
+  const model = modelOf("bytes", bytes, externalOf(options.external));
   const { opset, trains } = model.graph;
   if (opset !== null && opset < 7) {
     throw new StateError(

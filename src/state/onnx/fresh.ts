@@ -27,9 +27,7 @@ export function modelOfLayers(
   momentum: number | undefined,
 ): Uint8Array {
   for (const [name] of layers) {
-    if (/^$|\p{Surrogate}/u.test(name)) {
-      throw new OptionError(`layers: expected names of text, got ${JSON.stringify(name)}`);
-    }
+    if (name === "") throw new OptionError('layers: expected names for nodes, got ""');
   }
   const writer = new BinaryWriter();
   writer.integer(MODEL.irVersion, 8);

@@ -2,6 +2,7 @@
 // (https://onnx.ai/onnx/operators/onnx__BatchNormalization.html, versions 1, 6, 7, 9, 14, 15).
 
 import { StateError } from "../../errors.js";
+import { checkFormat } from "../format.js";
 import {
   attributesOf,
   floatOf,
@@ -38,9 +39,9 @@ export interface Model {
   readonly external: External | undefined;
 }
 
-/** Reads the model in these bytes, with the files beside it. */
-export function modelOf(bytes: Uint8Array, external?: External): Model {
-  const graph = graphOf(bytes);
+/** Reads the model that the caller has as the argument `name`, with the files beside it. */
+export function modelOf(name: string, bytes: unknown, external?: External): Model {
+  const graph = graphOf(checkFormat(name, bytes, "an ONNX model", ["onnx"]).file);
   const found = graph.operations.filter(({ type }) => type === "BatchNormalization");
   const { opset, wire } = graph;
   if (found.length > 0 && opset === null) {

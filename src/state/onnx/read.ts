@@ -15,6 +15,7 @@ import {
   layerOf,
   NO_COUNTER,
   type OnWarning,
+  STILL,
   type StateFile,
   warningsTo,
 } from "../layers.js";
@@ -82,14 +83,15 @@ const LOAD_KEYS = ["momentum", "layout", "onWarning", "kernels"];
  *
  * Epsilon and momentum are float32 in the file, so that 1e-5 is read as 0.00000999999974. The file does not
  * count mini-batches: `batchesSeen` is 1, and `ageKnown` is false. `onWarning` is told of a node in training
- * mode (`training_mode` 1 from opset 14 on, several outputs from opset 7 on, `is_test` 0 before), of
- * `spatial` 0, and of a momentum of 1, which the layer replaces by ONNX' default.
+ * mode (`training_mode` 1 from opset 14 on, several outputs from opset 7 on, `is_test` 0 before), and of
+ * `spatial` 0. A momentum of 1, under which no average moves, is kept: then `train` needs another, or
+ * `updateRunning: false`.
  *
  * @param bytes the model. Neither it nor the files in `external` are copied, so leave them unchanged until
  * the layers are loaded.
- * @throws ShapeError if `bytes` is not a Uint8Array or ArrayBuffer; OptionError for an unknown option;
- * StateError for a file that is truncated or malformed, or that does not say the opset of its batch norms.
- * Loading a layer throws StateError if one of its tensors is computed or fed when the network runs, is in a
+ * @throws ShapeError if `bytes` or a file in `external` is not a Uint8Array or ArrayBuffer; OptionError for an
+ * unknown option; StateError for a file that is truncated, malformed or of another format, or that does not
+ * say the opset of its batch norms. Loading a layer throws StateError if one of its tensors is computed or fed when the network runs, is in a
  * file that `external` does not have, or has several axes.
  *
  * @example
@@ -98,7 +100,7 @@ const LOAD_KEYS = ["momentum", "layout", "onWarning", "kernels"];
  */
 export function readOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): OnnxFile {
   checkKeys("options", options, ["external"]);
-  const model = modelOf(bytesOf("bytes", bytes), externalOf(options.external));
+  const model = modelOf("bytes", bytes, externalOf(options.external));
   let ranks: ReadonlyMap<string, number> | undefined;
   const file = fileOf([...model.norms.keys()], (name, given: OnnxLoadOptions) => {
     ranks ??= ranksOf(model.graph);
@@ -117,8 +119,13 @@ export function readOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): O
 
 /** Checks the option `external`, the files beside a model. */
 export function externalOf(external: unknown): External | undefined {
-  const plain = Object.prototype.toString.call(external) === "[object Object]";
-  if (external === undefined || plain) return external as External | undefined;
+  if (external === undefined) return external;
+  if (Object.prototype.toString.call(external) === "[object Object]") {
+    for (const [location, file] of Object.entries(external as External)) {
+      bytesOf(`external[${JSON.stringify(location)}]`, file);
+    }
+    return external as External;
+  }
   throw new OptionError(`external: expected bytes by location, got ${describe(external)}`);
 }
 
@@ -146,11 +153,12 @@ export function layerAt(
   const { operation, epsilon, momentum, trains, spatial } = model.norms.get(name)!;
   const rank = ranks.get(operation.inputs[0] ?? "") ?? null;
   const named = ofRank(CHANNELS_FIRST, rank) ?? "channelsFirst";
-  // PyTorch exports a cumulative average, for which ONNX has no attribute, as momentum 1. With momentum 1 the
-  // averages would never move, so that the layer gets ONNX' default instead.
-  const moving = momentum === 1 ? {} : { momentum };
+  // PyTorch exports a cumulative average, for which ONNX has no attribute, as momentum 1.
+  const still = momentum === 1 && given.momentum === undefined;
+  const own = still ? { epsilon } : { epsilon, momentum };
   const settings = {
-    ...fromFile(`node "${name}"`, () => onnxOptions({ epsilon, ...moving, ...given })),
+    ...fromFile(`node "${name}"`, () => onnxOptions({ ...own, ...given })),
+    ...(still && STILL),
     layout: layout === undefined ? named : checkLayout(layout, LAYOUTS),
   };
   const [gamma, beta, runningMean, runningVariance] = SLOTS.map((_, slot) => {
@@ -174,11 +182,6 @@ export function layerAt(
     [
       !spatial,
       "has spatial 0, statistics for each position, but its numbers are for each channel: they are used so",
-    ],
-    [
-      momentum === 1 && options.momentum === undefined,
-      `has momentum 1, under which its averages never move; in train they move by ${settings.decay}, ` +
-        "ONNX' default, unless momentum is given",
     ],
   ];
   for (const [holds, what] of warnings) if (holds) warn(`node "${name}": ${what}`);

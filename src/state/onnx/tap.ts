@@ -1,7 +1,7 @@
 // Makes the inputs of a model's batch norms outputs of the model, so that any runtime returns them.
 
 import { describe, OptionError } from "../../errors.js";
-import { type Bytes, bytesOf } from "../bytes.js";
+import type { Bytes } from "../bytes.js";
 import { checkName } from "../layers.js";
 import { Edit } from "./edit.js";
 import { modelOf } from "./norms.js";
@@ -22,7 +22,7 @@ import { GRAPH, VALUE_INFO } from "./schema.js";
  * @param names the names of batch norms, as `readOnnx` lists them, or the names of their modules in PyTorch.
  * A value that is already an output does not become an output twice.
  * @throws ShapeError if `bytes` is not a Uint8Array or ArrayBuffer; OptionError if `names` is not an array,
- * or has a name that is not in the model; StateError for a file that is truncated or malformed.
+ * or has a name that is not in the model; StateError for a file that is truncated, malformed or of another format.
  *
  * @example
  * const file = readOnnx(original);
@@ -30,7 +30,7 @@ import { GRAPH, VALUE_INFO } from "./schema.js";
  * const outputs = file.layers.map((name) => file.nodes[name]!.input);
  */
 export function tapOnnx(bytes: Bytes, names: readonly string[]): Uint8Array {
-  const model = modelOf(bytesOf("bytes", bytes));
+  const model = modelOf("bytes", bytes);
   if (!Array.isArray(names)) {
     throw new OptionError(`names: expected an array of names, got ${describe(names)}`);
   }

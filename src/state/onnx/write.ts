@@ -4,7 +4,7 @@ import { checkKeys, StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
 import { onnxOptions } from "../../layer/frameworks.js";
 import { NO_OPTIONS } from "../../values/check.js";
-import { type Bytes, bytesOf, decode, encode, holds } from "../bytes.js";
+import { type Bytes, decode, encode, holds } from "../bytes.js";
 import { checkName, entriesOf } from "../layers.js";
 import { isSame } from "../protobuf.js";
 import { Edit } from "./edit.js";
@@ -41,11 +41,11 @@ export interface OnnxWriteOptions {
  * @param layers the layers by the names of their nodes, as `readOnnx` lists them, or by the names of their
  * modules in PyTorch.
  * @returns the bytes of the model.
- * @throws OptionError for a value that is no layer, a name that is not in the model `into` or is no text, or
- * a decay `"cumulative"` without `momentum`; ShapeError if `into` is not a Uint8Array or ArrayBuffer;
- * StateError if the model `into` is malformed, has another epsilon or number of channels, or lacks a file
- * that `external` should give, if a tensor that would change is also used by other nodes or by layers with
- * different values, or if the type of a tensor cannot hold a value.
+ * @throws OptionError for a value that is no layer, a name that is empty, is not in the model `into` or has half a
+ * character in it, or a decay `"cumulative"` without `momentum`; ShapeError if `into` or a file in `external` is
+ * not a Uint8Array or ArrayBuffer; StateError if the model `into` is malformed or of another format, has another
+ * epsilon or number of channels, or lacks a file that `external` should give, if a tensor that would change is also
+ * used by other nodes or by layers with different values, or if the type of a tensor cannot hold a value.
  *
  * @example
  * const model = writeOnnx({ "/bn1/BatchNormalization": bn1 }, { into: original });
@@ -60,7 +60,7 @@ export function writeOnnx(
   const external = externalOf(options.external);
   return options.into === undefined
     ? modelOfLayers(entries, options.momentum)
-    : writeInto(modelOf(bytesOf("into", options.into), external), entries);
+    : writeInto(modelOf("into", options.into, external), entries);
 }
 
 /** A tensor that gets other values. */

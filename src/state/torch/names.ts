@@ -33,7 +33,7 @@ export function parameterKey(
   const names = tensor === "weight" ? SCALES : SHIFTS;
   const [found, other] = names.filter((each) => tensors.has(keyOf(name, each)));
   if (other !== undefined) {
-    throw new StateError(keyOf(name, tensor), "one tensor that is it", `${found} and ${other}`);
+    throw new StateError(keyOf(name, tensor), "one tensor for it", `both ${found} and ${other}`);
   }
   return found === undefined ? null : keyOf(name, found);
 }

@@ -52,9 +52,13 @@ export function floats(tensors: Tensors, key: string, channels?: number): Float6
   throw new StateError(
     key,
     `F16, BF16, F32 or F64 [${channels ?? "channels"}]`,
-    tensor ? `${dtype} [${shape.join(", ")}]` : "none",
+    tensor ? show(tensor) : "none",
   );
 }
+
+/** A tensor's type and shape, for messages. What is no tensor of plain values has words in place of a type. */
+const show = ({ dtype, shape }: Tensor): string =>
+  dtype.includes(" ") ? dtype : `${dtype} [${shape.join(", ")}]`;
 
 /** Matches the types of whole numbers. */
 const WHOLE = /^(I|U)\d+$|^BOOL$/;
@@ -81,7 +85,7 @@ function counted(
   const value = numberOf(tensor);
   const batchesSeen = Math.trunc(value ?? Number.NaN);
   if (isCount(batchesSeen)) return { batchesSeen: batchesSeen + 0, ageKnown: true };
-  const got = value ?? `${tensor.dtype} [${tensor.shape.join(", ")}]`;
+  const got = value ?? show(tensor);
   warn(
     `${key}: expected one number from 0 to 2^53 - 1, got ${got}: the age of the averages is unknown`,
   );

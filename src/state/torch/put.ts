@@ -43,8 +43,8 @@ export function put(
   const lost = written.findIndex((value, c) => value === 0 && state.runningVariance[c] !== 0);
   if (lost >= 0) {
     warn(
-      `${variance}[${lost}]: is ${state.runningVariance[lost]} in the layer and 0 in the file, since ` +
-        `${dtype} has no number near it; eps alone is left to divide by`,
+      `${variance}[${lost}]: ${state.runningVariance[lost]} becomes 0 in ${dtype}, so that only eps is left ` +
+        "under the square root",
     );
   }
   putCounter(tensors, keyOf(name, "num_batches_tracked"), state.batchesSeen);

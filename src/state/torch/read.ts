@@ -6,10 +6,10 @@
 import type { Kernels } from "../../engine/kernels.js";
 import { checkKeys, OptionError, StateError } from "../../errors.js";
 import { torchOptions } from "../../layer/frameworks.js";
-import type { BatchNormOptions } from "../../layer/options.js";
+import { type BatchNormOptions, WEIGHT } from "../../layer/options.js";
 import { NO_OPTIONS } from "../../values/check.js";
 import { checkLayout, LAYOUTS, type Layout } from "../../values/layout.js";
-import { type Bytes, bytesOf } from "../bytes.js";
+import type { Bytes } from "../bytes.js";
 import {
   fileOf,
   fromFile,
@@ -41,7 +41,7 @@ export interface TorchLoadOptions {
   eps?: number;
   /**
    * Weight of the NEW value, or `null` for the cumulative average. Default: the momentum of the module
-   * where a whole module was saved, else 0.1.
+   * where a whole module was saved, else 0.1. `train` needs one if that of the module is 0.
    */
   momentum?: number | null;
   /**
@@ -97,7 +97,7 @@ export function readTorch(
   options: TorchReadOptions = NO_OPTIONS,
 ): StateFile<TorchLoadOptions> {
   checkKeys("options", options, ["key"]);
-  const source = sourceOf(bytesOf("bytes", bytes), options.key, false);
+  const source = sourceOf("bytes", bytes, options.key, false);
   const { tensors, modules, layers } = source;
   const strangers = strangersOf(
     tensors,
@@ -107,13 +107,13 @@ export function readTorch(
     checkKeys("options", given, LOAD_KEYS);
     const warn = warningsTo(given.onWarning);
     const full = inFile(source, name);
-    const settings = settingsOf(name, given, modules.get(full), warn);
+    const settings = settingsOf(name, given, modules.get(full));
     const stranger = strangers.get(full);
     if (stranger !== undefined) {
       throw new StateError(
         stranger,
-        `nothing in module "${name}" but the tensors of a batch norm`,
-        "another; remove_weight_norm or remove_parametrizations makes whole what is computed",
+        "a tensor that batch norms have",
+        "another; if weights are computed from it, first call remove_parametrizations in Python",
       );
     }
     const state = numbersOf(tensors, full, warn);
@@ -130,7 +130,6 @@ function settingsOf(
   name: string,
   given: TorchLoadOptions,
   facts: ModuleFacts | undefined,
-  warn: OnWarning,
 ): BatchNormOptions {
   const { onWarning: _, layout, ...own } = given;
   // Checked first and apart: a bad option is an OptionError, a bad value in the file a StateError.
@@ -139,33 +138,21 @@ function settingsOf(
   if (eps === undefined) {
     throw new OptionError(
       "eps",
-      `the eps of module "${name}", since a state_dict holds tensors and eps is none of them ` +
-        "(PyTorch's default is 1e-5; see print(model))",
+      `the eps of module "${name}", which a state_dict does not hold (PyTorch's default is 1e-5)`,
       "none",
     );
   }
-  const momentum = own.momentum === undefined ? momentumOf(name, facts, warn) : own.momentum;
+  const momentum = own.momentum === undefined ? facts?.momentum : own.momentum;
+  // A momentum in the file may be so small that no average moves. It is kept.
+  const still = typeof momentum === "number" && momentum >= 0 && 1 - momentum === 1;
   const settings = fromFile(`module "${name}"`, () =>
-    torchOptions({ eps, momentum } as TorchLoadOptions),
+    torchOptions((still ? { eps } : { eps, momentum }) as TorchLoadOptions),
   );
   return {
     ...settings,
+    ...(still && { [WEIGHT]: momentum }),
     layout:
       layout === undefined ? (facts?.layout ?? "channelsFirst") : checkLayout(layout, LAYOUTS),
     ...(kernels && { kernels }),
   };
-}
-
-/**
- * The momentum of a saved module. If it is so small that the averages would never move, `undefined` for the
- * default, after a warning.
- */
-function momentumOf(name: string, facts: ModuleFacts | undefined, warn: OnWarning): unknown {
-  const momentum = facts?.momentum;
-  if (typeof momentum !== "number" || momentum < 0 || 1 - momentum !== 1) return momentum;
-  warn(
-    `module "${name}": has momentum ${momentum}, under which its averages never move; in train they move ` +
-      "by 0.1, PyTorch's default, unless it is given { updateRunning: false }",
-  );
-  return undefined;
 }

@@ -29,7 +29,7 @@ function inArchive(file: Uint8Array): unknown {
 const BIG = 0x62;
 
 function checkOrder(little: boolean): void {
-  if (!little) throw new StateError("bytes", "values with their low byte first", "others");
+  if (!little) throw new StateError("bytes", "little-endian values", "big-endian ones");
 }
 
 /**
@@ -56,8 +56,8 @@ function inRow(file: Uint8Array): unknown {
     if (!(at <= file.length && viewOfBytes(file).getBigInt64(begin - 8, true) === BigInt(length))) {
       throw new StateError(
         "bytes",
-        `${length} values of storages of numbers at ${begin - 8}`,
-        `others of ${dtype || "none"}: truncated, or damaged`,
+        `a storage of ${length} values of type ${dtype || "unknown"} at ${begin - 8}`,
+        "other bytes: truncated, damaged, or of an unknown type",
       );
     }
     places.set(key, file.subarray(begin, at));

@@ -24,13 +24,15 @@ const FORMATS = ["torch", "torch-row", "safetensors"] as const;
 /**
  * The model in a file.
  *
+ * @param name what the caller calls the file, for messages.
  * @param key the key that leads to the model, where the file holds several.
  * @param all true if all tensors will be read, and not only those of batch norms.
  * @throws OptionError for a `key` that leads to no model; StateError for a file that is malformed, of another
  * format, or whose tensors take much more memory than the file.
  */
-export function sourceOf(file: Uint8Array, key: unknown, all: boolean): Source {
-  const format = checkFormat(file, "a PyTorch model, of torch.save or in safetensors", FORMATS);
+export function sourceOf(name: string, bytes: unknown, key: unknown, all: boolean): Source {
+  const expected = "a PyTorch model, of torch.save or in safetensors";
+  const { file, format } = checkFormat(name, bytes, expected, FORMATS);
   const saved = format === "torch" || format === "torch-row";
   if (!saved && key !== undefined) {
     throw new OptionError(
@@ -39,7 +41,9 @@ export function sourceOf(file: Uint8Array, key: unknown, all: boolean): Source {
       describe(key),
     );
   }
-  const model = saved ? modelIn(savedIn(file, format === "torch"), key) : inSafetensors(file);
+  const model = saved
+    ? modelIn(savedIn(file, format === "torch"), key)
+    : { ...parse(name, file), modules: new Map<never, never>() };
   const { tensors } = model;
   const norms = normsOf(model);
   const wanted = norms.flatMap((name) => TENSORS.map((tensor) => tensors.get(keyOf(name, tensor))));
@@ -47,10 +51,6 @@ export function sourceOf(file: Uint8Array, key: unknown, all: boolean): Source {
   const wrapper = wrapperOf(tensors);
   const layers = norms.map((name) => `${name}.`.slice(wrapper.length, -1));
   return { metadata: { format: "pt" }, ...model, wrapper, layers };
-}
-
-function inSafetensors(file: Uint8Array): StateDict & Pick<Source, "metadata"> {
-  return { ...parse(file), modules: new Map() };
 }
 
 /** The name that a module has in the file, which begins with the wrapper's prefix. */

@@ -127,7 +127,7 @@ export class Tensors implements PickleHooks {
     if (kind === "module") return type;
     // PyTorch before 0.4 could save a storage that is a view of another one; such files are refused.
     if (!(type instanceof Global) || typeof key !== "string" || !isCount(length) || view) {
-      throw new StateError("bytes", "storages with a type, a key and a length", "other data");
+      throw new StateError("bytes", "a storage that has a type, a key and a length", "another");
     }
     const name = type.path.replace(/^.*\.|Storage$/g, "");
     const storage = this.storages.get(key) ?? { key, dtype: STORAGES.get(name) ?? name, length };
@@ -139,11 +139,14 @@ export class Tensors implements PickleHooks {
     const [first, , inner] = args;
     if (!/^torch\._tensor\._rebuild_from_type(_v2)?$/.test(path)) return this.#rebuilt(path, args);
     // The arguments are a function, the type of its result, the function's arguments, and attributes.
-    const known = first instanceof Global && Array.isArray(inner);
-    return known ? this.#rebuilt(first.path, inner) : undefined;
+    if (!(first instanceof Global && Array.isArray(inner))) return undefined;
+    return this.#rebuilt(first.path, inner) ?? new PyObject(first);
   }
 
-  /** The tensor that a function of PyTorch makes; `undefined` for a function that is not known. */
+  /**
+   * The tensor that a function of PyTorch makes; `undefined` for a function that is not known. A parameter is the tensor
+   * that it is made of, or what stands for that if it is not known.
+   */
   #rebuilt(path: string, args: readonly unknown[]): unknown {
     switch (path) {
       case "torch._utils._rebuild_tensor":
@@ -152,7 +155,7 @@ export class Tensors implements PickleHooks {
       case "torch._utils._rebuild_parameter":
       case "torch._utils._rebuild_parameter_with_state":
       case "torch.nn.parameter.Parameter":
-        return isTensor(args[0]) ? args[0] : undefined;
+        return args[0];
       default:
         return undefined;
     }
@@ -161,7 +164,11 @@ export class Tensors implements PickleHooks {
   /** The tensor that is a view of a storage. */
   #view([storage, offset, shape, strides, , , metadata]: readonly unknown[]): Tensor {
     if (!isStorage(storage) || !isCount(offset) || !isCounts(shape) || !isCounts(strides)) {
-      throw new StateError("bytes", "tensors of a storage, an offset, sizes and strides", "others");
+      throw new StateError(
+        "bytes",
+        "a tensor that has a storage, an offset, sizes and strides",
+        "another",
+      );
     }
     const { key, dtype, length } = storage;
     const size = widthOf(dtype);
@@ -189,4 +196,4 @@ export class Tensors implements PickleHooks {
 }
 
 const isStorage = (value: unknown): value is Storage =>
-  typeof value === "object" && value !== null && "key" in value;
+  typeof value === "object" && value !== null && Object.hasOwn(value, "key");

@@ -3,7 +3,7 @@
 import { checkKeys } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
 import { NO_OPTIONS } from "../../values/check.js";
-import { type Bytes, bytesOf } from "../bytes.js";
+import type { Bytes } from "../bytes.js";
 import { checkName, constant, entriesOf, type OnWarning, warningsTo } from "../layers.js";
 import { serialize } from "../safetensors.js";
 import { keyOf, parameterKey } from "./names.js";
@@ -37,8 +37,8 @@ export interface TorchWriteOptions {
  *
  * @param layers the layers by the names of their modules, `"layer1.0.bn1"` for instance.
  * @returns the bytes of the file.
- * @throws OptionError for a value that is no layer, for a name that the file `into` does not have, for an
- * unknown option, and for a `key` that `readTorch` would refuse; ShapeError if `into` is not bytes;
+ * @throws OptionError for a value that is no layer, for a name that the file `into` does not have or that has half
+ * a character in it, for an unknown option, and for a `key` that `readTorch` would refuse; ShapeError if `into` is not bytes;
  * StateError for a file `into` that is malformed, of another format, or has tensors with other numbers of
  * channels under these names, for a name that no file can have, and for a value that the type of its
  * tensor, or the mask of a pruned module, cannot hold.
@@ -54,7 +54,7 @@ export function writeTorch(
   checkKeys("options", options, ["into", "key", "onWarning"]);
   const { into, key } = options;
   const warn = warningsTo(options.onWarning);
-  const source = into === undefined ? NO_FILE : sourceOf(bytesOf("into", into), key, true);
+  const source = into === undefined ? NO_FILE : sourceOf("into", into, key, true);
   const written = new Map(source.tensors);
   for (const [name, layer] of entries) {
     if (into !== undefined) checkName(source.layers, name);

@@ -35,10 +35,11 @@ export function command(args: readonly string[], env: Record<string, string> = {
 
 const root = new URL("../../", import.meta.url);
 
-/** Runs a program of Node. */
-export const node = (args: readonly string[], cwd?: string): Promise<Outcome> =>
+/** Runs a program of Node, in a terminal of so many columns as far as COLUMNS tells. */
+export const node = (args: readonly string[], cwd?: string, columns = ""): Promise<Outcome> =>
   new Promise((resolve) => {
-    execFile(process.execPath, args, { cwd }, (error, stdout, stderr) => {
+    const env = { ...process.env, COLUMNS: columns };
+    execFile(process.execPath, args, { cwd, env }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr });
     });
   });
@@ -68,4 +69,4 @@ export function folder(): { at: (name: string) => string; copy: (...names: strin
   return { at, copy };
 }
 
-export const bytesAt = (path: string): Uint8Array => new Uint8Array(readFileSync(path));
+export const bytesAt = (path: string | URL): Uint8Array => new Uint8Array(readFileSync(path));

@@ -23,7 +23,7 @@ describe("installed", () => {
     writeFileSync(at("project/package.json"), "{}");
     const quiet = ["--offline", "--ignore-scripts", "--no-audit", "--no-fund"];
     await npm(at("project"), "npm", "install", ...quiet, at(tarball));
-  });
+  }, 120_000);
 
   test("npx batchnorm-wasm inspects, converts and folds", async () => {
     const npx = (...args: string[]) =>

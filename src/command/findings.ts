@@ -60,7 +60,7 @@ export const FAULTS = {
   "age-unknown": {
     severity: "warning",
     title: "counter of mini-batches missing or unreadable",
-    meaning: "its framework would count again from 0",
+    meaning: "PyTorch would count again from 0",
   },
   "variance-zero": {
     severity: "warning",

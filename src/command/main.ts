@@ -93,12 +93,18 @@ function reportOn(
   }
 }
 
-/** JSON with the lists of numbers in a line each. */
-const jsonOf = (value: object): string =>
-  JSON.stringify(value, null, 2).replace(
-    /\[\s+(-?\d[^[\]{}"]*?)\s+\]/g,
-    (_, numbers: string) => `[${numbers.replace(/\s+/g, " ")}]`,
-  );
+/**
+ * JSON with the lists of numbers in a line each. No text in JSON has a line break as it is, so a bracket before one
+ * is no part of a text; characters that command a terminal are written by their numbers, as JSON can.
+ */
+function jsonOf(value: object): string {
+  const lists = /\[\n\s+(-?\d[^[\]{}"]*?)\n\s+\]/g;
+  return JSON.stringify(value, null, 2)
+    .replace(lists, (_, numbers: string) => `[${numbers.replace(/\s+/g, " ")}]`)
+    .split("\n")
+    .map(plain)
+    .join("\n");
+}
 
 /** The error of a file, with what helps where the name of the file tells more than its bytes. */
 function explained(file: string, error: unknown): string {

@@ -166,6 +166,18 @@ describe("what is wrong", () => {
     expect(kinds("--eps", "1e-7")).not.toContain("variance-tiny");
   });
 
+  test("names are in the JSON as they are, and none commands a terminal", () => {
+    const names = ["a [ 1,  2 ]", "\u009b2J", "\u202e", 'q"\\\n[\n 3\n]'];
+    const layer = new BatchNorm(1);
+    writeFileSync(at("names.safetensors"), save(Object.fromEntries(names.map((n) => [n, layer]))));
+    const { stdout } = command(["inspect", at("names.safetensors"), "--json"]);
+    const found: { name: string }[] = JSON.parse(stdout).files[0].layers;
+    expect(found.map(({ name }) => name).sort()).toEqual([...names].sort());
+    expect(stdout).not.toMatch(/[\u007f-\u009f\u202e]/);
+    // The lists of channels have a line each.
+    expect(command(["inspect", path, "--json"]).stdout).toContain('"channels": [2, 3]');
+  });
+
   test("is in the JSON, channel by channel", () => {
     const second = json(path).layers.find(({ name }) => name === "second")!;
     expect(second).toEqual({

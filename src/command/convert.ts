@@ -64,11 +64,10 @@ function wholeToSafetensors(input: ModelInput, model: OpenModel, facts: Facts): 
     if (facts[name] === undefined) continue;
     throw new UsageError(`--${name}: a state_dict in safetensors has no place for it`);
   }
-  // Writing one layer with the numbers that it has copies all other tensors.
-  const name = model.layers.find((each) => model.load(each).layer.ageKnown) ?? model.layers[0]!;
+  const [name, layer] = layerOf(model);
   const warnings: string[] = [];
   const bytes = writeTorch(
-    { [name]: model.load(name).layer },
+    { [name]: layer },
     {
       into: input.bytes,
       onWarning: (message) => void warnings.push(message),
@@ -77,6 +76,24 @@ function wholeToSafetensors(input: ModelInput, model: OpenModel, facts: Facts): 
   );
   const norms = counted(model.layers.length, "batch norm");
   return { bytes, notes: [`the whole state_dict, ${norms} among its modules`, ...warnings] };
+}
+
+/**
+ * A layer to write back as it is, which copies all other tensors: one that can be read, and whose counter is known,
+ * as that of another would be left out.
+ */
+function layerOf(model: OpenModel): [string, BatchNorm] {
+  const layers = model.layers.flatMap((name): [string, BatchNorm][] => {
+    try {
+      return [[name, model.load(name).layer]];
+    } catch {
+      return [];
+    }
+  });
+  const found = layers.find(([, { ageKnown }]) => ageKnown) ?? layers[0];
+  if (found !== undefined) return found;
+  const [first] = model.layers;
+  return [first!, model.load(first!).layer];
 }
 
 /** The norms in our own file, which is safetensors with PyTorch's names. It keeps epsilon, decay and layout too. */

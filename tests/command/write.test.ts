@@ -17,6 +17,7 @@ import {
 import { describe, expect, test } from "vitest";
 import { locationsIn } from "../../src/command/fold.js";
 import { protobuf, safetensors } from "../state/files.js";
+import { archive, dict, ONE_TWO_THREE, tensor } from "../state/torch-files.js";
 import { bytesAt, command, folder, golden } from "./command.js";
 
 const { at, copy } = folder();
@@ -212,6 +213,7 @@ describe("convert", () => {
       ["state-dict-row.pt"],
       ["half.pt"],
       ["views.pt"],
+      ["pruned.pt"],
       ["several.pt", "--key", "ema.model"],
     ] as const) {
       const out = at(`${name}.safetensors`);
@@ -232,6 +234,28 @@ describe("convert", () => {
       expect(safetensors(bytesAt(out)).tensors).toEqual(all.tensors);
       expect(all.tensors.size).toBeGreaterThan(5 * Object.keys(before).length - 4);
     }
+  });
+
+  test("a checkpoint with a layer that cannot be read is converted all the same", () => {
+    const norm = (name: string, ...more: string[]): Record<string, string> =>
+      Object.fromEntries(
+        ["running_mean", "running_var", ...more].map((each) => [`${name}.${each}`, tensor()]),
+      );
+    // weight_g stands for a weight that is computed, which the reader refuses.
+    const checkpoint = archive(dict({ ...norm("a", "weight_g"), ...norm("b") }));
+    writeFileSync(at("mixed.pth"), checkpoint);
+    lines("convert", at("mixed.pth"), "-o", at("mixed.safetensors"));
+    const { tensors } = safetensors(bytesAt(at("mixed.safetensors")));
+    expect([...tensors.keys()].sort()).toEqual(
+      Object.keys({ ...norm("a", "weight_g"), ...norm("b") }).sort(),
+    );
+    for (const { data } of tensors.values()) {
+      expect([...new Float32Array(data.buffer)]).toEqual(ONE_TWO_THREE[0]);
+    }
+    writeFileSync(at("bad.pth"), archive(dict(norm("a", "weight_g"))));
+    const { code, stderr } = command(["convert", at("bad.pth"), "-o", at("bad.safetensors")]);
+    expect(code).toBe(1);
+    expect(stderr).toContain("a.weight_g: expected nothing in module");
   });
 
   test("a state_dict to ONNX, with the eps that it lacks", () => {

@@ -1,7 +1,7 @@
 // Bundles the package: build/*.wasm and src/ -> dist/, with short names for what only the engine uses. For the
 // tests, which run src/ and build/*.wasm, src/wasm/*-text.ts holds the binaries as they are.
 
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import binaryen from "binaryen";
 import { build } from "esbuild";
@@ -104,3 +104,27 @@ for (const condition of CONDITIONS) {
   await bundle(large, suffix, [wasm(condition, "kernels")]);
   await bundle(SMALL, suffix, [wasm(condition, "infer")]);
 }
+
+// The command imports the entries as they lie in dist/, as a user's program would, and carries nothing of them.
+await build({
+  entryPoints: [{ in: "src/command/bin.ts", out: "command" }],
+  outdir: "dist",
+  bundle: true,
+  format: "esm",
+  target: "node20",
+  platform: "node",
+  plugins: [
+    {
+      name: "doors",
+      setup({ onResolve }) {
+        onResolve({ filter: /^\.\.\/\w+\.js$/ }, ({ path }) => ({
+          path: path.slice(1),
+          external: true,
+        }));
+      },
+    },
+  ],
+  sourcemap: true,
+  sourcesContent: false,
+});
+chmodSync("dist/command.js", 0o755);

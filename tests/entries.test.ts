@@ -19,6 +19,7 @@ const at = (path: string): string => fileURLToPath(new URL(path, root));
 const read = (path: string): string => readFileSync(at(path), "utf8");
 const manifest = JSON.parse(read("package.json"));
 
+const COMMAND = "dist/command.js";
 const CONDITIONS = ["workerd", "edge-light", "default"] as const;
 type Condition = (typeof CONDITIONS)[number];
 
@@ -103,12 +104,21 @@ describe("dist", () => {
     },
   );
 
-  test("every file belongs to an entry", () => {
+  test("every file belongs to an entry, or is the command", () => {
     const files = ENTRIES.flatMap((entry) =>
       CONDITIONS.flatMap((condition) => [...filesOf(fileOf(entry, condition))]),
     );
     const built = readdirSync(at("dist")).filter((file) => file.endsWith(".js"));
-    expect([...new Set(files)].sort()).toEqual(built.map((file) => `dist/${file}`).sort());
+    expect([...new Set([...files, COMMAND])].sort()).toEqual(
+      built.map((file) => `dist/${file}`).sort(),
+    );
+  });
+
+  test("the command imports entries and Node, and carries nothing of the entries", () => {
+    expect(manifest.bin).toEqual({ "batchnorm-wasm": `./${COMMAND}` });
+    expect(read(COMMAND)).toMatch(/^#!\/usr\/bin\/env node\n/);
+    const imports = importsOf(COMMAND).filter((each) => !each.startsWith("node:"));
+    expect([...new Set(imports)].sort()).toEqual(["./hdf5.js", "./index.js", "./state.js"]);
   });
 
   test.each(ENTRIES)("%s: a binary of its own, or imported as the condition has it", (entry) => {

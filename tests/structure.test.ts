@@ -18,6 +18,8 @@ const FLOORS: readonly (readonly string[])[] = [
   ["testtime"],
   ["state", "tfjs"],
   ["doors"],
+  // What it does users can do as well: it imports only what they can import.
+  ["command"],
 ];
 
 /** Lines that a file may have at most. */
@@ -80,6 +82,14 @@ describe("floors", () => {
       return other !== room && floorOf(other) >= floorOf(room);
     });
     expect(wrong).toEqual([]);
+  });
+
+  test("the command imports only what users can import", () => {
+    const below = [...imports].flatMap(([file, paths]) =>
+      roomOf(file) === "command" ? paths : [],
+    );
+    const rooms = new Set(below.map(roomOf));
+    expect([...rooms].sort()).toEqual(["command", "doors"]);
   });
 
   test("every import leads to a file", () => {

@@ -31,7 +31,7 @@ interface Files {
 }
 
 /** A model of the package: its JSON, and shards as text in base 64, a module each. */
-async function filesOf(name: string): Promise<Files> {
+export async function filesOf(name: string): Promise<Files> {
   const folder = new URL(`node_modules/nsfwjs/dist/models/${name}/`, import.meta.url);
   const load = async (path: string) =>
     (await import(new URL(`${path}.min.js`, folder).href)) as { default: unknown };

@@ -1,14 +1,15 @@
 // npm run test:files: model files that nobody here made, read, folded, written back, and run before and
 // after in the runtimes that people use.
 //
-//   --only onnx,keras,…   trials whose name begins with one of these; without it, all
+//   --only onnx,keras,command,…   trials whose name begins with one of these; without it, all
 
 import { parseArgs } from "node:util";
+import { COMMANDS } from "./command.js";
 import { KERAS } from "./keras.js";
 import { ONNX } from "./onnx.js";
 import type { Trial } from "./trial.js";
 
-const TRIALS: readonly Trial[] = [...ONNX, ...KERAS];
+const TRIALS: readonly Trial[] = [...ONNX, ...KERAS, ...COMMANDS];
 
 const { values } = parseArgs({ options: { only: { type: "string" } } });
 const only = values.only?.split(",").map((name) => name.trim());

@@ -165,10 +165,12 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
   return { weight, bias, maxDifference };
 }
 
-/** The options, each of them read once, and those that are sizes copied. */
+/** The options, each of them read once, and sizes copied. */
 function readOptions(options: FoldOptions): FoldOptions {
-  const read = KEYS.map((key) => [key, sizesOf(options[key as keyof FoldOptions])]);
-  return Object.fromEntries(read) as FoldOptions;
+  const { shape, padding, ...others } = Object.fromEntries(
+    KEYS.map((key) => [key, options[key as keyof FoldOptions]]),
+  );
+  return { ...others, shape: sizesOf(shape), padding: sizesOf(padding) } as FoldOptions;
 }
 
 function linearOf(options: FoldOptions): Linear {

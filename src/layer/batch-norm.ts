@@ -470,7 +470,7 @@ export class BatchNorm {
    * @throws StateError for an invalid running variance.
    */
   freeze(): FrozenBatchNorm {
-    return freeze(this, this.#averages);
+    return freeze(this, this.#averages.present());
   }
 
   /** Options and state as an object for JSON, exact to the bit. `lastBatch` and `kernels` are not in it. */

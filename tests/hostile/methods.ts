@@ -10,6 +10,7 @@ import {
   type FrozenBatchNorm,
   fold,
   GradientSums,
+  Kernels,
   Moments,
 } from "batchnorm-wasm";
 import { FrozenBatchNorm as Small } from "batchnorm-wasm/infer";
@@ -31,6 +32,9 @@ export interface World {
   readonly x: Float32Array;
 }
 
+/** All memory of the kernels. */
+const MEMORY = new Float32Array(OWN.alloc(1).buffer);
+
 export function worldOf(rows: number): World {
   const layer = new BatchNorm(C, { kernels: OWN });
   layer.gamma!.set([1.5, -0.5, 2]);
@@ -41,7 +45,7 @@ export function worldOf(rows: number): World {
   const stream = adapter(layer, { prior: 5, memory: 50 });
   stream.infer(normal(4 * C, 8));
   const small = Small.fromJSON(frozen.toJSON());
-  new Float32Array(OWN.alloc(1).buffer).fill(MARKER);
+  MEMORY.fill(MARKER);
   return { layer, frozen, small, adapter: stream, x };
 }
 
@@ -58,6 +62,7 @@ export function plainOf(value: unknown): unknown {
   if (isTyped(value)) return valuesIn(value);
   if (typeof value === "function") return String((value as () => unknown)());
   if (typeof value !== "object" || value === null) return value;
+  if (value instanceof Kernels) return "kernels";
   if (Array.isArray(value)) return value.map(plainOf);
   return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plainOf(each)]));
 }

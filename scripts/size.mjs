@@ -14,15 +14,15 @@ const KB = 1024;
 const BUDGETS = {
   "kernels.wasm": 4,
   "infer.wasm": 0.75,
-  "index.js": 21.5,
+  "index.js": 22,
   "infer.js": 5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 48,
+  "state.js": 48.5,
   "hdf5.js": 28,
   "tfjs.js": 22.5,
   "tfjs-layers.js": 23,
-  'BatchNorm of "."': 17,
-  'FrozenBatchNorm of "."': 9,
+  'BatchNorm of "."': 17.75,
+  'FrozenBatchNorm of "."': 9.1,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

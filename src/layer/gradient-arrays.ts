@@ -27,15 +27,10 @@ interface Own {
   readonly runningVariance: Float64Array;
 }
 
-/** The buffers of the arrays of a layer. They stay the same, even where one is transferred away. */
-export type Buffers = Readonly<Record<(typeof OWN)[number], unknown>>;
+/** The buffers of the arrays of a layer, in the order of OWN. They stay the same, even where one is transferred away. */
+export type Buffers = readonly (ArrayBufferLike | undefined)[];
 
-export const buffersOf = ({ gamma, beta, runningMean, runningVariance }: Own): Buffers => ({
-  gamma: gamma?.buffer,
-  beta: beta?.buffer,
-  runningMean: runningMean.buffer,
-  runningVariance: runningVariance.buffer,
-});
+export const buffersOf = (own: Own): Buffers => OWN.map((name) => own[name]?.buffer);
 
 /**
  * The array for a result of x's `length`: `out`, which may be x itself, or a fresh one. `buffers` are those of the
@@ -54,12 +49,8 @@ export function outputFor(
 
 /** Throws ShapeError if an array lies in one of the layer's. */
 function refuseOwn(name: string, array: Float32Array | null, own: Buffers): void {
-  if (array === null) return;
-  const buffer = bufferOf(array);
-  const { gamma, beta, runningMean, runningVariance } = own;
-  if (buffer === gamma || buffer === beta || buffer === runningMean || buffer === runningVariance) {
-    throw shared(name, OWN.find((key) => own[key] === buffer)!);
-  }
+  const at = array === null ? -1 : own.indexOf(bufferOf(array));
+  if (at >= 0) throw shared(name, OWN[at]!);
 }
 
 /** What users give as `out`, each array read once; `null` for undefined. */

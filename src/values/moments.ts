@@ -287,7 +287,8 @@ function checked<K extends string>(
   if (!Number.isSafeInteger(count) || (count as number) < 0) {
     throw new StateError(`${name}.count`, "a whole number >= 0", describe(count));
   }
-  return Object.assign(copies, { count: count as number });
+  copies.count = count as number;
+  return copies;
 }
 
 /**

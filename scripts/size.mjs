@@ -14,15 +14,15 @@ const KB = 1024;
 const BUDGETS = {
   "kernels.wasm": 4,
   "infer.wasm": 0.75,
-  "index.js": 21.25,
-  "infer.js": 4.75,
+  "index.js": 22.25,
+  "infer.js": 5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 46.75,
-  "hdf5.js": 27.5,
-  "tfjs.js": 19.75,
-  "tfjs-layers.js": 20,
-  'BatchNorm of "."': 17.25,
-  'FrozenBatchNorm of "."': 9,
+  "state.js": 47.5,
+  "hdf5.js": 28,
+  "tfjs.js": 20.75,
+  "tfjs-layers.js": 21.25,
+  'BatchNorm of "."': 18,
+  'FrozenBatchNorm of "."': 9.25,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

@@ -68,10 +68,15 @@ export function describe(value: unknown): string {
   if (typeof value === "function") return "a function";
   if (typeof value !== "object" || value === null)
     return Object.is(value, -0) ? "-0" : String(value);
-  const kind = Object.prototype.toString.call(value).slice(8, -1);
-  const name = `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}`;
-  const isArray = Array.isArray(value) || ArrayBuffer.isView(value);
-  return isArray ? `${name} of length ${(value as ArrayLike<number>).length}` : name;
+  try {
+    const kind = Object.prototype.toString.call(value).slice(8, -1);
+    const name = `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}`;
+    const isArray = Array.isArray(value) || ArrayBuffer.isView(value);
+    return isArray ? `${name} of length ${(value as ArrayLike<number>).length}` : name;
+  } catch {
+    // A getter of the object threw, or it is a proxy that was revoked.
+    return "an object";
+  }
 }
 
 /** Throws OptionError unless `options` is an object all of whose own keys are `known`. */
@@ -80,7 +85,8 @@ export function checkKeys(name: string, options: unknown, known: readonly string
     throw new OptionError(name, "an object", describe(options));
   }
   for (const key in options) {
-    if (!known.includes(key) && Object.hasOwn(options, key)) {
+    // What somebody put on Object.prototype is no option.
+    if (!known.includes(key) && Object.keys(options).includes(key)) {
       throw new OptionError(key, `an option among ${known.join(", ")}`, `"${key}"`);
     }
   }

@@ -364,6 +364,6 @@ it("moments that overflow when they are pooled are refused, and no layer has cha
     },
     [Float32Array.of(1, 2), Float32Array.of(3, 4)],
   );
-  await expect(call).rejects.toThrow(StateError);
+  await expect(call).rejects.toThrow(NonFiniteError);
   expect(JSON.stringify([first, second])).toBe(before);
 });

@@ -1,6 +1,6 @@
 // x -> y = (x - center)·scale + shift. See assembly/affine.ts for the formula and its rounding.
 
-import type { View } from "../values/layout.js";
+import { sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import type { AffineTerms, Normalizer } from "../values/terms.js";
 import { loadNormalizer, loadTerms, spread, termsOf, termsOfRow } from "./channel.js";
@@ -71,10 +71,10 @@ function applyTiles<M extends AffineMachine, From>(
 ): void {
   const { wasm, memory } = machine;
   const { channels } = view;
-  const a = operand(memory, "x", x, 0, selection);
-  const y = operand(memory, "out", out, 0, selection);
+  const a = operand(memory, "x", x, 0, view, selection);
+  const y = operand(memory, "out", out, 0, view, selection);
   loadHeld(a);
-  if (selection === null && x.length === channels && channels <= MAX_COLUMNS) {
+  if (selection === null && sizeOf(view) === channels && channels <= MAX_COLUMNS) {
     // One example with one value per channel is a single row, so no walk is needed.
     loadTile(machine, from, 0, channels);
     wasm.affineStrips(pointer(y, 0), pointer(a, 0), memory.terms.at, 1, channels, 0);

@@ -1,19 +1,26 @@
 // The work that is done once per channel: copies parameters and statistics of a tile of channels into kernel memory
 // and back, works out terms from them, and moves running averages. See assembly/channel.ts for the formulas.
 
-import { copy } from "../values/arrays.js";
+import { copy, lengthOf, part } from "../values/arrays.js";
 import {
   type AffineTerms,
   type AverageUpdate,
   checkVariance,
   type Normalizer,
+  present,
   type Statistics,
 } from "../values/terms.js";
 import type { AffineMachine, Machine } from "./machine.js";
 import { type At, firstOf, MAX_COLUMNS, NOWHERE, type Slot } from "./memory.js";
 import type { Pass } from "./plan.js";
 
-/** Loads `n` values of an array, those of channel `first` and on. Returns NOWHERE if there is no array. */
+/** How messages name an array of a layer where it is not known which it is. */
+const ANY = "gamma, beta or a running average";
+
+/**
+ * Loads `n` values of an array, those of channel `first` and on. Returns NOWHERE if there is no array. Throws
+ * StateError if a user transferred its buffer to another thread; it has no values then.
+ */
 export function loadChannels<A extends Float32Array | Float64Array, What extends string>(
   slot: Slot<A, What>,
   array: A | null,
@@ -21,7 +28,8 @@ export function loadChannels<A extends Float32Array | Float64Array, What extends
   n: number,
 ): At<What> {
   if (array === null) return NOWHERE;
-  copy(slot.array, n === array.length ? array : array.subarray(first, first + n));
+  const whole = n === lengthOf(array);
+  copy(slot.array, whole ? array : part(present(ANY, array), first, first + n));
   return slot.at;
 }
 

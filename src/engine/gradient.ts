@@ -110,9 +110,9 @@ export function computeGradients(
 ): void {
   const { wasm, memory } = machine;
   const { terms, slots } = memory;
-  const a = operand(memory, "dy", dy, 1, selection);
-  const b = operand(memory, "x", x, 0, selection);
-  const dx = operand(memory, "out.dx", into.dx, 1, selection);
+  const a = operand(memory, "dy", dy, 1, view, selection);
+  const b = operand(memory, "x", x, 0, view, selection);
+  const dx = operand(memory, "out.dx", into.dx, 1, view, selection);
   // dgamma and dbeta are stored by copying, so their addresses are not needed; but asking for them throws if they
   // are freed tensors.
   if (into.dgamma !== null) memory.addressOf("out.dgamma", into.dgamma);
@@ -161,8 +161,8 @@ export function computeSums(
 ): GradientSums {
   const { wasm, memory } = machine;
   const { terms, slots } = memory;
-  const a = operand(memory, "dy", dy, 1, selection);
-  const b = operand(memory, "x", x, 0, selection);
+  const a = operand(memory, "dy", dy, 1, view, selection);
+  const b = operand(memory, "x", x, 0, view, selection);
   const array = (): Float64Array => new Float64Array(view.channels);
   const result = new GradientSums(countOf(view), array(), array());
   loadHeld(a);

@@ -47,7 +47,8 @@ export class Kernels {
   }
 
   /**
-   * Takes back a tensor that `alloc` returned. Using it afterwards is a `StateError`.
+   * Takes back a tensor that `alloc` returned. Using it afterwards is a `StateError`. A part of it (`subarray`) is known
+   * only by its place: once another tensor lies there, the part is one of that.
    *
    * @param view the tensor [length] itself, not a part of it.
    * @throws ShapeError if `view` is no Float32Array; StateError for a view of other memory, a part of a tensor, or a

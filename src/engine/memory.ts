@@ -6,7 +6,7 @@
 //   users       tensors
 
 import { describe, MemoryError, OptionError, StateError } from "../errors.js";
-import { bufferOf, offsetOf } from "../values/arrays.js";
+import { bufferOf, lengthOf, offsetOf } from "../values/arrays.js";
 
 /**
  * An address in kernel memory, in bytes, and what lies there. `What` is for the compiler alone: with it,
@@ -97,6 +97,9 @@ type TrainingSlots = {
 interface Block {
   readonly start: number;
   readonly end: number;
+  /** The bytes of its values: the first one, and the one behind the last. */
+  readonly from: number;
+  readonly to: number;
   /** The view that the user has. */
   readonly view: Float32Array;
 }
@@ -236,7 +239,7 @@ export class Memory extends Buffers {
     if (start + size > this.#end) return undefined;
     const at = start + lead;
     const view = new Float32Array(this.#buffer, at, bytes / 4).fill(0);
-    this.#live.splice(index, 0, { start, end: start + size, view });
+    this.#live.splice(index, 0, { start, end: start + size, from: at, to: at + bytes, view });
     this.#addresses.set(view, at);
     this.#anyTensor = true;
     return view;
@@ -278,9 +281,8 @@ export class Memory extends Buffers {
     if (bufferOf(array) !== this.#buffer) return -1;
     // The array is no tensor but may be a part of one. If so, it lies inside a tensor that is in use.
     const from = offsetOf(array);
-    const to = from + array.length * 4;
-    const isInside = ({ view }: Block): boolean =>
-      view.byteOffset <= from && to <= view.byteOffset + view.byteLength;
+    const to = from + lengthOf(array) * 4;
+    const isInside = (block: Block): boolean => block.from <= from && to <= block.to;
     if (known !== FREED && this.#live.some(isInside)) return from;
     throw new StateError(name, "a tensor of kernel memory in use", "one that is freed already");
   }

@@ -91,7 +91,7 @@ export function computeMoments(
 ): Moments {
   const array = (): Float64Array => new Float64Array(view.channels);
   const result = new Moments(countOf(view), array(), array(), array());
-  const a = operand(machine.memory, "x", x, 0, selection);
+  const a = operand(machine.memory, "x", x, 0, view, selection);
   if (result.count === 0) return result;
   loadHeld(a);
   const pass = passOf(machine, view, selection, null, a, null);

@@ -2,6 +2,7 @@
 // stream buffer; or in parts, which go through the stream buffer one after the other.
 
 import { copy } from "../values/arrays.js";
+import { sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import { type At, type Buffers, firstOf, NOWHERE, type Slot, STREAM_FLOATS } from "./memory.js";
 
@@ -13,10 +14,12 @@ export interface Operand {
   /** Bytes from a value to the next; 0 if it goes in parts, each of which begins at `base`. */
   readonly unit: 0 | 4;
   readonly stream: Slot<Float32Array>;
+  /** How many values it has. It is not asked for this again: another thread may let a shared array grow. */
+  readonly size: number;
 }
 
 /**
- * The operand that an argument of a call is. `index` says which stream buffer it has if it needs one.
+ * The operand that an argument of a call is, seen as `view`. `index` says which stream buffer it has if it needs one.
  * Throws StateError for a tensor that is freed.
  */
 export function operand(
@@ -24,17 +27,20 @@ export function operand(
   name: string,
   array: Float32Array,
   index: number,
+  view: View,
   selection: Selection | null,
 ): Operand {
+  const size = sizeOf(view);
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
   const inPlace = !selection && own >= 0;
-  const held = !selection && own < 0 && array.length <= STREAM_FLOATS;
+  const held = !selection && own < 0 && size <= STREAM_FLOATS;
   return {
     array,
     base: inPlace ? own : stream.at,
     unit: inPlace || held ? 4 : 0,
     stream,
+    size,
   };
 }
 
@@ -48,8 +54,8 @@ export function loadHeld(operand: Operand): void {
 
 /** Stores an output that is held. */
 export function storeHeld(operand: Operand): void {
-  const { array, stream } = operand;
-  if (isHeld(operand)) copy(array, firstOf(stream, array.length));
+  const { array, stream, size } = operand;
+  if (isHeld(operand)) copy(array, firstOf(stream, size));
 }
 
 /** The same operand, but loaded and stored in parts. */

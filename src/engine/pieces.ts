@@ -2,8 +2,8 @@
 // tensors in kernel memory, no masks to walk by and no reductions. Each value is computed by itself, so the bits are
 // the same as those of walk.ts.
 
-import { copy } from "../values/arrays.js";
-import type { View } from "../values/layout.js";
+import { copy, part } from "../values/arrays.js";
+import { sizeOf, type View } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
 import { loadTerms, spread } from "./channel.js";
 import type { AffineMachine } from "./machine.js";
@@ -18,12 +18,14 @@ export function applyInPieces(
   machine: AffineMachine,
   out: Float32Array,
   x: Float32Array,
-  { channels, inner }: View,
+  view: View,
   terms: AffineTerms,
 ): void {
   const { wasm, memory } = machine;
+  const { channels, inner } = view;
+  const size = sizeOf(view);
   const stream = memory.streams[0]!;
-  if (x.length === channels && channels <= MAX_COLUMNS) {
+  if (size === channels && channels <= MAX_COLUMNS) {
     // One example with one value per channel is a single row, so no walk is needed.
     copy(stream.array, x);
     loadTerms(machine, terms, 0, channels);
@@ -34,17 +36,17 @@ export function applyInPieces(
   }
   const example = channels * inner;
   // Pieces are multiples of `quantum`, and none goes on into the next `whole`.
-  const whole = example <= STREAM_FLOATS ? x.length : inner <= STREAM_FLOATS ? example : inner;
+  const whole = example <= STREAM_FLOATS ? size : inner <= STREAM_FLOATS ? example : inner;
   const quantum = example <= STREAM_FLOATS ? example : inner <= STREAM_FLOATS ? inner : 1;
   const most = STREAM_FLOATS - (STREAM_FLOATS % quantum);
   let loaded = -1;
-  for (let at = 0, n: number; at < x.length; at += n) {
+  for (let at = 0, n: number; at < size; at += n) {
     n = Math.min(most, whole - (at % whole));
     const first = Math.floor(at / inner) % channels;
     const width = Math.min(inner, n);
     const some = Math.min(channels, n / width);
     const piece = { outer: n / (some * width), channels: some, inner: width };
-    copy(stream.array, n === x.length ? x : x.subarray(at, at + n));
+    copy(stream.array, n === size ? x : part(x, at, at + n));
     loaded = applyHeld(machine, piece, terms, first, loaded);
     copy(out, firstOf(stream, n), at);
   }

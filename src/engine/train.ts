@@ -26,8 +26,8 @@ export function train(
 ): void {
   const { memory } = machine;
   const { channels } = view;
-  const a = operand(memory, "x", x, 0, selection);
-  const y = operand(memory, "out", out, 0, selection);
+  const a = operand(memory, "x", x, 0, view, selection);
+  const y = operand(memory, "out", out, 0, view, selection);
   loadHeld(a);
   const reading = passOf(machine, view, selection, null, a, null);
   const { tile } = reading;

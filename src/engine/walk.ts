@@ -1,7 +1,7 @@
 // Takes a kernel through the tensors of a pass: in rows or planes, where they lie or in parts that are loaded
 // into the stream buffers and stored back.
 
-import { copy } from "../values/arrays.js";
+import { copy, part as partOf } from "../values/arrays.js";
 import { type At, STREAM_FLOATS } from "./memory.js";
 import { type Operand, pointer } from "./operand.js";
 import type { Pass } from "./plan.js";
@@ -69,7 +69,7 @@ function transfer<M>(
     const from = at + i * pitch;
     const to = i * width;
     if (storing) copy(array, packed.subarray(to, to + length), from);
-    else copy(packed, array.subarray(from, from + length), to);
+    else copy(packed, partOf(array, from, from + length), to);
   }
 }
 

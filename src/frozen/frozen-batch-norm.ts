@@ -5,6 +5,7 @@ import { termsOf } from "../engine/channel.js";
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { sharedSoFar } from "../engine/shared.js";
 import { checkKeys } from "../errors.js";
+import { copyOf } from "../values/arrays.js";
 import { NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
 import type { Layout } from "../values/layout.js";
@@ -44,8 +45,8 @@ export class FrozenBatchNorm extends Frozen {
     options: { kernels?: Kernels } = NO_OPTIONS,
   ): FrozenBatchNorm {
     checkKeys("options", options, ["kernels"]);
-    const kernels = options.kernels === undefined ? undefined : checkKernels(options.kernels);
-    return create(readFrozen(json), kernels);
+    const { kernels } = options;
+    return create(readFrozen(json), kernels === undefined ? kernels : checkKernels(kernels));
   }
 }
 
@@ -66,7 +67,7 @@ export function freeze(
 ): FrozenBatchNorm {
   const normalizer = { mean, meanLow, variance, gamma, beta, epsilon };
   const terms = termsOf(kernels.machine, normalizer);
-  return create({ channels, layout, terms, beta: beta?.slice() ?? null }, kernels);
+  return create({ channels, layout, terms, beta: beta && copyOf(beta) }, kernels);
 }
 
 /**

@@ -4,10 +4,10 @@
 import { type AffineMachine, start } from "../engine/machine.js";
 import { Buffers, MIN_BYTES } from "../engine/memory.js";
 import { checkKeys, StateError } from "../errors.js";
-import { float32, outputOf } from "../values/arrays.js";
+import { float32, lengthOf, outputOf } from "../values/arrays.js";
 import { checkChannels, INFER_KEYS, NO_OPTIONS, recorded } from "../values/check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
-import { checkLayout, LAYOUTS, type Layout, type View, viewOf } from "../values/layout.js";
+import { checkLayout, LAYOUTS, type Layout, sizesOf, type View, viewOf } from "../values/layout.js";
 import { maskOf, pad } from "../values/mask.js";
 import type { AffineTerms } from "../values/terms.js";
 import { isTiny, tinyAffine } from "./tiny.js";
@@ -109,13 +109,17 @@ export class Frozen {
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const { channels, layout, terms, beta } = this.#state;
-    const view = viewOf(layout, channels, float32("x", x).length, options.shape);
-    const mask = maskOf(options.mask, view);
+    // All options are read before x is looked at, since a getter may do anything to it.
+    const shape = sizesOf(options.shape);
+    const { mask: given, out: into } = options;
+    const length = lengthOf(float32("x", x));
+    const view = viewOf(layout, channels, length, shape);
+    const mask = maskOf(given, view);
     if (mask !== null && beta === undefined) {
       throw new StateError("mask", "JSON of version 2", "version 1");
     }
-    const out = outputOf(options.out, x) as Out;
-    if (isTiny(this.#kernels.memory, out, x)) tinyAffine(out, x, view, terms);
+    const out = outputOf(into, x, length) as Out;
+    if (isTiny(this.#kernels.memory, out, x, view)) tinyAffine(out, x, view, terms);
     else this.#kernels.apply(out, x, view, terms);
     if (mask !== null) pad(out, view, mask, beta ?? null);
     return out;

@@ -3,7 +3,7 @@
 
 import type { Buffers } from "../engine/memory.js";
 import { TINY } from "../engine/plan.js";
-import type { View } from "../values/layout.js";
+import { sizeOf, type View } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
 
 /**
@@ -14,8 +14,9 @@ export function isTiny(
   memoryOf: () => Buffers | undefined,
   out: Float32Array,
   x: Float32Array,
+  view: View,
 ): boolean {
-  if (x.length > TINY) return false;
+  if (sizeOf(view) > TINY) return false;
   const memory = memoryOf();
   memory?.addressOf("x", x);
   memory?.addressOf("out", out);
@@ -26,10 +27,11 @@ export function isTiny(
 export function tinyAffine(
   out: Float32Array,
   x: Float32Array,
-  { channels, inner }: View,
+  view: View,
   { center, scale, shift }: AffineTerms,
 ): void {
-  for (let i = 0; i < x.length; i++) {
+  const { channels, inner } = view;
+  for (let i = 0, size = sizeOf(view); i < size; i++) {
     const c = Math.floor(i / inner) % channels;
     out[i] = Math.fround(Math.fround(x[i]! - center[c]!) * scale[c]!) + shift[c]!;
   }

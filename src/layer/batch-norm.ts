@@ -8,15 +8,14 @@ import { moveAverages } from "../engine/channel.js";
 import { computeGradients, computeSums } from "../engine/gradient.js";
 import { type Kernels, sharedKernels } from "../engine/kernels.js";
 import { computeMoments } from "../engine/moments.js";
-import { resultLike } from "../engine/result.js";
 import { train } from "../engine/train.js";
 import { checkKeys, StateError } from "../errors.js";
 import type { InferOptions } from "../frozen/frozen.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
-import { float32, float32Of, isSame } from "../values/arrays.js";
-import { checkChannels, choice, flag, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
+import { copy, float32, isSame, lengthOf } from "../values/arrays.js";
+import { checkChannels, flag, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
-import { countOf, type Layout, sizeOf, viewOf } from "../values/layout.js";
+import { countOf, type Layout, sizeOf, sizesOf, viewOf } from "../values/layout.js";
 import { maskOf, pad, type Seen, seenBy } from "../values/mask.js";
 import {
   asMoments,
@@ -26,15 +25,8 @@ import {
   type MomentsLike,
   type VarianceKind,
 } from "../values/moments.js";
-import type { Gradients, Normalizer, Statistics } from "../values/terms.js";
-import {
-  type Batch,
-  type BatchSource,
-  type Collector,
-  checkCount,
-  LatestBatch,
-  type StatisticsKind,
-} from "./batch.js";
+import { type Gradients, type Normalizer, present, type Statistics } from "../values/terms.js";
+import { type Batch, type Collector, checkCount, LatestBatch, markOf } from "./batch.js";
 import {
   type FlaxOptions,
   flaxOptions,
@@ -45,7 +37,7 @@ import {
   type TorchOptions,
   torchOptions,
 } from "./frameworks.js";
-import { gradientArrays } from "./gradient-arrays.js";
+import { type Buffers, buffersOf, gradientArrays, outputFor, readOut } from "./gradient-arrays.js";
 import {
   type BackwardOptions,
   type BackwardSumsOptions,
@@ -53,6 +45,7 @@ import {
   type MomentsOptions,
   type Settings,
   settingsOf,
+  statisticsOf,
   type TrainOptions,
 } from "./options.js";
 import { RunningAverages } from "./running-averages.js";
@@ -62,7 +55,6 @@ const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning"];
 const BACKWARD_KEYS = ["batch", "x", "out", "sums"];
 const SUMS_KEYS = ["batch", "x"];
 const MOMENTS_KEYS = ["shape", "mask"];
-const KINDS: readonly StatisticsKind[] = ["batch", "running"];
 
 /**
  * Batch normalization of `channels` features (Ioffe & Szegedy 2015, "Batch Normalization: Accelerating
@@ -81,6 +73,7 @@ export class BatchNorm {
   readonly #beta: Float32Array<ArrayBuffer> | null;
   readonly #averages: RunningAverages;
   readonly #latest: LatestBatch;
+  readonly #buffers: Buffers;
   #kernels: Kernels | undefined;
   /** Takes the moments of each batch while a `calibrate` runs. */
   #collector: Collector | null = null;
@@ -95,6 +88,7 @@ export class BatchNorm {
     this.#gamma = this.#settings.gamma ? new Float32Array(channels).fill(1) : null;
     this.#beta = this.#settings.beta ? new Float32Array(channels) : null;
     this.#averages = new RunningAverages(channels, this.#settings);
+    this.#buffers = buffersOf(this);
     this.#latest = new LatestBatch(this, channels, this.#settings.layout);
     this.#kernels = this.#settings.kernels;
   }
@@ -172,24 +166,36 @@ export class BatchNorm {
     return this.#settings.runningVarianceOf;
   }
 
-  /** γ, the learned scale, [channels], initially 1; writable in place; `null` where left out. */
+  /**
+   * γ, the learned scale, [channels], initially 1; writable in place; `null` where left out.
+   * @throws StateError if its buffer was transferred to another thread, as all methods that need it.
+   */
   get gamma(): Float32Array<ArrayBuffer> | null {
-    return this.#gamma;
+    return present("gamma", this.#gamma);
   }
 
-  /** β, the learned shift, [channels], initially 0; writable in place; `null` where left out. */
+  /**
+   * β, the learned shift, [channels], initially 0; writable in place; `null` where left out.
+   * @throws StateError as `gamma`.
+   */
   get beta(): Float32Array<ArrayBuffer> | null {
-    return this.#beta;
+    return present("beta", this.#beta);
   }
 
-  /** Running average of the means, [channels], in the unit of the data, initially 0; writable in place. */
+  /**
+   * Running average of the means, [channels], in the unit of the data, initially 0; writable in place.
+   * @throws StateError as `gamma`.
+   */
   get runningMean(): Float64Array {
-    return this.#averages.mean;
+    return this.#averages.present().mean;
   }
 
-  /** Running average of the variances, [channels], in that unit squared, initially 1; writable in place. */
+  /**
+   * Running average of the variances, [channels], in that unit squared, initially 1; writable in place.
+   * @throws StateError as `gamma`.
+   */
   get runningVariance(): Float64Array {
-    return this.#averages.variance;
+    return this.#averages.present().variance;
   }
 
   /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
@@ -247,14 +253,17 @@ export class BatchNorm {
     options: TrainOptions<Out> = NO_OPTIONS,
   ): Out {
     checkKeys("options", options, TRAIN_KEYS);
-    const { shape, mask } = options;
-    const statistics = this.#statisticsOf(options.statistics);
-    const moving = flag("updateRunning", options.updateRunning, true);
-    const seen = this.#see(x, options);
-    const out = resultLike(options.out, x) as Out;
+    // Every option is read once, and all before anything else: a getter may do anything, even train this layer.
+    const { mask, out: into, updateRunning, statistics: by } = options;
+    const shape = sizesOf(options.shape);
+    const statistics = statisticsOf(by, this.#channels);
+    const moving = flag("updateRunning", updateRunning, true);
+    const seen = this.#see(x, shape, mask);
+    const out = outputFor(into, x, sizeOf(seen.full), this.#buffers) as Out;
+    const mark = markOf(x, seen);
     const collector = this.#collector;
     let count = countOf(seen.view);
-    if (statistics === "running") this.#normalizeBy(this.#averages, null, out, x, seen);
+    if (statistics === "running") this.#normalizeBy(this.#averages.present(), null, out, x, seen);
     else if (statistics === "batch" && collector === null) this.#trainByBatch(out, x, seen, moving);
     else count = this.#trainByMoments(out, x, seen, statistics, moving, shape);
     if (collector !== null) return out;
@@ -263,17 +272,11 @@ export class BatchNorm {
       mask: mask ?? null,
       count,
       x: isSame(out, x) ? null : x,
-      shape: shape?.slice() ?? null,
+      mark,
+      shape: shape ?? null,
       statistics,
     });
     return out;
-  }
-
-  /** Checks the option that says what `train` normalizes by. */
-  #statisticsOf(value: TrainOptions["statistics"]): StatisticsKind | Moments {
-    return typeof value === "object" && value !== null
-      ? asMoments("statistics", value, this.#channels)
-      : choice("statistics", value, "batch", KINDS);
   }
 
   /** Does the work of `train` with the mini-batch's own statistics. */
@@ -323,8 +326,8 @@ export class BatchNorm {
     { view, selection }: Seen,
   ): void {
     const { next } = this.#latest;
-    next.mean.set(mean);
-    next.variance.set(variance);
+    copy(next.mean, mean);
+    copy(next.variance, variance);
     const normalizer = this.#normalizer(next, meanLow);
     normalize(this.kernels.machine, out, x, view, normalizer, selection);
   }
@@ -344,7 +347,7 @@ export class BatchNorm {
    *
    * @param dy float32 values in the shape of x.
    * @returns dx in the shape of x; dgamma and dbeta [channels], `null` where left out.
-   * @throws StateError before any `train`, without `x` if that `train` was in place, without `sums` if it was
+   * @throws StateError before any `train`, without `x` if that `train` was in place or x was overwritten since, without `sums` if it was
    * given pooled moments, for `sums` of another count (unless by `"running"`), a batch of another layer, or a freed tensor; ShapeError
    * if an array does not fit; OptionError for an unknown option, or an `out` for a parameter that is left out.
    * When it throws, nothing has been written.
@@ -354,11 +357,14 @@ export class BatchNorm {
     options: BackwardOptions<Out> = NO_OPTIONS,
   ): Gradients<Out | Float32Array<ArrayBuffer>> {
     checkKeys("options", options, BACKWARD_KEYS);
-    const { source, x, normalizer } = this.#differentiated(dy, options);
+    const { batch, x: input, out, sums: merged } = options;
+    const arrays = readOut(out);
+    const sums = merged === undefined ? null : asSums("sums", merged, this.#channels);
+    const normalized = this.#latest.differentiated(this.kernels, dy, batch, input);
+    const { source, x } = normalized;
     const { statistics, count } = source;
-    const { view, selection } = source.seen;
+    const { full, view, selection } = source.seen;
     const frozen = statistics === "running";
-    const sums = options.sums === undefined ? null : asSums("sums", options.sums, this.#channels);
     if (sums === null ? typeof statistics === "object" : !frozen && sums.count !== count) {
       throw new StateError(
         "sums",
@@ -367,7 +373,8 @@ export class BatchNorm {
       );
     }
     const { machine } = this.kernels;
-    const into = gradientArrays(options.out, dy, x, this.#gamma, this.#beta);
+    const normalizer = this.#normalizer(normalized);
+    const into = gradientArrays(arrays, dy, x, sizeOf(full), normalizer, this.#buffers);
     const perValue = frozen ? 0 : 1 / count;
     computeGradients(machine, into, dy, x, view, normalizer, selection, perValue, sums);
     return into as Gradients<Out>;
@@ -383,29 +390,10 @@ export class BatchNorm {
    */
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
     checkKeys("options", options, SUMS_KEYS);
-    const { source, x, normalizer } = this.#differentiated(dy, options);
+    const { batch, x: input } = options;
+    const { source, x, mean } = this.#latest.differentiated(this.kernels, dy, batch, input);
     const { view, selection } = source.seen;
-    return computeSums(this.kernels.machine, dy, x, view, normalizer.mean, selection);
-  }
-
-  /** Checks dy, and finds the `train` whose output it belongs to, and the input of that. */
-  #differentiated(
-    dy: Float32Array,
-    options: BackwardSumsOptions,
-  ): { source: BatchSource; x: Float32Array; normalizer: Normalizer } {
-    const { source, mean, variance } = this.#latest.read(options.batch);
-    const size = sizeOf(source.seen.full);
-    const given = options.x === undefined ? source.x : options.x;
-    if (given === null && options.x === undefined) {
-      throw new StateError(
-        "x",
-        "the input of train",
-        "none, as lastBatch.x is null: backward(dy, { x }), a copy made before",
-      );
-    }
-    const x = float32Of("x", given, size);
-    float32Of("dy", dy, size);
-    return { source, x, normalizer: this.#normalizer({ mean, variance }) };
+    return computeSums(this.kernels.machine, dy, x, view, mean, selection);
   }
 
   /**
@@ -423,9 +411,12 @@ export class BatchNorm {
     options: InferOptions<Out> = NO_OPTIONS,
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
-    const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
-    const mask = maskOf(options.mask, view);
-    const out = resultLike(options.out, x) as Out;
+    const { mask: given, out: into } = options;
+    const shape = sizesOf(options.shape);
+    const length = lengthOf(float32("x", x));
+    const view = viewOf(this.layout, this.#channels, length, shape);
+    const mask = maskOf(given, view);
+    const out = outputFor(into, x, length, this.#buffers) as Out;
     normalize(this.kernels.machine, out, x, view, this.#normalizer(this.#averages), null);
     if (mask !== null) pad(out, view, mask, this.#beta);
     return out;
@@ -444,12 +435,13 @@ export class BatchNorm {
    */
   moments(x: Float32Array, options: MomentsOptions = NO_OPTIONS): Moments {
     checkKeys("options", options, MOMENTS_KEYS);
-    const { view, selection } = this.#see(x, options);
+    const { mask } = options;
+    const { view, selection } = this.#see(x, sizesOf(options.shape), mask);
     return computeMoments(this.kernels.machine, x, view, selection);
   }
 
-  #see(x: Float32Array, { shape, mask }: MomentsOptions): Seen {
-    return seenBy(this.layout, this.#channels, float32("x", x).length, shape, mask);
+  #see(x: Float32Array, shape: unknown, mask: unknown): Seen {
+    return seenBy(this.layout, this.#channels, lengthOf(float32("x", x)), shape, mask);
   }
 
   /** @internal For `calibrate`: while set, `train` hands moments to it, and averages stay. Returns the one before. */
@@ -478,7 +470,7 @@ export class BatchNorm {
    * @throws StateError for an invalid running variance.
    */
   freeze(): FrozenBatchNorm {
-    return freeze(this, this.#averages);
+    return freeze(this, this.#averages.present());
   }
 
   /** Options and state as an object for JSON, exact to the bit. `lastBatch` and `kernels` are not in it. */
@@ -525,18 +517,26 @@ export class BatchNorm {
    * symbol, because bundlers keep a class with a computed member name even if nothing uses it.
    */
   setState(state: State): void {
-    if (state.gamma) this.#gamma?.set(state.gamma);
-    if (state.beta) this.#beta?.set(state.beta);
+    const { gamma, beta } = this;
+    const { gamma: scale, beta: shift } = state;
     this.#averages.restore(state);
+    if (gamma && scale) copy(gamma, scale);
+    if (beta && shift) copy(beta, shift);
   }
 
-  /** Sets the averages back to 0 and 1, `batchesSeen` to 0, `lastBatch` to `null`. γ and β stay as they are. */
+  /**
+   * Sets the averages back to 0 and 1, `batchesSeen` to 0, `lastBatch` to `null`. γ and β stay as they are.
+   * @throws StateError as `gamma`, with nothing changed.
+   */
   reset(): void {
     this.#averages.reset();
     this.#latest.clear();
   }
 
-  /** Another layer with the same options, kernels and state. Its `lastBatch` is `null`. */
+  /**
+   * Another layer with the same options, kernels and state. Its `lastBatch` is `null`.
+   * @throws StateError as `gamma`.
+   */
   clone(): BatchNorm {
     const { kernels, ...settings } = this.#settings;
     const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);

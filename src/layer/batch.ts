@@ -1,7 +1,9 @@
 // `backward` needs the input and the statistics of the `train` before it. This is where a layer keeps them.
 
+import type { MachineOwner } from "../engine/shared.js";
 import { describe, ShapeError, SingleValueError, StateError } from "../errors.js";
-import { type Layout, rowsShape } from "../values/layout.js";
+import { float32Of } from "../values/arrays.js";
+import { type Layout, rowsShape, sizeOf } from "../values/layout.js";
 import type { Seen } from "../values/mask.js";
 import type { Moments } from "../values/moments.js";
 import type { Statistics } from "../values/terms.js";
@@ -20,9 +22,25 @@ export interface BatchSource {
   readonly count: number;
   /** The input; `null` after an in-place `train`, or if tfjs lent it for the call only. */
   x: Float32Array | null;
+  /** What `markOf` made of its values. */
+  readonly mark: number;
   /** The option `shape` of the `train`; `null` if it was left out. */
   readonly shape: readonly number[] | null;
   readonly statistics: StatisticsKind | Moments;
+}
+
+/**
+ * A number made of four values of x. By it `backward` notices an array that no longer holds what `train` normalized.
+ * They lie where rows of a usual number do not begin or end, as many images have borders that are always the same.
+ */
+export function markOf(x: Float32Array, { full, selection, view }: Seen): number {
+  const places = selection === null ? sizeOf(full) : view.outer;
+  let mark = 0;
+  for (let k = 1; k < 5; k++) {
+    const place = Math.floor(0.21 * k * places);
+    mark = 3 * mark + x[selection === null ? place : selection.at(place)]!;
+  }
+  return mark;
 }
 
 /** What the latest `train` leaves for its `backward`: `bn.lastBatch`. */
@@ -45,7 +63,7 @@ export class Batch {
   /** The population variances that x was normalized with, [channels]. */
   readonly variance: Float64Array;
   readonly #owner: object;
-  readonly #source: BatchSource;
+  readonly #normalized: Statistics & { readonly source: BatchSource };
 
   /** @internal Only a layer makes one. */
   constructor(
@@ -56,7 +74,8 @@ export class Batch {
     variance: Float64Array,
   ) {
     this.#owner = owner;
-    this.#source = source;
+    // Copies, since users may do anything with the arrays that they see.
+    this.#normalized = { source, mean: mean.slice(), variance: variance.slice() };
     this.x = source.x;
     this.shape = source.shape ?? rowsShape(layout, source.seen.full);
     this.mask = source.mask;
@@ -67,9 +86,9 @@ export class Batch {
   }
 
   /** @internal What `batch` holds. Throws StateError if it is no batch of `owner`. */
-  static read(batch: unknown, owner: object): BatchSource {
+  static read(batch: unknown, owner: object): Statistics & { readonly source: BatchSource } {
     const isBatch = typeof batch === "object" && batch !== null && #owner in batch;
-    if (isBatch && batch.#owner === owner) return batch.#source;
+    if (isBatch && batch.#owner === owner) return batch.#normalized;
     const got = isBatch ? "one of another layer" : describe(batch);
     throw new StateError("batch", "a lastBatch of this layer", got);
   }
@@ -77,7 +96,7 @@ export class Batch {
   /** @internal Drops the input; `backward` then has to be given it, as after an in-place `train`. */
   forgetInput(): void {
     (this as { x: Float32Array | null }).x = null;
-    this.#source.x = null;
+    this.#normalized.source.x = null;
   }
 }
 
@@ -137,14 +156,37 @@ export class LatestBatch {
   }
 
   /** What `batch`, or the latest one if it is undefined, holds. Throws StateError if this layer has no such batch. */
-  read(batch: Batch | undefined): Statistics & { readonly source: BatchSource } {
-    if (batch !== undefined) {
-      const source = Batch.read(batch, this.#owner);
-      return { source, mean: batch.mean, variance: batch.variance };
-    }
+  #read(batch: Batch | undefined): Statistics & { readonly source: BatchSource } {
+    if (batch !== undefined) return Batch.read(batch, this.#owner);
     const { source, mean, variance } = this.#latest;
     if (source === null) throw new StateError("batch", "a train before backward", "none");
     return { source, mean, variance };
+  }
+
+  /**
+   * Finds the `train` whose output dy belongs to: that of `batch`, or the latest one if it is undefined. Its input is
+   * `given`, or the array that it was, if that is undefined. Checks that dy and the input fit.
+   */
+  differentiated(
+    { machine }: MachineOwner,
+    dy: Float32Array,
+    batch: Batch | undefined,
+    given: Float32Array | undefined,
+  ): Statistics & { readonly source: BatchSource; readonly x: Float32Array } {
+    const { source, mean, variance } = this.#read(batch);
+    const size = sizeOf(source.seen.full);
+    const input = given === undefined ? source.x : given;
+    if (input !== null || given === null) {
+      const x = float32Of("x", input, size);
+      float32Of("dy", dy, size);
+      if (Object.is(markOf(x, source.seen), source.mark)) return { source, x, mean, variance };
+      machine.memory.addressOf("x", x); // Throws if it is a freed tensor, where others may have written since.
+    }
+    throw new StateError(
+      "x",
+      "the input of train",
+      `${input === null ? "none, as lastBatch.x is null" : "other values"}: backward(dy, { x }), a copy made before`,
+    );
   }
 
   /** Forgets the latest. */

@@ -1,34 +1,91 @@
-// The arrays that `backward` fills: fresh ones, or those that the user gives. The latter must not share memory
-// with each other or with an input, which would be overwritten before it is read; only dx may be dy itself.
+// The arrays that a layer fills: fresh ones, or those that the user gives. The latter must not share memory with each
+// other, with an input, which would be overwritten before it is read, or with the layer; only y may be x itself, and
+// dx may be dy.
 
-import { resultOf } from "../engine/result.js";
+import { resultLike, resultOf } from "../engine/result.js";
 import { checkKeys, describe, OptionError } from "../errors.js";
-import { arrayOf, float32Of, isSame, refuseShared } from "../values/arrays.js";
+import {
+  arrayOf,
+  bufferOf,
+  float32Of,
+  isSame,
+  lengthOf,
+  refuseShared,
+  shared,
+} from "../values/arrays.js";
 import type { Gradients } from "../values/terms.js";
 
 const KEYS = ["dx", "dgamma", "dbeta"];
-const NAMES = ["x", "dy", "gamma", "beta", "out.dx", "out.dgamma", "out.dbeta"];
+const OWN = ["gamma", "beta", "runningMean", "runningVariance"] as const;
+const NAMES = ["x", "dy", "out.dx", "out.dgamma", "out.dbeta"];
+
+/** The arrays of a layer. */
+interface Own {
+  readonly gamma: Float32Array | null;
+  readonly beta: Float32Array | null;
+  readonly runningMean: Float64Array;
+  readonly runningVariance: Float64Array;
+}
+
+/** The buffers of the arrays of a layer, in the order of OWN. They stay the same, even where one is transferred away. */
+export type Buffers = readonly (ArrayBufferLike | undefined)[];
+
+export const buffersOf = (own: Own): Buffers => OWN.map((name) => own[name]?.buffer);
+
+/**
+ * The array for a result of x's `length`: `out`, which may be x itself, or a fresh one. `buffers` are those of the
+ * layer; they are compared with the one of `out`, which takes 20 ns.
+ */
+export function outputFor(
+  out: unknown,
+  x: Float32Array,
+  length: number,
+  buffers: Buffers,
+): Float32Array {
+  const array = resultLike(out, x, length);
+  if (out !== undefined) refuseOwn("out", array, buffers);
+  return array;
+}
+
+/** Throws ShapeError if an array lies in one of the layer's. */
+function refuseOwn(name: string, array: Float32Array | null, own: Buffers): void {
+  const at = array === null ? -1 : own.indexOf(bufferOf(array));
+  if (at >= 0) throw shared(name, OWN[at]!);
+}
+
+/** What users give as `out`, each array read once; `null` for undefined. */
+export type GivenArrays = Readonly<Record<"dx" | "dgamma" | "dbeta", unknown>> | null;
+
+/** Reads the option `out`. */
+export function readOut(out: unknown): GivenArrays {
+  if (out === undefined) return null;
+  checkKeys("out", out, KEYS);
+  const { dx, dgamma, dbeta } = out as NonNullable<GivenArrays>;
+  return { dx, dgamma, dbeta };
+}
 
 /** The arrays for the gradients of a layer. `out` is what the user gave; it is checked against all inputs. */
 export function gradientArrays(
-  out: unknown,
+  out: GivenArrays,
   dy: Float32Array,
   x: Float32Array,
-  gamma: Float32Array | null,
-  beta: Float32Array | null,
+  size: number,
+  { gamma, beta }: Pick<Own, "gamma" | "beta">,
+  buffers: Buffers,
 ): Gradients {
-  if (out === undefined) {
+  if (out === null) {
     const fresh = (parameter: Float32Array | null): Float32Array | null =>
-      parameter && new Float32Array(parameter.length);
-    return { dx: resultOf(x.length), dgamma: fresh(gamma), dbeta: fresh(beta) };
+      parameter && new Float32Array(lengthOf(parameter));
+    return { dx: resultOf(size), dgamma: fresh(gamma), dbeta: fresh(beta) };
   }
-  checkKeys("out", out, KEYS);
-  const given = out as Record<string, unknown>;
-  const dx = given.dx === undefined ? resultOf(x.length) : float32Of("out.dx", given.dx, x.length);
-  const dgamma = gradientOf("gamma", gamma, given.dgamma);
-  const dbeta = gradientOf("beta", beta, given.dbeta);
+  const dx = out.dx === undefined ? resultOf(size) : float32Of("out.dx", out.dx, size);
+  const dgamma = gradientOf("gamma", gamma, out.dgamma);
+  const dbeta = gradientOf("beta", beta, out.dbeta);
   const input = isSame(dx, dy) ? null : dy;
-  refuseShared(NAMES, [x, input, gamma, beta, dx, dgamma, dbeta], 4);
+  refuseOwn("out.dx", dx, buffers);
+  refuseOwn("out.dgamma", dgamma, buffers);
+  refuseOwn("out.dbeta", dbeta, buffers);
+  refuseShared(NAMES, [x, input, dx, dgamma, dbeta], 2);
   return { dx, dgamma, dbeta };
 }
 
@@ -38,7 +95,7 @@ function gradientOf(
   parameter: Float32Array | null,
   value: unknown,
 ): Float32Array | null {
-  if (parameter !== null) return arrayOf(`out.d${name}`, value, parameter.length);
+  if (parameter !== null) return arrayOf(`out.d${name}`, value, lengthOf(parameter));
   if (value === undefined) return null;
   throw new OptionError(`out.d${name}`, `none, since ${name} is left out`, describe(value));
 }

@@ -4,7 +4,13 @@ import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { checkKeys, OptionError } from "../errors.js";
 import { choice, flag, number } from "../values/check.js";
 import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
-import type { GradientSumsLike, MomentsLike, VarianceKind } from "../values/moments.js";
+import {
+  asMoments,
+  type GradientSumsLike,
+  type Moments,
+  type MomentsLike,
+  type VarianceKind,
+} from "../values/moments.js";
 import type { Batch, StatisticsKind } from "./batch.js";
 
 /**
@@ -72,7 +78,11 @@ const decayOf = (decay: unknown): number | "cumulative" =>
     : number("decay", decay, 0.9, '0 <= decay < 1 or "cumulative"', (d) => d >= 0 && d < 1);
 
 export function settingsOf(options: BatchNormOptions): Settings {
-  if (typeof options === "object" && options !== null && Object.hasOwn(options, "momentum")) {
+  if (
+    typeof options === "object" &&
+    options !== null &&
+    Object.keys(options).includes("momentum")
+  ) {
     throw new OptionError(
       "momentum",
       "decay, the weight of the old average (1 - momentum in PyTorch), or a factory such as BatchNorm.torch",
@@ -123,6 +133,17 @@ export interface TrainOptions<Out extends Float32Array = Float32Array> {
   /** False leaves the running averages and `batchesSeen` alone. Default true. */
   updateRunning?: boolean;
 }
+
+const KINDS: readonly StatisticsKind[] = ["batch", "running"];
+
+/** Checks the option that says what `train` normalizes by; moments are copied. */
+export const statisticsOf = (
+  value: TrainOptions["statistics"],
+  channels: number,
+): StatisticsKind | Moments =>
+  typeof value === "object" && value !== null
+    ? asMoments("statistics", value, channels)
+    : choice("statistics", value, "batch", KINDS);
 
 /** Options of `backward`. */
 export interface BackwardOptions<Out extends Float32Array = Float32Array> {

@@ -10,8 +10,9 @@
 // for the t-th mini-batch. All of this is float64. The kernel `moveRunning` moves the averages.
 
 import { describe, StateError } from "../errors.js";
+import { copy } from "../values/arrays.js";
 import type { Moments, VarianceKind } from "../values/moments.js";
-import type { AverageUpdate, Statistics } from "../values/terms.js";
+import { type AverageUpdate, present, type Statistics } from "../values/terms.js";
 import { WEIGHT } from "./options.js";
 
 /** The options of a layer that say how its averages move. */
@@ -47,12 +48,20 @@ export class RunningAverages implements Statistics {
     this.#options = options;
   }
 
+  /** This, or StateError if a user transferred the buffer of an average. */
+  present(): this {
+    present("runningMean", this.mean);
+    present("runningVariance", this.variance);
+    return this;
+  }
+
   /**
    * How the averages move towards the statistics of the next mini-batch, which has `values` values per channel;
-   * `null` if they are not to move. Throws StateError if `batchesSeen` is no number of mini-batches, or if the
-   * averages are to move and have a decay of 1, under which they never would.
+   * `null` if they are not to move. Throws StateError if `batchesSeen` is no number of mini-batches, if the averages
+   * are gone, or if they are to move and have a decay of 1, under which they never would.
    */
   updateFor(values: number, moving: boolean): AverageUpdate | null {
+    const { mean, variance } = this.present();
     const seen = checkSeen("batchesSeen", this.batchesSeen);
     if (!moving) return null;
     const { decay, runningVarianceOf } = this.#options;
@@ -64,8 +73,8 @@ export class RunningAverages implements Statistics {
       );
     }
     return {
-      runningMean: this.mean,
-      runningVariance: this.variance,
+      runningMean: mean,
+      runningVariance: variance,
       weight: this.#weight(seen + 1),
       correction: runningVarianceOf === "sample" ? values / (values - 1) : 1,
     };
@@ -84,26 +93,28 @@ export class RunningAverages implements Statistics {
 
   /** Replaces the averages by exact statistics. `batchesSeen` becomes at least 1: they no longer are the initial ones. */
   set(moments: Moments): void {
-    const variance = moments.variance(this.#options.runningVarianceOf);
-    const batchesSeen = Math.max(1, checkSeen("batchesSeen", this.batchesSeen));
-    this.mean.set(moments.mean);
-    this.variance.set(variance);
-    this.batchesSeen = batchesSeen;
-    this.ageKnown = true;
+    this.restore({
+      runningMean: moments.mean,
+      runningVariance: moments.variance(this.#options.runningVarianceOf),
+      batchesSeen: Math.max(1, checkSeen("batchesSeen", this.batchesSeen)),
+      ageKnown: true,
+    });
   }
 
   /** Takes over averages from a snapshot or a file. They have been checked. */
-  restore(state: AverageState): void {
-    this.mean.set(state.runningMean);
-    this.variance.set(state.runningVariance);
-    this.batchesSeen = state.batchesSeen;
-    this.ageKnown = state.ageKnown;
+  restore({ runningMean, runningVariance, batchesSeen, ageKnown }: AverageState): void {
+    const { mean, variance } = this.present();
+    copy(mean, runningMean);
+    copy(variance, runningVariance);
+    this.batchesSeen = batchesSeen;
+    this.ageKnown = ageKnown;
   }
 
   /** Sets the averages back to 0 and 1, with no mini-batch seen. */
   reset(): void {
-    this.mean.fill(0);
-    this.variance.fill(1);
+    const { mean, variance } = this.present();
+    mean.fill(0);
+    variance.fill(1);
     this.batchesSeen = 0;
     this.ageKnown = true;
   }

@@ -7,8 +7,9 @@ import type { InferOptions } from "../frozen/frozen.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
 import type { MomentsOptions } from "../layer/options.js";
+import { copyOf, lengthOf } from "../values/arrays.js";
 import { INFER_KEYS, NO_OPTIONS } from "../values/check.js";
-import { noShape } from "../values/layout.js";
+import { noShape, sizesOf } from "../values/layout.js";
 import { addTo, Moments, pool } from "../values/moments.js";
 import { checkVariance, type Statistics } from "../values/terms.js";
 import { checkLayer } from "./layer.js";
@@ -57,7 +58,8 @@ export function adapt(bn: BatchNorm, x: Float32Array, options: AdaptOptions): Fr
  * count as at most `memory` examples. It works on a copy of the layer, so later training does not reach it.
  *
  * @param bn the layer, as it was trained.
- * @throws OptionError if `bn` is no layer, or without a prior >= 0 and a memory >= 1, in examples.
+ * @throws OptionError if `bn` is no layer, or without a prior >= 0 and a memory >= 1, in examples; StateError as
+ * `bn.clone`.
  */
 export function adapter(bn: BatchNorm, options: AdapterOptions): Adapter {
   checkLayer(bn);
@@ -103,7 +105,9 @@ export class Adapter {
     options: InferOptions<Out> = NO_OPTIONS,
   ): Out {
     checkKeys("options", options, INFER_KEYS);
-    const { moments, examples } = targetOf(this.#layer, x, options);
+    const { shape, mask, out } = options;
+    const given = { shape: sizesOf(shape), mask, out } as InferOptions<Out>;
+    const { moments, examples } = targetOf(this.#layer, x, given);
     const remembered = Math.min(this.#memory, this.#examples + examples);
     const kept = Math.max(0, remembered - examples);
     if (kept === 0) checkSpread(this.#prior, moments.count);
@@ -112,7 +116,7 @@ export class Adapter {
       this.#target === null || kept === 0
         ? fresh
         : pool(weigh(this.#target, kept / this.#examples), fresh);
-    const y = this.#adapted(target, remembered).infer(x, options);
+    const y = this.#adapted(target, remembered).infer(x, given);
     this.#target = target;
     this.#examples = remembered;
     return y;
@@ -150,11 +154,12 @@ function examplesOf(name: string, value: unknown, least: number): number {
 function targetOf(
   bn: BatchNorm,
   x: Float32Array,
-  { shape, mask }: MomentsOptions,
+  { shape: given, mask }: MomentsOptions,
 ): { moments: Moments; examples: number } {
+  const shape = sizesOf(given);
   if (bn.layout !== "NC" && shape === undefined) throw noShape(bn.layout);
   const moments = bn.moments(x, { shape, mask } as MomentsOptions);
-  const all = shape?.[0] ?? x.length / bn.channels;
+  const all = shape?.[0] ?? lengthOf(x) / bn.channels;
   // Examples all of whose positions are padding say nothing, so they do not count.
   if (moments.count === 0) return { moments, examples: 0 };
   return { moments, examples: mask === undefined ? all : examplesIn(mask, all) };
@@ -162,7 +167,7 @@ function targetOf(
 
 /** How many of `all` examples have a position that a mask marks as data. */
 function examplesIn(mask: Uint8Array, all: number): number {
-  const positions = mask.length / all;
+  const positions = lengthOf(mask) / all;
   let held = 0;
   for (let example = 0; example < all; example++) {
     let p = example * positions;
@@ -198,7 +203,7 @@ function blend(
   mean.forEach((own, c) => {
     addTo(mean, meanLow, c, own, w * (runningMean[c]! - own), (1 - w) * meanLow[c]!);
   });
-  const variance = runningVariance.map((average, c) => {
+  const variance = copyOf(runningVariance).map((average, c) => {
     // Checked before the mixing, since the target's variance could make up for one below 0.
     checkVariance(runningVariance, c);
     return w * average + (1 - w) * (m2[c]! / count);

@@ -2,11 +2,12 @@
 // gathers the statistics of what reaches it. All layers do so in one pass, and meanwhile each normalizes by its
 // mini-batch, as in PreciseBN (Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
 
-import { checkKeys, describe, OptionError, StateError } from "../errors.js";
+import { checkKeys, describe, NonFiniteError, OptionError, StateError } from "../errors.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
+import { copyOf } from "../values/arrays.js";
 import { NO_OPTIONS } from "../values/check.js";
-import { asMoments, type Moments, pool } from "../values/moments.js";
-import type { Statistics } from "../values/terms.js";
+import { type Moments, pool } from "../values/moments.js";
+import { isVariance, type Statistics } from "../values/terms.js";
 import { type Drift, driftOf } from "./drift.js";
 
 /** How far a `calibrate` has come. */
@@ -55,8 +56,9 @@ interface Gathering {
 /**
  * Sets the running averages of layers to the exact statistics of a whole training set. Every value weighs the
  * same, whatever the size of its batch. While this runs, `train` of these layers normalizes by its mini-batch
- * and leaves averages, `batchesSeen` and `lastBatch` alone; `infer` works as before. For all layers but the
- * first, what reaches them depends on how earlier ones normalize; here that is by mini-batch, as PreciseBN
+ * and leaves averages, `batchesSeen` and `lastBatch` alone; `infer` works as before. If it is given pooled moments
+ * as `statistics`, it normalizes by those, and they are gathered in place of the mini-batch's own. For all layers but
+ * the first, what reaches them depends on how earlier ones normalize; here that is by mini-batch, as PreciseBN
  * defines it (Wu & Johnson 2021, section 3).
  *
  * @param layers the network's batch-norm layers.
@@ -64,7 +66,8 @@ interface Gathering {
  * @param batches a sync or async iterable of whatever `forward` takes.
  * @returns for each layer what moved and by how much.
  * @throws OptionError if an argument is not what it should be, or for an unknown option; StateError without
- * batches, for a layer that `forward` never reached, or one that another `calibrate` works on; whatever
+ * batches, for a layer that `forward` never reached, one that another `calibrate` works on, or one with an array whose
+ * buffer was transferred; NonFiniteError if the variance of all batches together overflows; whatever
  * `forward`, `batches` and `onProgress` throw. When it throws, nothing has changed.
  *
  * @example
@@ -131,25 +134,37 @@ export async function calibrate<B>(
   } finally {
     for (const { layer } of taken) layer.collectInto(null);
   }
-  // All are looked at before the first layer changes.
-  list.forEach(({ moments }, i) => {
-    asMoments(`layers[${i}]`, moments);
-  });
-  return { batches: done, examples, layers: list.map(settle) };
+  // All is worked out before the first layer changes.
+  const settled = list.map(settle);
+  for (const { layer, state } of settled) layer.setState(state);
+  return { batches: done, examples, layers: settled.map(({ report }) => report) };
 }
 
-/** Sets a layer's averages to what was gathered. */
-function settle({ layer, moments, seen }: Gathering): LayerCalibration {
+/** Works out what a layer's averages become by what was gathered, and the report about it. */
+function settle({ layer, moments, seen }: Gathering, i: number) {
   const gathered = moments as Moments;
-  const before = { mean: layer.runningMean.slice(), variance: layer.runningVariance.slice() };
-  const after = {
-    mean: gathered.mean.slice(),
-    variance: gathered.variance(layer.runningVarianceOf),
+  // All arrays of the layer are asked for, since one of them may be gone.
+  const { gamma, beta, runningMean, runningVariance, runningVarianceOf, epsilon } = layer;
+  const before = { mean: copyOf(runningMean), variance: copyOf(runningVariance) };
+  const after = { mean: gathered.mean.slice(), variance: gathered.variance(runningVarianceOf) };
+  if (!gathered.m2.every(isVariance) || !gathered.mean.every(Number.isFinite)) {
+    throw new NonFiniteError(`layers[${i}]`, "finite variances", "an overflow, all batches pooled");
+  }
+  const report: LayerCalibration = {
+    before,
+    after,
+    moments: gathered,
+    ...driftOf(before, after, epsilon),
   };
-  layer.runningMean.set(after.mean);
-  layer.runningVariance.set(after.variance);
-  layer.batchesSeen = seen;
-  return { before, after, moments: gathered, ...driftOf(before, after, layer.epsilon) };
+  const state = {
+    gamma,
+    beta,
+    runningMean: after.mean,
+    runningVariance: after.variance,
+    batchesSeen: seen,
+    ageKnown: true,
+  };
+  return { layer, state, report };
 }
 
 const has = (value: unknown, method: PropertyKey): boolean =>

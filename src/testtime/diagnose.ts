@@ -5,6 +5,7 @@ import { checkCount } from "../layer/batch.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
 import type { MomentsOptions } from "../layer/options.js";
 import { checkSeen, shareOfStart } from "../layer/running-averages.js";
+import { copyOf } from "../values/arrays.js";
 import { NO_OPTIONS } from "../values/check.js";
 import { checkVariance, type Statistics } from "../values/terms.js";
 import { type Drift, driftOf } from "./drift.js";
@@ -82,7 +83,7 @@ export function diagnose(
   checkCount(moments.count, true);
   const batchesSeen = checkSeen("batchesSeen", bn.batchesSeen);
   const { ageKnown, epsilon } = bn;
-  const averages = { mean: bn.runningMean, variance: bn.runningVariance };
+  const averages = { mean: copyOf(bn.runningMean), variance: copyOf(bn.runningVariance) };
   checkAverages(averages);
   const found = examine(
     averages,

@@ -7,9 +7,9 @@
 import { checkKeys, describe, OptionError, ShapeError } from "../errors.js";
 import type { Frozen, FrozenJSON } from "../frozen/frozen.js";
 import { tinyAffine } from "../frozen/tiny.js";
-import { arrayOf, float32Of } from "../values/arrays.js";
+import { arrayOf, copyOf, float32Of } from "../values/arrays.js";
 import { choice, number } from "../values/check.js";
-import { type Layout, show } from "../values/layout.js";
+import { type Layout, show, sizesOf } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
 
 /** A frozen layer: the `FrozenBatchNorm` of `batchnorm-wasm` or that of `batchnorm-wasm/infer`. */
@@ -123,8 +123,9 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
     throw new OptionError("frozen", "a frozen layer, as bn.freeze() gives it", describe(frozen));
   }
   checkKeys("options", options, KEYS);
-  const before = choice("into", options.into, undefined, ["before", "after"]) === "before";
-  const layer = linearOf(options);
+  const given = readOptions(options);
+  const before = choice("into", given.into, undefined, ["before", "after"]) === "before";
+  const layer = linearOf(given);
   const { outs, each } = layer;
   const { memory, terms } = inside;
   const { center, scale, shift } = terms;
@@ -132,14 +133,15 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
   if (channels !== center.length) {
     throw new ShapeError("shape", `${center.length} ${before ? "out" : "in"} channels`, channels);
   }
-  const w = layer.weight;
-  const b = arrayOf("bias", options.bias ?? undefined, outs);
-  memory?.addressOf("weight", w);
-  memory?.addressOf("bias", b);
+  const givenBias = arrayOf("bias", given.bias ?? undefined, outs);
+  memory?.addressOf("weight", layer.weight);
+  memory?.addressOf("bias", givenBias);
+  const w = copyOf(layer.weight);
+  const b = copyOf(givenBias);
 
   // What the norm maps 0 to. Exact up to one rounding, since float64 holds the product of two float32.
   const zero = Float64Array.from(center, (k, c) => shift[c]! - k * scale[c]!);
-  if (!before && zero.some((z) => z !== 0)) refuseZeros(options, layer.taps);
+  if (!before && zero.some((z) => z !== 0)) refuseZeros(given, layer.taps);
 
   const weight = new Float32Array(w.length);
   const sums = Float64Array.from(b, (v, o) =>
@@ -161,6 +163,14 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
   const y = before ? normalized(apply(layer, x, w, b)) : apply(layer, normalized(x), w, b);
   const maxDifference = y.reduce((most, v, k) => Math.max(most, Math.abs(v - z[k]!)), 0);
   return { weight, bias, maxDifference };
+}
+
+/** The options, each of them read once, and sizes copied. */
+function readOptions(options: FoldOptions): FoldOptions {
+  const { shape, padding, ...others } = Object.fromEntries(
+    KEYS.map((key) => [key, options[key as keyof FoldOptions]]),
+  );
+  return { ...others, shape: sizesOf(shape), padding: sizesOf(padding) } as FoldOptions;
 }
 
 function linearOf(options: FoldOptions): Linear {

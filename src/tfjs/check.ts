@@ -7,16 +7,23 @@ import { show } from "../values/layout.js";
 /** Backends whose data `dataSync()` reads without waiting for a graphics processor. */
 const HOST_BACKENDS: readonly string[] = ["cpu", "wasm", "tensorflow"];
 
-export function requireOptions(
-  options: object,
-  types: Record<string, "boolean" | "string" | "object">,
-): void {
+/** A copy of the options, each of which is read once, since it may be a getter. */
+export function requireOptions<T extends object>(
+  options: T,
+  types: Record<keyof T, "boolean" | "string" | "object">,
+): T {
   checkKeys("options", options, Object.keys(types));
-  for (const [key, value] of Object.entries(options)) {
-    const type = types[key]!;
-    if (value === undefined || typeof value === type) continue;
-    throw new OptionError(key, `${type === "object" ? "an" : "a"} ${type}`, describe(value));
+  const read = {} as T;
+  for (const key of Object.keys(types) as (keyof T & string)[]) {
+    const type = types[key];
+    const value = options[key];
+    if (value === undefined) continue;
+    if (typeof value !== type) {
+      throw new OptionError(key, `${type === "object" ? "an" : "a"} ${type}`, describe(value));
+    }
+    read[key] = value;
   }
+  return read;
 }
 
 export function requireHostBackend(method: string): void {

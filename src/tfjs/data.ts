@@ -4,6 +4,7 @@
 
 import * as tf from "@tensorflow/tfjs-core";
 import { MemoryError } from "../errors.js";
+import { float32Of } from "../values/arrays.js";
 
 /** The members of the class BackendWasm of @tensorflow/tfjs-backend-wasm that this file uses. */
 interface HeapBackend {
@@ -22,13 +23,16 @@ function heapBackend(): HeapBackend | null {
 
 /**
  * The values of a float32 tensor. Callers must not write them, and must read them before tfjs next allocates
- * or frees a tensor, because the wasm backend may then move its memory or give it to another tensor.
+ * or frees a tensor, because the wasm backend may then move its memory or give it to another tensor. Throws ShapeError
+ * if they are gone.
  */
 export function valuesOf(tensor: tf.Tensor): Float32Array {
   const backend = heapBackend();
-  return backend?.dataIdMap.has(tensor.dataId)
+  const values = backend?.dataIdMap.has(tensor.dataId)
     ? backend.typedArrayFromHeap(tensor)
     : tensor.dataSync<"float32">();
+  // The cpu backend keeps the very array that the tensor was made of, whose buffer may have been transferred since.
+  return float32Of("tensor", values, tensor.size);
 }
 
 /**

@@ -86,7 +86,7 @@ export class BatchNormalization extends Theirs {
    * `freeze`, `diagnose`, `calibrate`, `adapt` or take `moments`. What you write into it is taken over by the
    * weights when they are next used. Its `layout` follows from `axis` and the rank of the input.
    *
-   * @throws StateError before the layer is built.
+   * @throws StateError before the layer is built, and as `TfBatchNorm.layer`; ShapeError as that.
    */
   get batchNorm(): BatchNorm {
     return this.#built("batchNorm").layer;
@@ -169,7 +169,11 @@ export class BatchNormalization extends Theirs {
     });
   }
 
-  /** gamma and beta, [C] each, with what was written into the `BatchNorm`; tfjs saves the model through this. */
+  /**
+   * gamma and beta, [C] each, with what was written into the `BatchNorm`; tfjs saves the model through this.
+   *
+   * @throws ShapeError and StateError as `TfBatchNorm.layer`.
+   */
   override get trainableWeights(): LayerVariable[] {
     this.#norm?.layer;
     return super.trainableWeights;
@@ -180,7 +184,11 @@ export class BatchNormalization extends Theirs {
     super.trainableWeights = weights;
   }
 
-  /** Moving mean and variance, [C] each, as the `BatchNorm` has them; also gamma and beta if not `trainable`. */
+  /**
+   * Moving mean and variance, [C] each, as the `BatchNorm` has them; also gamma and beta if not `trainable`.
+   *
+   * @throws ShapeError and StateError as `TfBatchNorm.layer`.
+   */
   override get nonTrainableWeights(): LayerVariable[] {
     this.#norm?.layer;
     return super.nonTrainableWeights;

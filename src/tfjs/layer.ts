@@ -3,6 +3,7 @@
 import * as tf from "@tensorflow/tfjs-core";
 import { describe, OptionError, StateError } from "../errors.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
+import { copy, copyOf } from "../values/arrays.js";
 import { requireFloatTensor, requireHostBackend, requireOptions, requireShape } from "./check.js";
 import { same, valuesOf } from "./data.js";
 import { type ApplyOptions, normalize, type Pool } from "./operation.js";
@@ -37,12 +38,12 @@ export interface TfBatchNormVariables {
 /** A variable, and the array of the layer that holds the same values. */
 interface Link {
   readonly variable: tf.Variable;
-  readonly values: Float32Array | Float64Array;
+  readonly key: "gamma" | "beta" | "runningMean" | "runningVariance";
   /** The values when both sides last agreed, in float32. They show which side has been written since. */
   readonly agreed: Float32Array;
-  /** Is called after the layer has taken over what was written into the variable. */
-  readonly taken?: () => void;
 }
+
+const KEYS = ["gamma", "beta", "runningMean", "runningVariance"] as const;
 
 /**
  * A `BatchNorm` of this package as a layer of a TensorFlow.js network.
@@ -85,33 +86,37 @@ export class TfBatchNorm {
   /**
    * @param layer the layer; its gamma and beta are the variables' first values. It may have been
    *   trained before, or come from `BatchNorm.fromSnapshot`.
-   * @throws OptionError where `layer` is no `BatchNorm` or an option is unknown; ShapeError for a
-   *   variable that is not float32 [C]; UnsupportedError on a backend that keeps its data on a
-   *   graphics processor.
+   * @throws OptionError where `layer` is no `BatchNorm`, an option is unknown, or a variable has the name already;
+   *   ShapeError for a variable that is not float32 [C]; StateError where an array of the layer is gone, since its
+   *   buffer was transferred; UnsupportedError on a backend that keeps its data on a graphics processor. When it
+   *   throws, nothing has changed.
    */
   constructor(layer: BatchNorm, options: TfBatchNormOptions = {}) {
     requireLayer(layer);
-    requireOptions(options, { name: "string", variables: "object" });
+    const read = requireOptions(options, { name: "string", variables: "object" });
     requireHostBackend("new TfBatchNorm");
-    const given = options.variables ?? {};
-    requireVariables(given, layer);
-    const name = options.name ?? nextName();
-    const { gamma, beta, runningMean, runningVariance } = layer;
+    const given = requireVariables(read.variables ?? {}, layer);
+    // Asks for all arrays of the layer, one of which may be gone.
+    const { gamma, beta } = stateOf(layer);
+    const name = read.name ?? nextName();
+    const fresh = { gamma: gamma && !given.gamma, beta: beta && !given.beta };
+    for (const key of ["gamma", "beta"] as const) if (fresh[key]) requireFree(`${name}/${key}`);
+    // Nothing throws from here on.
     this.#layer = layer;
     this.gamma =
       gamma && ((given.gamma as tf.Variable<tf.Rank.R1>) ?? variable(gamma, `${name}/gamma`));
     this.beta = beta && ((given.beta as tf.Variable<tf.Rank.R1>) ?? variable(beta, `${name}/beta`));
-    const taken = () => {
-      // Averages that were written are not the initial ones, so at least one mini-batch counts, as in `setRunning`.
-      layer.batchesSeen = Math.max(1, layer.batchesSeen);
-    };
-    this.#links = [
-      linked(this.gamma, gamma),
-      linked(this.beta, beta),
-      linked(given.movingMean, runningMean, taken),
-      linked(given.movingVariance, runningVariance, taken),
-    ].filter((link) => link !== null);
+    const { movingMean: runningMean, movingVariance: runningVariance } = given;
+    const variables = { gamma: this.gamma, beta: this.beta, runningMean, runningVariance };
+    this.#links = KEYS.flatMap((key): Link[] => {
+      const variable = variables[key];
+      return variable ? [{ variable, key, agreed: copyOf(valuesOf(variable)) }] : [];
+    });
     this.#own = this.trainableVariables.filter((v) => v !== given.gamma && v !== given.beta);
+    for (const { key, agreed } of this.#links) {
+      const own = layer[key]!;
+      if (!same(own, agreed)) copy(own, agreed);
+    }
   }
 
   /** `[gamma, beta]`, without those left out: for an optimizer's list of variables. */
@@ -123,6 +128,9 @@ export class TfBatchNorm {
    * The layer, after its `gamma` and `beta` have been brought up to date. Use it to reach `freeze`, `infer`,
    * `snapshot`, `runningMean` and everything else that a layer has. After `dispose` it stays usable, with the
    * values that it had then.
+   *
+   * @throws ShapeError if the values of a variable are gone, StateError if those of the layer are: their buffer was
+   * transferred.
    */
   get layer(): BatchNorm {
     this.#synchronize();
@@ -147,54 +155,100 @@ export class TfBatchNorm {
     if (this.#disposed) {
       throw new StateError("apply", "a layer in use", "one that was disposed");
     }
-    requireOptions(options, { training: "boolean", updateRunning: "boolean", pool: "object" });
-    requirePool(options.pool);
+    const read = requireOptions(options, {
+      training: "boolean",
+      updateRunning: "boolean",
+      pool: "object",
+    });
+    requirePool(read.pool);
     requireHostBackend("apply");
     requireFloatTensor("x", x);
-    const y = normalize(this.layer, x, { shape: x.shape }, this, options);
-    if (options.training) this.#synchronize();
+    const undo = this.#synchronize();
+    let y: T;
+    try {
+      y = normalize(this.#layer, x, { shape: x.shape }, this, read);
+    } catch (error) {
+      undo();
+      throw error;
+    }
+    if (read.training) this.#synchronize();
     return y;
   }
 
-  /** Frees the variables that the constructor made. The layer keeps their values, and can be used by itself. */
+  /**
+   * Frees the variables that the constructor made. The layer keeps their values, and can be used by itself.
+   *
+   * @throws as `layer`.
+   */
   dispose(): void {
     this.#synchronize();
     this.#disposed = true;
     for (const variable of this.#own) variable.dispose();
   }
 
-  /** Compares each variable with its array in the layer, and copies the side that was written to the other one. */
-  #synchronize(): void {
-    if (this.#disposed) return;
-    for (const { variable, values, agreed, taken } of this.#links) {
-      if (variable.isDisposed) continue;
-      const trained = valuesOf(variable);
-      if (!same(trained, agreed)) {
-        agreed.set(trained);
-        values.set(trained);
-        taken?.();
-      } else if (!same(values, agreed)) {
-        agreed.set(values);
-        tf.tidy(() => variable.assign(tf.tensor1d(agreed.slice())));
+  /**
+   * Compares each variable with its array in the layer, and copies the side that was written to the other one. Returns
+   * a function that takes that back. When it throws, nothing has changed.
+   */
+  #synchronize(): () => void {
+    const layer = this.#layer;
+    const undo: (() => void)[] = [];
+    const undoAll = (): void => {
+      for (const each of undo.reverse()) each();
+    };
+    try {
+      for (const { variable, key, agreed } of this.#disposed ? [] : this.#links) {
+        if (variable.isDisposed) continue;
+        const values = layer[key]!;
+        const trained = valuesOf(variable);
+        const written = !same(trained, agreed);
+        if (!written && same(values, agreed)) continue;
+        const [before, state] = [copyOf(agreed), stateOf(layer)];
+        undo.push(() => copy(agreed, before));
+        if (written) {
+          undo.push(() => layer.setState(state));
+          copy(agreed, trained);
+          copy(values, agreed);
+          // Averages that were written are not the initial ones, so at least one mini-batch counts, as in `setRunning`.
+          if (key.startsWith("running")) layer.batchesSeen = Math.max(1, layer.batchesSeen);
+        } else {
+          undo.push(() => assign(variable, before));
+          copy(agreed, values);
+          assign(variable, agreed);
+        }
       }
+    } catch (error) {
+      undoAll();
+      throw error;
     }
+    return undoAll;
   }
 }
 
-function variable(values: Float32Array, name: string): tf.Variable<tf.Rank.R1> {
-  return tf.tidy(() => tf.variable(tf.tensor1d(values.slice()), true, name));
+/** The state of a layer, in arrays of its own. */
+function stateOf(layer: BatchNorm): Parameters<BatchNorm["setState"]>[0] {
+  const { gamma, beta, runningMean, runningVariance, batchesSeen, ageKnown } = layer;
+  return {
+    gamma: gamma && copyOf(gamma),
+    beta: beta && copyOf(beta),
+    runningMean: copyOf(runningMean),
+    runningVariance: copyOf(runningVariance),
+    batchesSeen,
+    ageKnown,
+  };
 }
 
-/** Links a variable with an array of the layer, which takes over its values. */
-function linked(
-  variable: tf.Variable | null | undefined,
-  values: Link["values"] | null,
-  taken?: () => void,
-): Link | null {
-  if (!variable || !values) return null;
-  const agreed = valuesOf(variable).slice();
-  if (!same(values, agreed)) values.set(agreed);
-  return { variable, values, agreed, ...(taken && { taken }) };
+const assign = (variable: tf.Variable, values: Float32Array): void =>
+  tf.tidy(() => variable.assign(tf.tensor1d(copyOf(values))));
+
+/** Throws OptionError if tfjs has a variable of this name. */
+function requireFree(name: string): void {
+  if (!(name in tf.engine().registeredVariables)) return;
+  throw new OptionError("name", "one that is new to tfjs", `"${name}", which a variable has`);
+}
+
+function variable(values: ArrayLike<number>, name: string): tf.Variable<tf.Rank.R1> {
+  return tf.tidy(() => tf.variable(tf.tensor1d(Float32Array.from(values)), true, name));
 }
 
 let created = 0;
@@ -215,13 +269,17 @@ function requirePool(pool: Pool | null | undefined): void {
   throw new OptionError("pool", "functions moments and sums", describe(pool));
 }
 
-function requireVariables(variables: TfBatchNormVariables, layer: BatchNorm): void {
-  const known = ["gamma", "beta", "movingMean", "movingVariance"];
-  for (const [key, value] of Object.entries(variables)) {
+/** Checks the variables, each of which is read once, and returns them in an object of ours. */
+function requireVariables(variables: TfBatchNormVariables, layer: BatchNorm): TfBatchNormVariables {
+  const known = ["gamma", "beta", "movingMean", "movingVariance"] as const;
+  for (const key of Object.keys(variables)) {
+    if (known.includes(key as "gamma")) continue;
+    throw new OptionError(`variables.${key}`, `a variable among ${known.join(", ")}`, `"${key}"`);
+  }
+  const read: TfBatchNormVariables = {};
+  for (const key of known) {
     const name = `variables.${key}`;
-    if (!known.includes(key)) {
-      throw new OptionError(name, `a variable among ${known.join(", ")}`, `"${key}"`);
-    }
+    const value = variables[key];
     if (value === undefined) continue;
     if (!(value instanceof tf.Variable)) {
       throw new OptionError(name, "a tf.Variable", describe(value));
@@ -231,5 +289,8 @@ function requireVariables(variables: TfBatchNormVariables, layer: BatchNorm): vo
     }
     requireFloatTensor(name, value);
     requireShape(name, value, [layer.channels]);
+    valuesOf(value); // Throws if they are gone.
+    read[key] = value;
   }
+  return read;
 }

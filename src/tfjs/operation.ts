@@ -6,6 +6,7 @@ import { StateError, UnsupportedError } from "../errors.js";
 import type { Batch } from "../layer/batch.js";
 import { BatchNorm } from "../layer/batch-norm.js";
 import { epsilonOf } from "../layer/options.js";
+import { copy, copyOf } from "../values/arrays.js";
 import type { GradientSums, GradientSumsLike, Moments, MomentsLike } from "../values/moments.js";
 import type { Gradients } from "../values/terms.js";
 import { requireHostBackend, requireShape, tensorOf } from "./check.js";
@@ -90,10 +91,10 @@ export function batchNorm<T extends tf.Tensor>(
 
     // With a mean for every value, every value is a channel, and x a single row of them.
     const layer = new BatchNorm(means.size, { epsilon });
-    layer.runningMean.set(valuesOf(means));
-    layer.runningVariance.set(valuesOf(variances));
-    if (parameters.gamma) layer.gamma?.set(valuesOf(parameters.gamma));
-    if (parameters.beta) layer.beta?.set(valuesOf(parameters.beta));
+    copy(layer.runningMean, valuesOf(means));
+    copy(layer.runningVariance, valuesOf(variances));
+    if (layer.gamma && parameters.gamma) copy(layer.gamma, valuesOf(parameters.gamma));
+    if (layer.beta && parameters.beta) copy(layer.beta, valuesOf(parameters.beta));
     return normalize(layer, input, {}, parameters, {});
   });
 }
@@ -136,7 +137,7 @@ export function normalize<T extends tf.Tensor>(
   if (!taped) return y;
 
   // Before the gradient of this call is taken, the layer may be called again, with another gamma.
-  const gammaThen = layer.gamma?.slice() ?? null;
+  const gammaThen = layer.gamma && copyOf(layer.gamma);
   const others = (["gamma", "beta", "mean", "variance"] as const).filter((key) => inputs[key]);
   const all = [x, ...others.map((key) => inputs[key] as tf.Tensor)];
 
@@ -212,11 +213,11 @@ function firstDerivative(value: tf.Tensor, inputs: tf.Tensor[]): tf.Tensor {
 function withGamma<R>(layer: BatchNorm, gamma: Float32Array | null, f: () => R): R {
   const now = layer.gamma;
   if (now === null || gamma === null || same(now, gamma)) return f();
-  const kept = now.slice();
-  now.set(gamma);
+  const kept = copyOf(now);
+  copy(now, gamma);
   try {
     return f();
   } finally {
-    now.set(kept);
+    copy(now, kept);
   }
 }

@@ -1,32 +1,58 @@
-// Says what counts as a Float32Array, in whichever realm it was made, and whether two arrays share memory.
+// The one place where arrays of users are touched. An array is the numbers that it views: a class derived from
+// Float32Array may have methods, getters and a constructor of its own, and none of them is called. All else in src/
+// reads and writes such arrays by index, and asks the functions of this file for the rest.
+//
+// They use what a typed array has inside (ECMA-262, "Properties of the %TypedArray% Prototype Object"), by the getters
+// and the `set` of the platform, which work on arrays of every realm. They are taken here once, when this file is loaded.
 
 import { describe, ShapeError } from "../errors.js";
 
-// The getters of typed arrays, called directly. V8 inlines such a call, so it is faster than `array.buffer` and
-// `array.byteOffset`.
+/** The arrays that the package reads. */
+type Typed = Float32Array | Float64Array | Uint8Array;
+
+// V8 inlines a call of such a getter, so it is not slower than `array.buffer`.
 const getter = (name: string | symbol): (() => unknown) =>
   Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), name)!.get!;
 const buffer = getter("buffer");
 const byteOffset = getter("byteOffset");
-// The name of a typed array's class. Arrays of every realm have it, and no other object can fake it (ECMA-262,
-// get %TypedArray%.prototype[@@toStringTag]).
+const length = getter("length");
+// The name of a typed array's class. Arrays of every realm have it, and no other object can fake it.
 const brand = getter(Symbol.toStringTag);
 
 const set = Float32Array.prototype.set as (from: ArrayLike<number>, at?: number) => void;
 
-/** `to.set(from, at)`, without looking the method up, because a call of a layer makes about eight such copies. */
-export const copy = (
-  to: Float32Array | Float64Array,
-  from: Float32Array | Float64Array,
-  at?: number,
-): void => set.call(to, from, at);
+/** Sets values of an array, from `at` on, to those of another one. `from` is no array of a user's other than a typed one. */
+export const copy = (to: Typed, from: ArrayLike<number>, at?: number): void =>
+  set.call(to, from, at);
+
+/** How many values an array has. */
+export const lengthOf = (array: Typed): number => length.call(array) as number;
 
 /** The buffer of an array. */
-export const bufferOf = (array: Float32Array): ArrayBufferLike =>
-  buffer.call(array) as ArrayBufferLike;
+export const bufferOf = (array: Typed): ArrayBufferLike => buffer.call(array) as ArrayBufferLike;
 
 /** Where an array begins in its buffer, in bytes. */
-export const offsetOf = (array: Float32Array): number => byteOffset.call(array) as number;
+export const offsetOf = (array: Typed): number => byteOffset.call(array) as number;
+
+/** The class of this realm that an array is of, whatever its constructor says. */
+const classOf = (array: Typed): typeof Float32Array =>
+  globalThis[brand.call(array) as "Float32Array"];
+
+/** A view, of our own, of the values of an array from the one at `from` to the one before `to`. */
+export function part<A extends Typed>(array: A, from: number, to: number): A {
+  const Own = classOf(array);
+  const at = offsetOf(array) + from * Own.BYTES_PER_ELEMENT;
+  return new Own(bufferOf(array), at, to - from) as Typed as A;
+}
+
+/** A copy of an array, in an array of our own. */
+export function copyOf<A extends Typed>(array: A): A {
+  // The array may track a shared buffer that another thread grows meanwhile.
+  const size = lengthOf(array);
+  const own = new (classOf(array))(size) as Typed as A;
+  copy(own, part(array, 0, size));
+  return own;
+}
 
 /** True for a Float32Array of this or another realm. */
 const isFloat32Array = (value: unknown): value is Float32Array =>
@@ -40,40 +66,46 @@ export const isFloat64Array = (value: unknown): value is Float64Array =>
 export const isUint8Array = (value: unknown): value is Uint8Array =>
   brand.call(value) === "Uint8Array";
 
-/** Returns `value` if it is a Float32Array whose buffer is not detached; throws ShapeError if not. */
+/** How many values an array has; -1 if it lost its memory, as its buffer was transferred away or has shrunk. */
+export function sizeIn(array: Typed): number {
+  const size = lengthOf(array);
+  if (size === 0) {
+    // Such an array has the length 0, as an empty one has. But nothing can be copied into it.
+    try {
+      copy(array, array);
+    } catch {
+      return -1;
+    }
+  }
+  return size;
+}
+
+/** Returns `value` if it is a Float32Array that has its memory; throws ShapeError if not. */
 export function float32(name: string, value: unknown): Float32Array {
   if (!isFloat32Array(value)) {
     throw new ShapeError(name, "a Float32Array", describe(value));
   }
-  if (value.length === 0 && isDetached(value.buffer)) {
-    throw new ShapeError(name, "a Float32Array", "one whose buffer is detached");
+  if (sizeIn(value) < 0) {
+    throw new ShapeError(name, "a Float32Array", "one whose buffer is detached or too short");
   }
   return value;
 }
 
-function isDetached(memory: ArrayBufferLike): boolean {
-  try {
-    new Uint8Array(memory);
-    return false;
-  } catch {
-    return true;
-  }
-}
-
 /** Returns `value` if it is a Float32Array of `length` values; throws ShapeError if not. */
 export function float32Of(name: string, value: unknown, length: number): Float32Array {
-  const array = float32(name, value);
-  if (array.length !== length) {
-    throw new ShapeError(name, `${length} values`, array.length);
-  }
-  return array;
+  if (length > 0 && isFloat32Array(value) && lengthOf(value) === length) return value;
+  const size = lengthOf(float32(name, value));
+  if (size !== length) throw new ShapeError(name, `${length} values`, size);
+  return value as Float32Array;
 }
 
 /** True if both arrays have the same length and lie in the same place of memory. */
 export const isSame = (a: Float32Array, b: Float32Array): boolean =>
-  a === b || (offsetOf(a) === offsetOf(b) && a.length === b.length && bufferOf(a) === bufferOf(b));
+  a === b ||
+  (offsetOf(a) === offsetOf(b) && lengthOf(a) === lengthOf(b) && bufferOf(a) === bufferOf(b));
 
-const shared = (name: string, other: string): ShapeError =>
+/** The error about an array that is written and lies where another one does. */
+export const shared = (name: string, other: string): ShapeError =>
   new ShapeError(name, "memory of its own", `some of that of ${other}`);
 
 /**
@@ -91,11 +123,11 @@ export function refuseShared(
   for (let i = 0; i < arrays.length; i++) {
     const array = arrays[i]!;
     from.push(array === null ? 0 : offsetOf(array));
-    to.push(array === null ? 0 : from[i]! + array.length * 4);
+    to.push(array === null ? 0 : from[i]! + lengthOf(array) * 4);
     buffers.push(null);
     for (let j = 0; j < i && i >= inputs; j++) {
       if (from[i]! >= to[j]! || from[j]! >= to[i]!) continue;
-      buffers[i] ??= bufferOf(array);
+      buffers[i] ??= bufferOf(array!);
       buffers[j] ??= bufferOf(arrays[j]!);
       if (buffers[i] === buffers[j]) {
         throw shared(names[i]!, names[j]!);
@@ -108,12 +140,11 @@ export function refuseShared(
 export const arrayOf = (name: string, value: unknown, length: number): Float32Array =>
   value === undefined ? new Float32Array(length) : float32Of(name, value, length);
 
-/** The array for a result of x's length: `out`, which may be x itself, or a fresh one. */
-export function outputOf(out: unknown, x: Float32Array): Float32Array {
-  const array = arrayOf("out", out, x.length);
+/** The array for a result of x's `length`: `out`, which may be x itself, or a fresh one. */
+export function outputOf(out: unknown, x: Float32Array, length: number): Float32Array {
+  const array = arrayOf("out", out, length);
   // Both have the same length, so they overlap if their beginnings are closer together than that.
   const apart = Math.abs(offsetOf(array) - offsetOf(x));
-  if (apart > 0 && apart < x.length * 4 && bufferOf(array) === bufferOf(x))
-    throw shared("out", "x");
+  if (apart > 0 && apart < length * 4 && bufferOf(array) === bufferOf(x)) throw shared("out", "x");
   return array;
 }

@@ -2,6 +2,7 @@
 // as 0, so these are written as strings.
 
 import { describe, StateError } from "../errors.js";
+import { copyOf } from "./arrays.js";
 
 /** A number in JSON, or the name of one that JSON does not have. */
 export type JsonNumber = number | "NaN" | "Infinity" | "-Infinity" | "-0";
@@ -17,7 +18,7 @@ const NAMED = ["NaN", "Infinity", "-Infinity", "-0"];
 
 /** Turns an array into numbers for JSON. */
 export const toNumbers = (array: Float32Array | Float64Array): JsonNumber[] =>
-  Array.from(array, (n) =>
+  Array.from(copyOf(array), (n) =>
     Object.is(n, -0) ? "-0" : Number.isFinite(n) ? n : (`${n}` as JsonNumber),
   );
 

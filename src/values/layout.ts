@@ -57,6 +57,21 @@ export const noShape = (layout: Layout): ShapeError =>
   new ShapeError("shape", `for layout "${layout}", as a length does not tell the axes`, "none");
 
 /**
+ * A copy of the option `shape`, or what was given in its place, which `viewOf` refuses. It is made before anything
+ * else is looked at: each size is read once, since the array may have getters.
+ */
+export function sizesOf(shape: unknown): readonly number[] | undefined {
+  if (!Array.isArray(shape)) return shape as undefined;
+  const axes = Math.min(shape.length, MOST_AXES);
+  const sizes = new Array<number>(axes);
+  for (let i = 0; i < axes; i++) sizes[i] = shape[i];
+  return sizes;
+}
+
+/** No shape has more axes than this; an array of four billion holes is not copied. */
+const MOST_AXES = 64;
+
+/**
  * The canonical view of `length` values. If no shape is given, they are rows of channels, and all axes but the last
  * count as one.
  */

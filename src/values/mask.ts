@@ -3,7 +3,7 @@
 // users left the padding out themselves.
 
 import { describe, ShapeError } from "../errors.js";
-import { isUint8Array } from "./arrays.js";
+import { copy, copyOf, isUint8Array, part, sizeIn } from "./arrays.js";
 import { countOf, type Layout, type View, viewOf } from "./layout.js";
 
 /** The positions of a tensor that hold data. */
@@ -21,6 +21,11 @@ export class Selection {
     this.#at = new Float64Array(mask.reduce((n, entry) => n + (entry === 0 ? 0 : 1), 0));
     for (let p = 0, n = 0; p < mask.length; p++)
       if (mask[p] !== 0) this.#at[n++] = placeOf(full, p);
+  }
+
+  /** Where in the tensor the channels of a selected position begin. */
+  at(position: number): number {
+    return this.#at[position]!;
   }
 
   /** What the kernels see: the selected positions as rows. */
@@ -58,8 +63,8 @@ export class Selection {
           if (storing) array[from + c * inner] = packed[to + c]!;
           else packed[to + c] = array[from + c * inner]!;
         }
-      } else if (storing) array.set(packed.subarray(to, to + length), from);
-      else packed.set(array.subarray(from, from + length), to);
+      } else if (storing) copy(array, part(packed, to, to + length), from);
+      else copy(packed, part(array, from, from + length), to);
     }
   }
 
@@ -87,14 +92,14 @@ export function pad(
 /** Returns `value` if it is a mask with one entry per example and position of the view; `null` for undefined. */
 export function maskOf(value: unknown, view: View): Uint8Array | null {
   if (value === undefined) return null;
-  if (!isUint8Array(value) || value.length !== countOf(view)) {
+  if (!isUint8Array(value) || sizeIn(value) !== countOf(view)) {
     throw new ShapeError(
       "mask",
       `a Uint8Array of ${countOf(view)} entries, one for each example and position`,
       describe(value),
     );
   }
-  return value.slice();
+  return copyOf(value);
 }
 
 /** A tensor, and the part of it that takes part in a computation. */

@@ -2,7 +2,7 @@
 // Golub & LeVeque 1983, "Algorithms for computing the sample variance").
 
 import { describe, OptionError, ShapeError, SingleValueError, StateError } from "../errors.js";
-import { isFloat64Array } from "./arrays.js";
+import { copyOf, isFloat64Array, sizeIn } from "./arrays.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers, type Widened } from "./json.js";
 
 /** Which variance of a mini-batch enters the running average: divided by m - 1 or by m. */
@@ -59,6 +59,7 @@ export class Moments implements MomentsLike {
 
   /** @internal Use `bn.moments`, `merge` or `Moments.fromJSON`. */
   constructor(count: number, mean: Float64Array, m2: Float64Array, meanLow: Float64Array) {
+    if (!meanLow) throw noNumbers("Moments");
     this.count = count;
     this.mean = mean;
     this.m2 = m2;
@@ -105,7 +106,7 @@ export class Moments implements MomentsLike {
         this.count,
       );
     }
-    return this.m2.map((m2) => m2 / (this.count - least + 1));
+    return copyOf(this.m2).map((m2) => m2 / (this.count - least + 1));
   }
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
@@ -162,6 +163,7 @@ export class GradientSums implements GradientSumsLike {
 
   /** @internal Use `bn.backwardSums`, `merge` or `GradientSums.fromJSON`. */
   constructor(count: number, sumDy: Float64Array, sumDyXmu: Float64Array) {
+    if (!sumDyXmu) throw noNumbers("GradientSums");
     this.count = count;
     this.sumDy = sumDy;
     this.sumDyXmu = sumDyXmu;
@@ -251,44 +253,51 @@ function read<K extends string>(json: unknown, format: string, keys: readonly K[
   return { ...(Object.fromEntries(arrays) as Record<K, Float64Array>), count: s.count };
 }
 
+const noNumbers = (name: string): ShapeError => new ShapeError(`new ${name}`, "numbers", "none");
 // Not inside the classes: bundlers rename a class whose body names it (see layer/batch-norm.ts).
 const newMoments = (...of: ConstructorParameters<typeof Moments>): Moments => new Moments(...of);
 const newSums = (...of: ConstructorParameters<typeof GradientSums>): GradientSums =>
   new GradientSums(...of);
 
-/** Checks that `value` has a count and float64 arrays of these names, of `channels` values if that is given. */
-function checkArrays(
+/**
+ * The count of `value`, and copies of the float64 arrays that it has under these names, of `channels` values if that is
+ * given. The arrays may lie in memory that other threads write, so they are copied before anybody looks at the numbers.
+ */
+function checked<K extends string>(
   name: string,
   value: unknown,
-  keys: readonly string[],
-  channels: number | undefined,
-): void {
-  const held = (typeof value === "object" && value !== null ? value : {}) as Record<
-    string,
-    unknown
-  >;
-  const first = held[keys[0]!];
-  const length = channels ?? (isFloat64Array(first) ? first.length : 0);
+  keys: readonly K[],
+  channels?: number,
+) {
+  const held = Object(value) as Record<K | "count", unknown>;
+  const copies = {} as { count: number } & Record<K, Float64Array>;
+  let length = channels;
   for (const key of keys) {
     const array = held[key];
-    if (!isFloat64Array(array) || array.length !== length) {
+    const size = isFloat64Array(array) ? sizeIn(array) : -1;
+    length ??= Math.max(size, 0);
+    if (size !== length) {
       const got = held === value ? `${key} ${describe(array)}` : describe(value);
       throw new ShapeError(name, `${keys.join(", ")} of ${length} channels`, got);
     }
+    copies[key] = copyOf(array as Float64Array) as (typeof copies)[K];
   }
-  if (!Number.isSafeInteger(held.count) || (held.count as number) < 0) {
-    throw new StateError(`${name}.count`, "a whole number >= 0", describe(held.count));
+  const { count } = held;
+  if (!Number.isSafeInteger(count) || (count as number) < 0) {
+    throw new StateError(`${name}.count`, "a whole number >= 0", describe(count));
   }
+  copies.count = count as number;
+  return copies;
 }
 
 /**
  * Checks `value`, which is to be a `Moments` or its structured clone, of `channels` channels if that is given, and
- * returns a copy. A copy, because the arrays of a clone may lie in memory that other threads write.
+ * returns a copy. Each of its properties is read once.
  */
 export function asMoments(name: string, value: unknown, channels?: number): Moments {
-  checkArrays(name, value, ["mean", "m2"], channels);
-  const { count, mean, m2, meanLow = new Float64Array(mean.length) } = value as MomentsLike;
-  checkArrays(name, { count, meanLow }, ["meanLow"], mean.length);
+  const { count, mean, m2 } = checked(name, value, ["mean", "m2"], channels);
+  const { meanLow: low = new Float64Array(mean.length) } = value as MomentsLike;
+  const { meanLow } = checked(name, { meanLow: low, count }, ["meanLow"], mean.length);
   for (let c = 0; c < mean.length; c++) {
     if (!Number.isFinite(mean[c]! + meanLow[c]!) || !(m2[c]! >= 0 && m2[c]! < Infinity)) {
       throw new StateError(
@@ -298,14 +307,13 @@ export function asMoments(name: string, value: unknown, channels?: number): Mome
       );
     }
   }
-  return newMoments(count, mean.slice(), m2.slice(), meanLow.slice());
+  return newMoments(count, mean, m2, meanLow);
 }
 
 /** Does what `asMoments` does, for a `GradientSums` or its structured clone. */
 export function asSums(name: string, value: unknown, channels?: number): GradientSums {
-  checkArrays(name, value, ["sumDy", "sumDyXmu"], channels);
-  const { count, sumDy, sumDyXmu } = value as GradientSumsLike;
-  return newSums(count, sumDy.slice(), sumDyXmu.slice());
+  const { count, sumDy, sumDyXmu } = checked(name, value, SUMS, channels);
+  return newSums(count, sumDy, sumDyXmu);
 }
 
 /** `merge` of moments that have been checked. Counts may be fractions, so that a part can weigh less. */

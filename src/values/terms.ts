@@ -1,6 +1,7 @@
 // The types that pass between a layer and the engine: what a layer normalizes with, and what kernels make of it.
 
 import { StateError } from "../errors.js";
+import { lengthOf } from "./arrays.js";
 
 /** Mean and variance per channel. */
 export interface Statistics {
@@ -46,6 +47,14 @@ export interface Gradients<Out extends Float32Array = Float32Array> {
   readonly dgamma: Out | null;
   /** ∂loss/∂β, one per channel; `null` where beta is left out. */
   readonly dbeta: Out | null;
+}
+
+/** Returns an array of a layer. Throws StateError if a user transferred its buffer, so that it has no values. */
+export function present<A extends Float32Array | Float64Array | null>(name: string, array: A): A {
+  if (array !== null && lengthOf(array) === 0) {
+    throw new StateError(name, "its values", "none: its buffer was transferred");
+  }
+  return array;
 }
 
 export const isVariance = (value: number): boolean =>

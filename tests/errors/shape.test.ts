@@ -55,7 +55,11 @@ const IMPOSTORS: readonly Impostor[] = [
   },
   { name: "a proxy of one", make: () => new Proxy(new Float32Array(12), {}), got: "an Object" },
   { name: "an object that says it is one", make: () => new Pretender(), got: "a Float32Array" },
-  { name: "one whose buffer is detached", make: detached, got: "one whose buffer is detached" },
+  {
+    name: "one whose buffer is detached",
+    make: detached,
+    got: "one whose buffer is detached or too short",
+  },
 ];
 
 /** A call that takes a Float32Array. */

@@ -14,14 +14,14 @@ const KB = 1024;
 const BUDGETS = {
   "kernels.wasm": 4,
   "infer.wasm": 0.75,
-  "index.js": 21,
+  "index.js": 21.25,
   "infer.js": 4.75,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 46.5,
-  "hdf5.js": 27,
-  "tfjs.js": 19.25,
-  "tfjs-layers.js": 19.75,
-  'BatchNorm of "."': 17,
+  "state.js": 47,
+  "hdf5.js": 27.5,
+  "tfjs.js": 19.75,
+  "tfjs-layers.js": 20.25,
+  'BatchNorm of "."': 17.5,
   'FrozenBatchNorm of "."': 9,
 };
 

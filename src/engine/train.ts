@@ -34,7 +34,8 @@ export function train(
   // The statistics of a single tile stay in kernel memory between the two traversals.
   const single = tile === channels;
   const meanLow = single ? null : normalizer.meanLow;
-  allMoments(reading, normalizer.mean, meanLow, normalizer.variance, null);
+  const { mean, variance, epsilon } = normalizer;
+  allMoments(reading, epsilon, mean, meanLow, variance, null);
   const writing = passOf(machine, view, selection, y, a, null);
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);

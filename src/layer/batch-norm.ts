@@ -192,7 +192,7 @@ export class BatchNorm {
     return this.#averages.variance;
   }
 
-  /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
+  /** How many mini-batches entered the averages, a whole number >= 0. Writable: set it when you write averages. */
   get batchesSeen(): number {
     return this.#averages.batchesSeen;
   }

@@ -4,7 +4,14 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { type Column, climb, type Errors, errorsOf, type Walk } from "./support/climb.js";
-import { DX_FAR_ERROR, dxBound, VARIANCE_ERROR, Y_BOUND, Y_ERROR } from "./support/limits.js";
+import {
+  DX_FAR_ERROR,
+  dxBound,
+  VARIANCE_ERROR,
+  Y_BOUND,
+  Y_ERROR,
+  Y_INFER_BOUND,
+} from "./support/limits.js";
 import { FACTOR, SEED } from "./support/property.js";
 
 interface Golden {
@@ -30,9 +37,10 @@ function columnOf({ m, gamma = 1, beta = 0, column, dy }: Golden): Column {
 
 const walkOf = ({ layout }: Golden): Walk => (layout === "NC" ? "rows" : "planes");
 
-function assertBounds({ variance, y, dx, product }: Errors): void {
+function assertBounds({ variance, y, infer, dx, product }: Errors): void {
   expect(variance).toBeLessThan(VARIANCE_ERROR);
   expect(y).toBeLessThan(Y_BOUND);
+  expect(infer).toBeLessThan(Y_INFER_BOUND);
   expect(dx).toBeLessThan(dxBound(product));
 }
 
@@ -63,7 +71,7 @@ describe("columns that a search found", () => {
 const CHANCE = { rows: 2.4e-7, planes: 2.4e-7 };
 
 describe.each(["rows", "planes"] as const)("climbing, in %s", (walk) => {
-  test.each([24, 64, 128, 200])("of %i values: variance, y, dx", (m) => {
+  test.each([24, 64, 128, 200])("of %i values: variance, y of train and of infer, dx", (m) => {
     const rounds = 40 * FACTOR;
     const seed = SEED + m;
     const start = climb(walk, m, seed, rounds, ({ variance }) => variance);
@@ -72,6 +80,7 @@ describe.each(["rows", "planes"] as const)("climbing, in %s", (walk) => {
     const toY = climb(walk, m, seed, rounds, ({ y }) => y, start.column);
     assertBounds(toY.errors);
     expect(toY.errors.y).toBeGreaterThanOrEqual(start.errors.y);
+    assertBounds(climb(walk, m, seed, rounds, ({ infer }) => infer, start.column).errors);
     const toDx = climb(walk, m, seed, rounds, ({ dx }) => dx, start.column);
     assertBounds(toDx.errors);
     const toShare = climb(

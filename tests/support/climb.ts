@@ -20,6 +20,8 @@ export interface Column {
 export interface Errors {
   variance: number;
   y: number;
+  /** The same of `infer` by the exact statistics. */
+  infer: number;
   dx: number;
   /** max|x̂|·mean|x̂|, on which the bound of dx depends. */
   product: number;
@@ -46,56 +48,70 @@ export function errorsOf(walk: Walk, columns: readonly Column[]): Errors[] {
   const layer = new BatchNorm(channels, { layout, epsilon: 0 });
   layer.gamma!.set(columns.map(({ gamma }) => gamma));
   layer.beta!.set(columns.map(({ beta }) => beta));
-  const y = layer.train(
-    spread(({ x }) => x),
-    { shape },
-  );
+  const x = spread((column) => column.x);
+  const y = layer.train(x, { shape });
+  const { variance } = layer.lastBatch!;
   const { dx } = layer.backward(spread(({ dy }) => dy));
-  return columns.map((column, c) =>
-    compare(
-      column,
-      layer.lastBatch!.variance[c]!,
-      (i) => y[at(c, i)]!,
-      (i) => dx[at(c, i)]!,
-    ),
-  );
+  const exact = columns.map((column) => momentsOf(column.x));
+  layer.runningMean.set(exact.map(({ mean }) => mean));
+  layer.runningVariance.set(exact.map((moments) => moments.variance));
+  const z = layer.infer(x, { shape });
+  return columns.map((column, c) => {
+    const places = Array.from(column.x, (_, i) => at(c, i));
+    const of = (all: Float32Array) => (i: number) => all[places[i]!]!;
+    return compare(column, exact[c]!, variance[c]!, of(y), of(z), of(dx));
+  });
+}
+
+interface Exact {
+  mean: number;
+  variance: number;
+  /** x - mean of each value. */
+  apart: Float64Array;
+}
+
+const averageOf = (m: number, of: (i: number) => number): number => {
+  let sum = 0;
+  for (let i = 0; i < m; i++) sum += of(i);
+  return sum / m;
+};
+
+function momentsOf(x: Float32Array): Exact {
+  const from = x[0]!;
+  const rest = averageOf(x.length, (i) => x[i]! - from);
+  const apart = Float64Array.from(x, (v) => v - from - rest);
+  return { mean: from + rest, variance: averageOf(x.length, (i) => apart[i]! ** 2), apart };
 }
 
 function compare(
-  { x, dy, gamma, beta }: Column,
+  { dy, gamma, beta }: Column,
+  { variance, apart }: Exact,
   found: number,
-  yAt: (i: number) => number,
-  dxAt: (i: number) => number,
+  y: (i: number) => number,
+  z: (i: number) => number,
+  dx: (i: number) => number,
 ): Errors {
-  const m = x.length;
-  const average = (of: (i: number) => number): number => {
-    let sum = 0;
-    for (let i = 0; i < m; i++) sum += of(i);
-    return sum / m;
-  };
-  const from = x[0]!;
-  const rest = average((i) => x[i]! - from);
-  const apart = (i: number): number => x[i]! - from - rest;
-  const variance = average((i) => apart(i) ** 2);
+  const m = dy.length;
   const root = Math.sqrt(variance);
-  const level = average((i) => dy[i]!);
-  const share = average((i) => (apart(i) / root) * dy[i]!);
-  const errors = { variance: Math.abs(found / variance - 1), y: 0, dx: 0, product: 0 };
+  const level = averageOf(m, (i) => dy[i]!);
+  const share = averageOf(m, (i) => (apart[i]! / root) * dy[i]!);
+  const errors = { variance: Math.abs(found / variance - 1), y: 0, infer: 0, dx: 0, product: 0 };
   let off = 0;
   let unit = 0;
   let most = 0;
   for (let i = 0; i < m; i++) {
-    const xhat = apart(i) / root;
+    const xhat = apart[i]! / root;
     const scaled = gamma * xhat;
-    const error = Math.abs(yAt(i) - scaled - beta);
-    errors.y = Math.max(errors.y, error / Math.max(1, Math.abs(scaled), Math.abs(beta)));
+    const size = Math.max(1, Math.abs(scaled), Math.abs(beta));
+    errors.y = Math.max(errors.y, Math.abs(y(i) - scaled - beta) / size);
+    errors.infer = Math.max(errors.infer, Math.abs(z(i) - scaled - beta) / size);
     const wanted = (gamma / root) * (dy[i]! - level - xhat * share);
-    off = Math.max(off, Math.abs(dxAt(i) - wanted));
+    off = Math.max(off, Math.abs(dx(i) - wanted));
     unit = Math.max(unit, Math.abs(wanted), Math.abs((gamma / root) * dy[i]!));
     most = Math.max(most, Math.abs(xhat));
   }
   errors.dx = off / unit;
-  errors.product = most * average((i) => Math.abs(apart(i) / root));
+  errors.product = most * averageOf(m, (i) => Math.abs(apart[i]! / root));
   return errors;
 }
 

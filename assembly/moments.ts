@@ -10,7 +10,8 @@
 // of them at most are added in float32 (in pairs, then pairs of pairs, and so on), and these sums are added in
 // float64. The rounding error stays below (4 + 3)·2^-24 of q, which is 4e-7. Eight values added one after the
 // other would be too inexact for dx (docs/tuning.md). In planes a lane adds 32 values in float32: four groups
-// of eight in pairs, then the groups one after the other. That stays below (3 + 3 + 3)·2^-24.
+// of eight in pairs, then the groups one after the other. That stays below (3 + 3 + 3)·2^-24. What all of
+// this means for y and dx is in docs/guides/exactness.md.
 //
 // The state of a column is (base, offset, m2), and its mean is base + offset. base is a float32 near the data,
 // so offset is about as small as sigma, and float64 rounds it to an ulp of sigma instead of one of the mean.

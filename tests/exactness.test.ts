@@ -8,12 +8,17 @@ import { describe, expect, test } from "vitest";
 import { layerOf, nameOf, type Shaped, seeds, sizeOf, viewOf } from "./support/cases.js";
 import { distributed, KINDS, normal, random } from "./support/data.js";
 import {
+  DBETA_ERROR,
   DX_ERROR,
   DX_FAR_ERROR,
+  dxBound,
   MEAN_ERROR,
   POOLING_ERROR,
+  SUM_ERROR,
   VARIANCE_ERROR,
+  Y_BOUND,
   Y_ERROR,
+  Y_INFER_BOUND,
 } from "./support/limits.js";
 import * as oracle from "./support/oracle.js";
 import { checkBackward, checkInfer, checkTrain } from "./support/passes.js";
@@ -424,6 +429,19 @@ describe("data that rounding once went wrong on", () => {
     for (const value of dx) expect(Math.abs(value)).toBeLessThan(DX_FAR_ERROR * unit);
   });
 
+  test.each([
+    [1e8, 0],
+    [1e10, 2 ** -53 * 2 * Math.sqrt(2) * 22], // two blocks are pooled, and their sums are exact
+  ])("gamma %d: the mean's own error reaches y multiplied by it", (gamma, e) => {
+    const x = Float32Array.of(1000000, 999989, 999986, 1000005, 1000008, 1000012);
+    const bn = new BatchNorm(1, { layout: "NCL", epsilon: 0 });
+    bn.gamma![0] = gamma;
+    const y = bn.train(x, { shape: [2, 1, 3] });
+    // x[0] is the mean.
+    expect(Math.abs(y[0]!)).toBeLessThan(Y_BOUND + gamma * e);
+    expect(Math.abs(y[0]!)).toBeGreaterThan(0);
+  });
+
   test("a mean of a million sigma and a large gamma", () => {
     const [m, at, gamma] = [7001, 999999, 1e5];
     const x = new Float32Array(m).fill(at);
@@ -453,15 +471,25 @@ test("the guide promises these limits", () => {
   const rows = [...guide.matchAll(/^\| ([^|]+) \| (.+) \|$/gm)].slice(1);
   /** 10⁻⁶ and 5·10⁻⁷, as numbers. */
   const numbersIn = (text: string): number[] =>
-    [...text.matchAll(/(?:(\d+)·)?10⁻([⁰-⁹¹²³]+)/g)].map(([, factor = "1", exponent]) => {
+    [...text.matchAll(/(?:([\d.]+)·)?10⁻([⁰-⁹¹²³]+)/g)].map(([, factor = "1", exponent]) => {
       const digits = Array.from(exponent!, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹".indexOf(digit));
       return Number(`${factor}e-${digits.join("")}`);
     });
-  expect(rows.map(([, value, text]) => [value, numbersIn(text!)])).toEqual([
-    ["y of `train`, y of `infer`", [Y_ERROR]],
+  const [value, sum] = [dxBound(0), dxBound(1) - dxBound(0)];
+  expect(rows.slice(0, 8).map(([, name, text]) => [name, numbersIn(text!)])).toEqual([
+    ["y of `train`", [Y_ERROR, Y_BOUND]],
+    ["y of `infer`", [Y_ERROR, Y_INFER_BOUND]],
     ["variance", [VARIANCE_ERROR]],
     ["mean", [MEAN_ERROR]],
-    ["dx", [DX_ERROR, DX_FAR_ERROR]],
+    // The bound of dx, rounded up.
+    [
+      "dx",
+      [DX_ERROR, DX_FAR_ERROR, Math.ceil(value * 1e7) / 1e7, Math.ceil(sum * 1e8) / 1e8].map(
+        Number,
+      ),
+    ],
+    ["dgamma", [SUM_ERROR, 7.5e-7, 1.2e-7]],
+    ["dbeta", [DBETA_ERROR]],
     ["pooled moments", [POOLING_ERROR]],
   ]);
 });

@@ -88,8 +88,11 @@ describe("the Worker of the edge guide", () => {
     expect(`${inspect(Float32Array.from(answer))}\n`).toBe(printed);
     const refused: [string, string][] = [
       ["[4, 60]", "x: expected rows of 3 channels, got 2 values"],
-      ["[4, null, 1500]", "expected an array of numbers"],
-      ['{"length": 3}', "expected an array of numbers"],
+      ["[4, null, 1500]", "expected an array of float32 numbers"],
+      ['{"length": 3}', "expected an array of float32 numbers"],
+      ["[4, 1e39, 1500]", "expected an array of float32 numbers"],
+      ["[4, 60, -3.41e38]", "expected an array of float32 numbers"],
+      ["[1e400, 60, 1500]", "expected an array of float32 numbers"],
     ];
     for (const [body, error] of refused) {
       const response = await ask(body);

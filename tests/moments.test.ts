@@ -182,6 +182,33 @@ describe("bn.moments", () => {
 });
 
 describe("merge", () => {
+  // m2 of these parts ends in bits that are lost at each addition, always in the same direction.
+  test.each([
+    [2000, POOLING_ERROR],
+    [131072, 131072 * 2 ** -51],
+  ])("%i parts that were built to round alike: one by one, and as a tree", (count, limit) => {
+    const part = (): Moments =>
+      Moments.fromJSON({
+        format: "batchnorm-wasm/moments",
+        version: 1,
+        count: 2,
+        mean: [0],
+        meanLow: [0],
+        m2: [1 + 2 ** -37 - 2 ** -52],
+      });
+    const chain = Moments.pool(Array.from({ length: count }, part));
+    let level = Array.from({ length: count }, part);
+    while (level.length > 1) {
+      level = Array.from({ length: Math.ceil(level.length / 2) }, (_, i) => {
+        const [a, b] = level.slice(2 * i, 2 * i + 2);
+        return b ? a!.merge(b) : a!;
+      });
+    }
+    const apart = Math.abs(chain.m2[0]! / level[0]!.m2[0]! - 1);
+    expect(apart).toBeLessThan(limit);
+    expect(apart).toBeGreaterThan(0);
+  });
+
   test.each(Object.entries(CASES))("%s: any grouping and order", (_, parts) => {
     const data = dataOf(parts);
     const all = Float32Array.from(data.flatMap((each) => [...each]));

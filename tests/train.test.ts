@@ -216,6 +216,10 @@ describe("a mini-batch by its own statistics", () => {
 describe("running averages", () => {
   const shaped: Shaped = { layout: "NC", shape: [9, 5] };
 
+  /** (1 - decay)/(1 - decay^t). The denominator is expm1(t·log(decay)), because 1 - decay^t cancels near decay 1. */
+  const debiasedWeight = (decay: number, t: number): number =>
+    decay === 0 ? 1 : (1 - decay) / -Math.expm1(t * Math.log1p(decay - 1));
+
   /** Float64, as the formulas say; the weight of the t-th batch by its definition. */
   function trajectory(layer: BatchNorm, steps: number, seed: number): void {
     const { decay, debias, runningVarianceOf } = layer;
@@ -226,8 +230,7 @@ describe("running averages", () => {
       const x = normal(sizeOf(shaped), seed + step, step, 1 + step);
       const batch = moments(x, viewOf(shaped));
       layer.train(x);
-      const weight =
-        decay === "cumulative" ? 1 / t : debias ? (1 - decay) / (1 - decay ** t) : 1 - decay;
+      const weight = decay === "cumulative" ? 1 / t : debias ? debiasedWeight(decay, t) : 1 - decay;
       const m = countOf(shaped);
       const correction = runningVarianceOf === "sample" ? m / (m - 1) : 1;
       const sigma = (c: number): number => Math.sqrt(batch.variance[c]!);
@@ -243,10 +246,8 @@ describe("running averages", () => {
         variance.map((v, c) => v + weight * (batch.variance[c]! * correction - v)),
         (c) => VARIANCE_ERROR * batch.variance[c]! * correction,
       );
-      // On the statistics that the layer normalized with, the update itself is float64. The weight
-      // of a debiased average is as exact as 1 - decay^t, a difference of numbers near 1, allows.
-      const float64 =
-        FLOAT64_ERROR + (debias && decay !== "cumulative" ? 1e-15 / (1 - decay ** t) : 0);
+      // On the statistics that the layer normalized with, the update itself is float64.
+      const float64 = FLOAT64_ERROR;
       const { mean: exactMean, variance: exactVariance } = layer.lastBatch!;
       assertWithin(
         "runningMean",
@@ -287,6 +288,7 @@ describe("running averages", () => {
         fc.oneof(
           fc.constant("cumulative" as const),
           fc.double({ min: 0, max: 0.9999, noNaN: true }),
+          fc.double({ min: 0, max: 1, noNaN: true }).map((w) => 1 - 2 ** (-53 * w)),
         ),
         fc.boolean(),
         fc.constantFrom("sample" as const, "population" as const),
@@ -340,6 +342,35 @@ describe("running averages", () => {
       assertWithin("runningMean", layer.runningMean, mean, () => 1e-15);
     },
   );
+
+  test("debias: the weight is exact however near 1 the decay is", () => {
+    for (const decay of [0.5, 0.9, 0.999, 1 - 1e-6, 1 - 1e-8, 1 - 1e-12, 1 - 2 ** -53]) {
+      for (const seen of [0, 1, 2, 9, 1000, 12345, 1e6, 1e9, 2 ** 40, 2 ** 52]) {
+        const layer = new BatchNorm(1, { decay, debias: true });
+        layer.batchesSeen = seen;
+        layer.train(Float32Array.of(1, 3)); // mean 2, from 0
+        const weight = layer.runningMean[0]! / 2;
+        const wanted = debiasedWeight(decay, seen + 1);
+        expect(Math.abs(weight / wanted - 1)).toBeLessThan(2e-14);
+      }
+    }
+  });
+
+  test("averages set by hand count from the first mini-batch on if batchesSeen says so", () => {
+    for (const [options, kept] of [
+      [{ decay: "cumulative" }, 1 / 2],
+      [{ debias: true }, 0.9 / 1.9],
+    ] as const) {
+      for (const seen of [0, 1]) {
+        const layer = new BatchNorm(1, options);
+        layer.runningMean.fill(10);
+        layer.batchesSeen = seen;
+        layer.train(Float32Array.of(-1, 1)); // mean 0
+        // With 0, no mini-batch entered what stands there, as in PyTorch's momentum=None.
+        expect(layer.runningMean[0]).toBeCloseTo(seen === 0 ? 0 : 10 * kept, 12);
+      }
+    }
+  });
 
   test("debias: a constant is recovered from the first mini-batch on", () => {
     // Adam's correction (Kingma & Ba 2015, section 3) of the same averages, started at 0.

@@ -12,14 +12,19 @@ import layer from "./layer.json"; // written by examples/deno
 
 const frozen = FrozenBatchNorm.fromJSON(layer);
 
+// Not Number.isFinite(value) alone: 1e39 is finite, but as a float32 it is Infinity.
+const isFloat32 = (value) => typeof value === "number" && Number.isFinite(Math.fround(value));
+
 export default {
   async fetch(request) {
     try {
       const features = await request.json(); // of one example, or of several in a row
-      if (!Array.isArray(features) || !features.every(Number.isFinite)) {
-        throw new TypeError("expected an array of numbers");
+      if (!Array.isArray(features) || !features.every(isFloat32)) {
+        throw new TypeError("expected an array of float32 numbers");
       }
-      return Response.json([...frozen.infer(Float32Array.from(features))]);
+      const y = frozen.infer(Float32Array.from(features));
+      if (!y.every(Number.isFinite)) throw new RangeError("expected smaller numbers");
+      return Response.json([...y]);
     } catch (error) {
       return Response.json({ error: error.message }, { status: 400 });
     }

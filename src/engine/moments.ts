@@ -10,6 +10,7 @@ import { storeChannels } from "./channel.js";
 import type { Machine } from "./machine.js";
 import { loadHeld, operand } from "./operand.js";
 import { BLOCK_ONE, type Pass, passOf, rowsOf } from "./plan.js";
+import { mend } from "./underflow.js";
 import { type Steps, walkTile } from "./walk.js";
 
 const STEPS: Steps<Machine> = {
@@ -29,10 +30,10 @@ const STEPS: Steps<Machine> = {
 };
 
 /**
- * Leaves mean, variance and m2 of a tile in kernel memory. Returns its first channel whose variance is not finite,
- * because a value is not finite or because the variance overflows; n if there is none.
+ * Leaves mean, variance and m2 of a tile in kernel memory. Returns a channel before which there is none whose variance
+ * is not finite, because a value is not finite or because the variance overflows; n if there is none at all.
  */
-function tileMoments(pass: Pass<Machine>, first: number, n: number): number {
+function tileMoments(pass: Pass<Machine>, epsilon: number, first: number, n: number): number {
   const { wasm, memory } = pass.machine;
   const { base, offset, m2, mean, meanLow, variance } = memory.slots;
   const { outer, inner } = pass.view;
@@ -41,7 +42,9 @@ function tileMoments(pass: Pass<Machine>, first: number, n: number): number {
     wasm.mergeMoments(base.at, offset.at, m2.at, outer, n, inner, inner, 1);
   }
   const count = countOf(pass.view);
-  return wasm.finishMoments(mean.at, meanLow.at, variance.at, base.at, offset.at, m2.at, count, n);
+  const { at } = mean;
+  const bad = wasm.finishMoments(at, meanLow.at, variance.at, base.at, offset.at, m2.at, count, n);
+  return mend(pass, epsilon, first, n) ? 0 : bad;
 }
 
 /** The error about channels whose statistics are not finite. It names at most four of them. */
@@ -56,10 +59,12 @@ function nonFinite(channels: readonly number[]): NonFiniteError {
 
 /**
  * Works out the moments of every channel, a tile at a time, and stores them in the arrays that are given.
- * Throws NonFiniteError at the end if those of a channel are not finite.
+ * `epsilon` is what is added to the variances when they normalize; NaN if they do not. Throws NonFiniteError at the
+ * end if the moments of a channel are not finite, or if the inverse of its standard deviation is not.
  */
 export function allMoments(
   pass: Pass<Machine>,
+  epsilon: number,
   mean: Float64Array,
   meanLow: Float64Array | null,
   variance: Float64Array | null,
@@ -71,7 +76,7 @@ export function allMoments(
   const bad: number[] = [];
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
-    for (let c = tileMoments(pass, first, n); c < n; c++) {
+    for (let c = tileMoments(pass, epsilon, first, n); c < n; c++) {
       if (!isVariance(slots.variance.array[c]!)) bad.push(first + c);
     }
     storeChannels(mean, slots.mean, first, n);
@@ -95,6 +100,6 @@ export function computeMoments(
   if (result.count === 0) return result;
   loadHeld(a);
   const pass = passOf(machine, view, selection, null, a, null);
-  allMoments(pass, result.mean, result.meanLow, null, result.m2);
+  allMoments(pass, NaN, result.mean, result.meanLow, null, result.m2);
   return result;
 }

@@ -8,6 +8,11 @@
 //   w = 1/t                             with "cumulative": the plain average over all batches so far
 //
 // for the t-th mini-batch. All of this is float64. The kernel `moveRunning` moves the averages.
+//
+// The last two weights are 1 for the first mini-batch, so it replaces whatever stands in the averages, values that a
+// user wrote there included. It is the same in PyTorch with momentum=None, where num_batches_tracked is 0. To have
+// written values count, `batchesSeen` is set too; a guess from the values (are they still 0 and 1?) would make
+// trajectories depend on the data.
 
 import { describe, StateError } from "../errors.js";
 import { copy } from "../values/arrays.js";
@@ -83,7 +88,7 @@ export class RunningAverages implements Statistics {
   #weight(t: number): number {
     const { decay, debias, [WEIGHT]: weight } = this.#options;
     if (decay === "cumulative") return 1 / t;
-    return debias ? (1 - decay) / (1 - power(decay, t)) : (weight ?? 1 - decay);
+    return debias ? (1 - decay) / complement(decay, t) : (weight ?? 1 - decay);
   }
 
   /** Counts a mini-batch that entered. The count stays at the largest whole number that a float64 counts to. */
@@ -137,6 +142,19 @@ export function checkSeen(name: string, value: unknown): number {
     throw new StateError(name, "a whole number >= 0", describe(value));
   }
   return value as number;
+}
+
+/**
+ * 1 - base^t for a whole t >= 1. Near base 1, subtracting the power would lose nearly all digits. The complements of
+ * two powers give that of their product, 1 - ab = (1 - a) + a·(1 - b), in which nothing cancels.
+ */
+function complement(base: number, t: number): number {
+  let result = 0;
+  for (let factor = 1 - base, left = t; left > 0; left = Math.floor(left / 2)) {
+    if (left % 2 === 1) result += (1 - result) * factor;
+    factor += (1 - factor) * factor;
+  }
+  return result;
 }
 
 /** base^t for a whole t >= 0. By products alone, because Math.pow gives other bits in other JavaScript engines. */

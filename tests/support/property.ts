@@ -3,8 +3,8 @@
 
 import fc from "fast-check";
 
-const SEED = Number(process.env.FC_SEED ?? 20150211);
-const FACTOR = Number(process.env.FC_RUNS ?? 1);
+export const SEED = Number(process.env.FC_SEED ?? 20150211);
+export const FACTOR = Number(process.env.FC_RUNS ?? 1);
 
 /** Tries `runs` cases, and throws the smallest counterexample that it finds. */
 export function check<T extends [unknown, ...unknown[]]>(

@@ -1,0 +1,65 @@
+// The moments of channels whose deviations are so small that their squares are lost: the kernels square in float32,
+// where nothing is between 0 and 2^-149. Such a channel is taken again here, in float64, which can square every
+// float32. The first value x₀ is subtracted from all: with S = Σ(x - x₀), the mean is x₀ + S/m, and m2 is
+// Σ(x - x₀)² - S²/m (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 1.3 on shifted
+// data). That cancels at most m-fold, since (x₀ - mean)² is at most m2.
+
+import { addTo } from "../values/moments.js";
+import type { Machine } from "./machine.js";
+import type { Pass } from "./plan.js";
+
+/**
+ * Below this, 2^-120, a variance from the kernels may be off by more than 2^-28 of itself, because squares and their
+ * sums are each off by up to 2^-150.
+ */
+const LEAST = 7.52316384526264e-37;
+/** Float32 near one of at least this size, 2^-40, are so far apart that the squares of their distances are not lost. */
+const COARSE = 9.094947017729282e-13;
+/** Below this, 2^-254, 1/√variance is beyond float32. */
+const LEAST_FOR_SCALE = 3.454467422037778e-77;
+
+/**
+ * Takes those channels of a tile again whose moments, which lie in kernel memory, may have lost digits by underflow.
+ * `epsilon` is what will be added to the variances, NaN if they will not normalize: beside a large one nothing has
+ * to be done. Where 1/√(variance + epsilon) is beyond float32, the variance becomes infinite. Returns whether it
+ * has looked at the channels.
+ */
+export function mend(
+  { a, view, selection, machine }: Pass<Machine>,
+  epsilon: number,
+  first: number,
+  n: number,
+): boolean {
+  if (epsilon >= LEAST) return false;
+  const { mean, meanLow, variance, m2 } = machine.memory.slots;
+  const { outer, inner } = view;
+  const m = outer * inner;
+  for (let c = 0; c < n; c++) {
+    const v = variance.array[c]!;
+    if (!(v < LEAST) || (v === 0 && Math.abs(mean.array[c]!) >= COARSE)) continue;
+    // Where the channel's values of an example begin, and how far it is to the next example.
+    let { array } = a!;
+    let at = (first + c) * inner;
+    let step = view.channels * inner;
+    if (selection !== null) {
+      array = new Float32Array(m);
+      selection.transfer(array, a!.array, at, outer, 1, false);
+      at = 0;
+      step = 1;
+    }
+    const from = array[at]!;
+    let sum = 0;
+    let squares = 0;
+    for (let i = 0; i < m; i++) {
+      const within = i % inner;
+      const apart = array[at + ((i - within) / inner) * step + within]! - from;
+      sum += apart;
+      squares += apart * apart;
+    }
+    squares -= (sum * sum) / m;
+    addTo(mean.array, meanLow.array, c, from, sum / m, 0);
+    m2.array[c] = squares;
+    variance.array[c] = squares && squares / m + epsilon < LEAST_FOR_SCALE ? Infinity : squares / m;
+  }
+  return true;
+}

@@ -1,6 +1,8 @@
 // The package as built: what its entries import, export and carry, under every condition.
 
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { posix } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import * as api from "batchnorm-wasm";
 import * as small from "batchnorm-wasm/infer";
@@ -81,6 +83,15 @@ describe("package.json", () => {
     }
   });
 
+  test("leads tools that do not read exports to the same files", () => {
+    expect([manifest.main, manifest.types]).toEqual(["./dist/index.js", "./dist/index.d.ts"]);
+    for (const entry of ENTRIES.filter((each) => each !== "index")) {
+      expect(manifest.files).toContain(entry);
+      const { main, types, ...rest } = JSON.parse(read(`${entry}/package.json`));
+      expect([main, types, rest]).toEqual([`../dist/${entry}.js`, `../dist/${entry}.d.ts`, {}]);
+    }
+  });
+
   test("needs nothing at run time but what a user of tfjs has", () => {
     expect(manifest.dependencies).toBeUndefined();
     expect(manifest.sideEffects).toBe(false);
@@ -120,6 +131,21 @@ describe("dist", () => {
     expect(wasm("default")).toEqual([]);
     expect(wasm("workerd")).toEqual([binary]);
     expect(wasm("edge-light")).toEqual([`${binary}?module`]);
+  });
+
+  test("source maps name only files that are in the package", () => {
+    const packed = execFileSync("npm", ["pack", "--dry-run", "--ignore-scripts", "--json"], {
+      cwd: at("."),
+      encoding: "utf8",
+    });
+    const [{ files }]: [{ files: { path: string }[] }] = JSON.parse(packed);
+    const paths = files.map(({ path }) => path);
+    const maps = paths.filter((path) => path.endsWith(".map"));
+    expect(maps.length).toBeGreaterThan(ENTRIES.length);
+    for (const map of maps) {
+      const { sources }: { sources: string[] } = JSON.parse(read(map));
+      for (const source of sources) expect(paths, map).toContain(posix.join("dist", source));
+    }
   });
 
   test("the entries share their errors", async () => {

@@ -9,7 +9,7 @@ import * as small from "batchnorm-wasm/infer";
 import { build, type Plugin } from "esbuild";
 import fc from "fast-check";
 import ts from "typescript";
-import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { ENTRIES, specifierOf } from "../scripts/entries.mjs";
 import { LAYOUTS, layerOf, seeds, settle, shapes, sizeOf } from "./support/cases.js";
 import { assertSameBits } from "./support/compare.js";
@@ -355,6 +355,66 @@ describe("infer", () => {
       assertSameBits("y", frozen.infer(x.subarray(0, 3)), expected.subarray(0, 3));
       vi.unstubAllGlobals();
       assertSameBits("y", use(), expected);
+    });
+  });
+
+  describe("in Cloudflare's workerd, without the condition", () => {
+    beforeEach(() => {
+      vi.resetModules();
+    });
+    afterEach(() => {
+      vi.unstubAllGlobals();
+      vi.resetModules();
+    });
+
+    /** A WebAssembly that compiles until it is told that the Worker has started. */
+    function starting(): { started: boolean; compiled: number } {
+      const state = { started: false, compiled: 0 };
+      const { Module, Memory, Instance, CompileError } = WebAssembly;
+      class Counted extends Module {
+        constructor(bytes: BufferSource) {
+          if (state.started) throw new CompileError("disallowed by embedder");
+          super(bytes);
+          state.compiled++;
+        }
+      }
+      const validate = () => true;
+      vi.stubGlobal("WebAssembly", { Module: Counted, Memory, Instance, CompileError, validate });
+      return state;
+    }
+
+    const layer = settle(new api.BatchNorm(3), 1);
+    const text = JSON.stringify(layer.freeze());
+    const x = normal(3000, 1);
+
+    test("compiles at import, because later it may not", async () => {
+      vi.stubGlobal("navigator", { userAgent: "Cloudflare-Workers" });
+      const state = starting();
+      const { FrozenBatchNorm } = await import("batchnorm-wasm/infer");
+      expect(state.compiled).toBe(1);
+      state.started = true;
+      assertSameBits("y", FrozenBatchNorm.fromJSON(text).infer(x), layer.infer(x));
+    });
+
+    test("where it may not at import either, the first use says what to do", async () => {
+      vi.stubGlobal("navigator", { userAgent: "Cloudflare-Workers" });
+      starting().started = true;
+      const { FrozenBatchNorm, UnsupportedError } = await import("batchnorm-wasm/infer");
+      const use = () => FrozenBatchNorm.fromJSON(text).infer(x);
+      expect(use).toThrow(UnsupportedError);
+      expect(use).toThrow(/import it while the Worker starts.*disallowed by embedder/);
+    });
+
+    test.each([
+      ["another runtime", { userAgent: "Node.js/26" }],
+      ["a runtime without a navigator", undefined],
+    ])("%s compiles at first use", async (_name, navigator) => {
+      vi.stubGlobal("navigator", navigator);
+      const state = starting();
+      const { FrozenBatchNorm } = await import("batchnorm-wasm/infer");
+      expect(state.compiled).toBe(0);
+      FrozenBatchNorm.fromJSON(text).infer(x);
+      expect(state.compiled).toBe(1);
     });
   });
 

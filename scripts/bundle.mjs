@@ -97,6 +97,15 @@ for (const binary of BINARIES) {
   writeFileSync(`dist/${binary}.wasm`, shortened(bytes));
 }
 
+// A tool that does not read `exports` looks for batchnorm-wasm/infer in a folder of that name (package.json names
+// these folders in `files`). The main entry has `main` and `types` for it.
+for (const entry of ENTRIES) {
+  if (entry === "index") continue;
+  mkdirSync(entry, { recursive: true });
+  const lead = { main: `../dist/${entry}.js`, types: `../dist/${entry}.d.ts` };
+  writeFileSync(`${entry}/package.json`, `${JSON.stringify(lead, null, 2)}\n`);
+}
+
 await bundle(["errors"], "", []);
 for (const condition of CONDITIONS) {
   const suffix = condition === "embedded" ? "" : `.${condition}`;

@@ -1,13 +1,15 @@
 // The package as built: what its entries import, export and carry, under every condition.
 
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { posix } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import * as api from "batchnorm-wasm";
 import * as small from "batchnorm-wasm/infer";
 import { build, type Plugin } from "esbuild";
 import fc from "fast-check";
 import ts from "typescript";
-import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { ENTRIES, specifierOf } from "../scripts/entries.mjs";
 import { LAYOUTS, layerOf, seeds, settle, shapes, sizeOf } from "./support/cases.js";
 import { assertSameBits } from "./support/compare.js";
@@ -57,13 +59,23 @@ function filesOf(path: string, seen = new Set<string>()): Set<string> {
 }
 
 describe("package.json", () => {
+  // Two tools set the conditions of edge runtimes and do not import .wasm files as these do. Each of them sets another
+  // condition as well, which leads past them: @edge-runtime/jest-environment `edge`, and Nitro 2 `wintercg`, with
+  // `unwasm` beside it where it has been told to import .wasm files.
   test("every entry: its types first, then conditions, the one without last", () => {
     for (const entry of ENTRIES) {
       const key = entry === "index" ? "." : `./${entry}`;
-      expect(Object.entries(manifest.exports[key])).toEqual([
-        ["types", `./dist/${entry}.d.ts`],
-        ...CONDITIONS.map((condition) => [condition, `./${fileOf(entry, condition)}`]),
-      ]);
+      const plain = `./${fileOf(entry, "default")}`;
+      const expected = {
+        types: `./dist/${entry}.d.ts`,
+        edge: plain,
+        wintercg: { unwasm: `./${fileOf(entry, "edge-light")}`, default: plain },
+        ...Object.fromEntries(
+          CONDITIONS.map((condition) => [condition, `./${fileOf(entry, condition)}`]),
+        ),
+      };
+      // As text, because the order counts.
+      expect(JSON.stringify(manifest.exports[key])).toBe(JSON.stringify(expected));
     }
   });
 
@@ -75,10 +87,18 @@ describe("package.json", () => {
         "./package.json",
       ].sort(),
     );
-    for (const targets of Object.values<string | Record<string, string>>(manifest.exports)) {
-      for (const file of typeof targets === "string" ? [targets] : Object.values(targets)) {
-        expect(existsSync(at(file)), file).toBe(true);
-      }
+    type Target = string | { [condition: string]: Target };
+    const filesIn = (target: Target): string[] =>
+      typeof target === "string" ? [target] : Object.values(target).flatMap(filesIn);
+    for (const file of filesIn(manifest.exports)) expect(existsSync(at(file)), file).toBe(true);
+  });
+
+  test("leads tools that do not read exports to the same files", () => {
+    expect([manifest.main, manifest.types]).toEqual(["./dist/index.js", "./dist/index.d.ts"]);
+    for (const entry of ENTRIES.filter((each) => each !== "index")) {
+      expect(manifest.files).toContain(entry);
+      const { main, types, ...rest } = JSON.parse(read(`${entry}/package.json`));
+      expect([main, types, rest]).toEqual([`../dist/${entry}.js`, `../dist/${entry}.d.ts`, {}]);
     }
   });
 
@@ -130,6 +150,21 @@ describe("dist", () => {
     expect(wasm("default")).toEqual([]);
     expect(wasm("workerd")).toEqual([binary]);
     expect(wasm("edge-light")).toEqual([`${binary}?module`]);
+  });
+
+  test("source maps name only files that are in the package", () => {
+    const packed = execFileSync("npm", ["pack", "--dry-run", "--ignore-scripts", "--json"], {
+      cwd: at("."),
+      encoding: "utf8",
+    });
+    const [{ files }]: [{ files: { path: string }[] }] = JSON.parse(packed);
+    const paths = files.map(({ path }) => path);
+    const maps = paths.filter((path) => path.endsWith(".map"));
+    expect(maps.length).toBeGreaterThan(ENTRIES.length);
+    for (const map of maps) {
+      const { sources }: { sources: string[] } = JSON.parse(read(map));
+      for (const source of sources) expect(paths, map).toContain(posix.join("dist", source));
+    }
   });
 
   test("the entries share their errors", async () => {
@@ -330,6 +365,66 @@ describe("infer", () => {
       assertSameBits("y", frozen.infer(x.subarray(0, 3)), expected.subarray(0, 3));
       vi.unstubAllGlobals();
       assertSameBits("y", use(), expected);
+    });
+  });
+
+  describe("in Cloudflare's workerd, without the condition", () => {
+    beforeEach(() => {
+      vi.resetModules();
+    });
+    afterEach(() => {
+      vi.unstubAllGlobals();
+      vi.resetModules();
+    });
+
+    /** A WebAssembly that compiles until it is told that the Worker has started. */
+    function starting(): { started: boolean; compiled: number } {
+      const state = { started: false, compiled: 0 };
+      const { Module, Memory, Instance, CompileError } = WebAssembly;
+      class Counted extends Module {
+        constructor(bytes: BufferSource) {
+          if (state.started) throw new CompileError("disallowed by embedder");
+          super(bytes);
+          state.compiled++;
+        }
+      }
+      const validate = () => true;
+      vi.stubGlobal("WebAssembly", { Module: Counted, Memory, Instance, CompileError, validate });
+      return state;
+    }
+
+    const layer = settle(new api.BatchNorm(3), 1);
+    const text = JSON.stringify(layer.freeze());
+    const x = normal(3000, 1);
+
+    test("compiles at import, because later it may not", async () => {
+      vi.stubGlobal("navigator", { userAgent: "Cloudflare-Workers" });
+      const state = starting();
+      const { FrozenBatchNorm } = await import("batchnorm-wasm/infer");
+      expect(state.compiled).toBe(1);
+      state.started = true;
+      assertSameBits("y", FrozenBatchNorm.fromJSON(text).infer(x), layer.infer(x));
+    });
+
+    test("where it may not at import either, the first use says what to do", async () => {
+      vi.stubGlobal("navigator", { userAgent: "Cloudflare-Workers" });
+      starting().started = true;
+      const { FrozenBatchNorm, UnsupportedError } = await import("batchnorm-wasm/infer");
+      const use = () => FrozenBatchNorm.fromJSON(text).infer(x);
+      expect(use).toThrow(UnsupportedError);
+      expect(use).toThrow(/import it while the Worker starts.*disallowed by embedder/);
+    });
+
+    test.each([
+      ["another runtime", { userAgent: "Node.js/26" }],
+      ["a runtime without a navigator", undefined],
+    ])("%s compiles at first use", async (_name, navigator) => {
+      vi.stubGlobal("navigator", navigator);
+      const state = starting();
+      const { FrozenBatchNorm } = await import("batchnorm-wasm/infer");
+      expect(state.compiled).toBe(0);
+      FrozenBatchNorm.fromJSON(text).infer(x);
+      expect(state.compiled).toBe(1);
     });
   });
 

@@ -10,7 +10,7 @@ const unsupported = (expected: string, cause: unknown): UnsupportedError =>
 /** The permission that a Content-Security-Policy or an edge runtime has to give. */
 const LEAVE =
   "leave to compile it (Content-Security-Policy: add 'wasm-unsafe-eval' to script-src; edge: use the " +
-  "condition workerd or edge-light)";
+  "condition workerd or edge-light, or import it while the Worker starts)";
 
 /** Compiles synchronously. Throws `UnsupportedError`. */
 export function compile(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {

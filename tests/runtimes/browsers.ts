@@ -2,6 +2,7 @@
 // WebKitGTK's MiniBrowser by WebKitWebDriver (W3C WebDriver) on a virtual display.
 
 import type { ChildProcess } from "node:child_process";
+import { createHash } from "node:crypto";
 import { accessSync, constants } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { delimiter, join } from "node:path";
@@ -111,6 +112,28 @@ export const chromium: BrowserKind = {
     };
   },
 };
+
+/** Chromium with an unpacked extension, and the address of the extension's files. */
+export async function launchExtension(
+  folder: string,
+): Promise<{ browser: Browser; address: string }> {
+  const context = await playwright.launchPersistentContext("", {
+    executablePath: chromiumPath()!,
+    args: [...CHROMIUM_ARGS, `--disable-extensions-except=${folder}`, `--load-extension=${folder}`],
+    ignoreDefaultArgs: ["--disable-extensions"],
+  });
+  // Chromium makes the name of an unpacked extension of its path: the hash's first 16 bytes, with a to p for 0 to f.
+  const hash = createHash("sha256").update(folder).digest("hex").slice(0, 32);
+  const name = hash.replace(/./g, (digit) => "abcdefghijklmnop"[Number.parseInt(digit, 16)]!);
+  return {
+    browser: {
+      version: context.browser()!.version(),
+      open: async (address) => opening(await context.newPage(), address),
+      close: () => context.close(),
+    },
+    address: `chrome-extension://${name}/`,
+  };
+}
 
 /** What the pages of playwright-core and puppeteer-core have in common. */
 interface Driven {

@@ -39,7 +39,7 @@ const viteBundler: Bundler = {
     });
   },
 };
-const VITE = { configFile: false, logLevel: "error" } as const;
+export const VITE = { configFile: false, logLevel: "error" } as const;
 
 export const BUNDLERS: readonly Bundler[] = [
   viteBundler,
@@ -127,14 +127,21 @@ export async function wrangle(folder: string, entry: string, minify = false): Pr
 }
 
 /** Runs what `wrangle` made. */
-export async function startWrangled(
+export const startWrangled = (
   folder: string,
   entry: string,
   options: { measured?: boolean } = {},
+): Promise<Worker> => startBundled(join(folder, "out"), entry.replace(/\.ts$/, ".js"), options);
+
+/** A Worker that is all modules of a folder; `main` is where it begins. */
+export async function startBundled(
+  out: string,
+  main: string,
+  options: { measured?: boolean } = {},
 ): Promise<Worker> {
-  const out = join(folder, "out");
-  const main = entry.replace(/\.ts$/, ".js");
-  const others = (await filesIn(out)).filter((file) => file !== main && /\.(js|wasm)$/.test(file));
+  const others = (await filesIn(out)).filter(
+    (file) => file !== main && /\.(m?js|wasm)$/.test(file),
+  );
   return startWorker(
     out,
     Object.fromEntries([main, ...others].map((file) => [file, file])),

@@ -12,8 +12,10 @@ import { parseArgs } from "node:util";
 import type { Browser, BrowserKind } from "./browsers.js";
 import { BUNDLES } from "./bundlers.js";
 import { EXAMPLE_TRIALS } from "./examples.js";
+import { JEST_TRIALS } from "./jest.js";
 import { MEMORY } from "./memory.js";
 import { NEXT_BUILDS } from "./next.js";
+import { PLACES } from "./places.js";
 import { pack, ROOT, suite } from "./project.js";
 import { REFUSALS } from "./refusals.js";
 import { record, type Tried, table } from "./report.js";
@@ -26,6 +28,8 @@ const TRIALS: readonly Trial[] = [
   ...RUNTIMES,
   ...BUNDLES,
   ...NEXT_BUILDS,
+  ...PLACES,
+  ...JEST_TRIALS,
   ...REFUSALS,
   ...SIZE_TRIALS,
   ...MEMORY,

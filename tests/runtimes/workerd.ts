@@ -24,7 +24,12 @@ export interface Worker {
 }
 
 /** What a .js or .wasm file is to workerd. */
-const KINDS: Record<string, string> = { ".js": "esModule", ".wasm": "wasm", ".json": "json" };
+const KINDS: Record<string, string> = {
+  ".js": "esModule",
+  ".mjs": "esModule",
+  ".wasm": "wasm",
+  ".json": "json",
+};
 
 /** What workerd is to run. */
 function configOf(modules: Record<string, string>, measured: boolean): string {

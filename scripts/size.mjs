@@ -17,12 +17,12 @@ const BUDGETS = {
   "index.js": 21.5,
   "infer.js": 5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 48,
+  "state.js": 48.25,
   "hdf5.js": 28,
   "tfjs.js": 22.5,
   "tfjs-layers.js": 23,
-  'BatchNorm of "."': 17,
-  'FrozenBatchNorm of "."': 9,
+  'BatchNorm of "."': 17.55,
+  'FrozenBatchNorm of "."': 9.15,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

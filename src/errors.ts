@@ -70,18 +70,32 @@ export function describe(value: unknown): string {
     return Object.is(value, -0) ? "-0" : String(value);
   const kind = Object.prototype.toString.call(value).slice(8, -1);
   const name = `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}`;
-  const isArray = Array.isArray(value) || ArrayBuffer.isView(value);
-  return isArray ? `${name} of length ${(value as ArrayLike<number>).length}` : name;
+  return isArray(value) ? `${name} of length ${value.length}` : name;
 }
 
-/** Throws OptionError unless `options` is an object all of whose keys are `known`. */
-export function checkKeys(name: string, options: unknown, known: readonly string[]): void {
-  if (typeof options !== "object" || options === null) {
-    throw new OptionError(name, "an object", describe(options));
+/** Whether a value is an array or a typed array. */
+export const isArray = (value: unknown): value is ArrayLike<unknown> =>
+  Array.isArray(value) || (ArrayBuffer.isView(value) && "length" in value);
+
+/**
+ * Throws OptionError unless `options` is an object all of whose keys are `known`. `oursOf` may say what an option of
+ * another package is called here.
+ */
+export function checkKeys(
+  name: string,
+  options: unknown,
+  known: readonly string[],
+  oursOf?: (key: string) => unknown,
+): void {
+  // An array here is an `out` or a shape that was not put into an object.
+  if (typeof options !== "object" || options === null || isArray(options)) {
+    const keys = isArray(options) ? ` { ${known.join(", ")} }` : "";
+    throw new OptionError(name, `an object${keys}`, describe(options));
   }
   for (const key in options) {
     if (!known.includes(key)) {
-      throw new OptionError(key, `an option among ${known.join(", ")}`, `"${key}"`);
+      const ours = oursOf?.(key) ?? `an option among ${known.join(", ")}`;
+      throw new OptionError(key, `${ours}`, `"${key}"`);
     }
   }
 }

@@ -10,11 +10,11 @@ import { type Kernels, sharedKernels } from "../engine/kernels.js";
 import { computeMoments } from "../engine/moments.js";
 import { resultLike } from "../engine/result.js";
 import { train } from "../engine/train.js";
-import { checkKeys, StateError } from "../errors.js";
+import { checkKeys, describe, StateError } from "../errors.js";
 import type { InferOptions } from "../frozen/frozen.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
 import { float32, float32Of, isSame } from "../values/arrays.js";
-import { checkChannels, choice, flag, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
+import { checkChannels, flag, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
 import { countOf, type Layout, sizeOf, viewOf } from "../values/layout.js";
 import { maskOf, pad, type Seen, seenBy } from "../values/mask.js";
@@ -26,15 +26,9 @@ import {
   type MomentsLike,
   type VarianceKind,
 } from "../values/moments.js";
+import { Raw } from "../values/raw.js";
 import type { Gradients, Normalizer, Statistics } from "../values/terms.js";
-import {
-  type Batch,
-  type BatchSource,
-  type Collector,
-  checkCount,
-  LatestBatch,
-  type StatisticsKind,
-} from "./batch.js";
+import { type Batch, type BatchSource, type Collector, checkCount, LatestBatch } from "./batch.js";
 import {
   type FlaxOptions,
   flaxOptions,
@@ -53,6 +47,7 @@ import {
   type MomentsOptions,
   type Settings,
   settingsOf,
+  statisticsOf,
   type TrainOptions,
 } from "./options.js";
 import { RunningAverages } from "./running-averages.js";
@@ -62,11 +57,12 @@ const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning"];
 const BACKWARD_KEYS = ["batch", "x", "out", "sums"];
 const SUMS_KEYS = ["batch", "x"];
 const MOMENTS_KEYS = ["shape", "mask"];
-const KINDS: readonly StatisticsKind[] = ["batch", "running"];
 
 /**
  * Batch normalization of `channels` features (Ioffe & Szegedy 2015, "Batch Normalization: Accelerating
  * Deep Network Training by Reducing Internal Covariate Shift").
+ *
+ * @throws StateError from every member that is used through a proxy of the layer (Vue's `reactive`, valtio's `proxy`).
  *
  * @example
  * const bn = new BatchNorm(64);
@@ -74,7 +70,7 @@ const KINDS: readonly StatisticsKind[] = ["batch", "running"];
  * const { dx, dgamma, dbeta } = bn.backward(dy);
  * const z = bn.infer(one); // one example [1, 64], by the running averages
  */
-export class BatchNorm {
+export class BatchNorm extends Raw {
   readonly #channels: number;
   readonly #settings: Settings;
   readonly #gamma: Float32Array<ArrayBuffer> | null;
@@ -90,6 +86,7 @@ export class BatchNorm {
    * @throws OptionError for channels or an option unknown or out of range.
    */
   constructor(channels: number, options: BatchNormOptions = {}) {
+    super();
     this.#channels = checkChannels(channels);
     this.#settings = settingsOf(options);
     this.#gamma = this.#settings.gamma ? new Float32Array(channels).fill(1) : null;
@@ -144,62 +141,62 @@ export class BatchNorm {
 
   /** How many features are normalized. */
   get channels(): number {
-    return this.#channels;
+    return this.raw.#channels;
   }
 
   /** Order of the axes of the data. */
   get layout(): Layout {
-    return this.#settings.layout;
+    return this.raw.#settings.layout;
   }
 
   /** Added to the variance under the square root, in the unit of the data squared. */
   get epsilon(): number {
-    return this.#settings.epsilon;
+    return this.raw.#settings.epsilon;
   }
 
   /** Weight of the old value in the running averages, or `"cumulative"`. */
   get decay(): number | "cumulative" {
-    return this.#settings.decay;
+    return this.raw.#settings.decay;
   }
 
   /** Whether the share of the initial 0 and 1 is taken out of early averages. */
   get debias(): boolean {
-    return this.#settings.debias;
+    return this.raw.#settings.debias;
   }
 
   /** Which variance of a mini-batch enters the running average. */
   get runningVarianceOf(): VarianceKind {
-    return this.#settings.runningVarianceOf;
+    return this.raw.#settings.runningVarianceOf;
   }
 
   /** γ, the learned scale, [channels], initially 1; writable in place; `null` where left out. */
   get gamma(): Float32Array<ArrayBuffer> | null {
-    return this.#gamma;
+    return this.raw.#gamma;
   }
 
   /** β, the learned shift, [channels], initially 0; writable in place; `null` where left out. */
   get beta(): Float32Array<ArrayBuffer> | null {
-    return this.#beta;
+    return this.raw.#beta;
   }
 
   /** Running average of the means, [channels], in the unit of the data, initially 0; writable in place. */
   get runningMean(): Float64Array {
-    return this.#averages.mean;
+    return this.raw.#averages.mean;
   }
 
   /** Running average of the variances, [channels], in that unit squared, initially 1; writable in place. */
   get runningVariance(): Float64Array {
-    return this.#averages.variance;
+    return this.raw.#averages.variance;
   }
 
   /** How many mini-batches entered the running averages. Writable: a whole number >= 0. */
   get batchesSeen(): number {
-    return this.#averages.batchesSeen;
+    return this.raw.#averages.batchesSeen;
   }
 
   /** After this, the age of the averages is known. */
   set batchesSeen(count: number) {
-    this.#averages.batchesSeen = count;
+    this.raw.#averages.batchesSeen = count;
     this.#averages.ageKnown = true;
   }
 
@@ -208,12 +205,12 @@ export class BatchNorm {
    * than `batchesSeen` may have entered. True once `calibrate`, `setRunning`, `reset` or you set that.
    */
   get ageKnown(): boolean {
-    return this.#averages.ageKnown;
+    return this.raw.#averages.ageKnown;
   }
 
   /** What `backward` needs of the latest `train`; `null` before it. */
   get lastBatch(): Batch | null {
-    return this.#latest.batch;
+    return this.raw.#latest.batch;
   }
 
   /**
@@ -222,7 +219,7 @@ export class BatchNorm {
    * @throws UnsupportedError or MemoryError at their first use, as `new Kernels`.
    */
   get kernels(): Kernels {
-    return (this.#kernels ??= sharedKernels());
+    return (this.raw.#kernels ??= sharedKernels());
   }
 
   /**
@@ -248,7 +245,7 @@ export class BatchNorm {
   ): Out {
     checkKeys("options", options, TRAIN_KEYS);
     const { shape, mask } = options;
-    const statistics = this.#statisticsOf(options.statistics);
+    const statistics = statisticsOf(options.statistics, this.channels);
     const moving = flag("updateRunning", options.updateRunning, true);
     const seen = this.#see(x, options);
     const out = resultLike(options.out, x) as Out;
@@ -267,13 +264,6 @@ export class BatchNorm {
       statistics,
     });
     return out;
-  }
-
-  /** Checks the option that says what `train` normalizes by. */
-  #statisticsOf(value: TrainOptions["statistics"]): StatisticsKind | Moments {
-    return typeof value === "object" && value !== null
-      ? asMoments("statistics", value, this.#channels)
-      : choice("statistics", value, "batch", KINDS);
   }
 
   /** Does the work of `train` with the mini-batch's own statistics. */
@@ -354,7 +344,7 @@ export class BatchNorm {
     options: BackwardOptions<Out> = NO_OPTIONS,
   ): Gradients<Out | Float32Array<ArrayBuffer>> {
     checkKeys("options", options, BACKWARD_KEYS);
-    const { source, x, normalizer } = this.#differentiated(dy, options);
+    const { source, x, normalizer } = this.raw.#differentiated(dy, options);
     const { statistics, count } = source;
     const { view, selection } = source.seen;
     const frozen = statistics === "running";
@@ -383,7 +373,7 @@ export class BatchNorm {
    */
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
     checkKeys("options", options, SUMS_KEYS);
-    const { source, x, normalizer } = this.#differentiated(dy, options);
+    const { source, x, normalizer } = this.raw.#differentiated(dy, options);
     const { view, selection } = source.seen;
     return computeSums(this.kernels.machine, dy, x, view, normalizer.mean, selection);
   }
@@ -444,7 +434,7 @@ export class BatchNorm {
    */
   moments(x: Float32Array, options: MomentsOptions = NO_OPTIONS): Moments {
     checkKeys("options", options, MOMENTS_KEYS);
-    const { view, selection } = this.#see(x, options);
+    const { view, selection } = this.raw.#see(x, options);
     return computeMoments(this.kernels.machine, x, view, selection);
   }
 
@@ -454,7 +444,7 @@ export class BatchNorm {
 
   /** @internal For `calibrate`: while set, `train` hands moments to it, and averages stay. Returns the one before. */
   collectInto(collector: Collector | null): Collector | null {
-    const before = this.#collector;
+    const before = this.raw.#collector;
     this.#collector = collector;
     return before;
   }
@@ -468,7 +458,7 @@ export class BatchNorm {
    * they are of too few values for a variance. When it throws, nothing has changed.
    */
   setRunning(moments: MomentsLike): void {
-    this.#averages.set(asMoments("moments", moments, this.#channels));
+    this.raw.#averages.set(asMoments("moments", moments, this.#channels));
   }
 
   /**
@@ -478,12 +468,12 @@ export class BatchNorm {
    * @throws StateError for an invalid running variance.
    */
   freeze(): FrozenBatchNorm {
-    return freeze(this, this.#averages);
+    return freeze(this, this.raw.#averages);
   }
 
   /** Options and state as an object for JSON, exact to the bit. `lastBatch` and `kernels` are not in it. */
   snapshot(): Snapshot {
-    return writeSnapshot(this.#settings, this);
+    return writeSnapshot(this.raw.#settings, this);
   }
 
   /** The snapshot: with this method, JSON.stringify of a layer writes one. */
@@ -520,25 +510,28 @@ export class BatchNorm {
     this.setState(restored);
   }
 
-  /**
-   * @internal Takes over a state that has been checked; `batchnorm-wasm/state` calls it too. It is no
-   * symbol, because bundlers keep a class with a computed member name even if nothing uses it.
-   */
+  /** @internal Takes over a state that has been checked; `batchnorm-wasm/state` calls it too. */
   setState(state: State): void {
-    if (state.gamma) this.#gamma?.set(state.gamma);
+    if (state.gamma) this.raw.#gamma?.set(state.gamma);
     if (state.beta) this.#beta?.set(state.beta);
     this.#averages.restore(state);
   }
 
+  /** The layer in one line, which Node's `console.log` shows too. */
+  override toString(): string {
+    const { channels, layout, decay, epsilon, batchesSeen } = this;
+    return `BatchNorm(${channels}, { layout: "${layout}", decay: ${describe(decay)}, epsilon: ${epsilon} }) after ${batchesSeen} mini-batches`;
+  }
+
   /** Sets the averages back to 0 and 1, `batchesSeen` to 0, `lastBatch` to `null`. γ and β stay as they are. */
   reset(): void {
-    this.#averages.reset();
+    this.raw.#averages.reset();
     this.#latest.clear();
   }
 
   /** Another layer with the same options, kernels and state. Its `lastBatch` is `null`. */
   clone(): BatchNorm {
-    const { kernels, ...settings } = this.#settings;
+    const { kernels, ...settings } = this.raw.#settings;
     const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);
     copy.setState(this);
     return copy;

@@ -3,6 +3,7 @@
 import * as tf from "@tensorflow/tfjs-core";
 import { describe, OptionError, StateError } from "../errors.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
+import { Raw } from "../values/raw.js";
 import { requireFloatTensor, requireHostBackend, requireOptions, requireShape } from "./check.js";
 import { same, valuesOf } from "./data.js";
 import { type ApplyOptions, normalize, type Pool } from "./operation.js";
@@ -69,8 +70,10 @@ interface Link {
  * Gamma and beta live in the variables, and are copied into `layer.gamma` and `layer.beta` before every use. If
  * you write into the layer instead (`norm.layer.restore(s)`, `norm.layer.gamma.fill(1)`), the variables take
  * that over at the next use. If both sides were written, the variable wins.
+ *
+ * @throws StateError from every member that is used through a proxy of it (Vue's `reactive`, valtio's `proxy`).
  */
-export class TfBatchNorm {
+export class TfBatchNorm extends Raw {
   /** Learned scale, [C], trainable; `null` where the layer has none. */
   readonly gamma: tf.Variable<tf.Rank.R1> | null;
   /** Learned shift, [C], trainable; `null` where the layer has none. */
@@ -90,6 +93,7 @@ export class TfBatchNorm {
    *   graphics processor.
    */
   constructor(layer: BatchNorm, options: TfBatchNormOptions = {}) {
+    super();
     requireLayer(layer);
     requireOptions(options, { name: "string", variables: "object" });
     requireHostBackend("new TfBatchNorm");
@@ -125,7 +129,7 @@ export class TfBatchNorm {
    * values that it had then.
    */
   get layer(): BatchNorm {
-    this.#synchronize();
+    this.raw.#synchronize();
     return this.#layer;
   }
 
@@ -144,7 +148,7 @@ export class TfBatchNorm {
    *   backend that keeps its data on a graphics processor, or if a second derivative is asked for.
    */
   apply<T extends tf.Tensor>(x: T, options: ApplyOptions = {}): T {
-    if (this.#disposed) {
+    if (this.raw.#disposed) {
       throw new StateError("apply", "a layer in use", "one that was disposed");
     }
     requireOptions(options, { training: "boolean", updateRunning: "boolean", pool: "object" });
@@ -156,9 +160,14 @@ export class TfBatchNorm {
     return y;
   }
 
+  /** The layer in one line, which Node's `console.log` shows too. */
+  override toString(): string {
+    return `Tf${this.raw.#layer}`;
+  }
+
   /** Frees the variables that the constructor made. The layer keeps their values, and can be used by itself. */
   dispose(): void {
-    this.#synchronize();
+    this.raw.#synchronize();
     this.#disposed = true;
     for (const variable of this.#own) variable.dispose();
   }

@@ -1,6 +1,6 @@
 // Says what counts as a Float32Array, in whichever realm it was made, and whether two arrays share memory.
 
-import { describe, ShapeError } from "../errors.js";
+import { describe, isArray, ShapeError } from "../errors.js";
 
 // The getters of typed arrays, called directly. V8 inlines such a call, so it is faster than `array.buffer` and
 // `array.byteOffset`.
@@ -43,7 +43,8 @@ export const isUint8Array = (value: unknown): value is Uint8Array =>
 /** Returns `value` if it is a Float32Array whose buffer is not detached; throws ShapeError if not. */
 export function float32(name: string, value: unknown): Float32Array {
   if (!isFloat32Array(value)) {
-    throw new ShapeError(name, "a Float32Array", describe(value));
+    const cure = isArray(value) ? `, as Float32Array.from(${name}) makes` : "";
+    throw new ShapeError(name, `a Float32Array${cure}`, describe(value));
   }
   if (value.length === 0 && isDetached(value.buffer)) {
     throw new ShapeError(name, "a Float32Array", "one whose buffer is detached");

@@ -87,13 +87,15 @@ export function checkKeys(
   known: readonly string[],
   oursOf?: (key: string) => unknown,
 ): void {
-  // An array here is an `out` or a shape that was not put into an object.
-  if (typeof options !== "object" || options === null || isArray(options)) {
-    const keys = isArray(options) ? ` { ${known.join(", ")} }` : "";
-    throw new OptionError(name, `an object${keys}`, describe(options));
+  if (typeof options !== "object" || options === null) {
+    throw new OptionError(name, "an object", describe(options));
   }
   for (const key in options) {
     if (!known.includes(key)) {
+      // An `out` or a shape that was not put into an object. Asked here alone, as it takes time in a small call.
+      if (isArray(options)) {
+        throw new OptionError(name, `an object { ${known.join(", ")} }`, describe(options));
+      }
       const ours = oursOf?.(key) ?? `an option among ${known.join(", ")}`;
       throw new OptionError(key, `${ours}`, `"${key}"`);
     }

@@ -8,13 +8,18 @@ import { StateError } from "../errors.js";
 
 /** The base class of what users hold. */
 export abstract class Raw {
-  /** The mark of the object itself, which proxies and copies lack. */
-  readonly #raw = inspectable();
+  /** The object itself. Proxies and copies lack this. */
+  readonly #raw: this = inspectable(this);
 
   /** @internal This object, for members that read private ones. Throws StateError if it is a proxy, or a copy. */
   get raw(): this {
-    if (#raw in this) return this;
-    throw new StateError("this", "the raw object (toRaw, markRaw, shallowRef)", "a proxy or copy");
+    try {
+      // Faster in V8 than to ask whether `#raw in this`, which takes a tenth of a small call.
+      return this.#raw;
+    } catch {
+      const raw = "the raw object (toRaw, markRaw, shallowRef)";
+      throw new StateError("this", raw, "a proxy or copy");
+    }
   }
 
   /** @internal Vue's mark of what stays outside of its proxies, which its `markRaw` sets. Pinia and Alpine heed it. */
@@ -24,7 +29,7 @@ export abstract class Raw {
 }
 
 // Done when the first object is made, because bundlers keep a class with a computed member name even if nothing uses it.
-function inspectable(): void {
+function inspectable<T>(object: T): T {
   const prototype = Raw.prototype as object as { [name: symbol]: unknown };
   prototype[Symbol.for("nodejs.util.inspect.custom")] ??= function (this: unknown): unknown {
     try {
@@ -34,4 +39,5 @@ function inspectable(): void {
       return this;
     }
   };
+  return object;
 }

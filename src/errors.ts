@@ -92,7 +92,7 @@ export function checkKeys(
   }
   for (const key in options) {
     if (!known.includes(key)) {
-      // An `out` or a shape that was not put into an object. Asked here alone, as it takes time in a small call.
+      // An `out` or a shape that was not put into an object. Asked here alone, off the path of small calls.
       if (isArray(options)) {
         throw new OptionError(name, `an object { ${known.join(", ")} }`, describe(options));
       }

@@ -14,15 +14,15 @@ const KB = 1024;
 const BUDGETS = {
   "kernels.wasm": 4,
   "infer.wasm": 0.75,
-  "index.js": 22.75,
-  "infer.js": 5.25,
+  "index.js": 23.25,
+  "infer.js": 5.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 48,
-  "hdf5.js": 28.5,
-  "tfjs.js": 21.25,
-  "tfjs-layers.js": 21.5,
-  'BatchNorm of "."': 18.5,
-  'FrozenBatchNorm of "."': 9.25,
+  "state.js": 48.75,
+  "hdf5.js": 29.25,
+  "tfjs.js": 21.75,
+  "tfjs-layers.js": 22.25,
+  'BatchNorm of "."': 19.25,
+  'FrozenBatchNorm of "."': 9.75,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

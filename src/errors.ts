@@ -71,23 +71,45 @@ export function describe(value: unknown): string {
   try {
     const kind = Object.prototype.toString.call(value).slice(8, -1);
     const name = `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}`;
-    const isArray = Array.isArray(value) || ArrayBuffer.isView(value);
-    return isArray ? `${name} of length ${(value as ArrayLike<number>).length}` : name;
+    return isArray(value) ? `${name} of length ${value.length}` : name;
   } catch {
     // A getter of the object threw, or it is a proxy that was revoked.
     return "an object";
   }
 }
 
-/** Throws OptionError unless `options` is an object all of whose own keys are `known`. */
-export function checkKeys(name: string, options: unknown, known: readonly string[]): void {
+/** Whether a value is an array or a typed array. */
+export function isArray(value: unknown): value is ArrayLike<unknown> {
+  try {
+    return Array.isArray(value) || (ArrayBuffer.isView(value) && "length" in value);
+  } catch {
+    // A proxy that was revoked.
+    return false;
+  }
+}
+
+/**
+ * Throws OptionError unless `options` is an object all of whose own keys are `known`. `oursOf` may say what an option of
+ * another package is called here.
+ */
+export function checkKeys(
+  name: string,
+  options: unknown,
+  known: readonly string[],
+  oursOf?: (key: string) => unknown,
+): void {
   if (typeof options !== "object" || options === null) {
     throw new OptionError(name, "an object", describe(options));
   }
   for (const key in options) {
     // What somebody put on Object.prototype is no option.
     if (!known.includes(key) && Object.keys(options).includes(key)) {
-      throw new OptionError(key, `an option among ${known.join(", ")}`, `"${key}"`);
+      // An `out` or a shape that was not put into an object. Asked here alone, off the path of small calls.
+      if (isArray(options)) {
+        throw new OptionError(name, `an object { ${known.join(", ")} }`, describe(options));
+      }
+      const ours = oursOf?.(key) ?? `an option among ${known.join(", ")}`;
+      throw new OptionError(key, `${ours}`, `"${key}"`);
     }
   }
 }

@@ -31,6 +31,8 @@ export type { Layout } from "./values/layout.js";
  * A layer for test time, read from the JSON of `bn.freeze()`. It gives the same bits as `bn.infer` gave when the
  * layer was frozen.
  *
+ * @throws StateError from every member that is used through a proxy of it (Vue's `reactive`, valtio's `proxy`).
+ *
  * @example
  * import { FrozenBatchNorm } from "batchnorm-wasm/infer";
  *

@@ -8,7 +8,14 @@ import * as hdf5 from "batchnorm-wasm/hdf5";
 import * as state from "batchnorm-wasm/state";
 import ts from "typescript";
 import { describe, expect, it } from "vitest";
-import { arrays, type Callable, callables, type Example, examples } from "./support/api.js";
+import {
+  arrays,
+  type Callable,
+  callables,
+  type Example,
+  examples,
+  guardedClasses,
+} from "./support/api.js";
 import { compile, type Program, run, write } from "./support/examples.js";
 
 const all = callables();
@@ -76,6 +83,26 @@ describe("@throws", () => {
       );
       for (const error of errors) expect([...reached], name).toContain(error);
     }
+  });
+});
+
+describe("what every member throws through a proxy", () => {
+  const guarded = guardedClasses();
+
+  it("is said of the classes that have private members", () => {
+    const names = guarded.map(([name]) => name).sort();
+    expect(names).toEqual([
+      "Adapter",
+      "BatchNorm",
+      "FrozenBatchNorm",
+      "FrozenBatchNorm",
+      "Kernels",
+      "TfBatchNorm",
+    ]);
+  });
+
+  it.each(guarded)("%s", (_name, comment) => {
+    expect(comment).toMatch(/@throws StateError .* through a proxy/);
   });
 });
 

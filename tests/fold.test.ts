@@ -666,14 +666,18 @@ describe("refused", () => {
       { ...valid, weight: undefined },
       "weight: expected a Float32Array, got undefined",
     ],
-    ["numbers", { ...valid, weight: [1, 2] }, "weight: expected a Float32Array, got an Array"],
+    [
+      "numbers",
+      { ...valid, weight: [1, 2] },
+      "weight: expected a Float32Array, as Float32Array.from(weight) makes, got an Array",
+    ],
     ["a long weight", { ...valid, weight: normal(73, 1) }, "weight: expected 72 values, got 73"],
     ["a vast shape", { ...valid, shape: [4, 2, 2 ** 40, 3] }, "got 72"],
     ["a short bias", { ...valid, bias: normal(3, 1) }, "bias: expected 4 values, got 3"],
     [
       "float64 bias",
       { ...valid, bias: new Float64Array(4) },
-      "bias: expected a Float32Array, got a",
+      "bias: expected a Float32Array, as Float32Array.from(bias) makes, got a",
     ],
     [
       "no shape",

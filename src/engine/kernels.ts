@@ -2,6 +2,7 @@
 
 import { checkKeys, describe, OptionError } from "../errors.js";
 import { float32 } from "../values/arrays.js";
+import { Raw } from "../values/raw.js";
 import { type Machine, start } from "./machine.js";
 import { DEFAULT_BYTES, Memory } from "./memory.js";
 import { share, sharedSoFar } from "./shared.js";
@@ -16,23 +17,30 @@ export interface KernelsOptions {
  * The compiled kernels with a memory of fixed size. It never grows, so no view of it is ever
  * detached. Layers share one by default; give one of your own for tensors that need more room.
  *
+ * @throws StateError from every member that is used through a proxy of it (Vue's `reactive`, valtio's `proxy`).
+ *
  * @example
  * const kernels = new Kernels({ memory: 64 << 20 });
  * const bn = new BatchNorm(64, { kernels });
  * const x = kernels.alloc(256 * 64); // lives in kernel memory: no copies
  */
-export class Kernels {
-  /** @internal It is no symbol, because bundlers keep a class with a computed member name even if nothing uses it. */
-  readonly machine: Machine;
+export class Kernels extends Raw {
+  readonly #machine: Machine;
 
   /**
    * @throws OptionError for a memory below 1 MiB or above 4 GiB; MemoryError where the runtime does
    * not give that much; UnsupportedError without WebAssembly SIMD or where compiling is forbidden.
    */
   constructor(options: KernelsOptions = {}) {
+    super();
     checkKeys("options", options, ["memory"]);
     const { memory: bytes = DEFAULT_BYTES } = options;
-    this.machine = start(() => new Memory(bytes));
+    this.#machine = start(() => new Memory(bytes));
+  }
+
+  /** @internal It is no symbol, because bundlers keep a class with a computed member name even if nothing uses it. */
+  get machine(): Machine {
+    return this.raw.#machine;
   }
 
   /**
@@ -61,6 +69,11 @@ export class Kernels {
   /** Size of the memory in bytes. */
   get memory(): number {
     return this.machine.memory.bytes;
+  }
+
+  /** The kernels in one line, which Node's `console.log` shows too. */
+  override toString(): string {
+    return `Kernels({ memory: ${this.memory} })`;
   }
 }
 

@@ -127,7 +127,12 @@ export class Buffers {
     try {
       this.wasm = new WebAssembly.Memory({ initial: pages, maximum: pages });
     } catch {
-      throw new MemoryError("memory", "a size that this runtime can give", `${bytes} bytes`);
+      // V8 reserves 8 GiB of addresses for a memory, to do without checks of bounds, unless it is told not to.
+      throw new MemoryError(
+        "memory",
+        "a size that this runtime can give (ulimit -v: node --disable-wasm-trap-handler)",
+        `${bytes} bytes`,
+      );
     }
     this.terms = termsSlots(() => this.float32(MAX_COLUMNS));
     this.columns = termsSlots(() => this.float32(MAX_COLUMNS));

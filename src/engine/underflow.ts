@@ -4,7 +4,7 @@
 // Σ(x - x₀)² - S²/m (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 1.3 on shifted
 // data). That cancels at most m-fold, since (x₀ - mean)² is at most m2.
 
-import { addTo } from "../values/moments.js";
+import { addTo } from "../values/two-sum.js";
 import type { Machine } from "./machine.js";
 import type { Pass } from "./plan.js";
 

@@ -23,6 +23,8 @@ import {
  * An immutable copy of a layer for test time, made by `bn.freeze()` or from JSON. It gives the same bits as
  * `bn.infer` gave when the copy was made.
  *
+ * @throws StateError from every member that is used through a proxy of it (Vue's `reactive`, valtio's `proxy`).
+ *
  * @example
  * const text = JSON.stringify(bn.freeze()); // train in Node …
  * const frozen = FrozenBatchNorm.fromJSON(text); // … serve at the edge

@@ -9,6 +9,7 @@ import { checkChannels, INFER_KEYS, NO_OPTIONS, recorded } from "../values/check
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
 import { checkLayout, LAYOUTS, type Layout, sizesOf, type View, viewOf } from "../values/layout.js";
 import { maskOf, pad } from "../values/mask.js";
+import { Raw } from "../values/raw.js";
 import type { AffineTerms } from "../values/terms.js";
 import { isTiny, tinyAffine } from "./tiny.js";
 
@@ -68,29 +69,30 @@ export interface FrozenState {
 }
 
 /** The base class of the `FrozenBatchNorm` of each entry. */
-export class Frozen {
+export class Frozen extends Raw {
   readonly #state: FrozenState;
   readonly #kernels: KernelSource;
 
   /** @internal */
   constructor(state: FrozenState, kernels: KernelSource) {
+    super();
     this.#state = state;
     this.#kernels = kernels;
   }
 
   /** @internal For `fold`: the terms, and the memory that tensors may lie in. */
   get inside(): { readonly terms: AffineTerms; readonly memory: Buffers | undefined } {
-    return { terms: this.#state.terms, memory: this.#kernels.memory() };
+    return { terms: this.raw.#state.terms, memory: this.#kernels.memory() };
   }
 
   /** How many features are normalized. */
   get channels(): number {
-    return this.#state.channels;
+    return this.raw.#state.channels;
   }
 
   /** Order of the axes of the data. */
   get layout(): Layout {
-    return this.#state.layout;
+    return this.raw.#state.layout;
   }
 
   /**
@@ -108,7 +110,7 @@ export class Frozen {
     options: InferOptions<Out> = NO_OPTIONS,
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
-    const { channels, layout, terms, beta } = this.#state;
+    const { channels, layout, terms, beta } = this.raw.#state;
     // All options are read before x is looked at, since a getter may do anything to it.
     const shape = sizesOf(options.shape);
     const { mask: given, out: into } = options;
@@ -125,9 +127,14 @@ export class Frozen {
     return out;
   }
 
+  /** The layer in one line, which Node's `console.log` shows too. */
+  override toString(): string {
+    return `FrozenBatchNorm(${this.channels}, { layout: "${this.layout}" })`;
+  }
+
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
   toJSON(): FrozenJSON {
-    const { channels, layout, terms, beta } = this.#state;
+    const { channels, layout, terms, beta } = this.raw.#state;
     return {
       format: "batchnorm-wasm/frozen",
       version: beta === undefined ? 1 : 2,

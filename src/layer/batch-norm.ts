@@ -9,7 +9,7 @@ import { computeGradients, computeSums } from "../engine/gradient.js";
 import { type Kernels, sharedKernels } from "../engine/kernels.js";
 import { computeMoments } from "../engine/moments.js";
 import { train } from "../engine/train.js";
-import { checkKeys, StateError } from "../errors.js";
+import { checkKeys, describe, StateError } from "../errors.js";
 import type { InferOptions } from "../frozen/frozen.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
 import { copy, float32, isSame, lengthOf } from "../values/arrays.js";
@@ -25,18 +25,10 @@ import {
   type MomentsLike,
   type VarianceKind,
 } from "../values/moments.js";
+import { Raw } from "../values/raw.js";
 import { type Gradients, type Normalizer, present, type Statistics } from "../values/terms.js";
 import { type Batch, type Collector, checkCount, LatestBatch, markOf } from "./batch.js";
-import {
-  type FlaxOptions,
-  flaxOptions,
-  type KerasOptions,
-  kerasOptions,
-  type OnnxOptions,
-  onnxOptions,
-  type TorchOptions,
-  torchOptions,
-} from "./frameworks.js";
+import * as frameworks from "./frameworks.js";
 import { type Buffers, buffersOf, gradientArrays, outputFor, readOut } from "./gradient-arrays.js";
 import {
   type BackwardOptions,
@@ -60,13 +52,15 @@ const MOMENTS_KEYS = ["shape", "mask"];
  * Batch normalization of `channels` features (Ioffe & Szegedy 2015, "Batch Normalization: Accelerating
  * Deep Network Training by Reducing Internal Covariate Shift").
  *
+ * @throws StateError from every member that is used through a proxy of the layer (Vue's `reactive`, valtio's `proxy`).
+ *
  * @example
  * const bn = new BatchNorm(64);
  * const y = bn.train(x); // x: Float32Array [m, 64], normalized by its own mean and variance
  * const { dx, dgamma, dbeta } = bn.backward(dy);
  * const z = bn.infer(one); // one example [1, 64], by the running averages
  */
-export class BatchNorm {
+export class BatchNorm extends Raw {
   readonly #channels: number;
   readonly #settings: Settings;
   readonly #gamma: Float32Array<ArrayBuffer> | null;
@@ -83,6 +77,7 @@ export class BatchNorm {
    * @throws OptionError for channels or an option unknown or out of range.
    */
   constructor(channels: number, options: BatchNormOptions = {}) {
+    super();
     this.#channels = checkChannels(channels);
     this.#settings = settingsOf(options);
     this.#gamma = this.#settings.gamma ? new Float32Array(channels).fill(1) : null;
@@ -99,8 +94,8 @@ export class BatchNorm {
    *
    * @throws as `new BatchNorm`, and OptionError for a momentum under which nothing would ever move.
    */
-  static torch(channels: number, options: TorchOptions = {}): BatchNorm {
-    return create(channels, torchOptions(options));
+  static torch(channels: number, options: frameworks.TorchOptions = {}): BatchNorm {
+    return create(channels, frameworks.torchOptions(options));
   }
 
   /**
@@ -110,8 +105,8 @@ export class BatchNorm {
    * @param channels how many features are normalized.
    * @throws as `new BatchNorm`, and OptionError for a momentum under which nothing would ever move.
    */
-  static keras(channels: number, options: KerasOptions = {}): BatchNorm {
-    return create(channels, kerasOptions(options));
+  static keras(channels: number, options: frameworks.KerasOptions = {}): BatchNorm {
+    return create(channels, frameworks.kerasOptions(options));
   }
 
   /**
@@ -121,8 +116,8 @@ export class BatchNorm {
    * @param channels how many features are normalized.
    * @throws as `new BatchNorm`, and OptionError for a momentum under which nothing would ever move.
    */
-  static onnx(channels: number, options: OnnxOptions = {}): BatchNorm {
-    return create(channels, onnxOptions(options));
+  static onnx(channels: number, options: frameworks.OnnxOptions = {}): BatchNorm {
+    return create(channels, frameworks.onnxOptions(options));
   }
 
   /**
@@ -132,38 +127,38 @@ export class BatchNorm {
    * @param channels how many features are normalized.
    * @throws as `new BatchNorm`, and OptionError for a momentum under which nothing would ever move.
    */
-  static flax(channels: number, options: FlaxOptions = {}): BatchNorm {
-    return create(channels, flaxOptions(options));
+  static flax(channels: number, options: frameworks.FlaxOptions = {}): BatchNorm {
+    return create(channels, frameworks.flaxOptions(options));
   }
 
   /** How many features are normalized. */
   get channels(): number {
-    return this.#channels;
+    return this.raw.#channels;
   }
 
   /** Order of the axes of the data. */
   get layout(): Layout {
-    return this.#settings.layout;
+    return this.raw.#settings.layout;
   }
 
   /** Added to the variance under the square root, in the unit of the data squared. */
   get epsilon(): number {
-    return this.#settings.epsilon;
+    return this.raw.#settings.epsilon;
   }
 
   /** Weight of the old value in the running averages, or `"cumulative"`; 1 only if a file says so: see `train`. */
   get decay(): number | "cumulative" {
-    return this.#settings.decay;
+    return this.raw.#settings.decay;
   }
 
   /** Whether the share of the initial 0 and 1 is taken out of early averages. */
   get debias(): boolean {
-    return this.#settings.debias;
+    return this.raw.#settings.debias;
   }
 
   /** Which variance of a mini-batch enters the running average. */
   get runningVarianceOf(): VarianceKind {
-    return this.#settings.runningVarianceOf;
+    return this.raw.#settings.runningVarianceOf;
   }
 
   /**
@@ -171,7 +166,7 @@ export class BatchNorm {
    * @throws StateError if its buffer was transferred to another thread, as all methods that need it.
    */
   get gamma(): Float32Array<ArrayBuffer> | null {
-    return present("gamma", this.#gamma);
+    return present("gamma", this.raw.#gamma);
   }
 
   /**
@@ -179,7 +174,7 @@ export class BatchNorm {
    * @throws StateError as `gamma`.
    */
   get beta(): Float32Array<ArrayBuffer> | null {
-    return present("beta", this.#beta);
+    return present("beta", this.raw.#beta);
   }
 
   /**
@@ -187,7 +182,7 @@ export class BatchNorm {
    * @throws StateError as `gamma`.
    */
   get runningMean(): Float64Array {
-    return this.#averages.present().mean;
+    return this.raw.#averages.present().mean;
   }
 
   /**
@@ -195,17 +190,17 @@ export class BatchNorm {
    * @throws StateError as `gamma`.
    */
   get runningVariance(): Float64Array {
-    return this.#averages.present().variance;
+    return this.raw.#averages.present().variance;
   }
 
   /** How many mini-batches entered the averages, a whole number >= 0. Writable: set it when you write averages. */
   get batchesSeen(): number {
-    return this.#averages.batchesSeen;
+    return this.raw.#averages.batchesSeen;
   }
 
   /** After this, the age of the averages is known. */
   set batchesSeen(count: number) {
-    this.#averages.batchesSeen = count;
+    this.raw.#averages.batchesSeen = count;
     this.#averages.ageKnown = true;
   }
 
@@ -214,12 +209,12 @@ export class BatchNorm {
    * than `batchesSeen` may have entered. True once `calibrate`, `setRunning`, `reset` or you set that.
    */
   get ageKnown(): boolean {
-    return this.#averages.ageKnown;
+    return this.raw.#averages.ageKnown;
   }
 
   /** What `backward` needs of the latest `train`; `null` before it. */
   get lastBatch(): Batch | null {
-    return this.#latest.batch;
+    return this.raw.#latest.batch;
   }
 
   /**
@@ -228,7 +223,7 @@ export class BatchNorm {
    * @throws UnsupportedError or MemoryError at their first use, as `new Kernels`.
    */
   get kernels(): Kernels {
-    return (this.#kernels ??= sharedKernels());
+    return (this.raw.#kernels ??= sharedKernels());
   }
 
   /**
@@ -256,7 +251,7 @@ export class BatchNorm {
     // Every option is read once, and all before anything else: a getter may do anything, even train this layer.
     const { mask, out: into, updateRunning, statistics: by } = options;
     const shape = sizesOf(options.shape);
-    const statistics = statisticsOf(by, this.#channels);
+    const statistics = statisticsOf(by, this.raw.#channels);
     const moving = flag("updateRunning", updateRunning, true);
     const seen = this.#see(x, shape, mask);
     const out = outputFor(into, x, sizeOf(seen.full), this.#buffers) as Out;
@@ -359,8 +354,8 @@ export class BatchNorm {
     checkKeys("options", options, BACKWARD_KEYS);
     const { batch, x: input, out, sums: merged } = options;
     const arrays = readOut(out);
-    const sums = merged === undefined ? null : asSums("sums", merged, this.#channels);
-    const normalized = this.#latest.differentiated(this.kernels, dy, batch, input);
+    const sums = merged === undefined ? null : asSums("sums", merged, this.channels);
+    const normalized = this.raw.#latest.differentiated(this.kernels, dy, batch, input);
     const { source, x } = normalized;
     const { statistics, count } = source;
     const { full, view, selection } = source.seen;
@@ -391,7 +386,7 @@ export class BatchNorm {
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
     checkKeys("options", options, SUMS_KEYS);
     const { batch, x: input } = options;
-    const { source, x, mean } = this.#latest.differentiated(this.kernels, dy, batch, input);
+    const { source, x, mean } = this.raw.#latest.differentiated(this.kernels, dy, batch, input);
     const { view, selection } = source.seen;
     return computeSums(this.kernels.machine, dy, x, view, mean, selection);
   }
@@ -436,7 +431,7 @@ export class BatchNorm {
   moments(x: Float32Array, options: MomentsOptions = NO_OPTIONS): Moments {
     checkKeys("options", options, MOMENTS_KEYS);
     const { mask } = options;
-    const { view, selection } = this.#see(x, sizesOf(options.shape), mask);
+    const { view, selection } = this.raw.#see(x, sizesOf(options.shape), mask);
     return computeMoments(this.kernels.machine, x, view, selection);
   }
 
@@ -446,7 +441,7 @@ export class BatchNorm {
 
   /** @internal For `calibrate`: while set, `train` hands moments to it, and averages stay. Returns the one before. */
   collectInto(collector: Collector | null): Collector | null {
-    const before = this.#collector;
+    const before = this.raw.#collector;
     this.#collector = collector;
     return before;
   }
@@ -460,7 +455,7 @@ export class BatchNorm {
    * they are of too few values for a variance. When it throws, nothing has changed.
    */
   setRunning(moments: MomentsLike): void {
-    this.#averages.set(asMoments("moments", moments, this.#channels));
+    this.raw.#averages.set(asMoments("moments", moments, this.#channels));
   }
 
   /**
@@ -470,12 +465,12 @@ export class BatchNorm {
    * @throws StateError for an invalid running variance.
    */
   freeze(): FrozenBatchNorm {
-    return freeze(this, this.#averages.present());
+    return freeze(this, this.raw.#averages.present());
   }
 
   /** Options and state as an object for JSON, exact to the bit. `lastBatch` and `kernels` are not in it. */
   snapshot(): Snapshot {
-    return writeSnapshot(this.#settings, this);
+    return writeSnapshot(this.raw.#settings, this);
   }
 
   /** The snapshot: with this method, JSON.stringify of a layer writes one. */
@@ -512,10 +507,7 @@ export class BatchNorm {
     this.setState(restored);
   }
 
-  /**
-   * @internal Takes over a state that has been checked; `batchnorm-wasm/state` calls it too. It is no
-   * symbol, because bundlers keep a class with a computed member name even if nothing uses it.
-   */
+  /** @internal Takes over a state that has been checked; `batchnorm-wasm/state` calls it too. */
   setState(state: State): void {
     const { gamma, beta } = this;
     const { gamma: scale, beta: shift } = state;
@@ -524,12 +516,18 @@ export class BatchNorm {
     if (beta && shift) copy(beta, shift);
   }
 
+  /** The layer in one line, which Node's `console.log` shows too. */
+  override toString(): string {
+    const { channels, layout, decay, epsilon, batchesSeen } = this;
+    return `BatchNorm(${channels}, { layout: "${layout}", decay: ${describe(decay)}, epsilon: ${epsilon} }) after ${batchesSeen} mini-batches`;
+  }
+
   /**
    * Sets the averages back to 0 and 1, `batchesSeen` to 0, `lastBatch` to `null`. γ and β stay as they are.
    * @throws StateError as `gamma`, with nothing changed.
    */
   reset(): void {
-    this.#averages.reset();
+    this.raw.#averages.reset();
     this.#latest.clear();
   }
 
@@ -538,7 +536,7 @@ export class BatchNorm {
    * @throws StateError as `gamma`.
    */
   clone(): BatchNorm {
-    const { kernels, ...settings } = this.#settings;
+    const { kernels, ...settings } = this.raw.#settings;
     const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);
     copy.setState(this);
     return copy;

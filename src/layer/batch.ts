@@ -89,8 +89,14 @@ export class Batch {
   static read(batch: unknown, owner: object): Statistics & { readonly source: BatchSource } {
     const isBatch = typeof batch === "object" && batch !== null && #owner in batch;
     if (isBatch && batch.#owner === owner) return batch.#normalized;
-    const got = isBatch ? "one of another layer" : describe(batch);
+    const stranger = Object(batch).__v_skip ? "a proxy or copy" : describe(batch);
+    const got = isBatch ? "one of another layer" : stranger;
     throw new StateError("batch", "a lastBatch of this layer", got);
+  }
+
+  /** @internal Vue's mark of what stays outside of its proxies: see values/raw.ts. */
+  get __v_skip(): boolean {
+    return true;
   }
 
   /** @internal Drops the input; `backward` then has to be given it, as after an in-place `train`. */

@@ -7,7 +7,7 @@ import { checkKeys, OptionError } from "../errors.js";
 import { flag, number } from "../values/check.js";
 import { CHANNELS_FIRST, checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import type { VarianceKind } from "../values/moments.js";
-import { type BatchNormOptions, epsilonOf, WEIGHT } from "./options.js";
+import { type BatchNormOptions, epsilonOf, METHODS, oursOf, WEIGHT } from "./options.js";
 
 /** Options of `BatchNorm.torch`, as of `torch.nn.BatchNorm1d`, `2d`, `3d`. */
 export interface TorchOptions {
@@ -115,7 +115,7 @@ function translated(
   runningVarianceOf: VarianceKind,
 ): BatchNormOptions {
   const names = [epsilonName, "momentum", ...parameters, "layout", "kernels"];
-  checkKeys("options", options, names);
+  checkKeys("options", options, names, (key) => oursOf(METHODS, key));
   const given = options as Record<string, unknown>;
   const { layout = "NC", kernels } = given;
   const moving = movingOf(given.momentum);

@@ -1,7 +1,7 @@
 // Options of the layer and of its methods: their types, and the check of those of the layer, which is made once.
 
 import { checkKernels, type Kernels } from "../engine/kernels.js";
-import { checkKeys, OptionError } from "../errors.js";
+import { checkKeys, describe, OptionError } from "../errors.js";
 import { choice, flag, number } from "../values/check.js";
 import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import {
@@ -77,19 +77,37 @@ const decayOf = (decay: unknown): number | "cumulative" =>
     ? decay
     : number("decay", decay, 0.9, '0 <= decay < 1 or "cumulative"', (d) => d >= 0 && d < 1);
 
+// Names of options in other packages, in small letters and without underscores, and what they are called here. The
+// tables have no prototype of their own, in which `constructor` would be found.
+
+/** For all layers, those of the factories too. */
+export const METHODS: Readonly<Record<string, unknown>> = {
+  __proto__: null,
+  axis: "layout",
+  trackrunningstats: "train with { updateRunning }",
+  trainingmode: "train or infer",
+};
+
+/** For layers that are made with the names of this package. What is not here is looked for in METHODS. */
+const NAMES: typeof METHODS = {
+  __proto__: METHODS,
+  eps: "epsilon",
+  momentum: "decay (1 - momentum in PyTorch), or a factory such as BatchNorm.torch",
+  affine: "gamma and beta",
+  scale: "gamma",
+  usescale: "gamma",
+  center: "beta",
+  usebias: "beta",
+};
+
+/** What an option of another package is called here; undefined if it has no place. */
+export const oursOf = (names: typeof METHODS, key: string): unknown =>
+  names[key.toLowerCase().replaceAll("_", "")];
+
 export function settingsOf(options: BatchNormOptions): Settings {
-  if (
-    typeof options === "object" &&
-    options !== null &&
-    Object.keys(options).includes("momentum")
-  ) {
-    throw new OptionError(
-      "momentum",
-      "decay, the weight of the old average (1 - momentum in PyTorch), or a factory such as BatchNorm.torch",
-      "momentum",
-    );
-  }
-  checkKeys("options", options, [...RECORDED, "gamma", "beta", "kernels"]);
+  checkKeys("options", options, [...RECORDED, "gamma", "beta", "kernels"], (key) =>
+    oursOf(NAMES, key),
+  );
   return completed(options);
 }
 
@@ -110,6 +128,13 @@ export function completed(options: BatchNormOptions): Settings {
     beta: flag("beta", options.beta, true),
     kernels: kernels === undefined ? undefined : checkKernels(kernels),
   };
+}
+
+/** Checks what `train` is to normalize by; moments are copied. */
+export function statisticsOf(value: unknown = "batch", channels: number): StatisticsKind | Moments {
+  if (value === "batch" || value === "running") return value;
+  if (typeof value === "object" && value !== null) return asMoments("statistics", value, channels);
+  throw new OptionError("statistics", '"batch", "running" or Moments', describe(value));
 }
 
 /** Options of `train`. */
@@ -133,17 +158,6 @@ export interface TrainOptions<Out extends Float32Array = Float32Array> {
   /** False leaves the running averages and `batchesSeen` alone. Default true. */
   updateRunning?: boolean;
 }
-
-const KINDS: readonly StatisticsKind[] = ["batch", "running"];
-
-/** Checks the option that says what `train` normalizes by; moments are copied. */
-export const statisticsOf = (
-  value: TrainOptions["statistics"],
-  channels: number,
-): StatisticsKind | Moments =>
-  typeof value === "object" && value !== null
-    ? asMoments("statistics", value, channels)
-    : choice("statistics", value, "batch", KINDS);
 
 /** Options of `backward`. */
 export interface BackwardOptions<Out extends Float32Array = Float32Array> {

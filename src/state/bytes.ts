@@ -26,15 +26,19 @@ export const viewOfBytes = (bytes: Uint8Array): DataView =>
 /** Made at first use, since a few runtimes have none. */
 let utf8: TextDecoder | undefined;
 
+/** The error of a runtime that lacks one of the two, as sandboxes of test runners and audio worklets do. */
+const without = (name: string, verb: string): UnsupportedError =>
+  new UnsupportedError(name, `one, to ${verb} the text in files`, "a runtime without it");
+
+/** The UTF-8 bytes of a text. */
+export function utf8Of(text: string): Uint8Array<ArrayBuffer> {
+  if (typeof TextEncoder === "undefined") throw without("TextEncoder", "write");
+  return new TextEncoder().encode(text);
+}
+
 /** The text that UTF-8 bytes hold. */
 export function textOf(name: string, bytes: Uint8Array): string {
-  if (typeof TextDecoder === "undefined") {
-    throw new UnsupportedError(
-      "TextDecoder",
-      "one, to read the text in files",
-      "a runtime without it",
-    );
-  }
+  if (typeof TextDecoder === "undefined") throw without("TextDecoder", "read");
   utf8 ??= new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   try {
     // The bytes are copied, because browsers refuse to decode shared memory.

@@ -3,7 +3,7 @@
 // its reader and writer know all types of fields, and took a tenth of the bytes of the whole entry point.
 
 import { StateError } from "../errors.js";
-import { textOf, viewOfBytes } from "./bytes.js";
+import { textOf, utf8Of, viewOfBytes } from "./bytes.js";
 
 /** How the value of a field is encoded. Types 3 and 4 are missing: they mark groups, which ONNX does not use. */
 export enum WireType {
@@ -234,7 +234,7 @@ export class BinaryWriter {
 
   /** Writes a field whose value is text. */
   text(number: number, value: string): this {
-    return this.data(number, new TextEncoder().encode(value));
+    return this.data(number, utf8Of(value));
   }
 
   /** Writes a field whose value is a whole number >= 0. */

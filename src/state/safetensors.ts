@@ -4,7 +4,7 @@
 // implementation).
 
 import { describe, StateError } from "../errors.js";
-import { isCount, isObject, jsonOf, textOf, viewOfBytes } from "./bytes.js";
+import { isCount, isObject, jsonOf, textOf, utf8Of, viewOfBytes } from "./bytes.js";
 import { checkFormat } from "./format.js";
 
 /** A tensor of a file; `data` is a view of the file's bytes. */
@@ -199,7 +199,7 @@ function tensorOf(
 
 /** Throws StateError for a tensor whose entry readers would refuse. */
 function checkEntry(name: string, text: string): void {
-  if (3 * text.length > LONGEST_ENTRY && new TextEncoder().encode(text).length > LONGEST_ENTRY) {
+  if (3 * text.length > LONGEST_ENTRY && utf8Of(text).length > LONGEST_ENTRY) {
     throw new StateError(
       `${JSON.stringify(name.slice(0, 40))} …`,
       `a name with which an entry of the header is at most ${LONGEST_ENTRY} bytes`,
@@ -233,7 +233,7 @@ export function serialize({ tensors, metadata }: Safetensors): Uint8Array {
     checkEntry(name, text);
     entries.push(text);
   }
-  const header = new TextEncoder().encode(`{${entries.join(",")}}`);
+  const header = utf8Of(`{${entries.join(",")}}`);
   const start = 8 + Math.ceil(header.length / 8) * 8;
   const file = new Uint8Array(start + end).fill(32, 8, start);
   viewOfBytes(file).setBigUint64(0, BigInt(start - 8), true);

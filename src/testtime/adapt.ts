@@ -10,8 +10,10 @@ import type { MomentsOptions } from "../layer/options.js";
 import { copyOf, lengthOf } from "../values/arrays.js";
 import { INFER_KEYS, NO_OPTIONS } from "../values/check.js";
 import { noShape, sizesOf } from "../values/layout.js";
-import { addTo, Moments, pool } from "../values/moments.js";
+import { Moments, pool } from "../values/moments.js";
+import { Raw } from "../values/raw.js";
 import { checkVariance, type Statistics } from "../values/terms.js";
+import { addTo } from "../values/two-sum.js";
 import { checkLayer } from "./layer.js";
 
 /** Options of `adapt`. */
@@ -73,8 +75,10 @@ export function adapter(bn: BatchNorm, options: AdapterOptions): Adapter {
  * The streaming form of `adapt`, for servers whose targets come one at a time; `adapter` makes one. Each target
  * is first added to what is remembered and then normalized. Once `memory` is full, old targets weigh less and
  * less.
+ *
+ * @throws StateError from every member that is used through a proxy of it (Vue's `reactive`, valtio's `proxy`).
  */
-export class Adapter {
+export class Adapter extends Raw {
   readonly #layer: BatchNorm;
   readonly #prior: number;
   readonly #memory: number;
@@ -83,6 +87,7 @@ export class Adapter {
 
   /** @internal Use `adapter`. */
   constructor(layer: BatchNorm, prior: number, memory: number) {
+    super();
     this.#layer = layer;
     this.#prior = prior;
     this.#memory = memory;
@@ -90,7 +95,7 @@ export class Adapter {
 
   /** How many examples the targets so far count as: at most `memory`. */
   get examples(): number {
-    return this.#examples;
+    return this.raw.#examples;
   }
 
   /**
@@ -107,7 +112,7 @@ export class Adapter {
     checkKeys("options", options, INFER_KEYS);
     const { shape, mask, out } = options;
     const given = { shape: sizesOf(shape), mask, out } as InferOptions<Out>;
-    const { moments, examples } = targetOf(this.#layer, x, given);
+    const { moments, examples } = targetOf(this.raw.#layer, x, given);
     const remembered = Math.min(this.#memory, this.#examples + examples);
     const kept = Math.max(0, remembered - examples);
     if (kept === 0) checkSpread(this.#prior, moments.count);
@@ -128,16 +133,22 @@ export class Adapter {
    * @throws StateError for an invalid running variance.
    */
   freeze(): FrozenBatchNorm {
-    return this.#adapted(this.#target, this.#examples);
+    return this.raw.#adapted(this.#target, this.#examples);
   }
 
   #adapted(target: Moments | null, examples: number): FrozenBatchNorm {
     return freeze(this.#layer, blend(this.#layer, target, this.#prior, examples));
   }
 
+  /** The adapter in one line, which Node's `console.log` shows too. */
+  override toString(): string {
+    const { channels, layout } = this.raw.#layer;
+    return `Adapter(${channels}, { layout: "${layout}", prior: ${this.#prior}, memory: ${this.#memory} }) after ${this.#examples} examples`;
+  }
+
   /** Forgets all targets. */
   reset(): void {
-    this.#target = null;
+    this.raw.#target = null;
     this.#examples = 0;
   }
 }

@@ -1,7 +1,6 @@
 // Says how far the running averages of a layer are from some data, and what to do about it.
 
-import { checkKeys, StateError } from "../errors.js";
-import { checkCount } from "../layer/batch.js";
+import { checkKeys, SingleValueError, StateError } from "../errors.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
 import type { MomentsOptions } from "../layer/options.js";
 import { checkSeen, shareOfStart } from "../layer/running-averages.js";
@@ -80,7 +79,13 @@ export function diagnose(
   checkLayer(bn);
   checkKeys("options", options, ["shape", "mask"]);
   const moments = bn.moments(x, options);
-  checkCount(moments.count, true);
+  if (moments.count < 2) {
+    throw new SingleValueError(
+      "x",
+      "at least two values per channel, better hundreds",
+      `${moments.count}, which says nothing of a variance`,
+    );
+  }
   const batchesSeen = checkSeen("batchesSeen", bn.batchesSeen);
   const { ageKnown, epsilon } = bn;
   const averages = { mean: copyOf(bn.runningMean), variance: copyOf(bn.runningVariance) };

@@ -92,6 +92,11 @@ export class BatchNormalization extends Theirs {
     return this.#built("batchNorm").layer;
   }
 
+  /** @internal Vue's mark of what stays outside of its proxies: see values/raw.ts. */
+  get __v_skip(): boolean {
+    return true;
+  }
+
   #built(use: string): TfBatchNorm {
     if (this.#norm !== null) return this.#norm;
     throw new StateError(

@@ -4,6 +4,7 @@ import * as tf from "@tensorflow/tfjs-core";
 import { describe, OptionError, StateError } from "../errors.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
 import { copy, copyOf } from "../values/arrays.js";
+import { Raw } from "../values/raw.js";
 import { requireFloatTensor, requireHostBackend, requireOptions, requireShape } from "./check.js";
 import { same, valuesOf } from "./data.js";
 import { type ApplyOptions, normalize, type Pool } from "./operation.js";
@@ -70,8 +71,10 @@ const KEYS = ["gamma", "beta", "runningMean", "runningVariance"] as const;
  * Gamma and beta live in the variables, and are copied into `layer.gamma` and `layer.beta` before every use. If
  * you write into the layer instead (`norm.layer.restore(s)`, `norm.layer.gamma.fill(1)`), the variables take
  * that over at the next use. If both sides were written, the variable wins.
+ *
+ * @throws StateError from every member that is used through a proxy of it (Vue's `reactive`, valtio's `proxy`).
  */
-export class TfBatchNorm {
+export class TfBatchNorm extends Raw {
   /** Learned scale, [C], trainable; `null` where the layer has none. */
   readonly gamma: tf.Variable<tf.Rank.R1> | null;
   /** Learned shift, [C], trainable; `null` where the layer has none. */
@@ -92,6 +95,7 @@ export class TfBatchNorm {
    *   throws, nothing has changed.
    */
   constructor(layer: BatchNorm, options: TfBatchNormOptions = {}) {
+    super();
     requireLayer(layer);
     const read = requireOptions(options, { name: "string", variables: "object" });
     requireHostBackend("new TfBatchNorm");
@@ -133,7 +137,7 @@ export class TfBatchNorm {
    * transferred.
    */
   get layer(): BatchNorm {
-    this.#synchronize();
+    this.raw.#synchronize();
     return this.#layer;
   }
 
@@ -152,7 +156,7 @@ export class TfBatchNorm {
    *   backend that keeps its data on a graphics processor, or if a second derivative is asked for.
    */
   apply<T extends tf.Tensor>(x: T, options: ApplyOptions = {}): T {
-    if (this.#disposed) {
+    if (this.raw.#disposed) {
       throw new StateError("apply", "a layer in use", "one that was disposed");
     }
     const read = requireOptions(options, {
@@ -175,13 +179,18 @@ export class TfBatchNorm {
     return y;
   }
 
+  /** The layer in one line, which Node's `console.log` shows too. */
+  override toString(): string {
+    return `Tf${this.raw.#layer}`;
+  }
+
   /**
    * Frees the variables that the constructor made. The layer keeps their values, and can be used by itself.
    *
    * @throws as `layer`.
    */
   dispose(): void {
-    this.#synchronize();
+    this.raw.#synchronize();
     this.#disposed = true;
     for (const variable of this.#own) variable.dispose();
   }

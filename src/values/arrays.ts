@@ -5,7 +5,7 @@
 // They use what a typed array has inside (ECMA-262, "Properties of the %TypedArray% Prototype Object"), by the getters
 // and the `set` of the platform, which work on arrays of every realm. They are taken here once, when this file is loaded.
 
-import { describe, ShapeError } from "../errors.js";
+import { describe, isArray, ShapeError } from "../errors.js";
 
 /** The arrays that the package reads. */
 type Typed = Float32Array | Float64Array | Uint8Array;
@@ -83,7 +83,8 @@ export function sizeIn(array: Typed): number {
 /** Returns `value` if it is a Float32Array that has its memory; throws ShapeError if not. */
 export function float32(name: string, value: unknown): Float32Array {
   if (!isFloat32Array(value)) {
-    throw new ShapeError(name, "a Float32Array", describe(value));
+    const cure = isArray(value) ? `, as Float32Array.from(${name}) makes` : "";
+    throw new ShapeError(name, `a Float32Array${cure}`, describe(value));
   }
   if (sizeIn(value) < 0) {
     throw new ShapeError(name, "a Float32Array", "one whose buffer is detached or too short");

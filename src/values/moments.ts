@@ -4,6 +4,8 @@
 import { describe, OptionError, ShapeError, SingleValueError, StateError } from "../errors.js";
 import { copyOf, isFloat64Array, sizeIn } from "./arrays.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers, type Widened } from "./json.js";
+import { Raw } from "./raw.js";
+import { addTo } from "./two-sum.js";
 
 /** Which variance of a mini-batch enters the running average: divided by m - 1 or by m. */
 export type VarianceKind = "sample" | "population";
@@ -44,7 +46,7 @@ export interface MomentsJSON {
  * const whole = bn.moments(a).merge(bn.moments(b)); // of a and b together
  * bn.setRunning(whole);
  */
-export class Moments implements MomentsLike {
+export class Moments extends Raw implements MomentsLike {
   /** How many values of each channel went in. With 0, `merge` returns the other moments. */
   readonly count: number;
   /** Mean of each channel, [channels], in the unit of the values. */
@@ -59,6 +61,7 @@ export class Moments implements MomentsLike {
 
   /** @internal Use `bn.moments`, `merge` or `Moments.fromJSON`. */
   constructor(count: number, mean: Float64Array, m2: Float64Array, meanLow: Float64Array) {
+    super();
     if (!meanLow) throw noNumbers("Moments");
     this.count = count;
     this.mean = mean;
@@ -107,6 +110,11 @@ export class Moments implements MomentsLike {
       );
     }
     return copyOf(this.m2).map((m2) => m2 / (this.count - least + 1));
+  }
+
+  /** The moments in one line, which Node's `console.log` shows too. */
+  override toString(): string {
+    return `Moments(${this.mean.length}) of ${this.count} values per channel`;
   }
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
@@ -331,20 +339,4 @@ export function pool(a: Moments, b: Moments): Moments {
     m2[c] = a.m2[c]! + b.m2[c]! + apart * apart * (a.count * share);
   }
   return newMoments(count, mean, m2, meanLow);
-}
-
-/** Sets high[c] + low[c] to a + b + rest and loses no digit of a + b (Knuth's two-sum; Dekker 1971). */
-export function addTo(
-  high: Float64Array,
-  low: Float64Array,
-  c: number,
-  a: number,
-  b: number,
-  rest: number,
-): void {
-  const sum = a + b;
-  const part = sum - a;
-  const lost = a - (sum - part) + (b - part) + rest;
-  high[c] = sum + lost;
-  low[c] = lost - (high[c]! - sum);
 }

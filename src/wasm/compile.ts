@@ -27,7 +27,7 @@ function wanted(bytes: Uint8Array<ArrayBuffer>): string {
     // Validating is not compiling, so no policy forbids it. If it succeeds, the runtime has what the binary needs.
     if (WebAssembly.validate(bytes)) return LEAVE;
   } catch {
-    // The runtime has no WebAssembly at all.
+    return "a runtime that has it (no --jitless, no Lockdown Mode)";
   }
   return "a runtime with SIMD (update to Chromium 114, Firefox 90, Safari 16.4, Node 20 or later)";
 }

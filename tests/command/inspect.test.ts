@@ -352,7 +352,7 @@ describe("what cannot be read", () => {
     ["nothing there", "missing.onnx", "no such file"],
     ["a folder", "a-folder", "a folder: name the file in it, its model.json for instance"],
     ["an empty file", "empty.pth", "expected a model file, got no bytes: the download failed"],
-    ["text", "text.txt", "got 5 bytes that begin with 68 65 6c 6c 6f, as none of these does"],
+    ["text", "text.txt", "got 5 bytes that begin with 68 65 6c 6c 6f"],
     ["other JSON", "other.json", "expected a model file, got JSON: readKeras"],
     ["a TFLite model", "model.tflite", "got a TensorFlow Lite model: its batch norms were folded"],
     ["a shard", "group1-shard1of2.bin", "(a shard of a TensorFlow.js model: name its model.json)"],

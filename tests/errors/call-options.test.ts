@@ -24,12 +24,12 @@ describe("options of methods", () => {
     },
     {
       name: "train: statistics",
-      message: 'statistics: expected "batch" or "running", got "moving"',
+      message: 'statistics: expected "batch", "running" or Moments, got "moving"',
       call: ({ layer, x, out }) => layer.train(x, { out, statistics: wrong("moving") }),
     },
     {
       name: "train: statistics null",
-      message: 'statistics: expected "batch" or "running", got null',
+      message: 'statistics: expected "batch", "running" or Moments, got null',
       call: ({ layer, x, out }) => layer.train(x, { out, statistics: wrong(null) }),
     },
     {
@@ -56,6 +56,31 @@ describe("options of methods", () => {
       name: "infer: options null",
       message: "options: expected an object, got null",
       call: ({ layer, x }) => layer.infer(x, wrong(null)),
+    },
+    {
+      name: "infer: out by itself",
+      message: `options: expected an object { ${OF_INFER} }, got a Float32Array of length 12`,
+      call: ({ layer, x, out }) => layer.infer(x, wrong(out)),
+    },
+    {
+      name: "frozen: out by itself",
+      message: `options: expected an object { ${OF_INFER} }, got a Float32Array of length 12`,
+      call: ({ layer, x, out }) => layer.freeze().infer(x, wrong(out)),
+    },
+    {
+      name: "train: out by itself",
+      message: `options: expected an object { ${OF_TRAIN} }, got a Float32Array of length 12`,
+      call: ({ layer, x, out }) => layer.train(x, wrong(out)),
+    },
+    {
+      name: "train: shape by itself",
+      message: `options: expected an object { ${OF_TRAIN} }, got an Array of length 2`,
+      call: ({ layer, x }) => layer.train(x, wrong([4, 3])),
+    },
+    {
+      name: "backward: dx by itself",
+      message: `out: expected an object { dx, dgamma, dbeta }, got a Float32Array of length 12`,
+      call: ({ layer, dy, out }) => layer.backward(dy, { out: wrong(out) }),
     },
     {
       name: "frozen: a typo",

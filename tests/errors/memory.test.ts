@@ -33,7 +33,9 @@ describe("MemoryError", () => {
     try {
       const create = () => new Kernels({ memory: 3 << 20 });
       expect(create).toThrow(MemoryError);
-      expect(create).toThrow(/^memory: expected a size that this runtime can give, got 3145728 b/);
+      expect(create).toThrow(
+        /^memory: expected a size that this runtime can give \(ulimit -v: node --disable-wasm-trap-handler\), got 3145728 b/,
+      );
     } finally {
       memory.mockRestore();
     }

@@ -85,18 +85,18 @@ describe("options of a layer", () => {
     },
     {
       name: "torch's name",
-      message: `eps: expected an option among ${OF_A_LAYER}, got "eps"`,
+      message: 'eps: expected epsilon, got "eps"',
       call: layerWith({ eps: 1e-3 }),
     },
     {
       name: "momentum",
       message:
-        "momentum: expected decay, the weight of the old average (1 - momentum in PyTorch), or a factory such as BatchNorm.torch, got momentum",
+        'momentum: expected decay (1 - momentum in PyTorch), or a factory such as BatchNorm.torch, got "momentum"',
       call: layerWith({ momentum: 0.9 }),
     },
     {
       name: "an option that is undefined",
-      message: `eps: expected an option among ${OF_A_LAYER}, got "eps"`,
+      message: 'eps: expected epsilon, got "eps"',
       call: layerWith({ eps: undefined }),
     },
     {
@@ -214,12 +214,43 @@ describe("options of a layer", () => {
       message: "kernels: expected a Kernels, got a function",
       call: layerWith({ kernels: Kernels }),
     },
-    {
-      name: "a fake",
-      message: "kernels: expected a Kernels, got an Object",
-      call: layerWith({ kernels: Object.create(Kernels.prototype) }),
-    },
   ]);
+});
+
+describe("options by the names of other packages", () => {
+  const OURS: Readonly<Record<string, string>> = {
+    axis: "layout",
+    eps: "epsilon",
+    affine: "gamma and beta",
+    scale: "gamma",
+    center: "beta",
+    use_scale: "gamma",
+    useScale: "gamma",
+    use_bias: "beta",
+    useBias: "beta",
+    track_running_stats: "train with { updateRunning }",
+    trackRunningStats: "train with { updateRunning }",
+    training_mode: "train or infer",
+    trainingMode: "train or infer",
+  };
+  refuses(
+    OptionError,
+    "OPTION",
+    Object.entries(OURS).map(([name, ours]) => ({
+      name,
+      message: `${name}: expected ${ours}, got "${name}"`,
+      call: layerWith({ [name]: false }),
+    })),
+  );
+  refuses(
+    OptionError,
+    "OPTION",
+    ["constructor", "__proto", "toString"].map((name) => ({
+      name,
+      message: `${name}: expected an option among ${OF_A_LAYER}, got "${name}"`,
+      call: layerWith({ [name]: false }),
+    })),
+  );
 });
 
 describe("options of the factories", () => {
@@ -250,6 +281,22 @@ describe("options of the factories", () => {
       name: "onnx: affine",
       message: 'affine: expected an option among epsilon, momentum, layout, kernels, got "affine"',
       call: () => BatchNorm.onnx(3, wrong({ affine: false })),
+    },
+    {
+      name: "torch: track_running_stats",
+      message:
+        'track_running_stats: expected train with { updateRunning }, got "track_running_stats"',
+      call: () => BatchNorm.torch(3, wrong({ track_running_stats: false })),
+    },
+    {
+      name: "keras: axis",
+      message: 'axis: expected layout, got "axis"',
+      call: () => BatchNorm.keras(3, wrong({ axis: 1 })),
+    },
+    {
+      name: "onnx: training_mode",
+      message: 'training_mode: expected train or infer, got "training_mode"',
+      call: () => BatchNorm.onnx(3, wrong({ training_mode: 1 })),
     },
     {
       name: "flax: use_scale",

@@ -1,6 +1,6 @@
 // SingleValueError: a mini-batch whose variance says nothing.
 
-import { BatchNorm, SingleValueError } from "batchnorm-wasm";
+import { BatchNorm, diagnose, SingleValueError } from "batchnorm-wasm";
 import { describe, expect, test } from "vitest";
 import { normal } from "../support/data.js";
 import { fillGuards } from "../support/guards.js";
@@ -31,6 +31,18 @@ describe("SingleValueError", () => {
       },
     },
   ]);
+
+  test.each([
+    ["one", new Float32Array(3), 1],
+    ["no", new Float32Array(0), 0],
+  ])("diagnose of %s value per channel asks for more", (_, x, got) => {
+    const use = () => diagnose(new BatchNorm(3), x);
+    expect(use).toThrow(SingleValueError);
+    // Not for `train`, which would refuse these values too.
+    expect(use).toThrow(
+      `x: expected at least two values per channel, better hundreds, got ${got}, which says nothing of a variance`,
+    );
+  });
 
   test("says what to do instead", () => {
     const layer = new BatchNorm(3);

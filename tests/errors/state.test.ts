@@ -69,8 +69,13 @@ describe("batches", () => {
     },
     {
       name: "a fake batch",
-      message: "batch: expected a lastBatch of this layer, got an Object",
+      message: "batch: expected a lastBatch of this layer, got a proxy or copy",
       call: ({ layer, dy }) => layer.backward(dy, { batch: Object.create(layer.lastBatch!) }),
+    },
+    {
+      name: "a batch behind a proxy",
+      message: "batch: expected a lastBatch of this layer, got a proxy or copy",
+      call: ({ layer, dy }) => layer.backward(dy, { batch: new Proxy(layer.lastBatch!, {}) }),
     },
     {
       name: "a number for a batch",

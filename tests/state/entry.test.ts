@@ -43,21 +43,48 @@ describe("dist/state.js and dist/hdf5.js", async () => {
     expect(text).not.toMatch(/node_modules/);
   });
 
-  test("it can be imported where there is no TextDecoder, and says so when it needs one", async () => {
-    const program = `
-      delete globalThis.TextDecoder;
-      const state = await import(${JSON.stringify(at("dist/state.js").href)});
-      const { BatchNorm } = await import(${JSON.stringify(at("dist/index.js").href)});
-      const bytes = state.writeTorch({ a: new BatchNorm(1) });
-      try {
-        state.readTorch(bytes);
-      } catch (error) {
-        console.log(String(error));
-      }`;
+  /** What a program prints in a process of its own. */
+  const printedBy = async (program: string): Promise<string> => {
     const flags = ["--input-type=module", "--eval", program];
-    const { stdout } = await promisify(execFile)(process.execPath, flags);
-    expect(stdout).toBe(
-      "UnsupportedError: TextDecoder: expected one, to read the text in files, got a runtime without it\n",
-    );
+    return (await promisify(execFile)(process.execPath, flags)).stdout;
+  };
+
+  test("without TextDecoder and TextEncoder every entry can be imported, and says so when it needs one", async () => {
+    const has = (entry: string) => JSON.stringify(at(`dist/${entry}.js`).href);
+    const layers = { a: new main.BatchNorm(1) };
+    const keras = goldenBytes("keras-files/big.weights.h5");
+    const files = [state.writeTorch(layers), state.writeOnnx(layers), state.save(layers), keras];
+    const texts = files.map((file) => Buffer.from(file).toString("base64"));
+    const printed = await printedBy(`
+      delete globalThis.TextDecoder;
+      delete globalThis.TextEncoder;
+      const files = ${JSON.stringify(texts)}.map((text) => Buffer.from(text, "base64"));
+      const { BatchNorm } = await import(${has("index")});
+      const layers = { a: new BatchNorm(1) };
+      const state = await import(${has("state")});
+      const { readKerasFile } = await import(${has("hdf5")});
+      await import(${has("infer")});
+      await import(${has("tfjs")});
+      await import(${has("tfjs-layers")});
+      for (const use of [
+        () => state.readTorch(files[0]),
+        () => state.readOnnx(files[1]),
+        () => state.load(files[2]),
+        () => readKerasFile(files[3]),
+        () => state.writeTorch(layers),
+        () => state.writeOnnx(layers),
+        () => state.save(layers),
+      ]) {
+        try {
+          use();
+          console.log("nothing");
+        } catch (error) {
+          console.log(String(error));
+        }
+      }`);
+    const reading =
+      "UnsupportedError: TextDecoder: expected one, to read the text in files, got a runtime without it\n";
+    const writing = reading.replace("TextDecoder", "TextEncoder").replace("read ", "write ");
+    expect(printed).toBe(reading.repeat(4) + writing.repeat(3));
   });
 });

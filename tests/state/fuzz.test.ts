@@ -24,7 +24,8 @@ const FORMATS = [
   "h5",
   "keras-file",
 ];
-test.concurrent.each(FORMATS)("%s", async (format) => {
+// 10 to 60 seconds each on two quiet cores; on a machine that has other work they only wait.
+test.concurrent.each(FORMATS)("%s", { timeout: 300_000 }, async (format) => {
   // Garbage is collected before it counts: the heap holds no more than this.
   const flags = [`--max-old-space-size=${MEBIBYTES}`, "--max-semi-space-size=1"];
   const { stdout } = await promisify(execFile)(

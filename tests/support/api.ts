@@ -70,6 +70,11 @@ function calledIn(body: ts.Node): ts.Declaration[] {
   return found.filter((each) => each !== undefined && isOurs(each)) as ts.Declaration[];
 }
 
+/** The check of members that they are not used through a proxy. The comment of a class says what it throws. */
+const isGuard = (node: ts.Node): boolean =>
+  ts.isGetAccessor(node) && node.name.getText() === "raw" && node.getSourceFile().fileName === RAW;
+const RAW = at("src/values/raw.ts");
+
 /** The names of the classes of errors that this code, or the functions that it calls, can throw. */
 function throwsOf(start: ts.Declaration): Set<string> {
   const errors = new Set<string>();
@@ -78,7 +83,7 @@ function throwsOf(start: ts.Declaration): Set<string> {
     if (seen.has(declaration)) return;
     seen.add(declaration);
     const body = (declaration as { body?: ts.Node }).body;
-    if (body === undefined) return;
+    if (body === undefined || isGuard(declaration)) return;
     const visit = (node: ts.Node): void => {
       if (ts.isThrowStatement(node)) {
         const thrown = checker.getTypeAtLocation(node.expression).symbol?.name;
@@ -140,6 +145,19 @@ export function callables(): Callable[] {
     }
   }
   return [...found.values()];
+}
+
+/** The comment of every exported class whose members check that they are not used through a proxy, by its name. */
+export function guardedClasses(): [name: string, comment: string][] {
+  return exported().flatMap(([name, , symbol]) => {
+    const declaration = symbol.declarations?.find(ts.isClassDeclaration);
+    if (declaration === undefined) return [];
+    const inherited = membersOf(checker.getDeclaredTypeOfSymbol(symbol));
+    const members = [...inherited, ...declaration.members];
+    if (!members.some((each) => calledIn(each).some(isGuard))) return [];
+    const [comment] = ts.getJSDocCommentsAndTags(declaration);
+    return [[name, comment?.getText() ?? ""]];
+  });
 }
 
 /** Every property of exported interfaces and classes that is an array of numbers. */

@@ -158,12 +158,17 @@ function latest(work: () => Promise<void>): () => Promise<void> {
   };
 }
 
+/** Counts the networks. What the worker was asked of one that has been abandoned meanwhile is not shown. */
+let network = 0;
+
 /** Fetches what the worker knows of the network. */
 async function synchronize(): Promise<void> {
+  const asked = network;
   const [state, past] = await Promise.all([
     remote.state(),
     remote.history(layer.peek(), unit.peek()),
   ]);
+  if (asked !== network) return;
   batch(() => {
     model.value = modelOf(state);
     own.value = state.own;
@@ -173,7 +178,9 @@ async function synchronize(): Promise<void> {
 }
 
 const examine = latest(async () => {
+  const asked = network;
   const found = await remote.examine(strength.peek(), batchSize.peek());
+  if (asked !== network) return;
   batch(() => {
     examination.value = found;
     const before = course.peek().filter((one) => one.step < found.step);
@@ -182,7 +189,9 @@ const examine = latest(async () => {
 });
 
 const fetchHistory = latest(async () => {
-  history.value = await remote.history(layer.peek(), unit.peek());
+  const asked = network;
+  const past = await remote.history(layer.peek(), unit.peek());
+  if (asked === network) history.value = past;
 });
 
 const reportFailure = (error: unknown): void => {
@@ -211,28 +220,38 @@ function task(work: () => Promise<void>): Promise<void> {
 /** Milliseconds between two examinations while the network trains. */
 const EXAMINE_EVERY = 400;
 
+/** Counts the trainings: one that was stopped, and has not noticed yet, is not to go on with the next. */
+let training = 0;
+
 export async function play(): Promise<void> {
   if (playing.peek()) return;
   playing.value = true;
   repaired.value = null;
+  const mine = ++training;
+  const goesOn = () => playing.peek() && training === mine && !finishedTraining.peek();
+  // Another network may be on its way.
+  await last;
+  const trained = network;
   let examined = 0;
   try {
-    while (playing.peek() && !finishedTraining.peek()) {
+    while (goesOn()) {
       const start = performance.now();
       const { interval, steps } = SPEEDS[speed.peek()];
-      loss.value = await remote.advance(steps, 30);
+      const latest = await remote.advance(steps, 30);
+      if (trained !== network) break;
+      loss.value = latest;
       await synchronize();
-      if (performance.now() - examined > EXAMINE_EVERY) {
+      if (goesOn() && performance.now() - examined > EXAMINE_EVERY) {
         await examine();
         examined = performance.now();
       }
-      await pause(Math.max(0, interval - (performance.now() - start)));
+      if (goesOn()) await pause(Math.max(0, interval - (performance.now() - start)));
     }
   } catch (error) {
     reportFailure(error);
   } finally {
-    playing.value = false;
-    await examine().catch(reportFailure);
+    if (training === mine) playing.value = false;
+    if (trained === network) await examine().catch(reportFailure);
   }
 }
 
@@ -250,9 +269,10 @@ export function stepOnce(): Promise<void> {
   });
 }
 
+/** Drops what is shown of the network that there is. */
 function forget(): void {
+  network++;
   batch(() => {
-    playing.value = false;
     course.value = [];
     loss.value = null;
     repaired.value = null;
@@ -261,10 +281,23 @@ function forget(): void {
 
 const newSeed = (): number => Math.floor(Math.random() * 2 ** 32);
 
+/**
+ * Has the worker take another network. The one before is forgotten twice: at once, and when the worker has let go of
+ * it, since until then it answers for that one whatever it is asked.
+ */
+function change(work: () => Promise<void>, then = async (): Promise<void> => {}): Promise<void> {
+  playing.value = false;
+  forget();
+  return task(async () => {
+    await work();
+    forget();
+    await then();
+  });
+}
+
 /** A new network with random weights. */
 export function restart(): Promise<void> {
-  forget();
-  return task(() => remote.restart(newSeed()));
+  return change(() => remote.restart(newSeed()));
 }
 
 /** Mini-batches, and decay, of a network whose averages are too young: near their start still. */
@@ -274,17 +307,17 @@ export const YOUNG_DECAY = 0.99;
 /** A new network with such averages, for `calibrate` to repair. */
 export function young(): Promise<void> {
   decay.value = YOUNG_DECAY;
-  forget();
-  return task(async () => {
-    await remote.restart(newSeed());
-    loss.value = await remote.advance(YOUNG);
-  });
+  return change(
+    () => remote.restart(newSeed()),
+    async () => {
+      loss.value = await remote.advance(YOUNG);
+    },
+  );
 }
 
 /** Back to the network the demo trained. */
 export function restore(): Promise<void> {
-  forget();
-  return task(() => remote.restore());
+  return change(() => remote.restore());
 }
 
 async function repair(action: Repair["action"], work: () => Promise<void>): Promise<void> {

@@ -243,6 +243,35 @@ for (const name of BROWSERS) {
       );
     });
 
+    test("a training that is abandoned at full speed leaves nothing behind", async () => {
+      const { page } = playground;
+      const speed = (at: number) =>
+        page.$$eval(
+          "input[name=speed]",
+          (all, chosen) => (all.at(chosen) as HTMLInputElement).click(),
+          at,
+        );
+      await speed(-1);
+      // Each time after another number of milliseconds, so that the training is abandoned in each of its steps.
+      for (let attempt = 0; attempt < 12; attempt++) {
+        await playground.press("Train a new network");
+        await playground.until(
+          () =>
+            Number(document.querySelector(".status")?.textContent?.match(/(\d+) mini/)?.[1]) >= 60,
+        );
+        await new Promise((resolve) => setTimeout(resolve, 23 * attempt));
+        await playground.press("Back to the trained network");
+        await new Promise((resolve) => setTimeout(resolve, 400));
+        await playground.settled();
+        assert.equal(
+          await playground.text(".status"),
+          "The network as the demo trained it",
+          `attempt ${attempt + 1}`,
+        );
+      }
+      await speed(1);
+    });
+
     test("nothing is wider than the screen", async () => {
       for (const width of [PHONE.width, 320, 768, 1280]) {
         await playground.page.setViewport({ width, height: PHONE.height });

@@ -1,0 +1,42 @@
+// What all objects that users hold have in common: each says in one line what it is, and none works behind a proxy.
+//
+// Reactive state (Vue, Pinia, Alpine, valtio) puts a proxy before whatever is stored in it. The private members of a
+// class are those of the object alone (ECMA-262, PrivateFieldGet), so every member called on a proxy would fail with a
+// TypeError about a private name.
+
+import { StateError } from "../errors.js";
+
+/** The base class of what users hold. */
+export abstract class Raw {
+  /** The object itself. Proxies and copies lack this. */
+  readonly #raw: this = inspectable(this);
+
+  /** @internal This object, for members that read private ones. Throws StateError if it is a proxy, or a copy. */
+  get raw(): this {
+    try {
+      return this.#raw;
+    } catch {
+      const raw = "the raw object (toRaw, markRaw, shallowRef)";
+      throw new StateError("this", raw, "a proxy or copy");
+    }
+  }
+
+  /** @internal Vue's mark of what stays outside of its proxies, which its `markRaw` sets. Pinia and Alpine heed it. */
+  get __v_skip(): boolean {
+    return true;
+  }
+}
+
+// Done when the first object is made, because bundlers keep a class with a computed member name even if nothing uses it.
+function inspectable<T>(object: T): T {
+  const prototype = Raw.prototype as object as { [name: symbol]: unknown };
+  prototype[Symbol.for("nodejs.util.inspect.custom")] ??= function (this: unknown): unknown {
+    try {
+      return String(this);
+    } catch {
+      // A proxy or a prototype: Node then shows it as it shows other objects.
+      return this;
+    }
+  };
+  return object;
+}

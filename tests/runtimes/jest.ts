@@ -32,6 +32,15 @@ module.exports = { process: (code) => transformSync(code, { format: "cjs", targe
 const TEST = `test("the suite", async () => {
   console.log(JSON.stringify(await run()));
 }, 120_000);
+
+test("results are of one realm, whatever their size", async () => {
+  const sizes = [4, 511, 512, 100_000];
+  const kinds = sizes.map((size) => {
+    const x = new Float32Array(size).map((_, i) => i);
+    return new BatchNorm(1).train(x).buffer instanceof ArrayBuffer;
+  });
+  if (kinds.includes(true) && kinds.includes(false)) throw new Error("instanceof ArrayBuffer: " + kinds);
+}, 120_000);
 `;
 
 interface Options {
@@ -63,7 +72,13 @@ const jest = (name: string, options: (run: Run) => Options | Promise<Options>): 
 /** ES modules, which Jest takes with a switch of Node's and without a transform. */
 const modules = (name: string, testEnvironment: string): Trial =>
   jest(name, (run) => ({
-    files: { ...suiteFiles(run), "suite.test.js": `import { run } from "./run.js";\n${TEST}` },
+    files: {
+      ...suiteFiles(run),
+      "suite.test.js": `import { BatchNorm } from "batchnorm-wasm";
+import { run } from "./run.js";
+
+${TEST}`,
+    },
     config: { testEnvironment, transform: {} },
     env: { NODE_OPTIONS: "--experimental-vm-modules" },
   }));
@@ -92,6 +107,7 @@ import * as testTime from "batchnorm-wasm/infer";
 import { conformance } from "./suite";
 
 declare const test: (name: string, body: () => Promise<void>, milliseconds: number) => void;
+const { BatchNorm } = library;
 const run = () => conformance(library, testTime);
 ${TEST}`,
   },

@@ -1,5 +1,5 @@
 // The suite in what people build with, beside the bundlers of bundlers.ts: Parcel, TypeScript without `exports`, bundles
-// for Workers by tools that do not import .wasm files and an extension's page.
+// for Workers by tools that do not import .wasm files, an extension's page, Vue.
 
 import { symlink } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ import {
   write,
 } from "./project.js";
 import { DENO_ARGS, denoBinary } from "./runtimes.js";
-import { ask, outcomeOf, suiteFiles, type Trial } from "./trial.js";
+import { ask, expect, outcomeOf, suiteFiles, type Trial } from "./trial.js";
 
 /** Links a package that is installed here into a project, which is outside of this folder. */
 const link = (folder: string, name: string): Promise<void> =>
@@ -195,6 +195,36 @@ const extension: Trial = {
   },
 };
 
+/** Layers that Vue's `ref` and `reactive` hold train as they do without them. */
+const vue: Trial = {
+  name: "Vue, layers in ref and reactive",
+  tags: ["places", "vue"],
+  async run() {
+    const folder = await project("places-vue", {
+      "main.js": `import { BatchNorm } from "batchnorm-wasm";
+import { reactive, ref } from "vue";
+
+const x = Float32Array.of(1, 2, 3, 5);
+const steps = (bn) => {
+  const y = bn.train(x);
+  return [...y, ...bn.backward(y).dx, ...bn.infer(x), ...bn.freeze().infer(x), ...bn.runningMean];
+};
+const found = [
+  steps(new BatchNorm(2)),
+  steps(ref(new BatchNorm(2)).value),
+  steps(reactive({ bn: new BatchNorm(2) }).bn),
+];
+console.log(JSON.stringify(found));
+`,
+    });
+    await link(folder, "vue");
+    const output = await execute(process.execPath, ["main.js"], { cwd: folder });
+    const [plain, ...held] = (JSON.parse(output) as number[][]).map((values) => values.join());
+    for (const values of held) expect(values === plain, plain, values);
+    return { version: await versionOf("vue"), found: "the results of a layer by itself" };
+  },
+};
+
 export const PLACES: readonly Trial[] = [
   parcel,
   node10,
@@ -203,4 +233,5 @@ export const PLACES: readonly Trial[] = [
   viteWorker("Vite SSR bundle, workerd", {}, () => []),
   viteWorker("Vite, Hydrogen's conditions", HYDROGEN, pastConditions),
   extension,
+  vue,
 ];

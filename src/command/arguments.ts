@@ -29,10 +29,10 @@ const FACTS = {
   key: { value: "KEY", help: "which model, in a checkpoint that holds several" },
 } as const satisfies Record<string, OptionSpec>;
 
-const OUT = {
-  output: { short: "o", value: "OUT", help: "the file to write, or a folder" },
-  force: { help: "overwrite files that exist" },
-} as const satisfies Record<string, OptionSpec>;
+const FORCE = { force: { help: "overwrite files that exist" } } as const satisfies Record<
+  string,
+  OptionSpec
+>;
 
 const HELP = { help: { short: "h", help: "this text" } } as const satisfies Record<
   string,
@@ -62,12 +62,29 @@ export const COMMANDS = {
   fold: {
     usage: "fold FILE -o OUT",
     summary: "a network with its batch norms folded in",
-    options: { ...OUT, ...HELP },
+    options: {
+      output: {
+        short: "o",
+        value: "OUT",
+        help: "the file to write, or a folder",
+      },
+      ...FORCE,
+      ...HELP,
+    },
   },
   convert: {
     usage: "convert FILE -o OUT",
     summary: "a model file, or its batch norms, in another format",
-    options: { ...OUT, ...FACTS, ...HELP },
+    options: {
+      output: {
+        short: "o",
+        value: "OUT",
+        help: "the file to write, named .safetensors or .onnx",
+      },
+      ...FORCE,
+      ...FACTS,
+      ...HELP,
+    },
   },
 } as const satisfies Record<string, CommandSpec>;
 

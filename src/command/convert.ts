@@ -37,8 +37,10 @@ export function targetOf(out: string): Target {
   const end = /\.([^./\\]+)$/.exec(out)?.[1]?.toLowerCase() ?? "";
   const target = TARGETS.find((each) => each === end);
   if (target !== undefined) return target;
-  const instead = Object.hasOwn(NOT_WRITTEN, end) ? `; ${NOT_WRITTEN[end]}` : "";
-  throw new UsageError(`-o ${out}: convert writes .safetensors and .onnx${instead}`);
+  const advice = Object.hasOwn(NOT_WRITTEN, end)
+    ? NOT_WRITTEN[end]
+    : "end the name of the file in one of these";
+  throw new UsageError(`-o ${out}: convert writes .safetensors and .onnx; ${advice}`);
 }
 
 /**

@@ -29,7 +29,9 @@ export function readFile(path: string, progress: Progress): Uint8Array {
   try {
     const stat = fstatSync(file);
     if (stat.isDirectory()) {
-      throw new CommandError("a folder: name the file in it, its model.json for instance");
+      throw new CommandError(
+        "a folder: name the file in it, its model.json or saved_model.pb for instance",
+      );
     }
     // A pipe says no size.
     if (!stat.isFile()) return readFileSync(file);

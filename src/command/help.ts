@@ -40,7 +40,8 @@ Kinds: ${wrap(Object.keys(FAULTS).join(", "), 72, "  ")}.
 Fields and kinds may be added; "version" changes if one goes or changes.`,
   fold: `Takes ONNX models, and the model.json of TensorFlow.js layers models with its
 weight files, which are written beside OUT. A batch norm is folded where that is
-exact; of each that stays, the reason is printed.`,
+exact; of each that stays, the reason is printed. OUT is a folder if one of this
+name exists, or if it ends in a slash.`,
   convert: `By the name of OUT and by what is in FILE:
   .pt, .pth  ->  .safetensors
       the whole state_dict

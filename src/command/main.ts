@@ -124,8 +124,10 @@ function write(
   const progress = progressOn(around.stderr);
   const force = values.force === true;
   const facts = factsOf(values);
-  const out = placeOf(values.output as string, file);
-  const target = command === "convert" ? targetOf(out) : null;
+  const given = values.output as string;
+  // The name of the file that is converted has the wrong end, so a folder does not tell what to write.
+  const target = command === "convert" ? targetOf(given) : null;
+  const out = target === null ? placeOf(given, file) : given;
   try {
     checkFree([out], force);
     const input = inputAt(file, progress);

@@ -13,11 +13,11 @@ const NUMPY = "arrays of NumPy: bn.runningMean.set(…) takes their numbers";
 const KERAS = 'a file of Keras (.keras, .h5): readKerasFile of "batchnorm-wasm/hdf5" reads it';
 /** For messages: what each format is, and after the colon what the user can do with such a file. */
 const FORMATS = {
-  empty: "no bytes: the download failed",
+  empty: "no bytes: perhaps a download failed",
   torch: TORCH,
   "torch-row": TORCH,
   torchscript:
-    "a TorchScript archive: torch.save(torch.jit.load(path).state_dict(), other), and readTorch reads it",
+    'a TorchScript archive: in Python, torch.save(torch.jit.load(path).state_dict(), "model.pth"), then readTorch',
   safetensors: "a safetensors file: readTorch reads it, or load if save wrote it",
   pickle: "a pickle that torch.save did not make: in Python, torch.save(tensors by name, path)",
   numpy: NUMPY,
@@ -34,7 +34,7 @@ const FORMATS = {
   gzip: 'gzip: unpack it, new DecompressionStream("gzip")',
   lfs: "a pointer of Git LFS: git lfs pull fetches the file",
   html: "a web page: the address is not that of the file",
-  json: "JSON: readKeras({ model, weights }) reads the model.json of TensorFlow.js; an index lists other files",
+  json: "JSON: readKeras({ model, weights }) reads the model.json of TensorFlow.js, BatchNorm.fromSnapshot and FrozenBatchNorm.fromJSON that of a layer; an index lists other files",
 } as const;
 
 /** A format that can be told by the first bytes of a file. */

@@ -52,7 +52,7 @@ export class Wire {
       const field = this.#field(start);
       if (field.end > end) {
         throw new StateError(
-          `bytes: expected a field at ${start} to end at ${end} at most, got ${field.end}`,
+          `bytes: expected a field at ${start} to end at ${end} at most, got ${field.end}: truncated, or damaged`,
         );
       }
       yield field;

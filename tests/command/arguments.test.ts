@@ -71,7 +71,16 @@ describe("what is wrong is named, with what is known", () => {
       ["convert", onnx, "-o", "x.pth"],
       "convert writes .safetensors and .onnx; write .saf",
     ],
-    ["no format", ["convert", onnx, "-o", "x"], "-o x: convert writes .safetensors and .onnx"],
+    [
+      "no format",
+      ["convert", onnx, "-o", "x"],
+      "-o x: convert writes .safetensors and .onnx; end the name",
+    ],
+    [
+      "a folder, which does not tell the format",
+      ["convert", onnx, "-o", "folder/"],
+      "-o folder/: convert writes .safetensors and .onnx; end the name",
+    ],
   ])("%s", (_, args, message) => {
     const { code, stdout, stderr } = command(args);
     expect([code, stdout]).toEqual([2, ""]);

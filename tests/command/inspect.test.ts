@@ -350,8 +350,12 @@ describe("files beside an ONNX model", () => {
 describe("what cannot be read", () => {
   test.each<[string, string, string]>([
     ["nothing there", "missing.onnx", "no such file"],
-    ["a folder", "a-folder", "a folder: name the file in it, its model.json for instance"],
-    ["an empty file", "empty.pth", "expected a model file, got no bytes: the download failed"],
+    ["a folder", "a-folder", "a folder: name the file in it, its model.json or saved_model.pb for"],
+    [
+      "an empty file",
+      "empty.pth",
+      "expected a model file, got no bytes: perhaps a download failed",
+    ],
     ["text", "text.txt", "got 5 bytes that begin with 68 65 6c 6c 6f"],
     ["other JSON", "other.json", "expected a model file, got JSON: readKeras"],
     ["a TFLite model", "model.tflite", "got a TensorFlow Lite model: its batch norms were folded"],

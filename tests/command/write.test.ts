@@ -347,7 +347,12 @@ describe("convert", () => {
     ],
     ["ONNX to itself", "opset15.onnx", "a.onnx", /it is an ONNX model already/],
     ["a damaged layer", "keras-files/unnamed.weights.h5", "a.onnx", /scale, center: expected/],
-    ["TorchScript", "torch/script.pt", "a.safetensors", /a TorchScript archive: torch\.save/],
+    [
+      "TorchScript",
+      "torch/script.pt",
+      "a.safetensors",
+      /a TorchScript archive: in Python, torch\.save/,
+    ],
     ["several models", "torch/several.pt", "a.safetensors", /--key: expected one of "model"/],
   ])("%s is refused in a sentence", (_, name, out, message) => {
     const { code, stdout, stderr } = command(["convert", golden(name), "-o", at(out)]);

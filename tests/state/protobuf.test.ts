@@ -91,12 +91,12 @@ describe("reads", () => {
     [
       "a length beyond the end",
       [0x0a, 5, 0],
-      /^bytes: expected a field at 0 to end at 3 at most, got 7$/,
+      /^bytes: expected a field at 0 to end at 3 at most, got 7: truncated, or damaged$/,
     ],
     [
       "a float that is cut",
       [0x15, 0, 0],
-      /^bytes: expected a field at 0 to end at 3 at most, got 5$/,
+      /^bytes: expected a field at 0 to end at 3 at most, got 5: truncated, or damaged$/,
     ],
   ])("%s: refused", (_, bytes, message) => {
     assertRefuses(StateError, message, () => all(Uint8Array.from(bytes)));

@@ -128,6 +128,11 @@ describe("files that PyTorch wrote", () => {
     assertRefuses(OptionError, /^key: expected one of "state_dict", got "model"$/, () =>
       readTorch(bytesOf("checkpoint"), { key: "model" }),
     );
+    assertRefuses(
+      OptionError,
+      /^key: expected none, since the whole file is one model, got "model"$/,
+      () => readTorch(bytesOf("state-dict"), { key: "model" }),
+    );
     const means = ["model", "ema.model", "pair.0"].map(
       (key) => readTorch(bytes, { key }).load("bn1", { eps: 1 }).runningMean[0]!,
     );

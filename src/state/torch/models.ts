@@ -154,7 +154,9 @@ export function modelIn(saved: unknown, key: unknown): StateDict {
   if (model !== undefined) return model;
   throw new OptionError(
     "key",
-    oneOf([...models.keys()], "none, since nothing in the file has batch norms"),
+    models.has("")
+      ? "none, since the whole file is one model"
+      : oneOf([...models.keys()], "none, since nothing in the file has batch norms"),
     key === undefined ? "none" : describe(key),
   );
 }

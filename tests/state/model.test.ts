@@ -377,6 +377,12 @@ describe("readModel", () => {
     const [one, two] = [file.loadAll().a!, file.loadAll().a!];
     expect(one.snapshot()).toEqual(layer.snapshot());
     expect(one).not.toBe(two);
+    assertRefuses(OptionError, /^key: expected none for a file of save, got "ema"$/, () =>
+      readModel(save({ a: layer }), { key: "ema" }),
+    );
+    assertRefuses(OptionError, /^options: expected an object, got null$/, () =>
+      file.load("a", wrong(null)),
+    );
     assertRefuses(OptionError, /^eps: expected no options for a file of save, got "eps"$/, () =>
       file.load("a", wrong({ eps: 1 })),
     );

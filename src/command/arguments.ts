@@ -30,7 +30,7 @@ const FACTS = {
 } as const satisfies Record<string, OptionSpec>;
 
 const OUT = {
-  output: { short: "o", value: "OUT", help: "the file to write, or a folder" },
+  output: { short: "o", value: "OUT", help: "the file to write" },
   force: { help: "overwrite files that exist" },
 } as const satisfies Record<string, OptionSpec>;
 
@@ -62,7 +62,11 @@ export const COMMANDS = {
   fold: {
     usage: "fold FILE -o OUT",
     summary: "a network with its batch norms folded in",
-    options: { ...OUT, ...HELP },
+    options: {
+      ...OUT,
+      output: { ...OUT.output, help: "the file to write, or a folder" },
+      ...HELP,
+    },
   },
   convert: {
     usage: "convert FILE -o OUT",

@@ -56,6 +56,12 @@ describe("the verdict", () => {
     },
   );
 
+  it("drifted and not undertrained, for averages that were written before any training", () => {
+    const bn = new BatchNorm(C);
+    bn.runningVariance.fill(0.25);
+    expect(diagnose(bn, normal(500 * C, 5, 0, 3)).verdict).toBe("drifted");
+  });
+
   it("drifted, by the mean or by the variance, each way", () => {
     const bn = trained(5, 2);
     for (const [mean, sigma] of [

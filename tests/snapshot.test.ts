@@ -242,6 +242,15 @@ describe("refusals", () => {
     ],
     ["decay 1", { ...valid(), decay: 1 }, "snapshot.decay: expected"],
     ["a decay of JSON's null", { ...valid(), decay: null }, "snapshot.decay: expected"],
+    ...[
+      [2, -1],
+      [-0.5, 1.5],
+      [Infinity, -Infinity],
+    ].map(([weight, decay]): [string, unknown, string] => [
+      `a weight of ${weight}`,
+      { ...valid(), weight, decay },
+      `snapshot.weight: expected 1 - decay, or none, got ${weight}`,
+    ]),
     ["debias 1", { ...valid(), debias: 1 }, "snapshot.debias: expected"],
     [
       "no such variance",
@@ -326,6 +335,12 @@ describe("refusals", () => {
     const message = `snapshot.${name}: expected values, as the layer has it, got null`;
     expect(() => layer.restore(bare)).toThrow(new StateError(message));
     expect(stateOf(layer)).toBe(state);
+  });
+
+  test("an array that iterates over other values than it has is read by index", () => {
+    const mean = Object.assign([3, 4], { *[Symbol.iterator]() {} });
+    const layer = BatchNorm.fromSnapshot({ ...valid(), runningMean: mean });
+    expect([...layer.runningMean]).toEqual([3, 4]);
   });
 
   test("unknown options of fromSnapshot", () => {

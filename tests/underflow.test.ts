@@ -111,6 +111,13 @@ test("values that cancel to a mean of exactly 0 are seen", () => {
   }
 });
 
+test("where 1/σ is near the end of float32, and not beyond it, train normalizes", () => {
+  for (const size of [2 ** -126, 2 ** -127, 1.5 * 2 ** -128]) {
+    const x = Float32Array.from({ length: 64 }, (_, i) => (i % 2 ? size : -size));
+    expect([...new BatchNorm(1, { epsilon: 0 }).train(x)]).toEqual(Array.from(x, Math.sign));
+  }
+});
+
 test("where 1/σ is beyond float32, train refuses and changes nothing; moments has the numbers", () => {
   const x = Float32Array.from({ length: 128 }, (_, i) => (i % 2 === 0 ? i : 1e-42 * (i % 7)));
   const bn = new BatchNorm(2, { epsilon: 0 });

@@ -15,8 +15,8 @@ import type { Pass } from "./plan.js";
 const LEAST = 7.52316384526264e-37;
 /** Float32 near one of at least this size, 2^-40, are so far apart that the squares of their distances are not lost. */
 const COARSE = 9.094947017729282e-13;
-/** Below this, 2^-254, 1/√variance is beyond float32. */
-const LEAST_FOR_SCALE = 3.454467422037778e-77;
+/** Below this, 2^-256, 1/√variance is beyond float32. */
+const LEAST_FOR_SCALE = 8.636168555094445e-78;
 
 /**
  * Takes those channels of a tile again whose moments, which lie in kernel memory, may have lost digits by underflow.

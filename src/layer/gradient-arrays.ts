@@ -13,7 +13,7 @@ import {
   refuseShared,
   shared,
 } from "../values/arrays.js";
-import type { Gradients } from "../values/terms.js";
+import { type Gradients, present } from "../values/terms.js";
 
 const KEYS = ["dx", "dgamma", "dbeta"];
 const OWN = ["gamma", "beta", "runningMean", "runningVariance"] as const;
@@ -95,7 +95,7 @@ function gradientOf(
   parameter: Float32Array | null,
   value: unknown,
 ): Float32Array | null {
-  if (parameter !== null) return arrayOf(`out.d${name}`, value, lengthOf(parameter));
+  if (parameter !== null) return arrayOf(`out.d${name}`, value, lengthOf(present(name, parameter)));
   if (value === undefined) return null;
   throw new OptionError(`out.d${name}`, `none, since ${name} is left out`, describe(value));
 }

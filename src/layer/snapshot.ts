@@ -97,7 +97,8 @@ export function settingsIn(record: Partial<Snapshot>): Settings {
     if (record[name] === undefined) throw new OptionError(name, "a value", "none");
   }
   const { decay, weight } = record;
-  if (weight !== undefined && !(typeof weight === "number" && 1 - weight === decay)) {
+  const isWeight = typeof weight === "number" && weight >= 0 && weight <= 1;
+  if (weight !== undefined && !(isWeight && 1 - weight === decay)) {
     throw new OptionError("weight", "1 - decay, or none", describe(weight));
   }
   const [gamma, beta] = [record.gamma !== null, record.beta !== null];

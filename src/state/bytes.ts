@@ -1,19 +1,22 @@
 // Reads and writes the bytes of files, and the little-endian numbers in them.
 
 import { describe, ShapeError, StateError, UnsupportedError } from "../errors.js";
-import { isUint8Array } from "../values/arrays.js";
+import { isUint8Array, part, sizeIn } from "../values/arrays.js";
 
 /** The bytes of a file. Those of a SharedArrayBuffer are given as a Uint8Array on it. */
 export type Bytes = Uint8Array | ArrayBuffer;
 
 /** The bytes as a Uint8Array, without a copy. `value` may be of another realm, and may be a Buffer of Node. */
 export function bytesOf(name: string, value: unknown): Uint8Array {
-  if (isUint8Array(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
-  if (Object.prototype.toString.call(value) === "[object ArrayBuffer]") {
+  const isView = isUint8Array(value);
+  if (isView || Object.prototype.toString.call(value) === "[object ArrayBuffer]") {
     try {
-      return new Uint8Array(value as ArrayBuffer);
+      // An array that lost its memory has the size -1, of which there is no part.
+      return isView ? part(value, 0, sizeIn(value)) : new Uint8Array(value as ArrayBuffer);
     } catch {
-      throw new ShapeError(`${name}: expected bytes, got a detached ArrayBuffer`);
+      throw new ShapeError(
+        `${name}: expected bytes, got ones whose buffer is detached or too short`,
+      );
     }
   }
   const path = typeof value === "string" ? "; readFileSync(path) of node:fs gives the bytes" : "";

@@ -55,21 +55,26 @@ export type ModelFile =
  */
 export function readModel(bytes: Bytes, options: ModelOptions = NO_OPTIONS): ModelFile {
   checkKeys("options", options, ["key"]);
+  const { key } = options;
   const { file, format } = checkFormat("bytes", bytes, "a model file", FORMATS);
+  const refuseKey = (kind: string): void => {
+    if (key !== undefined) throw new OptionError("key", `none for ${kind}`, describe(key));
+  };
   if (format === "onnx") {
-    if (options.key === undefined) return { format, ...readOnnx(file) };
-    throw new OptionError("key", "none for an ONNX model, which is one", describe(options.key));
+    refuseKey("an ONNX model, which is one");
+    return { format, ...readOnnx(file) };
   }
   if (format === "safetensors" && isOwn(parse("bytes", file))) {
+    refuseKey("a file of save");
     const layers = load(file);
     const one = (name: string, given: object) => {
-      for (const key of Object.keys(given))
-        throw new OptionError(key, "no options for a file of save", `"${key}"`);
+      checkKeys("options", given, [], () => "no options for a file of save");
       return layers[name]!.clone();
     };
     return { format: "batchnorm-wasm", ...fileOf(Object.keys(layers), one) };
   }
-  if (format !== null) return { format: "torch", ...readTorch(file, options) };
+  if (format !== null)
+    return { format: "torch", ...readTorch(file, key === undefined ? {} : { key }) };
   const first = Array.from(file.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0"));
   throw new StateError(
     "bytes",

@@ -79,9 +79,10 @@ export const isOwn = ({ metadata }: Pick<Safetensors, "metadata">): boolean =>
 /** The file to write into, or an empty one, marked as those of PyTorch are. */
 function originalOf(options: WriteOptions): Safetensors {
   checkKeys("options", options, ["into"]);
-  return options.into === undefined
+  const { into } = options;
+  return into === undefined
     ? { tensors: new Map(), metadata: { format: "pt" } }
-    : parse("into", options.into);
+    : parse("into", into);
 }
 
 /**
@@ -97,6 +98,7 @@ export function load(
   options: { kernels?: Kernels } = NO_OPTIONS,
 ): Record<string, BatchNorm> {
   checkKeys("options", options, ["kernels"]);
+  const { kernels: own } = options;
   const { tensors, metadata } = parse("bytes", bytes);
   if (!isOwn({ metadata })) {
     throw new StateError(
@@ -105,7 +107,7 @@ export function load(
       `${describe(metadata[KEY] ?? null)}; readTorch reads files of PyTorch`,
     );
   }
-  const kernels = options.kernels === undefined ? {} : { kernels: checkKernels(options.kernels) };
+  const kernels = own === undefined ? {} : { kernels: checkKernels(own) };
   const layers: [string, BatchNorm][] = [];
   for (const [key, text] of Object.entries(metadata)) {
     if (!key.startsWith(LAYER)) continue;

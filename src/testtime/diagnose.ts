@@ -155,7 +155,9 @@ function examine(
     mean: averages.mean.map((m) => m / (1 - start)),
     variance: averages.variance.map((v) => (v - start) / (1 - start)),
   };
-  const young = start > START && 2 * offIn(driftOf(freed, data, epsilon)).length <= off.length;
+  // A share of 1 is that before the first mini-batch. Averages that are not 0 and 1 then were written by hand.
+  const young =
+    start > START && start < 1 && 2 * offIn(driftOf(freed, data, epsilon)).length <= off.length;
   return {
     ...drift,
     channels: all.length,

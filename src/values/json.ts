@@ -27,8 +27,9 @@ export function fromNumbers(name: string, value: unknown, length: number, of32 =
   if (!Array.isArray(value) || value.length !== length) {
     throw new StateError(name, `${length} numbers`, describe(value));
   }
-  // Array.from, since `map` passes over holes.
-  return Array.from(value, (n: unknown, i) => {
+  // By index: `map` passes over holes, and the array may have an iterator of its own.
+  return Array.from({ length }, (_, i) => {
+    const n: unknown = value[i];
     const number = NAMED.includes(n as string) ? Number(n) : n;
     if (typeof number === "number") {
       const rounded = of32 ? Math.fround(number) : number;

@@ -25,6 +25,13 @@ describe("help", () => {
     for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
   });
 
+  test("a folder takes what fold writes, and not what convert writes, whose name says the format", () => {
+    expect(command(["fold", "--help"]).stdout).toMatch(
+      /--output OUT +the file to write, or a folder\n/,
+    );
+    expect(command(["convert", "--help"]).stdout).toMatch(/--output OUT +the file to write\n/);
+  });
+
   test.each([[["--version"]], [["-v"]]])("%j", (args) => {
     expect(command(args)).toEqual({ code: 0, stdout: "1.2.3\n", stderr: "" });
   });

@@ -14,8 +14,21 @@ import {
   Moments,
   ShapeError,
 } from "batchnorm-wasm";
+import { readKerasFile } from "batchnorm-wasm/hdf5";
+import {
+  load,
+  readKeras,
+  readModel,
+  readOnnx,
+  readTorch,
+  save,
+  writeKeras,
+  writeOnnx,
+  writeTorch,
+} from "batchnorm-wasm/state";
 import { describe, expect, test } from "vitest";
 import { normal } from "../support/data.js";
+import { goldenBytes } from "../support/golden.js";
 import { OWN, Ran } from "./arrays.js";
 import { C, plainOf, stateOf, type World, worldOf } from "./methods.js";
 
@@ -175,6 +188,28 @@ const METHODS: readonly Row[] = [
     call: (_, options) => new BatchNorm(C, options).snapshot(),
   },
   {
+    name: "BatchNorm.torch",
+    options: () => ({ eps: 1e-3, momentum: 1e-5, affine: true, layout: "NC", kernels: OWN }),
+    call: (_, options) => BatchNorm.torch(C, options).snapshot(),
+  },
+  {
+    name: "BatchNorm.flax",
+    options: () => ({
+      epsilon: 1e-3,
+      momentum: 0.5,
+      useScale: true,
+      useBias: true,
+      layout: "NC",
+      kernels: OWN,
+    }),
+    call: (_, options) => BatchNorm.flax(C, options).snapshot(),
+  },
+  {
+    name: "BatchNorm.fromSnapshot",
+    options: () => ({ kernels: OWN }),
+    call: (_, options) => BatchNorm.fromSnapshot(LAYER.snapshot(), options).snapshot(),
+  },
+  {
     name: "FrozenBatchNorm.fromJSON",
     options: () => ({ kernels: OWN }),
     call: ({ frozen }, options) => FrozenBatchNorm.fromJSON(frozen.toJSON(), options).toJSON(),
@@ -268,6 +303,63 @@ describe.each(METHODS.map((row) => [row.name, row] as const))("%s", (_, row) => 
       deepStrictEqual(plainOf([options, stateOf(world)]), before);
     }
   });
+});
+
+const LAYER = new BatchNorm(C, { layout: "NHWC" });
+const FIRST = new BatchNorm(C, { layout: "NCHW" });
+const warn = () => undefined;
+const loading = () => ({ momentum: 0.5, layout: "NC", onWarning: warn, kernels: OWN });
+
+/** Functions on files, and their options. */
+const FILES: readonly [string, Record<string, unknown>, (options: never) => unknown][] = [
+  ["save", { into: writeTorch({ LAYER }) }, (options) => save({ LAYER }, options)],
+  ["load", { kernels: OWN }, (options) => load(save({ LAYER }), options)],
+  ["readTorch", { key: undefined }, (options) => readTorch(writeTorch({ LAYER }), options)],
+  [
+    "readTorch.load",
+    { eps: 0.5, ...loading() },
+    (options) => readTorch(writeTorch({ LAYER })).load("LAYER", options),
+  ],
+  [
+    "writeTorch",
+    { into: writeTorch({ LAYER }), key: undefined, onWarning: warn },
+    (options) => writeTorch({ LAYER }, options),
+  ],
+  ["readOnnx", { external: {} }, (options) => readOnnx(writeOnnx({ FIRST }), options)],
+  ["readOnnx.load", loading(), (options) => readOnnx(writeOnnx({ FIRST })).load("FIRST", options)],
+  ["writeOnnx", { momentum: 0.5, external: {} }, (options) => writeOnnx({ FIRST }, options)],
+  ["writeOnnx into", { into: writeOnnx({ FIRST }) }, (options) => writeOnnx({ FIRST }, options)],
+  ["readKeras", { ...writeKeras({ LAYER }) }, (options) => readKeras(options)],
+  [
+    "readKeras.load",
+    loading(),
+    (options) => readKeras(writeKeras({ LAYER })).load("LAYER", options),
+  ],
+  ["writeKeras", { momentum: 0.5 }, (options) => writeKeras({ LAYER }, options)],
+  ["writeKeras into", { into: writeKeras({ LAYER }) }, (options) => writeKeras({ LAYER }, options)],
+  [
+    "readKerasFile.load",
+    { epsilon: 0.5, scale: true, center: true, ...loading() },
+    (options) => {
+      const file = readKerasFile(goldenBytes("keras-files/weights.h5"));
+      return file.load(file.layers[0]!, options);
+    },
+  ],
+  ["readModel", { key: undefined }, (options) => readModel(writeTorch({ LAYER }), options)],
+];
+
+test.each(FILES)("%s reads each option once", (_, options, call) => {
+  const reads: string[] = [];
+  const watching = {};
+  for (const [key, value] of Object.entries(options)) {
+    const get = () => {
+      reads.push(key);
+      return value;
+    };
+    Object.defineProperty(watching, key, { get, enumerable: true });
+  }
+  call(watching as never);
+  expect(reads.sort()).toEqual(Object.keys(options).sort());
 });
 
 test("calibrate reads onProgress once, before the first batch", async () => {

@@ -59,6 +59,10 @@ const USES: Readonly<Record<string, readonly [uses: string, (layer: BatchNorm) =
   ],
   infer: ["gamma beta runningMean runningVariance", (layer) => layer.infer(x)],
   backward: ["gamma", (layer) => layer.backward(dy)],
+  "backward into arrays": [
+    "gamma",
+    (layer) => layer.backward(dy, { out: { dgamma: new Float32Array(C) } }),
+  ],
   setRunning: ["runningMean runningVariance", (layer) => layer.setRunning(moments)],
   reset: ["runningMean runningVariance", (layer) => layer.reset()],
   restore: ["gamma beta runningMean runningVariance", (layer) => layer.restore(wrong(snapshot))],

@@ -332,6 +332,55 @@ describe.each(READERS)("%s names what it does not read", (_, reads, expected, ca
   });
 });
 
+describe.each([
+  ["readModel", readModel, "bytes"],
+  ["readTorch", readTorch, "bytes"],
+  ["readOnnx", readOnnx, "bytes"],
+  ["load", load, "bytes"],
+  ["readKerasFile", readKerasFile, "bytes"],
+  [
+    "readKeras",
+    (shard: Uint8Array) => {
+      const { model, weights } = kerasFiles("keras");
+      return readKeras({ model, weights: { [Object.keys(weights)[0]!]: shard } });
+    },
+    'weights\\[".*"\\]',
+  ],
+] as const)("%s", (_, read, name) => {
+  const gone = new RegExp(
+    `^${name}: expected bytes, got ones whose buffer is detached or too short$`,
+  );
+
+  test("bytes that lost their memory", () => {
+    const bytes = new Uint8Array(8);
+    structuredClone(bytes, { transfer: [bytes.buffer] });
+    assertRefuses(ShapeError, gone, () => read(bytes));
+    const buffer = new (wrong(ArrayBuffer))(16, { maxByteLength: 16 });
+    const beyond = new Uint8Array(buffer, 8, 8);
+    wrong(buffer).resize(4);
+    assertRefuses(ShapeError, gone, () => read(beyond));
+  });
+});
+
+test("no code of a subclass of Uint8Array is run", () => {
+  class Own extends Uint8Array {
+    override get buffer(): never {
+      throw new Error("ran");
+    }
+    override get byteOffset(): never {
+      throw new Error("ran");
+    }
+    override get byteLength(): never {
+      throw new Error("ran");
+    }
+    override get length(): never {
+      throw new Error("ran");
+    }
+  }
+  const layer = new BatchNorm(2, { epsilon: 0.25 });
+  expect(load(new Own(save({ layer }))).layer!.epsilon).toBe(0.25);
+});
+
 test("weights that are the bytes of a file are no files by path", () => {
   const { model } = kerasFiles("keras");
   const message = /^weights: expected weight files by path, got a Uint8Array of length 4$/;
@@ -382,6 +431,12 @@ describe("readModel", () => {
     const [one, two] = [file.loadAll().a!, file.loadAll().a!];
     expect(one.snapshot()).toEqual(layer.snapshot());
     expect(one).not.toBe(two);
+    assertRefuses(OptionError, /^key: expected none for a file of save, got "ema"$/, () =>
+      readModel(save({ a: layer }), { key: "ema" }),
+    );
+    assertRefuses(OptionError, /^options: expected an object, got null$/, () =>
+      file.load("a", wrong(null)),
+    );
     assertRefuses(OptionError, /^eps: expected no options for a file of save, got "eps"$/, () =>
       file.load("a", wrong({ eps: 1 })),
     );

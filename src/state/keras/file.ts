@@ -12,7 +12,7 @@ import { Hdf5Node } from "../hdf5/node.js";
 import { fileOf, type StateFile } from "../layers.js";
 import { entriesOf, isZip } from "../zip.js";
 import { type Found, findLayers } from "./found.js";
-import { checkLoadOptions, type KerasLoadOptions, loadLayer } from "./load.js";
+import { type KerasLoadOptions, loadLayer, readLoadOptions } from "./load.js";
 import type { Json } from "./topology.js";
 
 /** Options of {@link readKerasFile}. */
@@ -69,8 +69,8 @@ export function readKerasFile(
   checkKeys("options", options, ["config"]);
   const { root, config } = open(bytes, options.config);
   const found = findLayers(root, config);
-  return fileOf([...found.keys()], (name, given: KerasFileLoadOptions) => {
-    checkLoadOptions(given, OWN_KEYS);
+  return fileOf([...found.keys()], (name, own: KerasFileLoadOptions) => {
+    const given = readLoadOptions(own, OWN_KEYS);
     const layer = found.get(name)!;
     const config = layer.config ?? configOf(name, layer, given);
     const values = (weight: string) => valuesOf(name, layer, config, weight);

@@ -35,16 +35,21 @@ export interface Given {
 }
 
 /**
- * Checks the options of `load` before anything is read from the file.
+ * Checks the options of `load` before anything is read from the file, and returns a copy: each is read once.
  *
  * @param more the names of further options that the reader of this format knows.
  * @throws OptionError for an option that is unknown or out of range.
  */
-export function checkLoadOptions(options: KerasLoadOptions, more: readonly string[] = []): void {
+export function readLoadOptions<T extends KerasLoadOptions>(
+  options: T,
+  more: readonly string[] = [],
+): T {
   checkKeys("options", options, [...LOAD_KEYS, ...more]);
-  const { onWarning, ...own } = options;
+  const read = { ...options };
+  const { onWarning, ...own }: KerasLoadOptions = read;
   warningsTo(onWarning);
   kerasOptions(own);
+  return read;
 }
 
 /** Makes a new layer from the file's facts about it and the caller's options, which take precedence. */

@@ -1,7 +1,7 @@
 // Reads batch-norm layers from the models of TensorFlow.js.
 
 import { fileOf, type StateFile } from "../layers.js";
-import { checkLoadOptions, type KerasLoadOptions, loadLayer } from "./load.js";
+import { type KerasLoadOptions, loadLayer, readLoadOptions } from "./load.js";
 import { type KerasFiles, parse, weightOf } from "./model.js";
 import { valuesOf } from "./shards.js";
 import { layoutOf } from "./topology.js";
@@ -33,8 +33,8 @@ import { layoutOf } from "./topology.js";
  */
 export function readKeras(files: KerasFiles): StateFile<KerasLoadOptions> {
   const model = parse("files", files);
-  return fileOf([...model.layers.keys()], (name, options: KerasLoadOptions) => {
-    checkLoadOptions(options);
+  return fileOf([...model.layers.keys()], (name, own: KerasLoadOptions) => {
+    const options = readLoadOptions(own);
     const layer = model.layers.get(name)!;
     const given = {
       config: layer.config,

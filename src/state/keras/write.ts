@@ -45,10 +45,11 @@ export function writeKeras(
   options: KerasWriteOptions = NO_OPTIONS,
 ): WrittenKeras {
   checkKeys("options", options, ["into", "momentum"]);
-  kerasOptions(options.momentum === undefined ? {} : { momentum: options.momentum });
+  const { into, momentum } = options;
+  kerasOptions(momentum === undefined ? {} : { momentum });
   const entries = entriesOf(layers);
-  if (options.into !== undefined) return writeInto(parse("into", options.into), entries);
-  return writeInto(parse("files", emptyModel(entries, options.momentum)), entries);
+  if (into !== undefined) return writeInto(parse("into", into), entries);
+  return writeInto(parse("files", emptyModel(entries, momentum)), entries);
 }
 
 function writeInto(model: Model, entries: readonly [string, BatchNorm][]): WrittenKeras {

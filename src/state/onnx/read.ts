@@ -147,7 +147,7 @@ export function layerAt(
   options: OnnxLoadOptions,
 ): BatchNorm {
   checkKeys("options", options, LOAD_KEYS);
-  const { onWarning, layout, ...given } = options;
+  const { onWarning, layout, ...given } = { ...options };
   const warn = warningsTo(onWarning);
   const { kernels } = onnxOptions(given);
   const { operation, epsilon, momentum, trains, spatial } = model.norms.get(name)!;

@@ -55,12 +55,13 @@ export function writeOnnx(
   options: OnnxWriteOptions = NO_OPTIONS,
 ): Uint8Array {
   checkKeys("options", options, ["into", "external", "momentum"]);
-  onnxOptions(options.momentum === undefined ? {} : { momentum: options.momentum });
+  const { into, external, momentum } = options;
+  onnxOptions(momentum === undefined ? {} : { momentum });
   const entries = entriesOf(layers);
-  const external = externalOf(options.external);
-  return options.into === undefined
-    ? modelOfLayers(entries, options.momentum)
-    : writeInto(modelOf("into", options.into, external), entries);
+  const files = externalOf(external);
+  return into === undefined
+    ? modelOfLayers(entries, momentum)
+    : writeInto(modelOf("into", into, files), entries);
 }
 
 /** A tensor that gets other values. */

@@ -103,8 +103,9 @@ export function readTorch(
     tensors,
     layers.map((name) => inFile(source, name)),
   );
-  return fileOf(layers, (name, given: TorchLoadOptions) => {
-    checkKeys("options", given, LOAD_KEYS);
+  return fileOf(layers, (name, options: TorchLoadOptions) => {
+    checkKeys("options", options, LOAD_KEYS);
+    const given = { ...options };
     const warn = warningsTo(given.onWarning);
     const full = inFile(source, name);
     const settings = settingsOf(name, given, modules.get(full));

@@ -334,7 +334,7 @@ describe("variance", () => {
       ["unbiased", '"unbiased"'],
       [undefined, "undefined"],
     ]) {
-      const message = new RegExp(`^kind: expected "sample" or "population", got ${came}$`);
+      const message = new RegExp(`^kind: expected one of "sample", "population", got ${came}$`);
       assertRefuses(OptionError, message, () => some().variance(wrong(kind)));
     }
   });

@@ -329,7 +329,7 @@ export class BatchNorm extends Raw {
 
   #normalizer({ mean, variance }: Statistics, meanLow: Float64Array | null = null): Normalizer {
     const { epsilon } = this.#settings;
-    return { mean, meanLow, variance, gamma: this.#gamma, beta: this.#beta, epsilon };
+    return { mean, meanLow, variance, gamma: this.gamma, beta: this.beta, epsilon };
   }
 
   /**
@@ -412,7 +412,7 @@ export class BatchNorm extends Raw {
     const view = viewOf(this.layout, this.#channels, length, shape);
     const mask = maskOf(given, view);
     const out = outputFor(into, x, length, this.#buffers) as Out;
-    normalize(this.kernels.machine, out, x, view, this.#normalizer(this.#averages), null);
+    normalize(this.kernels.machine, out, x, view, this.#normalizer(this.#averages.present()), null);
     if (mask !== null) pad(out, view, mask, this.#beta);
     return out;
   }
@@ -489,8 +489,7 @@ export class BatchNorm extends Raw {
   ): BatchNorm {
     checkKeys("options", options, ["kernels"]);
     const restored = readSnapshot(snapshot);
-    const { kernels: _none, ...settings } = restored.settings;
-    const layer = create(restored.channels, { ...settings, ...options });
+    const layer = create(restored.channels, { ...restored.settings, ...options });
     layer.setState(restored);
     return layer;
   }
@@ -536,13 +535,11 @@ export class BatchNorm extends Raw {
    * @throws StateError as `gamma`.
    */
   clone(): BatchNorm {
-    const { kernels, ...settings } = this.raw.#settings;
-    const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);
+    const copy = create(this.raw.#channels, this.#settings);
     copy.setState(this);
     return copy;
   }
 }
 
 // Not inside the class: bundlers rename a class whose body names it, and it would print as _BatchNorm.
-const create = (channels: number, options: BatchNormOptions): BatchNorm =>
-  new BatchNorm(channels, options);
+const create = (channels: number, options: object): BatchNorm => new BatchNorm(channels, options);

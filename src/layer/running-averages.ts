@@ -16,6 +16,7 @@
 
 import { describe, StateError } from "../errors.js";
 import { copy } from "../values/arrays.js";
+import { isWhole } from "../values/check.js";
 import type { Moments, VarianceKind } from "../values/moments.js";
 import { type AverageUpdate, present, type Statistics } from "../values/terms.js";
 import { WEIGHT } from "./options.js";
@@ -138,10 +139,8 @@ export function shareOfStart(
 
 /** Returns `value` if it is a count of mini-batches; throws StateError if not. */
 export function checkSeen(name: string, value: unknown): number {
-  if (!Number.isSafeInteger(value) || (value as number) < 0) {
-    throw new StateError(name, "a whole number >= 0", describe(value));
-  }
-  return value as number;
+  if (!isWhole(value)) throw new StateError(name, "a whole number >= 0", describe(value));
+  return value;
 }
 
 /**

@@ -1,7 +1,8 @@
 // The only file that knows what the names of layouts mean. Everything below it sees one canonical view, (outer, channels,
 // inner), row-major: "NC" is (N, C, 1), "NCHW" is (N, C, H·W), "NHWC" is (N·H·W, C, 1).
 
-import { describe, OptionError, ShapeError } from "../errors.js";
+import { describe, ShapeError } from "../errors.js";
+import { choice, isWhole } from "./check.js";
 
 /**
  * Order of axes: examples N, channels C, then or before it depth D, height H, width W or length L.
@@ -45,12 +46,8 @@ export const countOf = (view: View): number => view.outer * view.inner;
 /** How many values a view has. */
 export const sizeOf = (view: View): number => view.outer * view.channels * view.inner;
 
-export function checkLayout(layout: unknown, allowed: readonly Layout[]): Layout {
-  if (!allowed.includes(layout as Layout)) {
-    throw new OptionError("layout", `one of "${allowed.join('", "')}"`, describe(layout));
-  }
-  return layout as Layout;
-}
+export const checkLayout = (layout: unknown, allowed: readonly Layout[]): Layout =>
+  choice("layout", layout, undefined, allowed);
 
 /** The error about a shape that was left out. */
 export const noShape = (layout: Layout): ShapeError =>
@@ -90,7 +87,7 @@ export function viewOf(layout: Layout, channels: number, length: number, shape: 
   if (
     !Array.isArray(shape) ||
     (any ? shape.length < 2 : shape.length !== axes.length) ||
-    !shape.every(isSize)
+    !shape.every((size) => isWhole(size))
   ) {
     throw new ShapeError(
       "shape",
@@ -125,8 +122,6 @@ export const rowsShape = (layout: Layout, { outer, channels }: View): readonly n
   [...axesOf(layout)].flatMap((axis) =>
     axis === "N" ? outer : axis === "C" ? channels : axis === "…" ? [] : 1,
   );
-
-const isSize = (n: unknown): boolean => Number.isSafeInteger(n) && (n as number) >= 0;
 
 /** A shape as messages show it. */
 export const show = (shape: unknown): string =>

@@ -129,6 +129,10 @@ export function seenBy(
   return { full, selection, view: selection.view };
 }
 
+/** Where the first channel of the i-th position begins, among those that are selected or, without a mask, among all. */
+export const placeIn = (selection: Selection | null, view: View, i: number): number =>
+  selection?.at(i) ?? placeOf(view, i);
+
 /** Where the channels of a position begin. */
 const placeOf = ({ channels, inner }: View, p: number): number =>
   (p - (p % inner)) * channels + (p % inner);

@@ -28,7 +28,6 @@ export const PROPERTIES = [
   "pitch",
   "place",
   "planes",
-  "present",
   "release",
   "repeats",
   "rows",

@@ -258,7 +258,7 @@ export class Memory extends Buffers {
       const own = bufferOf(view) === this.#buffer;
       throw new StateError(
         "view",
-        own ? "a tensor as alloc returned it" : "a tensor of these kernels",
+        "a tensor as alloc returned it",
         own ? "one that is freed already or a part" : "an array of other memory",
       );
     }

@@ -2,6 +2,7 @@
 // inner), row-major: "NC" is (N, C, 1), "NCHW" is (N, C, H·W), "NHWC" is (N·H·W, C, 1).
 
 import { describe, ShapeError } from "../errors.js";
+import { float32, lengthOf } from "./arrays.js";
 import { choice, isWhole } from "./check.js";
 
 /**
@@ -69,10 +70,12 @@ export function sizesOf(shape: unknown): readonly number[] | undefined {
 const MOST_AXES = 64;
 
 /**
- * The canonical view of `length` values. If no shape is given, they are rows of channels, and all axes but the last
- * count as one.
+ * The canonical view of x. If no shape is given, its values are rows of channels, and all axes but the last count as
+ * one. Throws ShapeError unless x is a Float32Array that fits.
  */
-export function viewOf(layout: Layout, channels: number, length: number, shape: unknown): View {
+export function viewOf(layout: Layout, channels: number, x: unknown, given: unknown): View {
+  const shape = sizesOf(given);
+  const length = lengthOf(float32("x", x));
   const axes = axesOf(layout);
   const last = axes.indexOf("C") === axes.length - 1;
   if (shape === undefined) {

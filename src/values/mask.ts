@@ -112,15 +112,15 @@ export interface Seen {
   readonly view: View;
 }
 
-/** Checks shape and mask of `length` values in a layout, and says what of them takes part. */
+/** Checks x, its shape and its mask in a layout, and says what of x takes part. */
 export function seenBy(
   layout: Layout,
   channels: number,
-  length: number,
+  x: unknown,
   shape: unknown,
   mask: unknown,
 ): Seen {
-  const full = viewOf(layout, channels, length, shape);
+  const full = viewOf(layout, channels, x, shape);
   const data = maskOf(mask, full);
   if (data === null || data.every((entry) => entry !== 0)) {
     return { full, selection: null, view: full };

@@ -86,34 +86,20 @@ export function viewOf(layout: Layout, channels: number, x: unknown, given: unkn
     return { outer: length / channels, channels, inner: 1 };
   }
   // The layouts of any number of axes have names of their own.
-  const any = axes !== layout;
-  if (
-    !Array.isArray(shape) ||
-    (any ? shape.length < 2 : shape.length !== axes.length) ||
-    !shape.every((size) => isWhole(size))
-  ) {
-    throw new ShapeError(
-      "shape",
-      `${any ? "two or more" : axes.length} sizes [${[...axes].join(", ")}]`,
-      show(shape),
-    );
-  }
-  const axis = last ? shape.length - 1 : 1;
-  if (shape[axis] !== channels) {
-    throw new ShapeError(
-      "shape",
-      `${channels} channels on axis ${axis} of "${layout}"`,
-      show(shape),
-    );
-  }
+  const isShape =
+    Array.isArray(shape) &&
+    (axes === layout ? shape.length === axes.length : shape.length > 1) &&
+    shape.every((size) => isWhole(size));
+  const sizes: readonly number[] = isShape ? shape : [];
+  const axis = last ? sizes.length - 1 : 1;
   const view = { outer: 1, channels, inner: 1 };
-  for (let i = 0; i < axis; i++) view.outer *= shape[i]!;
-  for (let i = axis + 1; i < shape.length; i++) view.inner *= shape[i]!;
-  if (sizeOf(view) !== length) {
+  for (let i = 0; i < axis; i++) view.outer *= sizes[i]!;
+  for (let i = axis + 1; i < sizes.length; i++) view.inner *= sizes[i]!;
+  if (sizes[axis] !== channels || sizeOf(view) !== length) {
     throw new ShapeError(
       "shape",
-      `the ${length} values of x`,
-      `${show(shape)}, which is ${sizeOf(view)}`,
+      `sizes [${[...axes].join(", ")}] with C = ${channels}, ${length} values in all`,
+      show(shape),
     );
   }
   // Without values, the other sizes are dropped, so that no loop runs over them.

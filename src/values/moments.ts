@@ -281,7 +281,8 @@ function checked<K extends string>(
   const copies = {} as { count: number } & Record<K, Float64Array>;
   let length = channels;
   for (const key of keys) {
-    const array = held[key];
+    let array = held[key];
+    if (array === undefined && key === "meanLow") array = new Float64Array(length!);
     const size = isFloat64Array(array) ? sizeIn(array) : -1;
     length ??= Math.max(size, 0);
     if (size !== length) {
@@ -303,9 +304,7 @@ function checked<K extends string>(
  * returns a copy. Each of its properties is read once.
  */
 export function asMoments(name: string, value: unknown, channels?: number): Moments {
-  const { count, mean, m2 } = checked(name, value, ["mean", "m2"], channels);
-  const { meanLow: low = new Float64Array(mean.length) } = value as MomentsLike;
-  const { meanLow } = checked(name, { meanLow: low, count }, ["meanLow"], mean.length);
+  const { count, mean, m2, meanLow } = checked(name, value, MOMENTS, channels);
   for (let c = 0; c < mean.length; c++) {
     if (!Number.isFinite(mean[c]! + meanLow[c]!) || !(m2[c]! >= 0 && m2[c]! < Infinity)) {
       throw new StateError(

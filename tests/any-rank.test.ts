@@ -159,13 +159,10 @@ describe.each(TWINS)("%s", (_, twin) => {
     const axes = layout === "channelsFirst" ? "[N, C, …]" : "[N, …, C]";
     const six = shape.map((size, i) => (i === axis ? 6 : size));
     const more = [7, ...shape.slice(1)];
-    for (const [given, message] of [
-      [[30], `two or more sizes ${axes}, got [30]`],
-      [[], `two or more sizes ${axes}, got []`],
-      [six, `5 channels on axis ${axis} of "${layout}", got [${six.join(", ")}]`],
-      [more, `the ${x.length} values of x, got [${more.join(", ")}], which is ${product(more)}`],
-    ] as const) {
-      const error = new ShapeError(`shape: expected ${message}`);
+    for (const given of [[30], [], six, more]) {
+      const error = new ShapeError(
+        `shape: expected sizes ${axes} with C = 5, ${x.length} values in all, got [${given.join(", ")}]`,
+      );
       for (const one of [layer, layer.freeze()]) {
         expect(() => one.infer(x, { shape: given })).toThrow(error);
       }

@@ -196,14 +196,18 @@ describe("JSON", () => {
       { ...valid(), center: [1] },
       "center: expected 2 numbers, got an Array of length 1",
     ],
-    ["a word", { ...valid(), shift: [1, "two"] }, 'shift[1]: expected a number, got "two"'],
-    ["holes", { ...valid(), shift: new Array(2) }, "shift[0]: expected a number, got undefined"],
+    ["a word", { ...valid(), shift: [1, "two"] }, 'shift[1]: expected a float32 value, got "two"'],
+    [
+      "holes",
+      { ...valid(), shift: new Array(2) },
+      "shift[0]: expected a float32 value, got undefined",
+    ],
     ...(["center", "scale", "shift", "beta"] as const).map((name): [string, unknown, string] => [
       `a ${name} that float32 has not`,
       { ...valid(), [name]: [1, 1e300] },
       `${name}[1]: expected a float32 value, got 1e+300`,
     ]),
-    ["a null", { ...valid(), shift: [null, 1] }, "shift[0]: expected a number, got null"],
+    ["a null", { ...valid(), shift: [null, 1] }, "shift[0]: expected a float32 value, got null"],
   ])("%s is refused", (_, json, message) => {
     const read = () => FrozenBatchNorm.fromJSON(json as string);
     expect(read).toThrow(StateError);

@@ -312,7 +312,7 @@ describe("the version of the JSON", () => {
     test.each<[string, unknown, string]>([
       ["none", undefined, "beta: expected 3 numbers, got undefined"],
       ["too few", [1, 2], "beta: expected 3 numbers, got an Array of length 2"],
-      ["a word", [1, "two", 3], 'beta[1]: expected a number, got "two"'],
+      ["a word", [1, "two", 3], 'beta[1]: expected a float32 value, got "two"'],
     ])("2 with a beta that is none is refused: %s", (_, beta, message) => {
       const json = { ...layer(true).freeze().toJSON(), beta };
       expect(() => Frozen.fromJSON(wrong(json))).toThrow(new StateError(message));

@@ -167,7 +167,7 @@ describe("bn.moments", () => {
     ],
     [
       "another shape",
-      /^shape: expected 3 channels on axis 1 of "NC", got \[3, 2\]$/,
+      /^shape: expected sizes \[N, C\] with C = 3, 6 values in all, got \[3, 2\]$/,
       (l) => l.moments(normal(6, 1), { shape: [3, 2] }),
     ],
   ])("%s: ShapeError", (_, message, call) => {
@@ -334,7 +334,7 @@ describe("variance", () => {
       ["unbiased", '"unbiased"'],
       [undefined, "undefined"],
     ]) {
-      const message = new RegExp(`^kind: expected "sample" or "population", got ${came}$`);
+      const message = new RegExp(`^kind: expected one of "sample", "population", got ${came}$`);
       assertRefuses(OptionError, message, () => some().variance(wrong(kind)));
     }
   });
@@ -511,7 +511,7 @@ describe.each(Object.entries(TAKERS))("wrong moments for %s", (name, take) => {
   const bad = (value: number) => Float64Array.of(1, value, 2);
 
   test.each<[string, RegExp, unknown]>([
-    ["an empty object", /: expected mean, m2 of 3 channels, got mean undefined$/, {}],
+    ["an empty object", /: expected mean, m2, meanLow of 3 channels, got mean undefined$/, {}],
     ["an array", /: .*got mean undefined$/, [1, 2]],
     ["no m2", /: .*got m2 undefined$/, { ...valid, m2: undefined }],
     ["other channels", /: .*got mean a Float64Array of length 4$/, four],
@@ -523,7 +523,7 @@ describe.each(Object.entries(TAKERS))("wrong moments for %s", (name, take) => {
     ["a number array", /: .*got m2 an Array of length 3$/, { ...valid, m2: [1, 2, 3] }],
     [
       "a short meanLow",
-      /: expected meanLow of 3 channels, got meanLow .*length 2$/,
+      /: expected mean, m2, meanLow of 3 channels, got meanLow .*length 2$/,
       { ...valid, meanLow: new Float64Array(2) },
     ],
     ["meanLow null", /: .*got meanLow null$/, { ...valid, meanLow: null }],
@@ -567,7 +567,7 @@ describe.each(Object.entries(TAKERS))("wrong moments for %s", (name, take) => {
 
 test.each([null, undefined, 5])("moments that are %s: ShapeError", (value) => {
   for (const name of ["other", "moments"]) {
-    const message = new RegExp(`^${name}: expected mean, m2 of 3 channels, got ${value}$`);
+    const message = new RegExp(`^${name}: expected mean, m2, meanLow of 3 channels, got ${value}$`);
     const layer = new BatchNorm(3);
     assertRefuses(ShapeError, message, () => TAKERS[name]!(layer, value), layer);
   }
@@ -586,8 +586,11 @@ describe("Moments.pool", () => {
       [/^parts: expected at least one, got none$/, []],
       [/^parts: expected an iterable, got an Object$/, some()],
       [/^parts: expected an iterable, got null$/, null],
-      [/^parts\[0\]: expected mean, m2 of 0 channels, got undefined$/, [undefined]],
-      [/^parts\[2\]: expected mean, m2 of 3 channels, got mean .*length 4$/, [none, some(), four]],
+      [/^parts\[0\]: expected mean, m2, meanLow of 0 channels, got undefined$/, [undefined]],
+      [
+        /^parts\[2\]: expected mean, m2, meanLow of 3 channels, got mean .*length 4$/,
+        [none, some(), four],
+      ],
     ] as const) {
       assertRefuses(ShapeError, message, () => Moments.pool(wrong(parts)));
     }

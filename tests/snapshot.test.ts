@@ -228,7 +228,7 @@ describe("refusals", () => {
     [
       "holes",
       { ...valid(), gamma: new Array(2) },
-      "snapshot.gamma[0]: expected a number, got undefined",
+      "snapshot.gamma[0]: expected a float32 value, got undefined",
     ],
     [
       "a gamma that float32 has not",

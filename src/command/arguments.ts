@@ -29,17 +29,10 @@ const FACTS = {
   key: { value: "KEY", help: "which model, in a checkpoint that holds several" },
 } as const satisfies Record<string, OptionSpec>;
 
-<<<<<<< HEAD
 const FORCE = { force: { help: "overwrite files that exist" } } as const satisfies Record<
   string,
   OptionSpec
 >;
-=======
-const OUT = {
-  output: { short: "o", value: "OUT", help: "the file to write" },
-  force: { help: "overwrite files that exist" },
-} as const satisfies Record<string, OptionSpec>;
->>>>>>> review
 
 const HELP = { help: { short: "h", help: "this text" } } as const satisfies Record<
   string,
@@ -70,17 +63,12 @@ export const COMMANDS = {
     usage: "fold FILE -o OUT",
     summary: "a network with its batch norms folded in",
     options: {
-<<<<<<< HEAD
       output: {
         short: "o",
         value: "OUT",
         help: "the file to write, or a folder",
       },
       ...FORCE,
-=======
-      ...OUT,
-      output: { ...OUT.output, help: "the file to write, or a folder" },
->>>>>>> review
       ...HELP,
     },
   },

@@ -8,7 +8,7 @@ export type ReadBeside = (path: string) => Uint8Array | null;
 export type Beside = Readonly<Record<string, Uint8Array>>;
 
 /**
- * An object that reads a file when it is asked for it. The readers ask by `Object.hasOwn`, which calls
+ * An object that reads a file when it is asked for it. The readers ask by `hasOwn`, which calls
  * `getOwnPropertyDescriptor`, before they take the bytes.
  */
 export function besideOf(read: ReadBeside): Beside {

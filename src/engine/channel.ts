@@ -7,20 +7,13 @@ import {
   type AverageUpdate,
   checkVariance,
   type Normalizer,
-  present,
   type Statistics,
 } from "../values/terms.js";
 import type { AffineMachine, Machine } from "./machine.js";
 import { type At, firstOf, MAX_COLUMNS, NOWHERE, type Slot } from "./memory.js";
 import type { Pass } from "./plan.js";
 
-/** How messages name an array of a layer where it is not known which it is. */
-const ANY = "gamma, beta or a running average";
-
-/**
- * Loads `n` values of an array, those of channel `first` and on. Returns NOWHERE if there is no array. Throws
- * StateError if a user transferred its buffer to another thread; it has no values then.
- */
+/** Loads `n` values of an array, those of channel `first` and on. Returns NOWHERE if there is no array. */
 export function loadChannels<A extends Float32Array | Float64Array, What extends string>(
   slot: Slot<A, What>,
   array: A | null,
@@ -28,8 +21,7 @@ export function loadChannels<A extends Float32Array | Float64Array, What extends
   n: number,
 ): At<What> {
   if (array === null) return NOWHERE;
-  const whole = n === lengthOf(array);
-  copy(slot.array, whole ? array : part(present(ANY, array), first, first + n));
+  copy(slot.array, n === lengthOf(array) ? array : part(array, first, first + n));
   return slot.at;
 }
 

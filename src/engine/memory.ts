@@ -7,6 +7,7 @@
 
 import { describe, MemoryError, OptionError, StateError } from "../errors.js";
 import { bufferOf, lengthOf, offsetOf } from "../values/arrays.js";
+import { isWhole } from "../values/check.js";
 
 /**
  * An address in kernel memory, in bytes, and what lies there. `What` is for the compiler alone: with it,
@@ -214,7 +215,7 @@ export class Memory extends Buffers {
 
   /** A tensor of `length` values, zeroed, in the first gap that holds it. */
   allocate(length: number): Float32Array<ArrayBuffer> {
-    if (!Number.isSafeInteger(length) || length < 0) {
+    if (!isWhole(length)) {
       throw new OptionError("length", "a whole number of values >= 0", describe(length));
     }
     // Large tensors are moved against their neighbours (STAGGER) by whole cache lines, if there is room.
@@ -257,7 +258,7 @@ export class Memory extends Buffers {
       const own = bufferOf(view) === this.#buffer;
       throw new StateError(
         "view",
-        own ? "a tensor as alloc returned it" : "a tensor of these kernels",
+        "a tensor as alloc returned it",
         own ? "one that is freed already or a part" : "an array of other memory",
       );
     }
@@ -296,12 +297,8 @@ export class Memory extends Buffers {
 const alignUp = (n: number, step: number): number => Math.ceil(n / step) * step;
 
 function checkBytes(bytes: unknown): number {
-  if (
-    !Number.isSafeInteger(bytes) ||
-    (bytes as number) < MIN_BYTES ||
-    (bytes as number) > MAX_BYTES
-  ) {
+  if (!isWhole(bytes, MIN_BYTES, MAX_BYTES)) {
     throw new OptionError("memory", `${MIN_BYTES} to ${MAX_BYTES} bytes`, describe(bytes));
   }
-  return alignUp(bytes as number, PAGE);
+  return alignUp(bytes, PAGE);
 }

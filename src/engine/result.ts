@@ -1,6 +1,5 @@
 // Fresh arrays for results.
 
-import { outputOf } from "../values/arrays.js";
 import { UNZEROED, ZEROED_BY_SYSTEM } from "./plan.js";
 
 /** The part of Node, and of runtimes like it, that allocates memory without zeroing it; some of them zero it anyway. */
@@ -22,7 +21,3 @@ export function resultOf(length: number): Float32Array<ArrayBuffer> {
     ? new Float32Array(bytes.buffer, bytes.byteOffset, length)
     : new Float32Array(length);
 }
-
-/** The array for a result of x's `length`: `out`, which may be x itself, or a fresh one as `resultOf`. */
-export const resultLike = (out: unknown, x: Float32Array, length: number): Float32Array =>
-  out === undefined ? resultOf(length) : outputOf(out, x, length);

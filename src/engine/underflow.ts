@@ -4,6 +4,8 @@
 // Σ(x - x₀)² - S²/m (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 1.3 on shifted
 // data). That cancels at most m-fold, since (x₀ - mean)² is at most m2.
 
+import { countOf } from "../values/layout.js";
+import { placeIn } from "../values/mask.js";
 import { addTo } from "../values/two-sum.js";
 import type { Machine } from "./machine.js";
 import type { Pass } from "./plan.js";
@@ -32,27 +34,18 @@ export function mend(
 ): boolean {
   if (epsilon >= LEAST) return false;
   const { mean, meanLow, variance, m2 } = machine.memory.slots;
-  const { outer, inner } = view;
-  const m = outer * inner;
+  const { full } = selection ?? { full: view };
+  const m = countOf(view);
   for (let c = 0; c < n; c++) {
     const v = variance.array[c]!;
     if (!(v < LEAST) || (v === 0 && Math.abs(mean.array[c]!) >= COARSE)) continue;
-    // Where the channel's values of an example begin, and how far it is to the next example.
-    let { array } = a!;
-    let at = (first + c) * inner;
-    let step = view.channels * inner;
-    if (selection !== null) {
-      array = new Float32Array(m);
-      selection.transfer(array, a!.array, at, outer, 1, false);
-      at = 0;
-      step = 1;
-    }
-    const from = array[at]!;
+    const valueAt = (i: number): number =>
+      a.array[placeIn(selection, view, i) + (first + c) * full.inner]!;
+    const from = valueAt(0);
     let sum = 0;
     let squares = 0;
     for (let i = 0; i < m; i++) {
-      const within = i % inner;
-      const apart = array[at + ((i - within) / inner) * step + within]! - from;
+      const apart = valueAt(i) - from;
       sum += apart;
       squares += apart * apart;
     }

@@ -4,10 +4,10 @@
 import { type AffineMachine, start } from "../engine/machine.js";
 import { Buffers, MIN_BYTES } from "../engine/memory.js";
 import { checkKeys, StateError } from "../errors.js";
-import { float32, lengthOf, outputOf } from "../values/arrays.js";
+import { outputOf } from "../values/arrays.js";
 import { checkChannels, INFER_KEYS, NO_OPTIONS, recorded } from "../values/check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
-import { checkLayout, LAYOUTS, type Layout, sizesOf, type View, viewOf } from "../values/layout.js";
+import { checkLayout, LAYOUTS, type Layout, sizeOf, type View, viewOf } from "../values/layout.js";
 import { maskOf, pad } from "../values/mask.js";
 import { Raw } from "../values/raw.js";
 import type { AffineTerms } from "../values/terms.js";
@@ -112,15 +112,13 @@ export class Frozen extends Raw {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const { channels, layout, terms, beta } = this.raw.#state;
     // All options are read before x is looked at, since a getter may do anything to it.
-    const shape = sizesOf(options.shape);
-    const { mask: given, out: into } = options;
-    const length = lengthOf(float32("x", x));
-    const view = viewOf(layout, channels, length, shape);
+    const { shape, mask: given, out: into } = options;
+    const view = viewOf(layout, channels, x, shape);
     const mask = maskOf(given, view);
     if (mask !== null && beta === undefined) {
       throw new StateError("mask", "JSON of version 2", "version 1");
     }
-    const out = outputOf(into, x, length) as Out;
+    const out = outputOf(into, x, sizeOf(view)) as Out;
     if (isTiny(this.#kernels.memory, out, x, view)) tinyAffine(out, x, view, terms);
     else this.#kernels.apply(out, x, view, terms);
     if (mask !== null) pad(out, view, mask, beta ?? null);

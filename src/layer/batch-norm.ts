@@ -12,7 +12,7 @@ import { train } from "../engine/train.js";
 import { checkKeys, describe, StateError } from "../errors.js";
 import type { InferOptions } from "../frozen/frozen.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
-import { copy, float32, isSame, lengthOf } from "../values/arrays.js";
+import { copy, isSame } from "../values/arrays.js";
 import { checkChannels, flag, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
 import { countOf, type Layout, sizeOf, sizesOf, viewOf } from "../values/layout.js";
@@ -182,7 +182,7 @@ export class BatchNorm extends Raw {
    * @throws StateError as `gamma`.
    */
   get runningMean(): Float64Array {
-    return this.raw.#averages.present().mean;
+    return this.raw.#averages.mean;
   }
 
   /**
@@ -190,7 +190,7 @@ export class BatchNorm extends Raw {
    * @throws StateError as `gamma`.
    */
   get runningVariance(): Float64Array {
-    return this.raw.#averages.present().variance;
+    return this.raw.#averages.variance;
   }
 
   /** How many mini-batches entered the averages, a whole number >= 0. Writable: set it when you write averages. */
@@ -253,12 +253,12 @@ export class BatchNorm extends Raw {
     const shape = sizesOf(options.shape);
     const statistics = statisticsOf(by, this.raw.#channels);
     const moving = flag("updateRunning", updateRunning, true);
-    const seen = this.#see(x, shape, mask);
+    const seen = seenBy(this.layout, this.#channels, x, shape, mask);
     const out = outputFor(into, x, sizeOf(seen.full), this.#buffers) as Out;
     const mark = markOf(x, seen);
     const collector = this.#collector;
     let count = countOf(seen.view);
-    if (statistics === "running") this.#normalizeBy(this.#averages.present(), null, out, x, seen);
+    if (statistics === "running") this.#normalizeBy(this.#averages, null, out, x, seen);
     else if (statistics === "batch" && collector === null) this.#trainByBatch(out, x, seen, moving);
     else count = this.#trainByMoments(out, x, seen, statistics, moving, shape);
     if (collector !== null) return out;
@@ -329,7 +329,7 @@ export class BatchNorm extends Raw {
 
   #normalizer({ mean, variance }: Statistics, meanLow: Float64Array | null = null): Normalizer {
     const { epsilon } = this.#settings;
-    return { mean, meanLow, variance, gamma: this.#gamma, beta: this.#beta, epsilon };
+    return { mean, meanLow, variance, gamma: this.gamma, beta: this.beta, epsilon };
   }
 
   /**
@@ -406,12 +406,10 @@ export class BatchNorm extends Raw {
     options: InferOptions<Out> = NO_OPTIONS,
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
-    const { mask: given, out: into } = options;
-    const shape = sizesOf(options.shape);
-    const length = lengthOf(float32("x", x));
-    const view = viewOf(this.layout, this.#channels, length, shape);
+    const { shape, mask: given, out: into } = options;
+    const view = viewOf(this.layout, this.#channels, x, shape);
     const mask = maskOf(given, view);
-    const out = outputFor(into, x, length, this.#buffers) as Out;
+    const out = outputFor(into, x, sizeOf(view), this.#buffers) as Out;
     normalize(this.kernels.machine, out, x, view, this.#normalizer(this.#averages), null);
     if (mask !== null) pad(out, view, mask, this.#beta);
     return out;
@@ -430,13 +428,9 @@ export class BatchNorm extends Raw {
    */
   moments(x: Float32Array, options: MomentsOptions = NO_OPTIONS): Moments {
     checkKeys("options", options, MOMENTS_KEYS);
-    const { mask } = options;
-    const { view, selection } = this.raw.#see(x, sizesOf(options.shape), mask);
+    const { shape, mask } = options;
+    const { view, selection } = seenBy(this.layout, this.#channels, x, shape, mask);
     return computeMoments(this.kernels.machine, x, view, selection);
-  }
-
-  #see(x: Float32Array, shape: unknown, mask: unknown): Seen {
-    return seenBy(this.layout, this.#channels, lengthOf(float32("x", x)), shape, mask);
   }
 
   /** @internal For `calibrate`: while set, `train` hands moments to it, and averages stay. Returns the one before. */
@@ -465,7 +459,7 @@ export class BatchNorm extends Raw {
    * @throws StateError for an invalid running variance.
    */
   freeze(): FrozenBatchNorm {
-    return freeze(this, this.raw.#averages.present());
+    return freeze(this, this.raw.#averages);
   }
 
   /** Options and state as an object for JSON, exact to the bit. `lastBatch` and `kernels` are not in it. */
@@ -489,8 +483,7 @@ export class BatchNorm extends Raw {
   ): BatchNorm {
     checkKeys("options", options, ["kernels"]);
     const restored = readSnapshot(snapshot);
-    const { kernels: _none, ...settings } = restored.settings;
-    const layer = create(restored.channels, { ...settings, ...options });
+    const layer = create(restored.channels, { ...restored.settings, ...options });
     layer.setState(restored);
     return layer;
   }
@@ -536,13 +529,11 @@ export class BatchNorm extends Raw {
    * @throws StateError as `gamma`.
    */
   clone(): BatchNorm {
-    const { kernels, ...settings } = this.raw.#settings;
-    const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);
+    const copy = create(this.raw.#channels, this.#settings);
     copy.setState(this);
     return copy;
   }
 }
 
 // Not inside the class: bundlers rename a class whose body names it, and it would print as _BatchNorm.
-const create = (channels: number, options: BatchNormOptions): BatchNorm =>
-  new BatchNorm(channels, options);
+const create = (channels: number, options: object): BatchNorm => new BatchNorm(channels, options);

@@ -191,7 +191,7 @@ export class LatestBatch {
     throw new StateError(
       "x",
       "the input of train",
-      `${input === null ? "none, as lastBatch.x is null" : "other values"}: backward(dy, { x }), a copy made before`,
+      `${input === null ? "none" : "other values"}: give backward a copy of it, { x }`,
     );
   }
 

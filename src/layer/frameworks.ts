@@ -3,7 +3,7 @@
 // and Flax the weight of the old one.
 
 import type { Kernels } from "../engine/kernels.js";
-import { checkKeys, OptionError } from "../errors.js";
+import { checkKeys } from "../errors.js";
 import { flag, number } from "../values/check.js";
 import { CHANNELS_FIRST, checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import type { VarianceKind } from "../values/moments.js";
@@ -70,24 +70,20 @@ export interface FlaxOptions {
 /** A momentum as an option of a layer. */
 type Moving = Pick<BatchNormOptions, "decay" | typeof WEIGHT>;
 
-/** Checks a momentum. If it is `still`, nothing would ever move under it, which has an error of its own. */
-function checked(
-  momentum: unknown,
-  fallback: number,
-  expected: string,
-  still: boolean,
-  holds: (momentum: number) => boolean,
-): number {
-  if (!still) return number("momentum", momentum, fallback, expected, holds);
-  const got = `${momentum}, under which nothing would ever move; for that train with { updateRunning: false }`;
-  throw new OptionError("momentum", expected, got);
-}
+/** A momentum under which nothing would ever move is refused, since there is a better way to say that. */
+const STILL = "; to move nothing, train with { updateRunning: false }";
 
 /** Keras', ONNX' and Flax' momentum is the weight of the old value. */
 const ofOld =
   (fallback: number) =>
   (momentum: unknown): Moving => ({
-    decay: checked(momentum, fallback, "0 <= momentum < 1", momentum === 1, (m) => m >= 0 && m < 1),
+    decay: number(
+      "momentum",
+      momentum,
+      fallback,
+      `0 <= momentum < 1${STILL}`,
+      (m) => m >= 0 && m < 1,
+    ),
   });
 
 /**
@@ -96,10 +92,9 @@ const ofOld =
  */
 function ofNew(momentum: unknown): Moving {
   if (momentum === null) return { decay: "cumulative" };
-  // A momentum so small that 1 - momentum rounds to 1 would not move anything either.
-  const still = typeof momentum === "number" && momentum >= 0 && 1 - momentum === 1;
-  const expected = "0 < momentum <= 1 or null";
-  const weight = checked(momentum, 0.1, expected, still, (m) => m > 0 && m <= 1);
+  // Where 1 - momentum rounds to 1, it would not move anything either.
+  const holds = (m: number): boolean => 1 - m < 1 && m <= 1;
+  const weight = number("momentum", momentum, 0.1, `0 < momentum <= 1 or null${STILL}`, holds);
   return weight < 1e-4 ? { [WEIGHT]: weight } : { decay: 1 - weight };
 }
 
@@ -127,7 +122,7 @@ function translated(
     runningVarianceOf,
     gamma,
     beta,
-    ...(kernels === undefined ? {} : { kernels: kernels as Kernels }),
+    kernels: kernels as Kernels,
   };
 }
 

@@ -2,7 +2,7 @@
 // other, with an input, which would be overwritten before it is read, or with the layer; only y may be x itself, and
 // dx may be dy.
 
-import { resultLike, resultOf } from "../engine/result.js";
+import { resultOf } from "../engine/result.js";
 import { checkKeys, describe, OptionError } from "../errors.js";
 import {
   arrayOf,
@@ -10,10 +10,11 @@ import {
   float32Of,
   isSame,
   lengthOf,
+  outputOf,
   refuseShared,
   shared,
 } from "../values/arrays.js";
-import { type Gradients, present } from "../values/terms.js";
+import type { Gradients } from "../values/terms.js";
 
 const KEYS = ["dx", "dgamma", "dbeta"];
 const OWN = ["gamma", "beta", "runningMean", "runningVariance"] as const;
@@ -42,8 +43,9 @@ export function outputFor(
   length: number,
   buffers: Buffers,
 ): Float32Array {
-  const array = resultLike(out, x, length);
-  if (out !== undefined) refuseOwn("out", array, buffers);
+  if (out === undefined) return resultOf(length);
+  const array = outputOf(out, x, length);
+  refuseOwn("out", array, buffers);
   return array;
 }
 
@@ -53,14 +55,16 @@ function refuseOwn(name: string, array: Float32Array | null, own: Buffers): void
   if (at >= 0) throw shared(name, OWN[at]!);
 }
 
-/** What users give as `out`, each array read once; `null` for undefined. */
-export type GivenArrays = Readonly<Record<"dx" | "dgamma" | "dbeta", unknown>> | null;
+/** What users give as `out`, each array read once. */
+export type GivenArrays = Readonly<Record<"dx" | "dgamma" | "dbeta", unknown>>;
+
+const NONE: GivenArrays = { dx: undefined, dgamma: undefined, dbeta: undefined };
 
 /** Reads the option `out`. */
 export function readOut(out: unknown): GivenArrays {
-  if (out === undefined) return null;
+  if (out === undefined) return NONE;
   checkKeys("out", out, KEYS);
-  const { dx, dgamma, dbeta } = out as NonNullable<GivenArrays>;
+  const { dx, dgamma, dbeta } = out as GivenArrays;
   return { dx, dgamma, dbeta };
 }
 
@@ -73,29 +77,28 @@ export function gradientArrays(
   { gamma, beta }: Pick<Own, "gamma" | "beta">,
   buffers: Buffers,
 ): Gradients {
-  if (out === null) {
-    const fresh = (parameter: Float32Array | null): Float32Array | null =>
-      parameter && new Float32Array(lengthOf(parameter));
-    return { dx: resultOf(size), dgamma: fresh(gamma), dbeta: fresh(beta) };
-  }
   const dx = out.dx === undefined ? resultOf(size) : float32Of("out.dx", out.dx, size);
-  const dgamma = gradientOf("gamma", gamma, out.dgamma);
-  const dbeta = gradientOf("beta", beta, out.dbeta);
-  const input = isSame(dx, dy) ? null : dy;
-  refuseOwn("out.dx", dx, buffers);
-  refuseOwn("out.dgamma", dgamma, buffers);
-  refuseOwn("out.dbeta", dbeta, buffers);
-  refuseShared(NAMES, [x, input, dx, dgamma, dbeta], 2);
+  const dgamma = gradientOf("out.dgamma", gamma, out.dgamma);
+  const dbeta = gradientOf("out.dbeta", beta, out.dbeta);
+  if (out !== NONE) {
+    const arrays = [x, isSame(dx, dy) ? null : dy, dx, dgamma, dbeta];
+    for (let i = 2; i < 5; i++) refuseOwn(NAMES[i]!, arrays[i]!, buffers);
+    refuseShared(NAMES, arrays, 2);
+  }
   return { dx, dgamma, dbeta };
 }
 
 /** The array for the gradient of a parameter: `value`, a fresh one, or `null` if the layer has no such parameter. */
 function gradientOf(
-  name: "gamma" | "beta",
+  name: string,
   parameter: Float32Array | null,
   value: unknown,
 ): Float32Array | null {
-  if (parameter !== null) return arrayOf(`out.d${name}`, value, lengthOf(present(name, parameter)));
+  if (parameter !== null) return arrayOf(name, value, lengthOf(parameter));
   if (value === undefined) return null;
-  throw new OptionError(`out.d${name}`, `none, since ${name} is left out`, describe(value));
+  throw new OptionError(
+    name,
+    `none, since the layer has no ${name.slice("out.d".length)}`,
+    describe(value),
+  );
 }

@@ -9,6 +9,7 @@ import {
   type GradientSumsLike,
   type Moments,
   type MomentsLike,
+  VARIANCES,
   type VarianceKind,
 } from "../values/moments.js";
 import type { Batch, StatisticsKind } from "./batch.js";
@@ -120,10 +121,7 @@ export function completed(options: BatchNormOptions): Settings {
     decay: weight === undefined ? decayOf(decay) : 1 - weight,
     [WEIGHT]: weight,
     debias: flag("debias", options.debias, false),
-    runningVarianceOf: choice("runningVarianceOf", options.runningVarianceOf, "sample", [
-      "sample",
-      "population",
-    ]),
+    runningVarianceOf: choice("runningVarianceOf", options.runningVarianceOf, "sample", VARIANCES),
     gamma: flag("gamma", options.gamma, true),
     beta: flag("beta", options.beta, true),
     kernels: kernels === undefined ? undefined : checkKernels(kernels),

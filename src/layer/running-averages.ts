@@ -16,6 +16,7 @@
 
 import { describe, StateError } from "../errors.js";
 import { copy } from "../values/arrays.js";
+import { isWhole } from "../values/check.js";
 import type { Moments, VarianceKind } from "../values/moments.js";
 import { type AverageUpdate, present, type Statistics } from "../values/terms.js";
 import { WEIGHT } from "./options.js";
@@ -39,8 +40,8 @@ export interface AverageState {
 
 /** Running mean and variance, how many mini-batches entered them, and how they move. */
 export class RunningAverages implements Statistics {
-  readonly mean: Float64Array;
-  readonly variance: Float64Array;
+  readonly #mean: Float64Array;
+  readonly #variance: Float64Array;
   readonly #options: AverageOptions;
   /** How many mini-batches entered. Users can write anything into it, so it is checked when it is used. */
   batchesSeen = 0;
@@ -48,16 +49,19 @@ export class RunningAverages implements Statistics {
   ageKnown = true;
 
   constructor(channels: number, options: AverageOptions) {
-    this.mean = new Float64Array(channels);
-    this.variance = new Float64Array(channels).fill(1);
+    this.#mean = new Float64Array(channels);
+    this.#variance = new Float64Array(channels).fill(1);
     this.#options = options;
   }
 
-  /** This, or StateError if a user transferred the buffer of an average. */
-  present(): this {
-    present("runningMean", this.mean);
-    present("runningVariance", this.variance);
-    return this;
+  /** The running means. Throws StateError if a user transferred their buffer, as all that needs them. */
+  get mean(): Float64Array {
+    return present("runningMean", this.#mean);
+  }
+
+  /** The running variances. Throws StateError as `mean`. */
+  get variance(): Float64Array {
+    return present("runningVariance", this.#variance);
   }
 
   /**
@@ -66,15 +70,15 @@ export class RunningAverages implements Statistics {
    * are gone, or if they are to move and have a decay of 1, under which they never would.
    */
   updateFor(values: number, moving: boolean): AverageUpdate | null {
-    const { mean, variance } = this.present();
+    const { mean, variance } = this;
     const seen = checkSeen("batchesSeen", this.batchesSeen);
     if (!moving) return null;
     const { decay, runningVarianceOf } = this.#options;
     if (decay === 1) {
       throw new StateError(
         "decay",
-        "one below 1, for averages that move",
-        "1, from a file: load it with a momentum, or train with { updateRunning: false }",
+        "one below 1, by a momentum given when the file was read, or { updateRunning: false }",
+        1,
       );
     }
     return {
@@ -108,7 +112,7 @@ export class RunningAverages implements Statistics {
 
   /** Takes over averages from a snapshot or a file. They have been checked. */
   restore({ runningMean, runningVariance, batchesSeen, ageKnown }: AverageState): void {
-    const { mean, variance } = this.present();
+    const { mean, variance } = this;
     copy(mean, runningMean);
     copy(variance, runningVariance);
     this.batchesSeen = batchesSeen;
@@ -117,7 +121,7 @@ export class RunningAverages implements Statistics {
 
   /** Sets the averages back to 0 and 1, with no mini-batch seen. */
   reset(): void {
-    const { mean, variance } = this.present();
+    const { mean, variance } = this;
     mean.fill(0);
     variance.fill(1);
     this.batchesSeen = 0;
@@ -138,10 +142,8 @@ export function shareOfStart(
 
 /** Returns `value` if it is a count of mini-batches; throws StateError if not. */
 export function checkSeen(name: string, value: unknown): number {
-  if (!Number.isSafeInteger(value) || (value as number) < 0) {
-    throw new StateError(name, "a whole number >= 0", describe(value));
-  }
-  return value as number;
+  if (!isWhole(value)) throw new StateError(name, "a whole number >= 0", describe(value));
+  return value;
 }
 
 /**

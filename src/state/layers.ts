@@ -6,6 +6,7 @@ import { BatchNorm } from "../layer/batch-norm.js";
 import { type BatchNormOptions, WEIGHT } from "../layer/options.js";
 import type { State } from "../layer/snapshot.js";
 import { NO_OPTIONS, recorded } from "../values/check.js";
+import { hasOwn } from "./keys.js";
 
 /** The last parameter of a function: its options, which may be left out if none of them is required. */
 export type Given<Options, Also = never> = object extends Options
@@ -77,7 +78,7 @@ export function inOrder<T>(entries: readonly (readonly [string, T])[]): Record<s
   const object: Record<string, T> = Object.fromEntries(entries);
   if (!entries.some(([name]) => /^\d+$/.test(name))) return object;
   const ownKeys = (target: Record<string, T>): (string | symbol)[] => {
-    const given = entries.map(([name]) => name).filter((name) => Object.hasOwn(target, name));
+    const given = entries.map(([name]) => name).filter((name) => hasOwn(target, name));
     return [...new Set([...given, ...Reflect.ownKeys(target)])];
   };
   return new Proxy<Record<string, T>>(object, { ownKeys });

@@ -6,6 +6,7 @@
 import { describe, StateError } from "../errors.js";
 import { isCount, isObject, jsonOf, textOf, utf8Of, viewOfBytes } from "./bytes.js";
 import { checkFormat } from "./format.js";
+import { hasOwn } from "./keys.js";
 
 /** A tensor of a file; `data` is a view of the file's bytes. */
 export interface Tensor {
@@ -51,7 +52,7 @@ const TYPES = Object.keys(SIZES);
 
 /** How many bytes a value of a type takes; `undefined` for a type that is not known. */
 export const widthOf = (dtype: string): number | undefined =>
-  Object.hasOwn(SIZES, dtype) ? SIZES[dtype] : undefined;
+  hasOwn(SIZES, dtype) ? SIZES[dtype] : undefined;
 
 /**
  * Reads a file, which the caller has as the argument `name`. Every tensor is checked to have as many bytes as its shape

@@ -8,7 +8,7 @@ import { checkKeys, describe, OptionError, ShapeError } from "../errors.js";
 import type { Frozen, FrozenJSON } from "../frozen/frozen.js";
 import { tinyAffine } from "../frozen/tiny.js";
 import { arrayOf, copyOf, float32Of } from "../values/arrays.js";
-import { choice, number } from "../values/check.js";
+import { choice, isWhole, number } from "../values/check.js";
 import { type Layout, show, sizesOf } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
 
@@ -281,6 +281,6 @@ function apply({ taps, each }: Linear, x: Float32Array, w: Float32Array, b: Floa
   return new Float32Array(sums);
 }
 
-const isSize = (n: unknown): boolean => Number.isSafeInteger(n) && (n as number) >= 1;
+const isSize = (n: unknown): boolean => isWhole(n, 1);
 
 const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);

@@ -94,16 +94,24 @@ export function float32(name: string, value: unknown): Float32Array {
 
 /** Returns `value` if it is a Float32Array of `length` values; throws ShapeError if not. */
 export function float32Of(name: string, value: unknown, length: number): Float32Array {
-  if (length > 0 && isFloat32Array(value) && lengthOf(value) === length) return value;
-  const size = lengthOf(float32(name, value));
+  const array = float32(name, value);
+  const size = lengthOf(array);
   if (size !== length) throw new ShapeError(name, `${length} values`, size);
-  return value as Float32Array;
+  return array;
 }
 
 /** True if both arrays have the same length and lie in the same place of memory. */
 export const isSame = (a: Float32Array, b: Float32Array): boolean =>
   a === b ||
   (offsetOf(a) === offsetOf(b) && lengthOf(a) === lengthOf(b) && bufferOf(a) === bufferOf(b));
+
+/** True if a byte belongs to both arrays. The buffers come last, since V8 makes that of a small array when asked. */
+function overlap(a: Float32Array, b: Float32Array): boolean {
+  const from = offsetOf(a);
+  const other = offsetOf(b);
+  const apart = from >= other + lengthOf(b) * 4 || other >= from + lengthOf(a) * 4;
+  return !apart && bufferOf(a) === bufferOf(b);
+}
 
 /** The error about an array that is written and lies where another one does. */
 export const shared = (name: string, other: string): ShapeError =>
@@ -118,21 +126,11 @@ export function refuseShared(
   arrays: readonly (Float32Array | null)[],
   inputs: number,
 ): void {
-  const from: number[] = [];
-  const to: number[] = [];
-  const buffers: unknown[] = [];
-  for (let i = 0; i < arrays.length; i++) {
+  for (let i = inputs; i < arrays.length; i++) {
     const array = arrays[i]!;
-    from.push(array === null ? 0 : offsetOf(array));
-    to.push(array === null ? 0 : from[i]! + lengthOf(array) * 4);
-    buffers.push(null);
-    for (let j = 0; j < i && i >= inputs; j++) {
-      if (from[i]! >= to[j]! || from[j]! >= to[i]!) continue;
-      buffers[i] ??= bufferOf(array!);
-      buffers[j] ??= bufferOf(arrays[j]!);
-      if (buffers[i] === buffers[j]) {
-        throw shared(names[i]!, names[j]!);
-      }
+    for (let j = 0; j < i && array !== null; j++) {
+      const other = arrays[j]!;
+      if (other !== null && overlap(array, other)) throw shared(names[i]!, names[j]!);
     }
   }
 }
@@ -144,8 +142,6 @@ export const arrayOf = (name: string, value: unknown, length: number): Float32Ar
 /** The array for a result of x's `length`: `out`, which may be x itself, or a fresh one. */
 export function outputOf(out: unknown, x: Float32Array, length: number): Float32Array {
   const array = arrayOf("out", out, length);
-  // Both have the same length, so they overlap if their beginnings are closer together than that.
-  const apart = Math.abs(offsetOf(array) - offsetOf(x));
-  if (apart > 0 && apart < length * 4 && bufferOf(array) === bufferOf(x)) throw shared("out", "x");
+  if (!isSame(array, x) && overlap(array, x)) throw shared("out", "x");
   return array;
 }

@@ -8,6 +8,14 @@ export const NO_OPTIONS: Readonly<Record<string, never>> = {};
 /** The options of `infer`, of a layer and of a frozen one. */
 export const INFER_KEYS: readonly string[] = ["shape", "out", "mask"];
 
+/** True for a whole number from `least` to `most`. */
+export const isWhole = (
+  value: unknown,
+  least = 0,
+  most = Number.MAX_SAFE_INTEGER,
+): value is number =>
+  Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most;
+
 /** Returns a boolean `value`, or `fallback` if it is undefined; throws OptionError for anything else. */
 export function flag(name: string, value: unknown, fallback: boolean): boolean {
   if (value === undefined) return fallback;
@@ -26,10 +34,10 @@ export function number(
   holds: (value: number) => boolean,
 ): number {
   if (value === undefined) return fallback;
-  if (typeof value !== "number" || !Number.isFinite(value) || !holds(value)) {
+  if (!Number.isFinite(value) || !holds(value as number)) {
     throw new OptionError(name, expected, describe(value));
   }
-  return value;
+  return value as number;
 }
 
 /** Returns a `value` among `choices`, or `fallback`, if there is one, for undefined; else throws OptionError. */
@@ -41,21 +49,16 @@ export function choice<T extends string>(
 ): T {
   if (value === undefined && fallback !== undefined) return fallback;
   if (!choices.includes(value as T)) {
-    const names = choices.map((each) => JSON.stringify(each)).join(" or ");
-    throw new OptionError(name, names, describe(value));
+    throw new OptionError(name, `one of "${choices.join('", "')}"`, describe(value));
   }
   return value as T;
 }
 
 export function checkChannels(channels: unknown): number {
-  if (
-    !Number.isSafeInteger(channels) ||
-    (channels as number) < 1 ||
-    (channels as number) > 2 ** 30
-  ) {
+  if (!isWhole(channels, 1, 2 ** 30)) {
     throw new OptionError("channels", "a whole number from 1 to 2^30", describe(channels));
   }
-  return channels as number;
+  return channels;
 }
 
 /**

@@ -31,15 +31,13 @@ export function fromNumbers(name: string, value: unknown, length: number, of32 =
   return Array.from({ length }, (_, i) => {
     const n: unknown = value[i];
     const number = NAMED.includes(n as string) ? Number(n) : n;
-    if (typeof number === "number") {
-      const rounded = of32 ? Math.fround(number) : number;
-      if (Number.isFinite(rounded) || !Number.isFinite(number)) return number;
+    if (
+      typeof number !== "number" ||
+      (of32 && Number.isFinite(number) !== Number.isFinite(Math.fround(number)))
+    ) {
+      throw new StateError(`${name}[${i}]`, of32 ? "a float32 value" : "a number", describe(n));
     }
-    throw new StateError(
-      `${name}[${i}]`,
-      typeof number === "number" ? "a float32 value" : "a number",
-      describe(n),
-    );
+    return number;
   });
 }
 

@@ -1,7 +1,9 @@
 // The only file that knows what the names of layouts mean. Everything below it sees one canonical view, (outer, channels,
 // inner), row-major: "NC" is (N, C, 1), "NCHW" is (N, C, H·W), "NHWC" is (N·H·W, C, 1).
 
-import { describe, OptionError, ShapeError } from "../errors.js";
+import { describe, ShapeError } from "../errors.js";
+import { float32, lengthOf } from "./arrays.js";
+import { choice, isWhole } from "./check.js";
 
 /**
  * Order of axes: examples N, channels C, then or before it depth D, height H, width W or length L.
@@ -45,12 +47,8 @@ export const countOf = (view: View): number => view.outer * view.inner;
 /** How many values a view has. */
 export const sizeOf = (view: View): number => view.outer * view.channels * view.inner;
 
-export function checkLayout(layout: unknown, allowed: readonly Layout[]): Layout {
-  if (!allowed.includes(layout as Layout)) {
-    throw new OptionError("layout", `one of "${allowed.join('", "')}"`, describe(layout));
-  }
-  return layout as Layout;
-}
+export const checkLayout = (layout: unknown, allowed: readonly Layout[]): Layout =>
+  choice("layout", layout, undefined, allowed);
 
 /** The error about a shape that was left out. */
 export const noShape = (layout: Layout): ShapeError =>
@@ -72,10 +70,12 @@ export function sizesOf(shape: unknown): readonly number[] | undefined {
 const MOST_AXES = 64;
 
 /**
- * The canonical view of `length` values. If no shape is given, they are rows of channels, and all axes but the last
- * count as one.
+ * The canonical view of x. If no shape is given, its values are rows of channels, and all axes but the last count as
+ * one. Throws ShapeError unless x is a Float32Array that fits.
  */
-export function viewOf(layout: Layout, channels: number, length: number, shape: unknown): View {
+export function viewOf(layout: Layout, channels: number, x: unknown, given: unknown): View {
+  const shape = sizesOf(given);
+  const length = lengthOf(float32("x", x));
   const axes = axesOf(layout);
   const last = axes.indexOf("C") === axes.length - 1;
   if (shape === undefined) {
@@ -86,34 +86,20 @@ export function viewOf(layout: Layout, channels: number, length: number, shape: 
     return { outer: length / channels, channels, inner: 1 };
   }
   // The layouts of any number of axes have names of their own.
-  const any = axes !== layout;
-  if (
-    !Array.isArray(shape) ||
-    (any ? shape.length < 2 : shape.length !== axes.length) ||
-    !shape.every(isSize)
-  ) {
-    throw new ShapeError(
-      "shape",
-      `${any ? "two or more" : axes.length} sizes [${[...axes].join(", ")}]`,
-      show(shape),
-    );
-  }
-  const axis = last ? shape.length - 1 : 1;
-  if (shape[axis] !== channels) {
-    throw new ShapeError(
-      "shape",
-      `${channels} channels on axis ${axis} of "${layout}"`,
-      show(shape),
-    );
-  }
+  const isShape =
+    Array.isArray(shape) &&
+    (axes === layout ? shape.length === axes.length : shape.length > 1) &&
+    shape.every((size) => isWhole(size));
+  const sizes: readonly number[] = isShape ? shape : [];
+  const axis = last ? sizes.length - 1 : 1;
   const view = { outer: 1, channels, inner: 1 };
-  for (let i = 0; i < axis; i++) view.outer *= shape[i]!;
-  for (let i = axis + 1; i < shape.length; i++) view.inner *= shape[i]!;
-  if (sizeOf(view) !== length) {
+  for (let i = 0; i < axis; i++) view.outer *= sizes[i]!;
+  for (let i = axis + 1; i < sizes.length; i++) view.inner *= sizes[i]!;
+  if (sizes[axis] !== channels || sizeOf(view) !== length) {
     throw new ShapeError(
       "shape",
-      `the ${length} values of x`,
-      `${show(shape)}, which is ${sizeOf(view)}`,
+      `sizes [${[...axes].join(", ")}] with C = ${channels}, ${length} values in all`,
+      show(shape),
     );
   }
   // Without values, the other sizes are dropped, so that no loop runs over them.
@@ -125,8 +111,6 @@ export const rowsShape = (layout: Layout, { outer, channels }: View): readonly n
   [...axesOf(layout)].flatMap((axis) =>
     axis === "N" ? outer : axis === "C" ? channels : axis === "…" ? [] : 1,
   );
-
-const isSize = (n: unknown): boolean => Number.isSafeInteger(n) && (n as number) >= 0;
 
 /** A shape as messages show it. */
 export const show = (shape: unknown): string =>

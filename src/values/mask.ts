@@ -112,15 +112,15 @@ export interface Seen {
   readonly view: View;
 }
 
-/** Checks shape and mask of `length` values in a layout, and says what of them takes part. */
+/** Checks x, its shape and its mask in a layout, and says what of x takes part. */
 export function seenBy(
   layout: Layout,
   channels: number,
-  length: number,
+  x: unknown,
   shape: unknown,
   mask: unknown,
 ): Seen {
-  const full = viewOf(layout, channels, length, shape);
+  const full = viewOf(layout, channels, x, shape);
   const data = maskOf(mask, full);
   if (data === null || data.every((entry) => entry !== 0)) {
     return { full, selection: null, view: full };
@@ -128,6 +128,10 @@ export function seenBy(
   const selection = new Selection(full, data);
   return { full, selection, view: selection.view };
 }
+
+/** Where the first channel of the i-th position begins, among those that are selected or, without a mask, among all. */
+export const placeIn = (selection: Selection | null, view: View, i: number): number =>
+  selection?.at(i) ?? placeOf(view, i);
 
 /** Where the channels of a position begin. */
 const placeOf = ({ channels, inner }: View, p: number): number =>

@@ -1,14 +1,17 @@
 // Statistics as values: those of a batch, or of the data of a worker or a machine, and how they are pooled (Chan,
 // Golub & LeVeque 1983, "Algorithms for computing the sample variance").
 
-import { describe, OptionError, ShapeError, SingleValueError, StateError } from "../errors.js";
+import { describe, ShapeError, SingleValueError, StateError } from "../errors.js";
 import { copyOf, isFloat64Array, sizeIn } from "./arrays.js";
+import { choice, isWhole } from "./check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers, type Widened } from "./json.js";
 import { Raw } from "./raw.js";
 import { addTo } from "./two-sum.js";
 
 /** Which variance of a mini-batch enters the running average: divided by m - 1 or by m. */
 export type VarianceKind = "sample" | "population";
+
+export const VARIANCES: readonly VarianceKind[] = ["sample", "population"];
 
 /** What a `Moments` holds. A structured clone of one, such as `postMessage` delivers, has it too. */
 export interface MomentsLike {
@@ -98,10 +101,7 @@ export class Moments extends Raw implements MomentsLike {
    * OptionError for any other kind.
    */
   variance(kind: VarianceKind): Float64Array {
-    if (kind !== "sample" && kind !== "population") {
-      throw new OptionError("kind", '"sample" or "population"', describe(kind));
-    }
-    const least = kind === "sample" ? 2 : 1;
+    const least = choice("kind", kind, undefined, VARIANCES) === "sample" ? 2 : 1;
     if (this.count < least) {
       throw new SingleValueError(
         "moments",
@@ -281,7 +281,8 @@ function checked<K extends string>(
   const copies = {} as { count: number } & Record<K, Float64Array>;
   let length = channels;
   for (const key of keys) {
-    const array = held[key];
+    let array = held[key];
+    if (array === undefined && key === "meanLow") array = new Float64Array(length!);
     const size = isFloat64Array(array) ? sizeIn(array) : -1;
     length ??= Math.max(size, 0);
     if (size !== length) {
@@ -291,10 +292,10 @@ function checked<K extends string>(
     copies[key] = copyOf(array as Float64Array) as (typeof copies)[K];
   }
   const { count } = held;
-  if (!Number.isSafeInteger(count) || (count as number) < 0) {
+  if (!isWhole(count)) {
     throw new StateError(`${name}.count`, "a whole number >= 0", describe(count));
   }
-  copies.count = count as number;
+  copies.count = count;
   return copies;
 }
 
@@ -303,9 +304,7 @@ function checked<K extends string>(
  * returns a copy. Each of its properties is read once.
  */
 export function asMoments(name: string, value: unknown, channels?: number): Moments {
-  const { count, mean, m2 } = checked(name, value, ["mean", "m2"], channels);
-  const { meanLow: low = new Float64Array(mean.length) } = value as MomentsLike;
-  const { meanLow } = checked(name, { meanLow: low, count }, ["meanLow"], mean.length);
+  const { count, mean, m2, meanLow } = checked(name, value, MOMENTS, channels);
   for (let c = 0; c < mean.length; c++) {
     if (!Number.isFinite(mean[c]! + meanLow[c]!) || !(m2[c]! >= 0 && m2[c]! < Infinity)) {
       throw new StateError(

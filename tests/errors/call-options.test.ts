@@ -115,7 +115,8 @@ describe("options of methods", () => {
     },
     {
       name: "backward: dgamma without gamma",
-      message: "out.dgamma: expected none, since gamma is left out, got a Float32Array of length 3",
+      message:
+        "out.dgamma: expected none, since the layer has no gamma, got a Float32Array of length 3",
       call: ({ x, dy, out }) => {
         const layer = new BatchNorm(3, { gamma: false });
         layer.train(x);
@@ -124,7 +125,8 @@ describe("options of methods", () => {
     },
     {
       name: "backward: dbeta without beta",
-      message: "out.dbeta: expected none, since beta is left out, got a Float32Array of length 3",
+      message:
+        "out.dbeta: expected none, since the layer has no beta, got a Float32Array of length 3",
       call: ({ x, dy, out }) => {
         const layer = new BatchNorm(3, { beta: false });
         layer.train(x);

@@ -146,12 +146,12 @@ describe("free", () => {
     },
     {
       name: "free an ordinary array",
-      message: "view: expected a tensor of these kernels, got an array of other memory",
+      message: "view: expected a tensor as alloc returned it, got an array of other memory",
       call: ({ kernels }) => kernels.free(new Float32Array(12)),
     },
     {
       name: "free a tensor of other kernels",
-      message: "view: expected a tensor of these kernels, got an array of other memory",
+      message: "view: expected a tensor as alloc returned it, got an array of other memory",
       call: ({ kernels }) => {
         const others = new Kernels({ memory: 1 << 20 });
         kernels.free(others.alloc(12));

@@ -181,7 +181,7 @@ describe("options of a layer", () => {
     },
     {
       name: "an unknown variance",
-      message: 'runningVarianceOf: expected "sample" or "population", got "biased"',
+      message: 'runningVarianceOf: expected one of "sample", "population", got "biased"',
       call: layerWith({ runningVarianceOf: "biased" }),
     },
     {

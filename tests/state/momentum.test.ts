@@ -55,8 +55,7 @@ describe.each(LAYERS)("a momentum under which nothing moves: %s", (_, make) => {
     const layer = make();
     return { layer, x: normal(8 * layer.channels, 1, 3) };
   };
-  const REFUSED =
-    /^decay: expected one below 1, .* got 1, .* momentum, .* \{ updateRunning: false \}$/;
+  const REFUSED = /^decay: expected one below 1, .* momentum .* \{ updateRunning: false \}, got 1$/;
 
   test("is kept", () => {
     expect(given().layer.decay).toBe(1);

@@ -3,6 +3,7 @@
 
 import { StateError } from "../../errors.js";
 import { FLOATS, type FloatFormat } from "../bytes.js";
+import { hasOwn } from "../keys.js";
 import { type Hdf5File, malformed, NOWHERE } from "./file.js";
 
 /**
@@ -37,7 +38,7 @@ export function typeOf(file: Hdf5File, at: number): Type {
   if (kind === FLOAT) {
     const fields = [12, 13, 14, 15].map((field) => file.u8(at + field));
     const layout = [file.u16(at + 10), ...fields, file.u32(at + 16)].join(" ");
-    const format = Object.hasOwn(FORMATS, layout) ? FORMATS[layout] : undefined;
+    const format = hasOwn(FORMATS, layout) ? FORMATS[layout] : undefined;
     // Bit 0 is set for big-endian, and bit 6 for the byte order of a VAX. Bits 4 and 5 are 2 if the leading
     // digit of the mantissa is implied, as in IEEE 754.
     const known = format !== undefined && (bits & 0x70) === 0x20 && file.u16(at + 8) === 0;

@@ -6,6 +6,7 @@
 
 import type { Layout } from "../../values/layout.js";
 import { isObject } from "../bytes.js";
+import { hasOwn } from "../keys.js";
 import type { Json, KerasLayer } from "./topology.js";
 
 const FUSED = /^FusedBatchNorm(V[23])?$/;
@@ -99,5 +100,5 @@ function layoutOf(format: unknown): Layout | null {
     return Object.values(FORMATS).find((layout) => layout === name) ?? null;
   }
   const key = String(format).replace(/=+$/, "");
-  return Object.hasOwn(FORMATS, key) ? FORMATS[key]! : null;
+  return hasOwn(FORMATS, key) ? FORMATS[key]! : null;
 }

@@ -14,6 +14,7 @@ import {
   isObject,
   viewOfBytes,
 } from "../bytes.js";
+import { hasOwn } from "../keys.js";
 import type { Json } from "./topology.js";
 
 /** A weight: its entry in model.json, and from where to where its bytes reach in those of its group. */
@@ -58,7 +59,7 @@ export function groupOf(
     throw new StateError(`${name}.weights: expected an array, got ${describe(weights)}`);
   }
   const shards = paths.map((path: string) => {
-    if (!Object.hasOwn(files, path)) {
+    if (!hasOwn(files, path)) {
       throw new StateError(`weights: expected the file "${path}", as model.json says, got none`);
     }
     return bytesOf(`weights["${path}"]`, files[path]);
@@ -96,7 +97,7 @@ function sizeOf(entry: Json, shards: readonly Uint8Array[], begin: number): numb
   }
   const values = shape.reduce((product, n) => product * n, 1);
   const type = isObject(q) ? q.dtype : dtype;
-  if (typeof type === "string" && Object.hasOwn(SIZES, type)) return values * SIZES[type]!;
+  if (typeof type === "string" && hasOwn(SIZES, type)) return values * SIZES[type]!;
   if (type !== "string") {
     throw new StateError(`${name}.dtype: expected a type of TensorFlow.js, got ${describe(type)}`);
   }

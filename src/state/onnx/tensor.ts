@@ -4,6 +4,7 @@
 
 import { StateError } from "../../errors.js";
 import { type Bytes, bytesOf, type FloatFormat, viewOfBytes } from "../bytes.js";
+import { hasOwn } from "../keys.js";
 import { joined, type Range, type Wire } from "../protobuf.js";
 import { attributesOf, type Graph, integersAt, numberOf, textOf } from "./graph.js";
 import { ATTRIBUTE, ENTRY, FLOAT, INT64, TENSOR, TYPES } from "./schema.js";
@@ -102,7 +103,7 @@ function tensorOf(wire: Wire, name: string, range: Range, external?: External): 
 
 /** The floating-point format of a tensor's values. Throws StateError if they are of another type. */
 export function formatOf({ name, type }: Pick<Tensor, "name" | "type">): FloatFormat {
-  if (Object.hasOwn(TYPES, type)) return TYPES[type]!.format;
+  if (hasOwn(TYPES, type)) return TYPES[type]!.format;
   throw new StateError(
     `tensor "${name}": expected FLOAT, FLOAT16, BFLOAT16 or DOUBLE, got type ${type}`,
   );
@@ -146,7 +147,7 @@ function fetched(wire: Wire, name: string, range: Range, external?: External): U
     ]),
   );
   const { location = "", offset = "0", length } = entries;
-  if (external === undefined || !Object.hasOwn(external, location)) {
+  if (external === undefined || !hasOwn(external, location)) {
     const given = Object.keys(external ?? {}).slice(0, 8);
     throw new StateError(
       `tensor "${name}": expected the bytes of ${JSON.stringify(location)}, a file beside the model, in ` +

@@ -4,6 +4,7 @@
 
 import { StateError } from "../../errors.js";
 import { isCount } from "../bytes.js";
+import { hasOwn } from "../keys.js";
 import type { PickleHooks } from "../pickle.js";
 import { Global, PyObject } from "../python.js";
 import { type Tensor, widthOf } from "../safetensors.js";
@@ -196,4 +197,4 @@ export class Tensors implements PickleHooks {
 }
 
 const isStorage = (value: unknown): value is Storage =>
-  typeof value === "object" && value !== null && Object.hasOwn(value, "key");
+  typeof value === "object" && value !== null && hasOwn(value, "key");

@@ -29,7 +29,7 @@ describe("help", () => {
     expect(command(["fold", "--help"]).stdout).toMatch(
       /--output OUT +the file to write, or a folder\n/,
     );
-    expect(command(["convert", "--help"]).stdout).toMatch(/--output OUT +the file to write\n/);
+    expect(command(["convert", "--help"]).stdout).toMatch(/--output OUT +the file to write, named/);
   });
 
   test.each([[["--version"]], [["-v"]]])("%j", (args) => {

@@ -13,6 +13,7 @@ export {
   UnsupportedError,
 } from "./errors.js";
 export {
+  type Address,
   type InSharedMemory,
   type StartOptions,
   startKernels,

@@ -36,6 +36,12 @@ declare global {
   }
 }
 
+/** What a `URL` is to `startKernels`. */
+export interface Address {
+  /** The whole address as text. */
+  readonly href: string;
+}
+
 /** Options of `startKernels`. */
 export interface StartOptions {
   /** Size of the memory in bytes, 1 MiB to 4 GiB, rounded up to 64 KiB. Default 16 MiB. */
@@ -46,7 +52,7 @@ export interface StartOptions {
    * The address of the file `batchnorm-wasm/worker.js` as your site serves it. Only needed where a page's
    * Content-Security-Policy has no `worker-src blob:`; else the script is part of the bundle.
    */
-  worker?: string | { readonly href: string };
+  worker?: string | Address;
 }
 
 /** What `startKernels` gives: a `Kernels` whose tensors lie in shared memory. */
@@ -56,6 +62,8 @@ export type ThreadedKernels = Kernels & InSharedMemory;
 export interface InSharedMemory extends Disposable {
   /** Says that the tensors of `alloc` lie in a SharedArrayBuffer. */
   readonly shared: true;
+  /** Does what `close` does, at the end of a block that begins with `using`. */
+  [Symbol.dispose](): void;
 }
 
 const MAX_THREADS = 64;

@@ -19,17 +19,17 @@ import { accumulate, firstLanes, high, low, storeFirst, sum2 } from "./lanes";
  */
 export function gradientSumsRows(
   sumDy: usize, sumDyX: usize, dy: usize, x: usize, center: usize, count: f64,
-  rows: u32, width: u32, stride: usize,
+  rows: u32, width: u32, stride: usize, whole: u32,
 ): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
-  const step = stepOf(width, stride);
+  const step = stepOf(whole, stride);
   if (count == 0) {
     memory.fill(sumDy, 0, bytes << 1);
     memory.fill(sumDyX, 0, bytes << 1);
   }
   while (rows) {
-    const n = min(rows, rowsOf(width, BLOCK_TWO));
-    const apart = apartOf(n, width, stride);
+    const n = min(rows, rowsOf(whole, BLOCK_TWO));
+    const apart = apartOf(n, whole, stride);
     for (let i = n >> 2; i > 0; i--) {
       const dy1 = dy + apart, dy2 = dy1 + apart, dy3 = dy2 + apart;
       const x1 = x + apart, x2 = x1 + apart, x3 = x2 + apart;
@@ -45,8 +45,8 @@ export function gradientSumsRows(
       dy += step;
       x += step;
     }
-    dy += lastOf(apart, width);
-    x += lastOf(apart, width);
+    dy += lastOf(apart, whole);
+    x += lastOf(apart, whole);
     for (let i = n & 3; i > 0; i--) {
       for (let c: usize = 0; c < bytes; c += 16) {
         const g = v128.load(dy + c);

@@ -23,9 +23,9 @@ import { apartOf, BLOCK_ONE, BLOCK_PLANE, lastOf, rowsOf, SCRATCH, stepOf } from
 import { accumulate, firstLanes, high, low, sum2, widen, widenNext } from "./lanes";
 
 /** Sums of the columns of `n` rows, which are taken four at a time (`apartOf`). */
-function sums(sum: usize, x: usize, n: u32, width: u32, stride: usize): void {
+function sums(sum: usize, x: usize, n: u32, width: u32, stride: usize, whole: u32): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
-  const apart = apartOf(n, width, stride), step = stepOf(width, stride);
+  const apart = apartOf(n, whole, stride), step = stepOf(whole, stride);
   memory.fill(sum, 0, bytes << 1);
   for (let i = n >> 2; i > 0; i--) {
     const x1 = x + apart, x2 = x1 + apart, x3 = x2 + apart;
@@ -38,7 +38,7 @@ function sums(sum: usize, x: usize, n: u32, width: u32, stride: usize): void {
     }
     x += step;
   }
-  x += lastOf(apart, width);
+  x += lastOf(apart, whole);
   for (n &= 3; n > 0; n--) {
     for (let c: usize = 0; c < bytes; c += 16) accumulate(sum + (c << 1), v128.load(x + c));
     x += stride;
@@ -100,11 +100,12 @@ function squares(q: usize, k: usize, first: usize, x: usize, n: u32, width: u32,
  * Adds `rows` rows of `width` columns, `stride` bytes apart, to the state of the columns. The state holds
  * `count` rows already; if that is 0, it is overwritten. The rows of a call begin a new block, so callers cut
  * data at multiples of `rowsOf`. Columns up to the next multiple of 4 are read in the rows, and written in
- * the state. `scratch` is overwritten; it has room for six arrays, SCRATCH bytes apart.
+ * the state. `scratch` is overwritten; it has room for six arrays, SCRATCH bytes apart. `whole` is how many columns
+ * the rows have of which these are a part: blocks are those of whole rows, so that parts have the same bits.
  */
 export function momentsRows(
   base: usize, offset: usize, m2: usize, scratch: usize, x: usize, count: f64,
-  rows: u32, width: u32, stride: usize,
+  rows: u32, width: u32, stride: usize, whole: u32,
 ): void {
   // q and sum are float64, so each takes the room of two arrays.
   const q = scratch, sum = scratch + 2 * SCRATCH;
@@ -114,10 +115,10 @@ export function momentsRows(
     memory.fill(m2, 0, padded << 3);
   }
   while (rows) {
-    const n = min(rows, rowsOf(width, BLOCK_ONE));
+    const n = min(rows, rowsOf(whole, BLOCK_ONE));
     const m = <f64>n;
     const perValue = f64x2.splat(1 / m);
-    sums(sum, x, n, width, stride);
+    sums(sum, x, n, width, stride, whole);
     // What is subtracted from the first block becomes the base of the state.
     const shift = count == 0 ? base : scratch + 4 * SCRATCH;
     for (let c: usize = 0; c < width; c += 4) {

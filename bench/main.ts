@@ -15,6 +15,7 @@ import { kept, type Peer } from "./peers/peer.js";
 import { type Measured, type Result, type Run, readRecord, writeRecord } from "./record.js";
 import { expectedFor, regressions } from "./regression.js";
 import { caseTable, goalsTable, writeReport } from "./report.js";
+import { threads } from "./threads.js";
 
 const HELP = `npm run bench                      everything, a quarter of an hour; keeps the record
 npm run bench -- --peers           first installs the libraries to measure against (800 MB)
@@ -23,6 +24,8 @@ npm run bench -- --check           as --quick, and fails where a ratio is worse 
 npm run bench -- --huge            arrays up to 1 Gi floats (8 GiB of memory); adds to the record
 npm run bench -- --against DIST    this build against the one in the folder DIST, a few minutes;
                                    with --within 0.05 fails where a ratio is not 0.95 to 1.05
+npm run bench -- --threads 2       this build on 2 threads against itself on one, and against PyTorch
+                                   and oneDNN on 2; keeps nothing
 npm run bench -- --report          draws the report anew from the records
   --shape 256,256    only this shape          --op infer|train|backward   only this operation
   --side js,oneDNN   only these, and ours     with any of the three, nothing is kept
@@ -55,6 +58,7 @@ async function main(): Promise<void> {
       huge: { type: "boolean" },
       against: { type: "string" },
       within: { type: "string" },
+      threads: { type: "string" },
       peers: { type: "boolean" },
       report: { type: "boolean" },
       help: { type: "boolean" },
@@ -69,6 +73,7 @@ async function main(): Promise<void> {
   if (values.huge) return huge();
   if (values.against !== undefined) return against(values.against, values);
   const choice = chosen(values);
+  if (values.threads !== undefined) return onThreads(values.threads, choice);
   if (values.check) return checkAgainstRecord(choice);
   if (values.quick) {
     await measureCases(CASES.filter(choice.shape), QUICK_SIDES, choice, QUICK);
@@ -190,6 +195,14 @@ async function against(folder: string, flags: Flags): Promise<void> {
   console.error(`\nNot between ${1 - within} and ${1 + within}, however often measured:`);
   for (const line of outside) console.error(line);
   if (flags.within !== undefined) process.exitCode = 1;
+}
+
+async function onThreads(given: string, { shape, op, side }: Choice): Promise<void> {
+  const count = Number(given);
+  if (!(Number.isInteger(count) && count >= 2 && count <= 64)) {
+    throw new Usage(`--threads: how many, from 2 to 64, not ${given}`);
+  }
+  await threads(count, shape, op, side, status);
 }
 
 /** Measures every operation of every case that was chosen. Prints a table for each case. */

@@ -35,9 +35,14 @@ const built = (binary) => readFileSync(`build/${binary}.wasm`);
 const kernels = WebAssembly.Module.exports(new WebAssembly.Module(built("kernels")));
 const SHORT = shortNames(kernels.map(({ name }) => name));
 
-/** A binary whose exports have their short names. */
+/** A binary whose exports, and whose imports of kernels, have their short names. */
 function shortened(bytes) {
-  const module = binaryen.readBinary(bytes);
+  const long = binaryen.readBinary(bytes);
+  long.setFeatures(binaryen.Features.All);
+  const text = long.emitText();
+  const module = binaryen.parseText(
+    text.replace(/(\(import "kernels" )"(\w+)"/g, (_, start, name) => `${start}"${SHORT[name]}"`),
+  );
   module.setFeatures(binaryen.Features.All);
   const exports = Array.from({ length: module.getNumExports() }, (_, i) =>
     binaryen.getExportInfo(module.getExportByIndex(i)),
@@ -45,10 +50,12 @@ function shortened(bytes) {
   for (const { name, value, kind } of exports) {
     if (kind !== binaryen.ExternalFunction) throw new Error(`${name}: expected a kernel`);
     module.removeExport(name);
-    module.addFunctionExport(value, SHORT[name]);
+    module.addFunctionExport(value, SHORT[name] ?? name);
   }
   return module.emitBinary();
 }
+
+const TARGET = ["chrome114", "firefox90", "safari16.4", "node20"];
 
 rmSync("dist", { recursive: true, force: true });
 
@@ -61,6 +68,10 @@ const wasm = (condition, binary) => ({
     }));
     onLoad({ filter: /\/kernels-text\.ts$/ }, () => ({
       contents: textModule(readFileSync(`dist/${binary}.wasm`)),
+      loader: "ts",
+    }));
+    onLoad({ filter: /\/threads-text\.ts$/ }, () => ({
+      contents: textModule(readFileSync("dist/threads.wasm")),
       loader: "ts",
     }));
     onResolve({ filter: /^\.\/kernels\.wasm/ }, ({ path }) => ({
@@ -79,7 +90,7 @@ const bundle = (entries, suffix, plugins) =>
     bundle: true,
     splitting: true,
     format: "esm",
-    target: ["chrome114", "firefox90", "safari16.4", "node20"],
+    target: TARGET,
     platform: "neutral",
     external: ["@tensorflow/*"],
     plugins,
@@ -105,6 +116,22 @@ for (const entry of ENTRIES) {
   const lead = { main: `../dist/${entry}.js`, types: `../dist/${entry}.d.ts` };
   writeFileSync(`${entry}/package.json`, `${JSON.stringify(lead, null, 2)}\n`);
 }
+
+// The worker of `batchnorm-wasm/threads`: a script without imports, as a file and as text.
+await build({
+  entryPoints: ["src/threads/worker.ts"],
+  outfile: "dist/worker.js",
+  bundle: true,
+  minify: true,
+  format: "iife",
+  target: TARGET,
+  legalComments: "none",
+});
+writeFileSync(
+  "src/wasm/worker-text.ts",
+  "// Made by scripts/bundle.mjs from src/threads/worker.ts: the script of a worker as text.\n" +
+    `export const TEXT = ${JSON.stringify(readFileSync("dist/worker.js", "utf8").trim())};\n`,
+);
 
 await bundle(["errors"], "", []);
 for (const condition of CONDITIONS) {

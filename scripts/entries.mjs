@@ -14,4 +14,4 @@ export const specifierOf = (entry) =>
   entry === "index" ? manifest.name : `${manifest.name}/${entry}`;
 
 /** The binaries: build/{binary}.wasm, dist/{binary}.wasm. */
-export const BINARIES = ["kernels", "infer"];
+export const BINARIES = ["kernels", "infer", "threads"];

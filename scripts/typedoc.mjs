@@ -60,7 +60,7 @@ export default {
   excludePrivate: true,
   useFirstParagraphOfCommentAsSummary: true, // on the pages of modules
   navigation: { includeGroups: true },
-  highlightLanguages: [...OptionDefaults.highlightLanguages, "python"],
+  highlightLanguages: [...OptionDefaults.highlightLanguages, "http", "python"],
   searchInComments: true,
   searchInDocuments: true,
   // Addresses of source files depend on where a clone came from; the reference should not.

@@ -84,6 +84,7 @@ describe("package.json", () => {
       [
         ...ENTRIES.map((entry) => (entry === "index" ? "." : `./${entry}`)),
         "./kernels.wasm",
+        "./worker.js",
         "./package.json",
       ].sort(),
     );
@@ -128,6 +129,8 @@ describe("dist", () => {
     const files = ENTRIES.flatMap((entry) =>
       CONDITIONS.flatMap((condition) => [...filesOf(fileOf(entry, condition))]),
     );
+    // A worker runs this file; no entry imports it.
+    files.push("dist/worker.js");
     const built = readdirSync(at("dist")).filter((file) => file.endsWith(".js"));
     expect([...new Set([...files, COMMAND])].sort()).toEqual(
       built.map((file) => `dist/${file}`).sort(),
@@ -490,7 +493,7 @@ describe("a page that only uses FrozenBatchNorm", () => {
 });
 
 describe("types", () => {
-  test.each(["index", "infer", "state", "hdf5"])(
+  test.each(["index", "infer", "state", "hdf5", "threads"])(
     "%s: complete without DOM, Node, leniency",
     (entry) => {
       const program = ts.createProgram([at(`dist/${entry}.d.ts`)], {

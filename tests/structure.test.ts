@@ -13,7 +13,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["errors"],
   ["values", "wasm"],
   ["engine"],
-  ["frozen"],
+  ["frozen", "threads"],
   ["layer"],
   ["testtime"],
   ["state", "tfjs"],

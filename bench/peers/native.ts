@@ -105,14 +105,14 @@ async function open(
 }
 
 /**
- * One thread. The other two settings let PyTorch, which makes a new tensor for every result, use the memory of the
+ * One thread, unless threads.ts asks for more. The other two settings let PyTorch, which makes a new tensor for every result, use the memory of the
  * last one again. It would otherwise ask the system for new memory each time, which takes many times as long.
  */
-const ENVIRONMENT = {
-  OMP_NUM_THREADS: "1",
+const environment = () => ({
+  OMP_NUM_THREADS: process.env.BENCH_THREADS ?? "1",
   MALLOC_MMAP_MAX_: "0",
   MALLOC_TRIM_THRESHOLD_: String(2 ** 40),
-};
+});
 
 class Child {
   private constructor(
@@ -123,7 +123,7 @@ class Child {
 
   static async start(program: string, args: string[]): Promise<Child> {
     const child = spawn(program, args, {
-      env: { ...process.env, ...ENVIRONMENT },
+      env: { ...process.env, ...environment() },
       stdio: ["pipe", "pipe", "inherit"],
     }) as unknown as ChildProcessWithoutNullStreams;
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();

@@ -4,7 +4,7 @@ import { sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import type { AffineTerms, Normalizer } from "../values/terms.js";
 import { loadNormalizer, loadTerms, spread, termsOf, termsOfRow } from "./channel.js";
-import type { AffineMachine, Machine } from "./machine.js";
+import { type AffineMachine, type Machine, machineFor } from "./machine.js";
 import { MAX_COLUMNS } from "./memory.js";
 import { loadHeld, operand, pointer, storeHeld } from "./operand.js";
 import { type Pass, passOf, walkOf } from "./plan.js";
@@ -39,6 +39,7 @@ export function normalize(
   normalizer: Normalizer,
   selection: Selection | null,
 ): void {
+  machine = machineFor(machine, out, x);
   // All variances have to be checked before the first value is written. A single tile checks its own in time; if
   // there are several, they are all checked here.
   if (walkOf(view).tile < view.channels) {
@@ -56,7 +57,7 @@ export function applyTerms(
   view: View,
   terms: AffineTerms,
 ): void {
-  applyTiles(machine, out, x, view, null, terms, loadTerms);
+  applyTiles(machineFor(machine, out, x), out, x, view, null, terms, loadTerms);
 }
 
 /** Applies terms tile by tile. `loadTile` brings the terms of a tile into kernel memory. */

@@ -5,7 +5,7 @@ import type { Selection } from "../values/mask.js";
 import { GradientSums } from "../values/moments.js";
 import type { Gradients, Normalizer } from "../values/terms.js";
 import { loadChannels, spread, storeChannels, termsOfRow } from "./channel.js";
-import type { Machine } from "./machine.js";
+import { type Machine, machineFor } from "./machine.js";
 import { firstOf } from "./memory.js";
 import { loadHeld, operand, storeHeld } from "./operand.js";
 import { BLOCK_TWO, channelsNear, isNear, type Pass, passOf, rowsOf } from "./plan.js";
@@ -16,8 +16,8 @@ const SUMS: Steps<Machine> = {
   rows(pass, _out, dy, x, count, rows, width, stride) {
     const { wasm, memory } = pass.machine;
     const { sumDy, sumDyX } = memory.slots;
-    const center = termsOfRow(pass);
-    wasm.gradientSumsRows(sumDy.at, sumDyX.at, dy, x, center, count, rows, width, stride);
+    const [s, p, center] = [sumDy.at, sumDyX.at, termsOfRow(pass)];
+    wasm.gradientSumsRows(s, p, dy, x, center, count, rows, width, stride, width);
   },
   planes({ machine: { wasm, memory } }, _out, dy, x, count, first, planes, channels, inner) {
     const { sumDy, sumDyX } = memory.slots;
@@ -108,6 +108,7 @@ export function computeGradients(
   perValue: number,
   sums: GradientSums | null,
 ): void {
+  machine = machineFor(machine, into.dx, dy, x);
   const { wasm, memory } = machine;
   const { terms, slots } = memory;
   const a = operand(memory, "dy", dy, 1, view, selection);
@@ -127,6 +128,8 @@ export function computeGradients(
   const tile = near ? Math.min(channelsNear(view), writing.tile) : writing.tile;
   // If so, the tensors are loaded into the stream buffers once, and both traversals read them there.
   const loaded = near && writing.streamed;
+  if (near && !loaded && sums === null && machine.near?.(writing, into, normalizer, perValue))
+    return;
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
     const part = { at: first * inner, rows: outer, width: n * inner, pitch: channels * inner };
@@ -159,6 +162,7 @@ export function computeSums(
   mean: Float64Array,
   selection: Selection | null,
 ): GradientSums {
+  machine = machineFor(machine, dy, x);
   const { wasm, memory } = machine;
   const { terms, slots } = memory;
   const a = operand(memory, "dy", dy, 1, view, selection);

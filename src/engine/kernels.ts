@@ -13,6 +13,9 @@ export interface KernelsOptions {
   memory?: number;
 }
 
+/** What the tensors of a `Kernels` lie in. */
+export type BufferOf<K> = K extends { readonly shared: true } ? SharedArrayBuffer : ArrayBuffer;
+
 /**
  * The compiled kernels with a memory of fixed size. It never grows, so no view of it is ever
  * detached. Layers share one by default; give one of your own for tensors that need more room.
@@ -50,8 +53,8 @@ export class Kernels extends Raw {
    * @returns a view [length] of kernel memory; it is never detached.
    * @throws OptionError unless `length` is a whole number >= 0; MemoryError when there is no room.
    */
-  alloc(length: number): Float32Array<ArrayBuffer> {
-    return this.machine.memory.allocate(length);
+  alloc(length: number): Float32Array<BufferOf<this>> {
+    return this.machine.memory.allocate(length) as Float32Array<never>;
   }
 
   /**
@@ -74,6 +77,16 @@ export class Kernels extends Raw {
   /** The kernels in one line, which Node's `console.log` shows too. */
   override toString(): string {
     return `Kernels({ memory: ${this.memory} })`;
+  }
+
+  /** How many threads compute: 1, unless the kernels are of `startKernels` (`batchnorm-wasm/threads`). */
+  get threads(): number {
+    return this.machine.threads ?? 1;
+  }
+
+  /** Ends the threads besides the caller's, if there are any. The kernels work on with one thread. */
+  close(): void {
+    this.machine.close?.();
   }
 }
 

@@ -1,9 +1,11 @@
 // An instance of the binary with its memory. The exports of the binary are written down here, argument by
 // argument; tests/kernels/signatures.test.ts holds the names against assembly/.
 
+import type { Gradients, Normalizer } from "../values/terms.js";
 import { instantiate } from "../wasm/compile.js";
 import { kernelsModule } from "../wasm/embedded.js";
 import type { At, Buffers, Memory } from "./memory.js";
+import type { Pass } from "./plan.js";
 
 /** The exports of the small binary: see assembly/infer.ts. Counts are of float32 values, strides of bytes. */
 export interface AffineExports {
@@ -48,6 +50,7 @@ export interface Exports extends AffineExports {
     rows: number,
     width: number,
     stride: number,
+    whole: number,
   ): void;
   momentsPlanes(
     base: At<"base">,
@@ -70,6 +73,7 @@ export interface Exports extends AffineExports {
     rows: number,
     width: number,
     stride: number,
+    whole: number,
   ): void;
   gradientSumsPlanes(
     sumDy: At<"sumDy">,
@@ -167,17 +171,51 @@ export interface Exports extends AffineExports {
   ): void;
 }
 
+/** The exports of the binary of several threads: see assembly/threads.ts. */
+export interface ThreadExports {
+  /** Pools the states that pieces of moments leave. */
+  poolMoments(
+    base: At<"base">,
+    offset: At<"offset">,
+    m2: At<"m2">,
+    from0: At<"base">,
+    from1: At<"offset">,
+    from2: At<"m2">,
+    count: number,
+    rows: number,
+    width: number,
+    each: number,
+  ): void;
+  /** Does piece p of the job that is written at an address. */
+  piece(at: At<"job">, p: number, scratch: At<"scratch">): void;
+}
+
 /** What a frozen layer needs. */
 export interface AffineMachine {
   readonly wasm: AffineExports;
   readonly memory: Buffers;
+  /** With several threads alone: the machine for a call with these arrays (src/threads/machine.ts). */
+  choose?(a: Float32Array, b?: Float32Array, c?: Float32Array): this;
 }
 
 /** What a layer needs. */
-export interface Machine {
+export interface Machine extends AffineMachine {
   readonly wasm: Exports;
   readonly memory: Memory;
+  /** With several threads alone: how many there are, and what ends them. */
+  readonly threads?: number;
+  close?(): void;
+  /** With several threads alone: `backward` in planes, if it does it; else it returns false. */
+  near?(pass: Pass<Machine>, into: Gradients, normalizer: Normalizer, perValue: number): boolean;
 }
+
+/** The machine for a call with these arrays: this one, unless it has several threads. */
+export const machineFor = <M extends AffineMachine>(
+  machine: M,
+  a: Float32Array,
+  b?: Float32Array,
+  c?: Float32Array,
+): M => machine.choose?.(a, b, c) ?? machine;
 
 /** Starts the kernels on a memory. The memory is made only after they have been compiled, which may fail. */
 export function start<E extends AffineExports, M extends Buffers>(
@@ -187,4 +225,15 @@ export function start<E extends AffineExports, M extends Buffers>(
   const memory = memoryOf();
   const exports = instantiate(module, { env: { memory: memory.wasm } });
   return { wasm: exports as unknown as E, memory };
+}
+
+/** @internal The kernels and the pieces of traversals on a memory. */
+export function instancesOn(
+  { wasm: memory }: Buffers,
+  [kernels, pieces]: readonly [WebAssembly.Module, WebAssembly.Module],
+): [Exports, ThreadExports] {
+  const env = { memory };
+  const wasm = instantiate(kernels, { env });
+  const shared = instantiate(pieces, { env, kernels: wasm });
+  return [wasm as unknown as Exports, shared as unknown as ThreadExports];
 }

@@ -31,7 +31,8 @@ const PAGE = 65536;
 // These are written out as plain numbers, because bundlers do not drop an unused constant that is computed.
 /** The smallest size of a memory. */
 export const MIN_BYTES = 1048576;
-const MAX_BYTES = 4294967296;
+/** The largest one. */
+export const MAX_BYTES = 4294967296;
 /** 16 MiB: tensors for a layer of a usual size, and little beside the 128 MB of an edge worker. */
 export const DEFAULT_BYTES = 16777216;
 
@@ -123,10 +124,11 @@ export class Buffers {
   readonly streams: readonly Slot<Float32Array>[];
   #next = STAGGER;
 
-  constructor(bytes: number) {
+  /** @param shared whether other threads may have the memory too. */
+  constructor(bytes: number, shared = false) {
     const pages = bytes / PAGE;
     try {
-      this.wasm = new WebAssembly.Memory({ initial: pages, maximum: pages });
+      this.wasm = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
     } catch {
       // V8 reserves 8 GiB of addresses for a memory, to do without checks of bounds, unless it is told not to.
       throw new MemoryError(
@@ -179,8 +181,8 @@ export class Memory extends Buffers {
   #anyTensor = false;
   #turn = 0;
 
-  constructor(bytes: number) {
-    super(checkBytes(bytes));
+  constructor(bytes: number, shared?: boolean) {
+    super(checkBytes(bytes), shared);
     const { at } = this.streams[0]!;
     const second = this.float32(STREAM_FLOATS);
     this.streams = [slotOf(at, new Float32Array(this.#buffer, at, 2 * STREAM_FLOATS)), second];
@@ -296,7 +298,8 @@ export class Memory extends Buffers {
 
 const alignUp = (n: number, step: number): number => Math.ceil(n / step) * step;
 
-function checkBytes(bytes: unknown): number {
+/** The size of a memory that a user asks for, in whole pages. Throws OptionError if there is none of that size. */
+export function checkBytes(bytes: unknown): number {
   if (!isWhole(bytes, MIN_BYTES, MAX_BYTES)) {
     throw new OptionError("memory", `${MIN_BYTES} to ${MAX_BYTES} bytes`, describe(bytes));
   }

@@ -7,7 +7,7 @@ import type { Selection } from "../values/mask.js";
 import { Moments } from "../values/moments.js";
 import { isVariance } from "../values/terms.js";
 import { storeChannels } from "./channel.js";
-import type { Machine } from "./machine.js";
+import { type Machine, machineFor } from "./machine.js";
 import { loadHeld, operand } from "./operand.js";
 import { BLOCK_ONE, type Pass, passOf, rowsOf } from "./plan.js";
 import { mend } from "./underflow.js";
@@ -17,7 +17,8 @@ const STEPS: Steps<Machine> = {
   block: (width) => rowsOf(width, BLOCK_ONE),
   rows({ machine: { wasm, memory } }, _out, x, _b, count, rows, width, stride) {
     const { base, offset, m2 } = memory.slots;
-    wasm.momentsRows(base.at, offset.at, m2.at, memory.scratch, x, count, rows, width, stride);
+    const [b, o, m] = [base.at, offset.at, m2.at];
+    wasm.momentsRows(b, o, m, memory.scratch, x, count, rows, width, stride, width);
   },
   planes({ machine: { wasm, memory } }, _out, x, _b, count, first, planes, channels, inner) {
     const { base, offset, m2 } = memory.slots;
@@ -94,6 +95,7 @@ export function computeMoments(
   view: View,
   selection: Selection | null,
 ): Moments {
+  machine = machineFor(machine, x);
   const array = (): Float64Array => new Float64Array(view.channels);
   const result = new Moments(countOf(view), array(), array(), array());
   const a = operand(machine.memory, "x", x, 0, view, selection);

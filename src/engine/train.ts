@@ -5,7 +5,7 @@ import type { Selection } from "../values/mask.js";
 import type { AverageUpdate, Normalizer } from "../values/terms.js";
 import { affineTile } from "./affine.js";
 import { computeTerms, loadNormalizer, moveTile } from "./channel.js";
-import type { Machine } from "./machine.js";
+import { type Machine, machineFor } from "./machine.js";
 import { allMoments } from "./moments.js";
 import { loadHeld, operand, storeHeld } from "./operand.js";
 import { passOf } from "./plan.js";
@@ -24,6 +24,7 @@ export function train(
   selection: Selection | null,
   update: AverageUpdate | null,
 ): void {
+  machine = machineFor(machine, out, x);
   const { memory } = machine;
   const { channels } = view;
   const a = operand(memory, "x", x, 0, view, selection);

@@ -102,7 +102,7 @@ describe("gradientSumsRows", () => {
           // Count 0 overwrites, others add.
           for (const count of [0, 64]) {
             const actual = sums(g, x, center, 4, 0.75, (run, s, p, dy, at, k) =>
-              run.gradientSumsRows(s, p, dy, at, k, count, rows, width, pitch * 4),
+              run.gradientSumsRows(s, p, dy, at, k, count, rows, width, pitch * 4, width),
             );
             const before = count === 0 ? 0 : 0.75;
             compareSums(actual, expectedSums(g.array, x.array, center, channelOf, before));
@@ -129,7 +129,7 @@ test.each([64, 65, 128, 257, 512, 600, 1000, 1024])(
         for (const to of [...cuts, rows]) {
           const skip = from * width * 4;
           const [g0, x0] = [behind(dy, skip), behind(at, skip)];
-          run.gradientSumsRows(s, p, g0, x0, k, from, to - from, width, width * 4);
+          run.gradientSumsRows(s, p, g0, x0, k, from, to - from, width, width * 4, width);
           from = to;
         }
       });

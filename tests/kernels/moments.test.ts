@@ -78,6 +78,7 @@ describe("momentsRows", () => {
           to - from,
           width,
           pitch * 4,
+          width,
         ),
       );
       from = to;

@@ -106,6 +106,7 @@ function methodOf(of: string, name: string): Signature {
 describe.each([
   ["index.ts", "Exports"],
   ["infer.ts", "AffineExports"],
+  ["threads.ts", "ThreadExports"],
 ])("assembly/%s and %s", (entry, name) => {
   const kernels = kernelsOf(entry);
 

@@ -22,6 +22,7 @@ import { record, type Tried, table } from "./report.js";
 import { RUNTIMES } from "./runtimes.js";
 import { Site } from "./site.js";
 import { SIZE_TRIALS } from "./sizes.js";
+import { THREADS } from "./threads.js";
 import { late, type Run, type Trial } from "./trial.js";
 
 const TRIALS: readonly Trial[] = [
@@ -33,6 +34,7 @@ const TRIALS: readonly Trial[] = [
   ...REFUSALS,
   ...SIZE_TRIALS,
   ...MEMORY,
+  ...THREADS,
   ...EXAMPLE_TRIALS,
 ];
 

@@ -4,13 +4,14 @@ Reads one command a line, answers one line, as onednn.cpp describes; FORMAT is n
 (PyTorch's channels_last). Gradients come from the operator that autograd itself calls.
 """
 
+import os
 import sys
 import time
 
 import numpy
 import torch
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 torch.set_grad_enabled(False)
 
 

@@ -1,0 +1,305 @@
+// A traversal in pieces, for several threads. A job describes one traversal; `piece` does one part of it, on any
+// thread and in any order. Pieces depend on the job alone, never on the number of threads. Elementwise kernels are
+// cut anywhere, because they treat every value by itself. Reductions keep the order of one thread:
+//
+//   planes    a piece has some channels, in all the examples
+//   moments   of rows: a piece has whole blocks of rows (or a part of the columns of a block) and leaves the state of each
+//             block by itself; `poolMoments` then pools them, one after the other, as `momentsRows` does
+//   sums      of rows in cache: a piece has some columns. From memory, reading a part of each row takes two to five
+//             times as long as whole rows, so one thread does it alone (src/threads/machine.ts)
+//
+// Where tensors are in cache, elementwise kernels are cut as the reductions are, so that a thread finds in its own cache
+// what it has just read.
+//
+// This is a binary of its own, which calls the kernels of the other one: kernels.ts.
+//
+// What a piece writes is never what it or another piece reads, except where users ask for y or dx in place of an input. So
+// a piece can be done again. src/threads/job.ts writes jobs; their fields are the same there.
+
+import {
+  affinePlanes, affineStrips, affineSweep,
+  gradientPlanes, gradientStrips, gradientSumsPlanes, gradientSumsRows, gradientSweep, gradientTerms,
+  momentsPlanes, momentsRows, roundMeans,
+} from "./kernels";
+import { SCRATCH, SHIFT, SLOPE } from "./blocks";
+import { widen } from "./lanes";
+
+/** What a job does. */
+const AFFINE_STRIPS: u32 = 0;
+const AFFINE_SWEEP: u32 = 1;
+const AFFINE_PLANES: u32 = 2;
+const GRADIENT_STRIPS: u32 = 3;
+const GRADIENT_SWEEP: u32 = 4;
+const GRADIENT_PLANES: u32 = 5;
+const MOMENTS_ROWS: u32 = 6;
+const MOMENTS_PLANES: u32 = 7;
+const SUMS_ROWS: u32 = 8;
+const SUMS_PLANES: u32 = 9;
+const NEAR: u32 = 10;
+
+/** A job, field by field. Pointers that a kind does not need are 0. */
+@unmanaged class Job {
+  kind: u32;
+  /** How many pieces there are. */
+  pieces: u32;
+  out: usize;
+  /** x of an elementwise kernel or of moments; dy of a gradient. */
+  a: usize;
+  /** x of a gradient. */
+  b: usize;
+  terms: usize;
+  /** Rows, their width and their stride in bytes; for planes, the first channel, how many planes, and of how many channels. */
+  d0: u32;
+  d1: u32;
+  d2: u32;
+  /** Values in a plane. */
+  inner: u32;
+  /**
+   * The state of a reduction. For moments these are base, offset and m2; for a gradient's sums, sumDy and sumDyX. A
+   * piece goes on from `from` and writes `into`.
+   */
+  from0: usize;
+  from1: usize;
+  from2: usize;
+  into0: usize;
+  into1: usize;
+  into2: usize;
+  /** Moments of rows: rows in a block. */
+  each: u32;
+  /** How many parts the columns are cut into; for elementwise kernels on planes, whether channels are cut. */
+  parts: u32;
+  /** How much of the same channels or columns came before: values or rows. */
+  count: f64;
+}
+
+/** Where part p of n of something long `size` begins, if it is cut at multiples of `step`. */
+// @ts-ignore: decorator
+@inline function cut(size: u32, p: u32, n: u32, step: u32): u32 {
+  const steps = (size + step - 1) / step;
+  return min(size, <u32>(<u64>steps * p / n) * step);
+}
+
+/** Does piece p of a job. `scratch` is memory of the thread that calls (src/threads/job.ts). */
+export function piece(at: usize, p: u32, scratch: usize): void {
+  const job = changetype<Job>(at);
+  const kind = job.kind;
+  if (kind < AFFINE_PLANES || kind == GRADIENT_STRIPS || kind == GRADIENT_SWEEP) rowsOfPiece(job, p);
+  else if (kind < MOMENTS_ROWS) planesOfPiece(job, p);
+  else if (kind == MOMENTS_ROWS) blocksOfPiece(job, p, scratch);
+  else if (kind == SUMS_ROWS) columnsOfPiece(job, p);
+  else if (kind == NEAR) nearPiece(changetype<NearJob>(at), p, scratch);
+  else channelsOfPiece(job, p);
+}
+
+/** An elementwise kernel on some rows, or on some columns. Pieces begin at multiples of eight rows, as strips do. */
+function rowsOfPiece(job: Job, p: u32): void {
+  const byRows = job.parts == 1;
+  const first = byRows ? cut(job.d0, p, job.pieces, 8) : 0;
+  const rows = byRows ? cut(job.d0, p + 1, job.pieces, 8) - first : job.d0;
+  const column = byRows ? 0 : cut(job.d1, p, job.pieces, 16);
+  const width = byRows ? job.d1 : cut(job.d1, p + 1, job.pieces, 16) - column;
+  const at = <usize>first * job.d2 + (<usize>column << 2);
+  const out = job.out + at, a = job.a + at, b = job.b + at, terms = job.terms + (<usize>column << 2);
+  if (job.kind == AFFINE_STRIPS) affineStrips(out, a, terms, rows, width, job.d2);
+  else if (job.kind == AFFINE_SWEEP) affineSweep(out, a, terms, rows, width, job.d2);
+  else if (job.kind == GRADIENT_STRIPS) gradientStrips(out, a, b, terms, rows, width, job.d2);
+  else gradientSweep(out, a, b, terms, rows, width, job.d2);
+}
+
+/**
+ * An elementwise kernel on some channels, in all the examples; or on some planes; or, where there are fewer planes than
+ * pieces, on a part of one.
+ */
+function planesOfPiece(job: Job, p: u32): void {
+  const planes = job.d1, channels = job.d2, inner = job.inner;
+  if (job.parts > 1) {
+    const first = cut(channels, p, job.pieces, 1);
+    const n = cut(channels, p + 1, job.pieces, 1) - first;
+    for (let plane = first; plane < planes; plane += channels) run(job, plane, first, n, 0, inner);
+  } else if (planes >= job.pieces) {
+    const plane = cut(planes, p, job.pieces, 1);
+    const n = cut(planes, p + 1, job.pieces, 1) - plane;
+    run(job, plane, (job.d0 + plane) % channels, n, 0, inner);
+  } else {
+    const parts = job.pieces / planes;
+    const plane = p / parts;
+    const start = cut(inner, p % parts, parts, 16);
+    const length = cut(inner, p % parts + 1, parts, 16) - start;
+    run(job, plane, (job.d0 + plane) % channels, 1, start, length);
+  }
+}
+
+/** The kernel of a job on n planes from one of channel `first` on, or on `length` values of one from `start` on. */
+function run(job: Job, plane: u32, first: u32, n: u32, start: u32, length: u32): void {
+  const at = (<usize>plane * job.inner + start) << 2;
+  const out = job.out + at, a = job.a + at;
+  if (job.kind == AFFINE_PLANES) affinePlanes(out, a, job.terms, first, n, job.d2, length);
+  else gradientPlanes(out, a, job.b + at, job.terms, first, n, job.d2, length);
+}
+
+/** How many columns a row of states or of sums has, with those that are written past its end. */
+// @ts-ignore: decorator
+@inline function padded(width: u32): u32 {
+  return (width + 3) & ~3;
+}
+
+/** The moments of some blocks, or of some columns of a block. */
+function blocksOfPiece(job: Job, p: u32, scratch: usize): void {
+  const rows = job.d0, whole = job.d1, stride = <usize>job.d2, each = job.each, parts = job.parts;
+  const first = cut(whole, p % parts, parts, 16);
+  const n = cut(whole, p % parts + 1, parts, 16) - first;
+  const blocks = (rows + each - 1) / each, groups = job.pieces / parts;
+  const end = cut(blocks, p / parts + 1, groups, 1);
+  for (let block = cut(blocks, p / parts, groups, 1); block < end; block++) {
+    const row = block * each;
+    const at = <usize>(block * padded(whole) + first);
+    momentsRows(
+      job.into0 + (at << 2), job.into1 + (at << 3), job.into2 + (at << 3), scratch,
+      job.a + <usize>row * stride + (<usize>first << 2), 0, min(each, rows - row), n, stride, whole,
+    );
+  }
+}
+
+/**
+ * Pools the states that the pieces of `rows` rows have left, block after block, into a state of `count` rows. The
+ * formulas are those of `momentsRows`, so the bits are those of a single call.
+ */
+export function poolMoments(
+  base: usize, offset: usize, m2: usize, from0: usize, from1: usize, from2: usize,
+  count: f64, rows: u32, width: u32, each: u32,
+): void {
+  const pitch = <usize>padded(width);
+  while (rows) {
+    const n = min(rows, each);
+    if (count == 0) {
+      memory.copy(base, from0, pitch << 2);
+      memory.copy(offset, from1, pitch << 3);
+      memory.copy(m2, from2, pitch << 3);
+    } else {
+      const m = <f64>n;
+      const weight = f64x2.splat(m / (count + m));
+      const between = f64x2.splat((m * count) / (count + m));
+      for (let c: usize = 0; c < width; c += 2) {
+        const at = c << 3;
+        const k = widen(from0 + (c << 2)), o = v128.load(offset + at);
+        const d = f64x2.sub(f64x2.add(f64x2.sub(k, widen(base + (c << 2))), v128.load(from1 + at)), o);
+        v128.store(offset + at, f64x2.add(o, f64x2.mul(d, weight)));
+        const added = f64x2.add(v128.load(from2 + at), f64x2.mul(f64x2.mul(d, d), between));
+        v128.store(m2 + at, f64x2.add(v128.load(m2 + at), added));
+      }
+    }
+    count += <f64>n;
+    rows -= n;
+    from0 += pitch << 2;
+    from1 += pitch << 3;
+    from2 += pitch << 3;
+  }
+}
+
+/** The sums of a gradient for some columns of rows. Pieces begin at cache lines. */
+function columnsOfPiece(job: Job, p: u32): void {
+  const rows = job.d0, whole = job.d1, stride = <usize>job.d2;
+  const first = cut(whole, p, job.pieces, 16);
+  const n = cut(whole, p + 1, job.pieces, 16) - first;
+  begin(job, first, padded(n));
+  const into0 = job.into0 + (<usize>first << 3), into1 = job.into1 + (<usize>first << 3);
+  const at = <usize>first << 2;
+  gradientSumsRows(
+    into0, into1, job.a + at, job.b + at, job.terms + at, job.count, rows, n, stride, whole,
+  );
+}
+
+/** A reduction of some channels, in all the examples. The first plane is one of channel 0. */
+function channelsOfPiece(job: Job, p: u32): void {
+  const channels = job.d2, inner = job.inner;
+  const first = cut(channels, p, job.pieces, 1);
+  const n = cut(channels, p + 1, job.pieces, 1) - first;
+  begin(job, first, n);
+  const into1 = job.into1 + (<usize>first << 3), center = job.terms + (<usize>first << 2);
+  let count = job.count;
+  for (let plane: u32 = 0; plane < job.d1; plane += channels) {
+    const at = (<usize>(plane + first) * inner) << 2;
+    if (job.kind == MOMENTS_PLANES) {
+      const into0 = job.into0 + (<usize>first << 2), into2 = job.into2 + (<usize>first << 3);
+      momentsPlanes(into0, into1, into2, job.a + at, count, 0, n, n, inner);
+    } else {
+      const into0 = job.into0 + (<usize>first << 3);
+      gradientSumsPlanes(into0, into1, job.a + at, job.b + at, center, count, 0, n, n, inner);
+    }
+    count += <f64>inner;
+  }
+}
+
+/** Copies the state that `n` columns or channels have so far to where a piece adds to it. */
+function begin(job: Job, first: u32, n: u32): void {
+  if (job.count == 0) return;
+  const moments = job.kind == MOMENTS_PLANES;
+  const shift: usize = moments ? 2 : 3;
+  memory.copy(job.into0 + (<usize>first << shift), job.from0 + (<usize>first << shift), <usize>n << shift);
+  memory.copy(job.into1 + (<usize>first << 3), job.from1 + (<usize>first << 3), <usize>n << 3);
+  if (moments) memory.copy(job.into2 + (<usize>first << 3), job.from2 + (<usize>first << 3), <usize>n << 3);
+}
+
+/** A job of the kind NEAR: the whole of `backward` in planes, some channels at a time. */
+@unmanaged class NearJob {
+  kind: u32;
+  pieces: u32;
+  dx: usize;
+  dy: usize;
+  x: usize;
+  mean: usize;
+  variance: usize;
+  gamma: usize;
+  dgamma: usize;
+  dbeta: usize;
+  /** How many channels a piece has, but for the last one, which may have fewer; all of them; those of the tensor. */
+  each: u32;
+  channels: u32;
+  pitch: u32;
+  inner: u32;
+  examples: u32;
+  unused0: u32;
+  unused1: u32;
+  unused2: u32;
+  epsilon: f64;
+  perValue: f64;
+}
+
+/**
+ * Sums, terms and dx of some channels: the second traversal finds what the first one has read in cache. Arrays per
+ * channel are those of the thread, because the kernels of channel.ts write two channels at a time.
+ */
+function nearPiece(job: NearJob, p: u32, scratch: usize): void {
+  const first = p * job.each;
+  const n = min(job.each, job.channels - first);
+  const inner = job.inner;
+  const step = <usize>(job.pitch * inner) << 2;
+  const start = <usize>(first * inner) << 2;
+  const terms = scratch, dgamma = terms + 2 * SHIFT, dbeta = dgamma + SCRATCH;
+  const sumDy = dbeta + SCRATCH, sumDyX = sumDy + 2 * SCRATCH;
+  const mean = job.mean + (<usize>first << 3);
+  roundMeans(terms, mean, n);
+  let at = start;
+  let count: f64 = 0;
+  for (let i: u32 = 0; i < job.examples; i++) {
+    gradientSumsPlanes(sumDy, sumDyX, job.dy + at, job.x + at, terms, count, 0, n, n, inner);
+    at += step;
+    count += <f64>inner;
+  }
+  const variance = job.variance + (<usize>first << 3);
+  const gamma = job.gamma ? job.gamma + (<usize>first << 2) : 0;
+  gradientTerms(terms, dgamma, dbeta, sumDy, sumDyX, mean, variance, gamma, job.epsilon, job.perValue, n);
+  const bytes = <usize>n << 2;
+  // As in src/engine/gradient.ts: if statistics are constants, dx does not depend on the sums.
+  if (job.perValue == 0) {
+    memory.fill(terms + SHIFT, 0, bytes);
+    memory.fill(terms + SLOPE, 0, bytes);
+  }
+  memory.copy(job.dgamma + (<usize>first << 2), dgamma, bytes);
+  memory.copy(job.dbeta + (<usize>first << 2), dbeta, bytes);
+  at = start;
+  for (let i: u32 = 0; i < job.examples; i++) {
+    gradientPlanes(job.dx + at, job.dy + at, job.x + at, terms, 0, n, n, inner);
+    at += step;
+  }
+}

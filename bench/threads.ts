@@ -1,0 +1,134 @@
+// `npm run bench -- --threads N`: this package on N threads against itself on one, and against PyTorch and oneDNN on N. All
+// take turns in one run, as in measure.ts, so what else the machine does hits them alike. Nothing is kept.
+
+import { BatchNorm, type Kernels } from "../dist/index.js";
+import { startKernels } from "../dist/threads.js";
+import { CASES, type Case, LARGE, makeData, OPS, type Op, opsOf } from "./cases.js";
+import { type Effort, measure, type Timing } from "./measure.js";
+import { type Build, ours, PLAIN, RESIDENT, waysOf } from "./ours.js";
+import { loadPeers } from "./peers/index.js";
+import type { Peer } from "./peers/peer.js";
+
+const EFFORT: Effort = { rounds: 12, burst: 10 };
+const NATIVE: readonly string[] = ["PyTorch", "oneDNN"];
+/** From how many values on threads are to gain something at all. */
+const SMALL = 1 << 14;
+
+/** What is measured of a case and an operation: the times of all sides, by name. */
+interface Row {
+  readonly c: Case;
+  readonly op: Op;
+  readonly times: ReadonlyMap<string, Timing>;
+}
+
+/** A way to call this package, on kernels of several threads. */
+const threaded = (way: "resident" | "plain", threads: number): Peer => ({
+  ...ours[way],
+  name: `${ours[way].name}, ${threads} threads`,
+  async open(c, op, data) {
+    const memory = 3 * (4 * c.size + 131072) + 4 * 2 ** 20 + 256 * c.channels;
+    const kernels = await startKernels({ threads, memory });
+    class Layer extends BatchNorm {
+      constructor(channels: number, options: ConstructorParameters<typeof BatchNorm>[1] = {}) {
+        super(channels, { ...options, kernels });
+      }
+    }
+    // A constructor that returns an object makes that object.
+    const Started = function Started(): Kernels {
+      return kernels;
+    } as unknown as Build["Kernels"];
+    const session = await waysOf({ BatchNorm: Layer, Kernels: Started })[way].open(c, op, data);
+    return { ...session, close: () => kernels.close() };
+  },
+});
+
+/** Measures the chosen cases and prints what several threads gain. */
+export async function threads(
+  count: number,
+  shape: (c: Case) => boolean,
+  op: (op: Op) => boolean,
+  side: (name: string) => boolean,
+  status: (text: string) => void,
+): Promise<void> {
+  // What native.ts gives its child processes.
+  process.env.BENCH_THREADS = String(count);
+  const { peers } = await loadPeers((name) => NATIVE.includes(name) && side(name));
+  const sides = [
+    ...[ours.resident, threaded("resident", count)],
+    ...[ours.plain, threaded("plain", count), ...peers],
+  ];
+  const rows: Row[] = [];
+  try {
+    for (const c of CASES.filter(shape)) {
+      const data = makeData(c);
+      for (const each of opsOf(c).filter(op)) {
+        status(`${c.name} ${c.layout} ${each}`);
+        const timings = await measure(c, each, data, sides, EFFORT);
+        const times = new Map(timings.map((timing) => [timing.side, timing]));
+        rows.push({ c, op: each, times });
+        status("");
+        console.log(line(rows.at(-1)!, count));
+      }
+    }
+  } finally {
+    for (const peer of peers) peer.close?.();
+  }
+  console.log(
+    `\n${summary(
+      rows,
+      count,
+      peers.map(({ name }) => name),
+    ).join("\n")}`,
+  );
+}
+
+const timeOf = ({ times }: Row, name: string): number => times.get(name)?.time ?? Number.NaN;
+
+/** How many times as long one side takes as another one. */
+const ratio = (row: Row, slow: string, fast: string): number =>
+  timeOf(row, slow) / timeOf(row, fast);
+
+function line(row: Row, count: number): string {
+  const { c, op, times } = row;
+  const each = [...times.values()].map(({ side, time }) => `${side} ${time.toFixed(1)}`);
+  const gain = [RESIDENT, PLAIN].map((way) =>
+    ratio(row, way, `${way}, ${count} threads`).toFixed(2),
+  );
+  return `${`${c.name} ${c.layout} ${op}`.padEnd(30)} ${gain.join("  ")}   µs: ${each.join(", ")}`;
+}
+
+const mean = (values: readonly number[]): string =>
+  values.length === 0
+    ? "-"
+    : Math.exp(values.reduce((sum, v) => sum + Math.log(v), 0) / values.length).toFixed(2);
+
+/** Geometric means by the size of tensors, for each operation. */
+function summary(rows: readonly Row[], count: number, native: readonly string[]): string[] {
+  const several = (way: string): string => `${way}, ${count} threads`;
+  const of = (op: Op, least: number, most: number): Row[] =>
+    rows.filter((row) => row.op === op && row.c.size >= least && row.c.size < most);
+  const lines = OPS.map((op) => {
+    const gains = (
+      [
+        ["from 256 Ki values", LARGE, Infinity],
+        ["16 Ki to 256 Ki", SMALL, LARGE],
+        ["smaller", 0, SMALL],
+      ] as const
+    ).map(([name, least, most]) => {
+      const each = [RESIDENT, PLAIN].map((way) =>
+        mean(of(op, least, most).map((row) => ratio(row, way, several(way)))),
+      );
+      return `${name}: ${each.join(", ")}`;
+    });
+    return `${op.padEnd(9)} one thread / ${count} (${RESIDENT}, ${PLAIN}): ${gains.join("; ")}`;
+  });
+  for (const name of native) {
+    for (const op of OPS) {
+      const all = of(op, 0, Infinity).map((row) => ratio(row, name, several(RESIDENT)));
+      lines.push(
+        `${op.padEnd(9)} ${name} on ${count} / ours on ${count}, ${RESIDENT}: ${mean(all)}`,
+      );
+    }
+  }
+  return lines;
+}

@@ -1,0 +1,109 @@
+// The caller's side of the workers: has them help with a job, and waits for the pieces that they have begun.
+
+import { StateError } from "../errors.js";
+import type { Job } from "./job.js";
+import { LOOKS, NAP, PATIENCE } from "./patience.js";
+import { type Caller, callerStep, EPOCH, FAILED, SLEEPERS, stopWorkers } from "./protocol.js";
+import { WAKE } from "./sizes.js";
+import type { Hand } from "./spawn.js";
+
+/** Workers on the memory of a machine. */
+export class Crew {
+  readonly job: Job;
+  readonly #words: Int32Array;
+  readonly #me: Caller;
+  readonly #piece: (piece: number) => void;
+  #hands: readonly Hand[];
+  /** Values of the calls in which all workers have slept, since one was woken. */
+  #asleep = 0;
+  #since = 0;
+
+  /** @param run does a piece of the job on this thread. */
+  constructor(job: Job, words: Int32Array, hands: readonly Hand[], run: (piece: number) => void) {
+    this.job = job;
+    this.#words = words;
+    this.#hands = hands;
+    this.#piece = run;
+    const mayWait = canWait();
+    this.#me = {
+      at: "count",
+      words,
+      thread: hands.length,
+      threads: hands.length + 1,
+      queue: 0,
+      piece: 0,
+      finished: 0,
+      looks: 0,
+      pieces: 0,
+      wakes: false,
+      repeatable: false,
+      run,
+      wake: () => {
+        Atomics.notify(words, EPOCH);
+      },
+      hasWaitedEnough: (looks, word, value) => {
+        if (looks < LOOKS) return false;
+        if (looks === LOOKS) this.#since = performance.now();
+        // Nobody notifies that word: this only gives the core to a worker that has none.
+        if (mayWait) Atomics.wait(words, word, value, NAP);
+        return performance.now() - this.#since > PATIENCE;
+      },
+    };
+  }
+
+  /** How many threads compute. */
+  get threads(): number {
+    return this.#hands.length + 1;
+  }
+
+  /**
+   * Does the job that is described, all its pieces. `size` is how many values it has; `repeatable` says that a piece may
+   * be done twice: that what it reads is not what it writes.
+   */
+  run(pieces: number, size: number, repeatable: boolean): void {
+    const me = this.#me;
+    const asleep = Atomics.load(this.#words, SLEEPERS);
+    let wakes = false;
+    if (asleep > 0) {
+      this.#asleep += size;
+      wakes = this.#asleep >= WAKE;
+      if (wakes) this.#asleep = 0;
+      else if (asleep >= this.#hands.length) {
+        for (let p = 0; p < pieces; p++) this.#piece(p);
+        return;
+      }
+    }
+    me.at = "count";
+    me.pieces = pieces;
+    me.wakes = wakes;
+    me.repeatable = repeatable;
+    while (callerStep(me)) {}
+    if ((me.at as string) === "given up") this.#dismiss();
+    if (Atomics.load(this.#words, FAILED) !== 0) {
+      this.close();
+      throw new StateError("kernels", "workers that compute", "one that failed");
+    }
+  }
+
+  /** Ends the workers. Later calls go on with this thread alone. */
+  close(): void {
+    if (this.#hands.length === 0) return;
+    stopWorkers(this.#words);
+    this.#dismiss();
+  }
+
+  #dismiss(): void {
+    for (const hand of this.#hands) hand.end();
+    this.#hands = [];
+  }
+}
+
+/** Whether this thread may sleep: the main thread of a page may not. */
+function canWait(): boolean {
+  try {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 1, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}

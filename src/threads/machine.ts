@@ -1,0 +1,282 @@
+// Kernels that share large traversals out to a crew. They have the names and the arguments of all other kernels, so the
+// engine does not know of threads, but for two hooks: calls without a tensor in shared memory take another machine
+// (src/threads/start.ts), and `backward` in planes does some channels at a time in pieces (`nearOn`).
+
+import { loadChannels, storeChannels } from "../engine/channel.js";
+import type { Exports, Machine, ThreadExports } from "../engine/machine.js";
+import { type At, MAX_COLUMNS } from "../engine/memory.js";
+import { pointer, storeHeld } from "../engine/operand.js";
+import { BLOCK_ONE, channelsNear, type Pass, rowsOf } from "../engine/plan.js";
+import { sizeOf } from "../values/layout.js";
+import type { Gradients, Normalizer } from "../values/terms.js";
+import type { Crew } from "./crew.js";
+import * as kinds from "./job.js";
+import { columnsOf, piecesOf } from "./job.js";
+import { MAX_PIECES } from "./protocol.js";
+import { CACHED, HEAVY, MOST } from "./sizes.js";
+
+/** Bytes of an array per channel. */
+const ARRAY = 8 * MAX_COLUMNS;
+/** Columns of all blocks together whose states there is room for at a time. */
+const COLUMNS = 32 * MAX_COLUMNS;
+/** Bytes for three arrays per channel, and for a float32 and two float64 values of the state of each of these columns. */
+export const ROOM_BYTES = 3 * ARRAY + 20 * COLUMNS;
+
+/** Shared memory for what pieces leave, and all of that memory as bytes. */
+export interface Room {
+  readonly at: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Copies `length` bytes of kernel memory. */
+const move = ({ bytes }: Room, to: number, from: number, length: number): void => {
+  bytes.copyWithin(to, from, from + length);
+};
+
+const padded = (width: number): number => (width + 3) & ~3;
+
+/** The kernels of a binary, of which those that go through a tensor hand out pieces of large ones. */
+export const sharedOut = (
+  wasm: Exports,
+  pieces: ThreadExports,
+  crew: Crew,
+  room: Room,
+): Exports => ({
+  ...wasm,
+  ...elementwise(wasm, crew),
+  ...reductionsOfRows(wasm, pieces, crew, room),
+  ...reductionsOfPlanes(wasm, crew, room),
+});
+
+type Elementwise =
+  | "affineStrips"
+  | "affineSweep"
+  | "affinePlanes"
+  | "gradientStrips"
+  | "gradientSweep"
+  | "gradientPlanes";
+
+function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
+  /** Describes rows, and hands them out; false if this thread is to do all of them. */
+  const rowsShared = (
+    kind: number,
+    out: number,
+    a: number,
+    b: number,
+    terms: number,
+    rows: number,
+    width: number,
+    stride: number,
+  ): boolean => {
+    const work = rows * width * (b === 0 ? 1 : HEAVY);
+    const byColumns = rows * width <= CACHED && columnsOf(width) > 1;
+    const n = crew.threads === 1 ? 1 : piecesOf(work, byColumns ? columnsOf(width) : MOST);
+    if (n === 1) return false;
+    const parts = byColumns ? n : 1;
+    crew.job.begin(kind, n, out, a).on(b, terms, rows, width).of(stride, 0).parts(0, parts);
+    crew.run(n, work, out !== a);
+    return true;
+  };
+  /** The same of planes. */
+  const planesShared = (
+    kind: number,
+    out: number,
+    a: number,
+    b: number,
+    terms: number,
+    first: number,
+    planes: number,
+    channels: number,
+    inner: number,
+  ): boolean => {
+    const work = planes * inner * (b === 0 ? 1 : HEAVY);
+    let n = crew.threads === 1 ? 1 : piecesOf(work);
+    if (n === 1) return false;
+    const byChannels =
+      planes * inner <= CACHED && first === 0 && planes % channels === 0 && channels >= n;
+    // Where there are fewer planes than pieces, each is cut into equally many.
+    if (planes < n) n = Math.floor(n / planes) * planes;
+    const parts = byChannels ? n : 1;
+    crew.job.begin(kind, n, out, a).on(b, terms, first, planes).of(channels, inner).parts(0, parts);
+    crew.run(n, work, out !== a);
+    return true;
+  };
+  const affineRows =
+    (kind: number, alone: Exports["affineStrips"]): Exports["affineStrips"] =>
+    (y, x, terms, rows, width, stride) => {
+      if (!rowsShared(kind, y, x, 0, terms, rows, width, stride))
+        alone(y, x, terms, rows, width, stride);
+    };
+  const gradientRows =
+    (kind: number, alone: Exports["gradientStrips"]): Exports["gradientStrips"] =>
+    (dx, dy, x, terms, rows, width, stride) => {
+      if (!rowsShared(kind, dx, dy, x, terms, rows, width, stride))
+        alone(dx, dy, x, terms, rows, width, stride);
+    };
+  const { AFFINE_PLANES, GRADIENT_PLANES } = kinds;
+  return {
+    affineStrips: affineRows(kinds.AFFINE_STRIPS, wasm.affineStrips),
+    affineSweep: affineRows(kinds.AFFINE_SWEEP, wasm.affineSweep),
+    gradientStrips: gradientRows(kinds.GRADIENT_STRIPS, wasm.gradientStrips),
+    gradientSweep: gradientRows(kinds.GRADIENT_SWEEP, wasm.gradientSweep),
+    affinePlanes(y, x, terms, first, planes, channels, inner) {
+      if (!planesShared(AFFINE_PLANES, y, x, 0, terms, first, planes, channels, inner))
+        wasm.affinePlanes(y, x, terms, first, planes, channels, inner);
+    },
+    gradientPlanes(dx, dy, x, terms, first, planes, channels, inner) {
+      if (!planesShared(GRADIENT_PLANES, dx, dy, x, terms, first, planes, channels, inner))
+        wasm.gradientPlanes(dx, dy, x, terms, first, planes, channels, inner);
+    },
+  };
+}
+
+function reductionsOfRows(
+  wasm: Exports,
+  pieces: ThreadExports,
+  crew: Crew,
+  room: Room,
+): Pick<Exports, "momentsRows" | "gradientSumsRows"> {
+  const { job } = crew;
+  const sums0 = room.at;
+  const sums1 = sums0 + ARRAY;
+  const states0 = (sums0 + 3 * ARRAY) as At<"base">;
+  const states1 = (states0 + 4 * COLUMNS) as At<"offset">;
+  const states2 = (states1 + 8 * COLUMNS) as At<"m2">;
+  return {
+    momentsRows(base, offset, m2, scratch, x, count, rows, width, stride, whole) {
+      const each = rowsOf(width, BLOCK_ONE);
+      const isCached = rows * width <= CACHED;
+      const most = Math.floor(COLUMNS / padded(width)) * each;
+      const possible = isCached ? columnsOf(width) : Math.ceil(rows / each);
+      if (crew.threads === 1 || piecesOf(rows * width * HEAVY, possible) === 1) {
+        return wasm.momentsRows(base, offset, m2, scratch, x, count, rows, width, stride, whole);
+      }
+      for (let row = 0; row < rows; row += most) {
+        const some = Math.min(most, rows - row);
+        const work = some * width * HEAVY;
+        const n = piecesOf(work, isCached ? columnsOf(width) : Math.ceil(some / each));
+        job
+          .begin(kinds.MOMENTS_ROWS, n, 0, x + row * stride)
+          .on(0, 0, some, width)
+          .of(stride, 0)
+          .into(0, states0, states1, states2)
+          .parts(each, isCached ? n : 1);
+        crew.run(n, work, true);
+        const { poolMoments } = pieces;
+        poolMoments(base, offset, m2, states0, states1, states2, count + row, some, width, each);
+      }
+    },
+    gradientSumsRows(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole) {
+      const size = rows * width;
+      const isAlone = crew.threads === 1 || size > CACHED;
+      const n = isAlone ? 1 : piecesOf(size * HEAVY, columnsOf(width));
+      if (n === 1) {
+        const { gradientSumsRows: alone } = wasm;
+        return alone(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole);
+      }
+      job
+        .begin(kinds.SUMS_ROWS, n, 0, dy)
+        .on(x, center, rows, width)
+        .of(stride, 0, sumDy, sumDyX)
+        .into(0, sums0, sums1, 0)
+        .numbers(count);
+      crew.run(n, size * HEAVY, true);
+      move(room, sumDy, sums0, 8 * padded(width));
+      move(room, sumDyX, sums1, 8 * padded(width));
+    },
+  };
+}
+
+function reductionsOfPlanes(
+  wasm: Exports,
+  crew: Crew,
+  room: Room,
+): Pick<Exports, "momentsPlanes" | "gradientSumsPlanes"> {
+  const { job } = crew;
+  const into0 = room.at;
+  const into1 = into0 + ARRAY;
+  const into2 = into1 + ARRAY;
+  /** Pieces have some channels each. The planes have to begin with channel 0 and to end with the last one. */
+  const piecesOfChannels = (first: number, planes: number, channels: number, inner: number) =>
+    crew.threads === 1 || first !== 0 || planes % channels !== 0
+      ? 1
+      : piecesOf(planes * inner * HEAVY, channels);
+  return {
+    momentsPlanes(base, offset, m2, x, count, first, planes, channels, inner) {
+      const n = piecesOfChannels(first, planes, channels, inner);
+      if (n === 1) {
+        return wasm.momentsPlanes(base, offset, m2, x, count, first, planes, channels, inner);
+      }
+      job
+        .begin(kinds.MOMENTS_PLANES, n, 0, x)
+        .on(0, 0, 0, planes)
+        .of(channels, inner, base, offset)
+        .into(m2, into0, into1, into2)
+        .numbers(count);
+      crew.run(n, planes * inner * HEAVY, true);
+      move(room, base, into0, 4 * channels);
+      move(room, offset, into1, 8 * channels);
+      move(room, m2, into2, 8 * channels);
+    },
+    gradientSumsPlanes(sumDy, sumDyX, dy, x, center, count, first, planes, channels, inner) {
+      const n = piecesOfChannels(first, planes, channels, inner);
+      if (n === 1) {
+        const { gradientSumsPlanes: alone } = wasm;
+        return alone(sumDy, sumDyX, dy, x, center, count, first, planes, channels, inner);
+      }
+      job
+        .begin(kinds.SUMS_PLANES, n, 0, dy)
+        .on(x, center, 0, planes)
+        .of(channels, inner, sumDy, sumDyX)
+        .into(0, into0, into1, 0)
+        .numbers(count);
+      crew.run(n, planes * inner * HEAVY, true);
+      move(room, sumDy, into0, 8 * channels);
+      move(room, sumDyX, into1, 8 * channels);
+    },
+  };
+}
+
+/**
+ * `backward` in planes, some channels at a time: a piece does both traversals of its channels, so that the second one
+ * finds in cache what the first one has read. Returns false, and has done nothing, if that is left to one thread.
+ */
+export function nearOn(
+  crew: Crew,
+  room: Room,
+  { machine, view, out, a, b, tile }: Pass<Machine>,
+  into: Gradients,
+  normalizer: Normalizer,
+  perValue: number,
+): boolean {
+  const { outer, channels, inner } = view;
+  const work = 2 * HEAVY * sizeOf(view);
+  const least = crew.threads === 1 ? 1 : piecesOf(work, channels);
+  if (least === 1) return false;
+  const { slots } = machine.memory;
+  const each = Math.min(channelsNear(view), tile, Math.ceil(channels / least));
+  const dgamma = room.at;
+  const dbeta = dgamma + ARRAY;
+  // A job has at most MAX_PIECES pieces, and the arrays per channel hold a tile.
+  const most = Math.min(tile, MAX_PIECES * each);
+  for (let first = 0; first < channels; first += most) {
+    const n = Math.min(most, channels - first);
+    const pieces = Math.ceil(n / each);
+    const at = first * inner;
+    const mean = loadChannels(slots.mean, normalizer.mean, first, n);
+    const variance = loadChannels(slots.variance, normalizer.variance, first, n);
+    crew.job
+      .begin(kinds.NEAR, pieces, pointer(out, at), pointer(a, at))
+      .on(pointer(b, at), mean, variance, loadChannels(slots.gamma, normalizer.gamma, first, n))
+      .of(dgamma, dbeta, each, n)
+      .into(channels, inner, outer, 0)
+      .numbers(normalizer.epsilon, perValue);
+    crew.run(pieces, n * inner * outer * 2 * HEAVY, out!.base !== a.base);
+    move(room, slots.dgamma.at, dgamma, 4 * n);
+    move(room, slots.dbeta.at, dbeta, 4 * n);
+    storeChannels(into.dgamma, slots.dgamma, first, n);
+    storeChannels(into.dbeta, slots.dbeta, first, n);
+  }
+  storeHeld(out!);
+  return true;
+}

@@ -1,0 +1,210 @@
+// Starts kernels on several threads: a shared memory, an instance of the kernels on it for this thread and for each
+// worker, and the words by which they agree on who does what.
+
+import { Kernels } from "../engine/kernels.js";
+import { type Exports, instancesOn, type Machine, start } from "../engine/machine.js";
+import {
+  type At,
+  checkBytes,
+  DEFAULT_BYTES,
+  MAX_BYTES,
+  Memory,
+  MIN_BYTES,
+} from "../engine/memory.js";
+import { checkKeys, describe, OptionError } from "../errors.js";
+import { bufferOf } from "../values/arrays.js";
+import { NO_OPTIONS, number } from "../values/check.js";
+import { Raw } from "../values/raw.js";
+import { compile, decode } from "../wasm/compile.js";
+import { TEXT as KERNELS } from "../wasm/kernels-text.js";
+import { TEXT as PIECES } from "../wasm/threads-text.js";
+import { TEXT as WORKER } from "../wasm/worker-text.js";
+import { onSharedMemory } from "./binary.js";
+import { Crew } from "./crew.js";
+import { JOB_BYTES, Job, SCRATCH_BYTES } from "./job.js";
+import { nearOn, ROOM_BYTES, type Room, sharedOut } from "./machine.js";
+import { stopWorkers, wordsOf } from "./protocol.js";
+import { checkThreads, coresOf, type Hand, spawn } from "./spawn.js";
+
+declare global {
+  // As TypeScript's own "esnext.disposable" has it, for those who compile without.
+  interface SymbolConstructor {
+    readonly dispose: unique symbol;
+  }
+  interface Disposable {
+    [Symbol.dispose](): void;
+  }
+}
+
+/** What a `URL` is to `startKernels`. */
+export interface Address {
+  /** The whole address as text. */
+  readonly href: string;
+}
+
+/** Options of `startKernels`. */
+export interface StartOptions {
+  /** Size of the memory in bytes, 1 MiB to 4 GiB, rounded up to 64 KiB. Default 16 MiB. */
+  memory?: number;
+  /** How many threads compute, the caller's among them: 1 to 64. Default: as many as the machine says it has, at most 8. */
+  threads?: number;
+  /**
+   * The address of the file `batchnorm-wasm/worker.js` as your site serves it. Only needed where a page's
+   * Content-Security-Policy has no `worker-src blob:`; else the script is part of the bundle.
+   */
+  worker?: string | Address;
+}
+
+/** What `startKernels` gives: a `Kernels` whose tensors lie in shared memory. */
+export type ThreadedKernels = Kernels & InSharedMemory;
+
+/** What kernels on several threads have besides. */
+export interface InSharedMemory extends Disposable {
+  /** Says that the tensors of `alloc` lie in a SharedArrayBuffer. */
+  readonly shared: true;
+  /** Does what `close` does, at the end of a block that begins with `using`. */
+  [Symbol.dispose](): void;
+}
+
+const MAX_THREADS = 64;
+const DEFAULT_THREADS = 8;
+
+/** A memory of one thread beside a shared one: tensors of that are ordinary arrays here, unless they are freed. */
+class OwnMemory extends Memory {
+  readonly #shared: Memory;
+
+  constructor(shared: Memory) {
+    super(MIN_BYTES);
+    this.#shared = shared;
+  }
+
+  override addressOf(name: string, array: Float32Array): number {
+    this.#shared.addressOf(name, array);
+    return -1;
+  }
+}
+
+/**
+ * Starts kernels on several threads: the same class, the same methods and the same bits as `new Kernels`. Tensors that
+ * its `alloc` returns lie in shared memory, and calls with such tensors are computed by all threads together.
+ * Everything stays synchronous.
+ *
+ * @example
+ * import { startKernels } from "batchnorm-wasm/threads";
+ *
+ * const kernels = await startKernels({ threads: 2 });
+ * const bn = new BatchNorm(64, { kernels });
+ * const x = kernels.alloc(4096 * 64); // [4096, 64]
+ * const y = bn.train(x, { out: kernels.alloc(4096 * 64) });
+ * kernels.close();
+ *
+ * @returns kernels whose workers run. They do not keep a process of Node alive.
+ * @throws OptionError for an option unknown or out of range; UnsupportedError where threads cannot share memory (the
+ * message names the headers that a page has to be served with), where no worker starts, or without WebAssembly SIMD;
+ * MemoryError where the runtime does not give that much memory.
+ */
+export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<ThreadedKernels> {
+  checkKeys("options", options, ["memory", "threads", "worker"]);
+  const { memory: bytes = DEFAULT_BYTES, worker } = options;
+  const threads = number(
+    "threads",
+    options.threads,
+    Math.max(1, Math.min(coresOf(), DEFAULT_THREADS)),
+    `a whole number from 1 to ${MAX_THREADS}`,
+    (n) => Number.isInteger(n) && n >= 1 && n <= MAX_THREADS,
+  );
+  const url = worker === undefined ? undefined : (Object(worker).href ?? worker);
+  if (url !== undefined && typeof url !== "string") {
+    throw new OptionError("worker", "an address, as a string or a URL", describe(worker));
+  }
+  checkThreads();
+  const kernels = onSharedMemory(decode(KERNELS));
+  const pieces = decode(PIECES);
+  const modules = [compile(kernels), compile(pieces)] as const;
+  const own = ROOM_BYTES + threads * (SCRATCH_BYTES + 1024) + 4096;
+  const memory = new Memory(Math.min(checkBytes(bytes) + own, MAX_BYTES), true);
+  const { buffer } = memory.wasm;
+  const place = (n: number): number => memory.allocate(n / 4).byteOffset;
+  const told = {
+    kernels,
+    pieces,
+    memory: memory.wasm,
+    threads,
+    words: place(4 * wordsOf(threads)),
+    job: place(JOB_BYTES),
+  };
+  const room = { at: place(ROOM_BYTES), bytes: new Uint8Array(buffer) };
+  const scratch = place(SCRATCH_BYTES) as At<"scratch">;
+  const [wasm, shared] = instancesOn(memory, modules);
+  const words = new Int32Array(buffer, told.words, wordsOf(threads));
+  const starting = Array.from({ length: threads - 1 }, (_, thread) =>
+    spawn(WORKER, url, { ...told, thread, own: place(SCRATCH_BYTES) }),
+  );
+  const hands = await allOf(starting, words);
+  const at = told.job as At<"job">;
+  const run = (p: number): void => shared.piece(at, p, scratch);
+  const crew = new Crew(new Job(buffer, at), words, hands, run);
+  return kernelsOn(machineOn(memory, sharedOut(wasm, shared, crew, room), crew, room));
+}
+
+/** The workers, once all are ready. If one does not start, the others are ended. */
+async function allOf(starting: readonly Promise<Hand>[], words: Int32Array): Promise<Hand[]> {
+  const outcomes = await Promise.allSettled(starting);
+  const hands = outcomes.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
+  for (const each of outcomes) {
+    if (each.status === "fulfilled") continue;
+    stopWorkers(words);
+    for (const hand of hands) hand.end();
+    throw each.reason;
+  }
+  return hands;
+}
+
+/** The machine of several threads on a memory. */
+function machineOn(memory: Memory, wasm: Exports, crew: Crew, room: Room): Machine {
+  const { buffer } = memory.wasm;
+  const isShared = (array: Float32Array | undefined): boolean =>
+    array !== undefined && bufferOf(array) === buffer;
+  let alone: Machine | undefined;
+  const machine: Machine = {
+    wasm,
+    memory,
+    get threads() {
+      return crew.threads;
+    },
+    close: () => crew.close(),
+    choose(a, b, c): Machine {
+      if (isShared(a) || isShared(b) || isShared(c)) return machine;
+      return (alone ??= start(() => new OwnMemory(memory)));
+    },
+    near: (pass, into, normalizer, perValue) =>
+      nearOn(crew, room, pass, into, normalizer, perValue),
+  };
+  return machine;
+}
+
+/** The machines of the kernels below. They have no private member, because their constructor is not called. */
+const MACHINES = new WeakMap<SharedKernels, Machine>();
+
+/** `Kernels` on such a machine. */
+class SharedKernels extends Kernels implements InSharedMemory {
+  /** @internal */
+  override get machine(): Machine {
+    return MACHINES.get(this.raw)!;
+  }
+
+  get shared(): true {
+    return true;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function kernelsOn(machine: Machine): ThreadedKernels {
+  // The constructor of `Kernels` is left out, as it starts a machine of its own; that of `Raw` is called.
+  const kernels: SharedKernels = Reflect.construct(Raw, [], SharedKernels);
+  MACHINES.set(kernels, machine);
+  return kernels as unknown as ThreadedKernels;
+}

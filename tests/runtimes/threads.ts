@@ -1,0 +1,169 @@
+// Several threads in every runtime that has them: the bits of one thread, and what is said where there are none. Pages are
+// isolated by the headers of site.ts, unless a trial takes them away.
+
+import { BROWSERS, type BrowserKind, chromium, webkit } from "./browsers.js";
+import { run as execute, project } from "./project.js";
+import { bunBinary, DENO_ARGS, denoBinary, nodeBinary } from "./runtimes.js";
+import { ask, expect, html, REPORT, type Run, type Trial } from "./trial.js";
+
+/** What a probe answers. */
+interface Answer {
+  /** How many threads there were, and how many arrays were compared, bit by bit. */
+  readonly threads?: number;
+  readonly compared?: number;
+  readonly error?: { name: string; code?: string; message: string };
+}
+
+/** Trains on tensors of one thread and of three, and compares all results. */
+const COMPARE = `
+const SHAPES = [["NC", [4096, 64]], ["NC", [700, 1024]], ["NHWC", [8, 28, 28, 20]], ["NCHW", [8, 64, 28, 28]]];
+
+function results(kernels, layout, shape) {
+  const size = shape.reduce((product, n) => product * n, 1);
+  const channels = layout === "NCHW" ? shape[1] : shape.at(-1);
+  const [x, y, dy, dx] = [0, 0, 0, 0].map(() => kernels.alloc(size));
+  for (let i = 0; i < size; i++) {
+    x[i] = ((i * 7919) % 10007) / 1000;
+    dy[i] = ((i * 104729) % 9973) / 10000;
+  }
+  const bn = new BatchNorm(channels, { layout, kernels });
+  // Often enough that workers are awake for most of them.
+  for (let i = 0; i < 50; i++) bn.train(x, { shape, out: y });
+  const { dgamma, dbeta } = bn.backward(dy, { out: { dx } });
+  const all = [y, dx, dgamma, dbeta, bn.infer(x, { shape }), Float32Array.from(bn.runningMean)];
+  const words = all.map((array) => new Uint32Array(array.slice().buffer));
+  for (const tensor of [x, y, dy, dx]) kernels.free(tensor);
+  return words;
+}
+
+async function compare(options) {
+  const kernels = await startKernels({ threads: 3, memory: 32 << 20, ...options });
+  const { threads } = kernels;
+  const alone = new Kernels({ memory: 32 << 20 });
+  let compared = 0;
+  for (const [layout, shape] of SHAPES) {
+    const expected = results(alone, layout, shape);
+    results(kernels, layout, shape).forEach((words, i) => {
+      const at = words.findIndex((word, j) => word !== expected[i][j]);
+      if (at >= 0) throw new Error(\`\${layout} [\${shape}], array \${i}: differs at \${at}\`);
+      compared++;
+    });
+  }
+  kernels.close();
+  return { threads, compared, after: kernels.threads };
+}
+`;
+
+const DIST = "./node_modules/batchnorm-wasm/dist";
+
+const FILES = {
+  "main.js": `import { BatchNorm, Kernels } from "batchnorm-wasm";
+import { startKernels } from "batchnorm-wasm/threads";
+${COMPARE}
+try {
+  console.log(JSON.stringify(await compare({})));
+} catch ({ name, code, message }) {
+  console.log(JSON.stringify({ error: { name, code, message } }));
+}
+`,
+  "probe.js": `import { BatchNorm, Kernels } from "${DIST}/index.js";
+import { startKernels } from "${DIST}/threads.js";
+${COMPARE}
+${REPORT}
+report(() => compare({}));
+`,
+  "probe-url.js": `import { BatchNorm, Kernels } from "${DIST}/index.js";
+import { startKernels } from "${DIST}/threads.js";
+${COMPARE}
+${REPORT}
+report(() => compare({ worker: new URL("${DIST}/worker.js", import.meta.url) }));
+`,
+  "index.html": html("probe.js"),
+  "url.html": html("probe-url.js"),
+};
+
+/** Says what was compared; throws unless it was all. */
+function expectSame({ threads, compared, error }: Answer): string {
+  if (error) throw new Error(`${error.name}: ${error.message}`);
+  expect(threads === 3, "3 threads", threads);
+  expect(compared === 24, "24 arrays", compared);
+  return `${threads} threads, the bits of one`;
+}
+
+function expectRefused({ error }: Answer, ...words: readonly string[]): string {
+  if (!error) throw new Error("expected an UnsupportedError, got none");
+  expect(error.name === "UnsupportedError", "UnsupportedError", `${error.name}: ${error.message}`);
+  for (const word of words) expect(error.message.includes(word), word, error.message);
+  return error.message;
+}
+
+function program(
+  name: string,
+  tag: string,
+  binary: () => string | undefined,
+  args: readonly string[] = [],
+): Trial {
+  return {
+    name: `${name}, threads`,
+    tags: ["threads", tag],
+    missing: () => (binary() ? undefined : "npm ci --prefix tests/runtimes --ignore-scripts"),
+    async run() {
+      const folder = await project(`threads-${tag}`, FILES);
+      const output = await execute(binary()!, [...args, "main.js"], { cwd: folder });
+      const version = /\d+\.\d+\.\d+/.exec(await execute(binary()!, ["--version"]))![0];
+      return { version, found: expectSame(JSON.parse(output)) };
+    },
+  };
+}
+
+/** What a page of a folder answers under these headers. */
+async function probe(
+  run: Run,
+  kind: BrowserKind,
+  headers: Record<string, string>,
+  file = "index.html",
+): Promise<Answer> {
+  const address = run.site.serve(await project("threads-page", FILES), headers);
+  return ask<Answer>(run, await run.browser(kind), address + file);
+}
+
+const pages = BROWSERS.map(
+  (kind): Trial => ({
+    name: `${kind.name}, threads`,
+    tags: ["threads", "browsers", kind.name.toLowerCase()],
+    missing: kind.missing,
+    async run(run) {
+      const { version } = await run.browser(kind);
+      const isolated = await probe(run, kind, {});
+      // WebKitGTK's pages are not isolated by these headers when a driver has opened them.
+      const found = kind === webkit && isolated.error ? "has no threads" : expectSame(isolated);
+      const open = { "cross-origin-opener-policy": "unsafe-none" };
+      const refused = await probe(run, kind, open);
+      expectRefused(refused, "Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy");
+      return { version, found: `${found}; refused without isolation` };
+    },
+  }),
+);
+
+const policy: Trial = {
+  name: "Chromium, threads under a Content-Security-Policy",
+  tags: ["threads", "csp", "chromium"],
+  missing: chromium.missing,
+  async run(run) {
+    const { version } = await run.browser(chromium);
+    const strict = {
+      "content-security-policy": "script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'",
+    };
+    const message = expectRefused(await probe(run, chromium, strict), "worker-src", "worker.js");
+    const found = expectSame(await probe(run, chromium, strict, "url.html"));
+    return { version, found: `${found}, by { worker }; without: ${message}` };
+  },
+};
+
+export const THREADS: readonly Trial[] = [
+  ...[20, 22, 24, 26].map((major) => program(`Node ${major}`, "node", () => nodeBinary(major))),
+  program("Deno", "deno", denoBinary, DENO_ARGS),
+  program("Bun", "bun", bunBinary),
+  ...pages,
+  policy,
+];

@@ -1,0 +1,147 @@
+// Kernels on several threads give the bits of kernels on one, for any number of threads. Thresholds are so low here that
+// tensors of a few hundred values are cut into pieces.
+
+import * as library from "batchnorm-wasm";
+import { BatchNorm, Kernels } from "batchnorm-wasm";
+import * as testTime from "batchnorm-wasm/infer";
+import { startKernels, type ThreadedKernels } from "batchnorm-wasm/threads";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { share, sharedSoFar } from "../../src/engine/shared.js";
+import { conformance } from "../conformance/suite.js";
+import {
+  layerOf,
+  nameOf,
+  SHAPES,
+  type Shaped,
+  seeds,
+  settle,
+  shapes,
+  sizeOf,
+} from "../support/cases.js";
+import { assertSameBits } from "../support/compare.js";
+import { normal } from "../support/data.js";
+import { check } from "../support/property.js";
+
+vi.mock("../../src/threads/sizes.js", () => ({
+  ALONE: 48,
+  HEAVY: 3,
+  PIECE: 16,
+  MOST: 16,
+  CACHED: 3000,
+  WAKE: 0,
+}));
+
+const BYTES = 64 << 20;
+const PLAIN = new Kernels({ memory: BYTES });
+type Results = Record<string, Float32Array | Float64Array>;
+
+/** All that a layer computes of tensors in kernel memory. */
+function resultsOn(kernels: Kernels, shaped: Shaped, seed: number, mask?: Uint8Array): Results {
+  const layer = settle(layerOf(shaped, { kernels }, seed), seed);
+  const { shape } = shaped;
+  const size = sizeOf(shaped);
+  const [x, y, dy, dx] = [0, 0, 0, 0].map(() => kernels.alloc(size)) as Float32Array[];
+  x!.set(normal(size, seed, 2));
+  dy!.set(normal(size, seed + 1, 0.5));
+  const options = { shape, out: y!, ...(mask && { mask }) };
+  const results: Results = {};
+  const keep = (name: string, array: Float32Array | Float64Array): void => {
+    results[name] = array.slice();
+  };
+  const moments = layer.moments(x!, { shape, ...(mask && { mask }) });
+  keep("moments.mean", moments.mean);
+  keep("moments.m2", moments.m2);
+  keep("train", layer.train(x!, options));
+  keep("mean", layer.lastBatch!.mean);
+  keep("variance", layer.lastBatch!.variance);
+  const sums = layer.backwardSums(dy!);
+  keep("sumDy", sums.sumDy);
+  keep("sumDyXmu", sums.sumDyXmu);
+  const { dgamma, dbeta } = layer.backward(dy!, { out: { dx: dx! } });
+  keep("dx", dx!);
+  keep("dgamma", dgamma!);
+  keep("dbeta", dbeta!);
+  keep("dx by sums", layer.backward(dy!, { sums, out: { dx: dx! } }).dx);
+  // From kernel memory into a fresh array, and the other way round.
+  keep("fresh", layer.train(x!.slice(), { shape, ...(mask && { mask }) }));
+  keep("dx into a fresh array", layer.backward(dy!).dx);
+  keep("infer", layer.infer(x!, options));
+  keep("frozen", layer.freeze().infer(x!, options));
+  layer.train(x!, { ...options, statistics: "running" });
+  keep("frozen gradient", layer.backward(dy!, { out: { dx: dx! } }).dx);
+  keep("dx in place", layer.backward(dy!, { out: { dx: dy! } }).dx);
+  keep("in place", layer.train(x!, { ...options, out: x! }));
+  keep("running mean", layer.runningMean);
+  keep("running variance", layer.runningVariance);
+  for (const tensor of [x, y, dy, dx]) kernels.free(tensor!);
+  return results;
+}
+
+function assertSame(actual: Results, expected: Results): void {
+  expect(Object.keys(actual)).toEqual(Object.keys(expected));
+  for (const name of Object.keys(expected)) assertSameBits(name, actual[name]!, expected[name]!);
+}
+
+/** Shapes that go through every way in which traversals are cut. */
+const LARGE: Shaped[] = [
+  { layout: "NC", shape: [3000, 96] },
+  { layout: "NC", shape: [700, 1024] },
+  { layout: "NC", shape: [300, 1030] },
+  { layout: "NHWC", shape: [20, 30, 30, 20] },
+  { layout: "NCHW", shape: [5, 3, 90, 90] },
+  { layout: "NCHW", shape: [16, 128, 28, 28] },
+  { layout: "NCL", shape: [40, 1030, 17] },
+  { layout: "NCL", shape: [1, 1, 200_003] },
+];
+
+const expectedOf = new Map<string, Results>();
+function expected(shaped: Shaped): Results {
+  const name = nameOf(shaped);
+  if (!expectedOf.has(name)) expectedOf.set(name, resultsOn(PLAIN, shaped, 7));
+  return expectedOf.get(name)!;
+}
+
+describe.each([1, 2, 3, 4, 7])("%i threads", (threads) => {
+  let kernels: ThreadedKernels;
+  beforeAll(async () => {
+    kernels = await startKernels({ threads, memory: BYTES });
+  });
+  afterAll(() => kernels.close());
+
+  test.each([...SHAPES, ...LARGE].map((shaped) => [nameOf(shaped), shaped] as const))(
+    "%s",
+    (_, shaped) => assertSame(resultsOn(kernels, shaped, 7), expected(shaped)),
+  );
+
+  test("any shape, with a mask or without", () => {
+    check(
+      fc.property(shapes(2, 12000), seeds, fc.boolean(), (shaped, seed, hasMask) => {
+        const positions = sizeOf(shaped) / layerOf(shaped, {}, seed).channels;
+        const mask = hasMask
+          ? Uint8Array.from({ length: positions }, (_, i) => (i < 2 || (i * seed) % 3 ? 1 : 0))
+          : undefined;
+        assertSame(resultsOn(kernels, shaped, seed, mask), resultsOn(PLAIN, shaped, seed, mask));
+      }),
+      60,
+    );
+  });
+
+  test("the conformance suite, whose arrays go through the shared memory in parts", async () => {
+    const before = sharedSoFar();
+    const alone = await conformance(library, testTime);
+    // Without this, calls with ordinary arrays alone stay on one thread.
+    const { choose: _, ...machine } = kernels.machine as object & { choose?: unknown };
+    const shared = Object.create(Kernels.prototype, { machine: { value: machine } });
+    share(shared);
+    const together = await conformance(library, testTime).finally(() => share(before!));
+    expect(together).toEqual(alone);
+  });
+});
+
+test("the layer says which kernels it has, and they are a Kernels", async () => {
+  const kernels = await startKernels({ threads: 2 });
+  expect(kernels).toBeInstanceOf(Kernels);
+  expect(new BatchNorm(3, { kernels }).kernels).toBe(kernels);
+  kernels.close();
+});

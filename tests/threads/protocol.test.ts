@@ -1,0 +1,306 @@
+// Every order in which the steps of a caller and of workers can follow each other, on the very file that they run
+// (src/threads/protocol.ts). A state is what the shared words hold and where each thread is; all states that can be
+// reached are visited once.
+
+import { describe, expect, test } from "vitest";
+import {
+  type Caller,
+  callerStep,
+  EPOCH,
+  stopWorkers,
+  type Worker,
+  wordsOf,
+  workerStep,
+} from "../../src/threads/protocol.js";
+
+interface Setting {
+  readonly workers: number;
+  /** The pieces of each call. */
+  readonly calls: readonly number[];
+  /** Whether a worker may stop for good at any step, and the caller may give up waiting. */
+  readonly deaths: boolean;
+  /** Whether sleepers are woken for a call. */
+  readonly wakes: boolean;
+  /**
+   * Whether a step goes on through what reads only words that nobody writes meanwhile, as settings of one worker show.
+   * It leaves out orders that make no difference, and so more workers can be gone through.
+   */
+  readonly isCoarse: boolean;
+  /** A mistake that workers make. */
+  readonly wrong?: "reads early" | "sleeps late";
+}
+
+type State = string;
+
+const CALLER: readonly Caller["at"][] = [
+  ...(["look", "claim", "which", "run", "none", "count", "clear", "offer", "raise"] as const),
+  ...(["sleepers?", "wake", "wait", "give up", "again", "end", "done", "given up"] as const),
+];
+const WORKER: readonly Worker["at"][] = [
+  ...(["look", "claim", "which", "run", "none", "begin", "stop?", "report", "idle"] as const),
+  ...(["sleepy", "sleep", "awake", "ended"] as const),
+];
+
+/** A worker, and what the model knows of it besides. */
+interface ModelWorker extends Worker {
+  isBlocked: boolean;
+  isWoken: boolean;
+  isDead: boolean;
+  /** The call that was described when it last looked for pieces. */
+  known: number;
+}
+
+/** A model of one setting. It is set to a state, makes a step, and tells the state after it. */
+class Model {
+  readonly #setting: Setting;
+  readonly #words: Int32Array;
+  /** The words that are used. */
+  readonly #used: readonly number[];
+  readonly #caller: Caller;
+  readonly #workers: ModelWorker[] = [];
+  /** Which call is described, which is under way, and how often each piece of each call has been done. */
+  #described = 0;
+  #call = 0;
+  #isClosed = false;
+  readonly #done: number[][];
+  /** What threads find when they ask whether they have waited enough. */
+  #patience = false;
+
+  constructor(setting: Setting) {
+    this.#setting = setting;
+    const threads = setting.workers + 1;
+    this.#words = new Int32Array(wordsOf(threads));
+    this.#used = [...this.#words.keys()].filter((i) => i < 3 || (i >= 32 && i % 32 < 2));
+    this.#done = setting.calls.map((pieces) => new Array<number>(pieces).fill(0));
+    const run = (piece: number, described = this.#described): void => {
+      const call = this.#done[described - 1];
+      if (call === undefined || piece >= call.length) throw new Error(`no piece ${piece}`);
+      call[piece]!++;
+    };
+    const shared = { words: this.#words, threads, piece: 0, finished: 0, looks: 0, run };
+    for (let thread = 0; thread < setting.workers; thread++) {
+      const early = (piece: number): void => run(piece, this.#workers[thread]!.known);
+      this.#workers.push({
+        ...shared,
+        run: setting.wrong === "reads early" ? early : run,
+        at: "begin",
+        thread,
+        queue: thread,
+        epoch: 0,
+        isTired: () => this.#patience,
+        sleep: () => {},
+        known: 0,
+        isBlocked: false,
+        isWoken: false,
+        isDead: false,
+      });
+    }
+    this.#caller = {
+      ...shared,
+      at: "done",
+      thread: setting.workers,
+      queue: 0,
+      pieces: 0,
+      wakes: setting.wakes,
+      repeatable: setting.deaths,
+      wake: () => this.#wake(),
+      hasWaitedEnough: () => this.#patience,
+    };
+  }
+
+  #wake(): void {
+    for (const worker of this.#workers) {
+      if (!worker.isBlocked) continue;
+      worker.isBlocked = false;
+      worker.isWoken = true;
+    }
+  }
+
+  /** All that matters of the model, a character for each number. */
+  get state(): State {
+    const { at, queue, piece, finished } = this.#caller;
+    const numbers = [CALLER.indexOf(at), queue, piece, finished, this.#described, this.#call];
+    numbers.push(Number(this.#isClosed));
+    for (const w of this.#workers) {
+      numbers.push(WORKER.indexOf(w.at), w.epoch, w.queue, w.piece, w.finished);
+      numbers.push(Number(w.isBlocked), Number(w.isWoken), Number(w.isDead), w.known);
+    }
+    for (const pieces of this.#done) numbers.push(...pieces);
+    for (const i of this.#used) numbers.push(this.#words[i]!);
+    // A queue may be below 0, a place in it too.
+    return String.fromCharCode(...numbers.map((n) => n + 8));
+  }
+
+  set state(state: State) {
+    let next = 0;
+    const number = (): number => state.charCodeAt(next++) - 8;
+    const me = this.#caller;
+    me.at = CALLER[number()]!;
+    me.queue = number();
+    me.piece = number();
+    me.finished = number();
+    this.#described = number();
+    this.#call = number();
+    this.#isClosed = number() === 1;
+    me.pieces = this.#setting.calls[this.#call - 1] ?? 0;
+    me.looks = 0;
+    for (const w of this.#workers) {
+      w.at = WORKER[number()]!;
+      w.epoch = number();
+      w.queue = number();
+      w.piece = number();
+      w.finished = number();
+      w.isBlocked = number() === 1;
+      w.isWoken = number() === 1;
+      w.isDead = number() === 1;
+      w.known = number();
+      w.looks = 0;
+    }
+    for (const pieces of this.#done) pieces.splice(0, pieces.length, ...pieces.map(number));
+    for (const i of this.#used) this.#words[i] = number();
+  }
+
+  /** Whether the caller has no more steps. */
+  get isOver(): boolean {
+    return this.#isClosed || this.#caller.at === "given up";
+  }
+
+  /** Throws if what should hold in this state does not. */
+  check(): void {
+    const { at } = this.#caller;
+    const call = this.#done[this.#call - 1];
+    if ((at === "done" || at === "given up") && call?.some((times) => times === 0)) {
+      throw new Error("a call ended before all its pieces were done");
+    }
+    const most = this.#setting.deaths ? 2 : 1;
+    if (this.#done.flat().some((times) => times > most)) throw new Error("a piece was done twice");
+  }
+
+  /** Every step that can be made now, as a function that makes it. */
+  steps(): (() => void)[] {
+    const steps: (() => void)[] = [];
+    if (!this.isOver) {
+      steps.push(() => this.#stepOfCaller(false));
+      if (this.#setting.deaths) steps.push(() => this.#stepOfCaller(true));
+    }
+    for (const worker of this.#workers) {
+      if (worker.isDead || worker.isBlocked || worker.at === "ended") continue;
+      steps.push(() => this.#stepOfWorker(worker, false));
+      if (worker.at === "idle") steps.push(() => this.#stepOfWorker(worker, true));
+      if (this.#setting.deaths) {
+        steps.push(() => {
+          worker.isDead = true;
+        });
+      }
+    }
+    return steps;
+  }
+
+  #stepOfCaller(patience: boolean): void {
+    this.#patience = patience;
+    const me = this.#caller;
+    if (me.at !== "done") {
+      do callerStep(me);
+      while (this.#goesOn(me.at));
+    } else if (this.#call < this.#setting.calls.length) {
+      // Describing a call is several writes that are not atomic. One of them stands for all.
+      this.#described = ++this.#call;
+      me.pieces = this.#setting.calls[this.#call - 1]!;
+      me.at = "count";
+    } else {
+      stopWorkers(this.#words);
+      this.#wake();
+      this.#isClosed = true;
+    }
+  }
+
+  #stepOfWorker(worker: ModelWorker, patience: boolean): void {
+    this.#patience = patience;
+    const { wrong } = this.#setting;
+    if (wrong === "reads early" && worker.at === "look") worker.known = this.#described;
+    if (wrong === "sleeps late" && worker.at === "sleepy") worker.epoch = this.#words[EPOCH]!;
+    if (worker.at === "sleep" && !worker.isWoken && this.#words[EPOCH] === worker.epoch) {
+      worker.isBlocked = true;
+      return;
+    }
+    worker.isWoken = false;
+    do workerStep(worker);
+    while (this.#goesOn(worker.at));
+  }
+
+  /** Whether the step that comes next belongs to the one before, because nothing shared is between the two. */
+  #goesOn(at: Caller["at"] | Worker["at"]): boolean {
+    return at === "none" || (this.#setting.isCoarse && (at === "which" || at === "stop?"));
+  }
+
+  /** Whether every worker that lives has ended. */
+  get areAllEnded(): boolean {
+    return this.#workers.every(({ at, isDead }) => at === "ended" || isDead);
+  }
+}
+
+/** Visits every state, and returns how many there are. */
+function explore(setting: Setting): number {
+  const model = new Model(setting);
+  const start = model.state;
+  const seen = new Set<State>([start]);
+  const open = [start];
+  for (let state = open.pop(); state !== undefined; state = open.pop()) {
+    model.state = state;
+    let isStuck = true;
+    for (let i = 0; ; i++) {
+      model.state = state;
+      const step = model.steps()[i];
+      if (step === undefined) break;
+      step();
+      model.check();
+      const next = model.state;
+      if (next === state) continue;
+      isStuck = false;
+      if (seen.has(next)) continue;
+      seen.add(next);
+      open.push(next);
+    }
+    model.state = state;
+    if (isStuck && !(model.isOver && model.areAllEnded)) throw new Error(`stuck in ${state}`);
+  }
+  return seen.size;
+}
+
+describe("every order of steps: each piece is done once, no call ends early, nobody waits for ever", () => {
+  const each = { deaths: false, wakes: true, isCoarse: false };
+  const settings: Setting[] = [
+    { ...each, workers: 1, calls: [4, 2] },
+    { ...each, workers: 1, calls: [2, 3], wakes: false },
+    { ...each, workers: 1, calls: [3, 2], deaths: true },
+    { ...each, workers: 2, calls: [2, 2], isCoarse: true },
+  ];
+  // Those that take minutes are gone through by PROTOCOL=all npx vitest run tests/threads/protocol.test.ts.
+  if (process.env.PROTOCOL === "all") {
+    settings.push(
+      { ...each, workers: 2, calls: [3, 2], isCoarse: true },
+      { ...each, workers: 2, calls: [2, 4], isCoarse: true },
+      { ...each, workers: 2, calls: [2, 2] },
+      { ...each, workers: 2, calls: [2, 2], deaths: true, isCoarse: true },
+    );
+  }
+  test.each(settings)(
+    "$workers workers, calls of $calls pieces, deaths: $deaths, wakes: $wakes",
+    (setting) => {
+      expect(explore(setting)).toBeGreaterThan(1000);
+    },
+    1_800_000,
+  );
+});
+
+describe("what would be wrong is found", () => {
+  const setting = { deaths: false, wakes: true, isCoarse: false, workers: 1, calls: [2, 2] };
+
+  test("a call that is read about before its piece is claimed", () => {
+    expect(() => explore({ ...setting, wrong: "reads early" })).toThrow("done twice");
+  });
+
+  test("a worker that sleeps on an epoch that it has read after it looked for pieces", () => {
+    expect(() => explore({ ...setting, wrong: "sleeps late" })).toThrow("stuck");
+  });
+});

@@ -1,0 +1,110 @@
+// Calls of random shapes while workers are late, starved or dead. STRESS=10000 npx vitest run tests/threads/stress.test.ts
+// makes that many calls of each kind.
+
+import { Worker } from "node:worker_threads";
+import { BatchNorm, Kernels } from "batchnorm-wasm";
+import { startKernels, type ThreadedKernels } from "batchnorm-wasm/threads";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { assertSameBits } from "../support/compare.js";
+import { normal } from "../support/data.js";
+
+/** The workers that `startKernels` has started. */
+const hands: { terminate(): void }[] = vi.hoisted(() => []);
+
+vi.mock("../../src/threads/spawn.js", async (load) => {
+  const spawning = await load<typeof import("../../src/threads/spawn.js")>();
+  return {
+    ...spawning,
+    async spawn(...args: Parameters<typeof spawning.spawn>) {
+      const hand = await spawning.spawn(...args);
+      hands.push(hand);
+      return hand;
+    },
+  };
+});
+
+vi.mock("../../src/threads/sizes.js", () => ({
+  ALONE: 2000,
+  HEAVY: 3,
+  PIECE: 500,
+  MOST: 16,
+  CACHED: 60000,
+  WAKE: 5000,
+}));
+
+// So that a dead worker is given up soon. What the clock says is not what is tested here.
+vi.mock("../../src/threads/patience.js", () => ({ LOOKS: 200, NAP: 0.05, PATIENCE: 300 }));
+
+const CALLS = Number(process.env.STRESS ?? 150);
+const plain = new Kernels({ memory: 32 << 20 });
+
+/** A generator of whole numbers from 0 to n - 1 (the constants of Numerical Recipes). */
+function random(seed: number): (n: number) => number {
+  let state = seed >>> 0;
+  return (n) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * n);
+  };
+}
+
+/** Trains and goes back on tensors of a random shape; returns what was computed. */
+function once(kernels: Kernels, seed: number): Float32Array[] {
+  const dice = random(seed);
+  const channels = 1 + dice(200);
+  const layout = dice(2) === 0 ? "NC" : "NCL";
+  const count = 2 + dice(Math.ceil(60000 / channels));
+  const shape = layout === "NC" ? [count, channels] : [1 + dice(4), channels, 16 + dice(200)];
+  const size = shape.reduce((product, n) => product * n, 1);
+  const [x, y, dx] = [0, 0, 0].map(() => kernels.alloc(size)) as Float32Array[];
+  x!.set(normal(size, seed));
+  const bn = new BatchNorm(channels, { layout, kernels });
+  bn.train(x!, { shape, out: y! });
+  const { dgamma } = bn.backward(x!, { out: { dx: dx! } });
+  const results = [y!.slice(), dx!.slice(), dgamma!, bn.infer(x!, { shape })];
+  for (const tensor of [x, y, dx]) kernels.free(tensor!);
+  return results;
+}
+
+function compare(kernels: Kernels, seed: number): void {
+  const expected = once(plain, seed);
+  const actual = once(kernels, seed);
+  for (let i = 0; i < 4; i++) assertSameBits(`${i} of ${seed}`, actual[i]!, expected[i]!);
+}
+
+let kernels: ThreadedKernels;
+beforeEach(async () => {
+  hands.length = 0;
+  kernels = await startKernels({ threads: 3, memory: 32 << 20 });
+});
+afterEach(() => kernels.close());
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+describe("the bits of one thread", () => {
+  test("in calls that follow each other, and in calls between which workers fall asleep", async () => {
+    for (let i = 0; i < CALLS; i++) {
+      compare(kernels, i);
+      if (i % 20 === 0) await pause(5);
+    }
+    expect(kernels.threads).toBe(3);
+  });
+
+  test("while other programs take every core", async () => {
+    const busy = Array.from({ length: 4 }, () => new Worker("for (;;);", { eval: true }));
+    try {
+      for (let i = 0; i < Math.ceil(CALLS / 5); i++) compare(kernels, 1000 + i);
+    } finally {
+      await Promise.all(busy.map((worker) => worker.terminate()));
+    }
+  });
+
+  test("when workers die between calls", async () => {
+    compare(kernels, 1);
+    hands[0]!.terminate();
+    await pause(50);
+    for (let i = 0; i < 20; i++) compare(kernels, 2000 + i);
+    hands[1]!.terminate();
+    await pause(50);
+    for (let i = 0; i < 20; i++) compare(kernels, 3000 + i);
+  });
+});

@@ -238,7 +238,8 @@ export class BatchNorm extends Raw {
    * @returns `out`, or a fresh Float32Array, in the shape of x.
    * @throws ShapeError if x, shape, mask or out do not fit, or there is no example; SingleValueError if the
    * batch, or all parts of pooled moments together, have one value per channel, or only padding;
-   * NonFiniteError if x holds NaN or infinity, or a variance or 1/√(σ² + ε) overflows; StateError for a freed tensor, an
+   * NonFiniteError if x holds NaN or infinity, or a variance overflows, or, with the mini-batch's own statistics,
+   * 1/√(σ² + ε) is beyond float32 (elsewhere that is limited to the range of float32); StateError for a freed tensor, an
    * invalid `batchesSeen`, with `"running"` an invalid running variance, or averages that are to move by a momentum
    * of a file under which none moves; OptionError for an unknown option. When it throws, nothing has changed. The
    * first use of kernels, here and in other methods, may throw UnsupportedError or MemoryError, as `new Kernels`.

@@ -615,21 +615,21 @@ describe("refused", () => {
       'into: expected "before" for a convTranspose, whose outputs see different numbers of taps, ' +
         'got "after"',
     ],
-    ["no into", { ...valid, into: undefined }, 'into: expected "before" or "after", got undefined'],
+    ["no into", { ...valid, into: undefined }, 'into: expected one of "before", "after", got undefined'],
     [
       "another into",
       { ...valid, into: "beside" },
-      'into: expected "before" or "after", got "beside"',
+      'into: expected one of "before", "after", got "beside"',
     ],
     [
       "no kind",
       { ...valid, kind: undefined },
-      'kind: expected "linear" or "conv" or "convTranspose", got undefined',
+      'kind: expected one of "linear", "conv", "convTranspose", got undefined',
     ],
     [
       "another kind",
       { ...valid, kind: "dense" },
-      'kind: expected "linear" or "conv" or "convTranspose", got "dense"',
+      'kind: expected one of "linear", "conv", "convTranspose", got "dense"',
     ],
     ["no order", { ...valid, order: undefined }, "order: expected O, I and one to three of D"],
     ["order of no string", { ...valid, order: ["OIHW"] }, "got an Array of length 1"],

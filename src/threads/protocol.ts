@@ -4,7 +4,8 @@
 // tests/threads/protocol.test.ts can go through every order in which the steps of several threads may follow each
 // other. The loops that run in earnest take the same steps, one after the other.
 //
-//   caller   describes the call; PIECES = n; DONE = 0 and QUEUE = its share of the pieces, for each thread; EPOCH += 1; wakes those who sleep. Then it claims pieces as workers do, until there are none, and waits for
+//   caller   describes the call; PIECES = n; DONE = 0 for each thread; QUEUE = its share of the pieces, for each thread;
+//            EPOCH += 1; wakes those who sleep. Then it claims pieces as workers do, until there are none, and waits for
 //            those that workers have claimed and not finished.
 //   worker   reads EPOCH; claims pieces of its own share, then of the others' shares; reports what it has done; looks
 //            at EPOCH for a while; sleeps until it changes.
@@ -192,8 +193,11 @@ export function callerStep(me: Caller): boolean {
       me.at = "clear";
       break;
     case "clear":
+      // All are cleared before the first piece is offered: a worker that comes late from the call before may take a piece
+      // of any share and report it at once.
       words[own(me.queue, DONE)] = 0;
-      me.at = "offer";
+      me.queue = (me.queue + 1) % me.threads;
+      me.at = me.queue === 0 ? "offer" : "clear";
       break;
     case "offer":
       offerStep(me);
@@ -247,7 +251,7 @@ function offerStep(me: Caller): void {
   const share = firstOf(pieces, queue + 1, threads) - firstOf(pieces, queue, threads);
   Atomics.store(me.words, own(queue, QUEUE), share);
   me.queue++;
-  me.at = me.queue === threads ? "raise" : "clear";
+  me.at = me.queue === threads ? "raise" : "offer";
 }
 
 /** Looks at what the next worker has done, if that is needed. */

@@ -615,7 +615,11 @@ describe("refused", () => {
       'into: expected "before" for a convTranspose, whose outputs see different numbers of taps, ' +
         'got "after"',
     ],
-    ["no into", { ...valid, into: undefined }, 'into: expected one of "before", "after", got undefined'],
+    [
+      "no into",
+      { ...valid, into: undefined },
+      'into: expected one of "before", "after", got undefined',
+    ],
     [
       "another into",
       { ...valid, into: "beside" },

@@ -114,7 +114,9 @@ export async function project(
   from?: string,
 ): Promise<string> {
   const folder = join(WORK, name);
-  await cp(await (installed ??= firstProject()), folder, { recursive: true });
+  // Without the links to commands: several trials share a folder, and links cannot be copied over links.
+  const noLinks = (path: string): boolean => !/[\\/]\.bin$/.test(path);
+  await cp(await (installed ??= firstProject()), folder, { recursive: true, filter: noLinks });
   if (from !== undefined) {
     // The example's own package.json asks for a released version: the tarball stands in for it.
     const filter = (path: string): boolean =>

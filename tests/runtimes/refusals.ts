@@ -71,6 +71,7 @@ function program(
   binary: () => string | undefined,
   args: readonly string[],
   env: Record<string, string> = {},
+  said: readonly [missing: string, cure: string] = ["SIMD", "update"],
 ): Trial {
   return {
     name: name.includes(",") ? name : `${name}, without SIMD`,
@@ -78,7 +79,7 @@ function program(
     async run() {
       const folder = await project("simd", FILES);
       const output = await execute(binary()!, [...args, "main.js"], { cwd: folder, env });
-      const message = expectRefused(JSON.parse(output), "SIMD", "update");
+      const message = expectRefused(JSON.parse(output), ...said);
       const version = /\d+\.\d+\.\d+/.exec(await execute(binary()!, ["--version"]))![0];
       return { version, found: message };
     },
@@ -112,5 +113,8 @@ export const REFUSALS: readonly Trial[] = [
     : []),
   program("Bun", "bun", bunBinary, [], { BUN_JSC_useWasmSIMD: "0" }),
   pageWithoutSimd(webkit),
-  program("Node 26, --jitless", "node", () => nodeBinary(26), ["--jitless"]),
+  program("Node 26, --jitless", "node", () => nodeBinary(26), ["--jitless"], {}, [
+    "a runtime that has it",
+    "no --jitless",
+  ]),
 ];

@@ -17,6 +17,6 @@ export function resultOf(length: number): Float32Array<ArrayBuffer> {
     : new Float32Array(length);
 }
 
-/** The array for a result in the shape of x: `out`, which may be x itself, or a fresh one as `resultOf`. */
-export const resultLike = (out: unknown, x: Float32Array): Float32Array =>
-  outputOf(out === undefined ? resultOf(x.length) : out, x);
+/** The array for a result in the shape of x: `out`, which may be x or add itself, or a fresh one as `resultOf`. */
+export const resultLike = (out: unknown, x: Float32Array, add: Float32Array | null): Float32Array =>
+  outputOf(out === undefined ? resultOf(x.length) : out, x, add);

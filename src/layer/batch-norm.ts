@@ -13,7 +13,8 @@ import { train } from "../engine/train.js";
 import { checkKeys, StateError } from "../errors.js";
 import type { InferOptions } from "../frozen/frozen.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
-import { float32, float32Of, isSame } from "../values/arrays.js";
+import { type Activation, activationOf, type Limits } from "../values/activation.js";
+import { float32, float32Of, isSame, residualOf } from "../values/arrays.js";
 import { checkChannels, choice, flag, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
 import { countOf, type Layout, sizeOf, viewOf } from "../values/layout.js";
@@ -33,6 +34,7 @@ import {
   type Collector,
   checkCount,
   LatestBatch,
+  residualOfBatch,
   type StatisticsKind,
 } from "./batch.js";
 import {
@@ -58,9 +60,9 @@ import {
 import { RunningAverages } from "./running-averages.js";
 import { checkFits, readSnapshot, type Snapshot, type State, writeSnapshot } from "./snapshot.js";
 
-const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning"];
-const BACKWARD_KEYS = ["batch", "x", "out", "sums"];
-const SUMS_KEYS = ["batch", "x"];
+const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning", "add"];
+const BACKWARD_KEYS = ["batch", "x", "add", "out", "sums"];
+const SUMS_KEYS = ["batch", "x", "add"];
 const MOMENTS_KEYS = ["shape", "mask"];
 const KINDS: readonly StatisticsKind[] = ["batch", "running"];
 
@@ -172,6 +174,16 @@ export class BatchNorm {
     return this.#settings.runningVarianceOf;
   }
 
+  /** What limits the output: `"relu"`, `"relu6"`, [low, high], or `null`. */
+  get activation(): Activation | null {
+    return activationOf(this.#settings.limits);
+  }
+
+  /** @internal For `freeze`: the range of the activation. */
+  get limits(): Limits | null {
+    return this.#settings.limits;
+  }
+
   /** γ, the learned scale, [channels], initially 1; writable in place; `null` where left out. */
   get gamma(): Float32Array<ArrayBuffer> | null {
     return this.#gamma;
@@ -251,18 +263,22 @@ export class BatchNorm {
     const statistics = this.#statisticsOf(options.statistics);
     const moving = flag("updateRunning", options.updateRunning, true);
     const seen = this.#see(x, options);
-    const out = resultLike(options.out, x) as Out;
+    const add = residualOf(options.add, x);
+    const out = resultLike(options.out, x, add) as Out;
     const collector = this.#collector;
     let count = countOf(seen.view);
-    if (statistics === "running") this.#normalizeBy(this.#averages, null, out, x, seen);
-    else if (statistics === "batch" && collector === null) this.#trainByBatch(out, x, seen, moving);
-    else count = this.#trainByMoments(out, x, seen, statistics, moving, shape);
+    if (statistics === "running") this.#normalizeBy(this.#averages, null, out, x, seen, add);
+    else if (statistics === "batch" && collector === null)
+      this.#trainByBatch(out, x, seen, moving, add);
+    else count = this.#trainByMoments(out, x, seen, statistics, moving, shape, add);
     if (collector !== null) return out;
     this.#latest.commit({
       seen,
       mask: mask ?? null,
       count,
       x: isSame(out, x) ? null : x,
+      add: add !== null && isSame(out, add) ? null : add,
+      added: add !== null,
       shape: shape?.slice() ?? null,
       statistics,
     });
@@ -282,11 +298,12 @@ export class BatchNorm {
     x: Float32Array,
     { view, selection }: Seen,
     moving: boolean,
+    add: Float32Array | null,
   ): void {
     const update = this.#averages.updateFor(checkCount(countOf(view), selection !== null));
     const { next } = this.#latest;
     const normalizer = this.#normalizer(next, next.meanLow);
-    train(this.kernels.machine, normalizer, out, x, view, selection, moving ? update : null);
+    train(this.kernels.machine, normalizer, out, x, view, selection, add, moving ? update : null);
     if (moving) this.#averages.batchesSeen++;
   }
 
@@ -298,6 +315,7 @@ export class BatchNorm {
     statistics: "batch" | Moments,
     moving: boolean,
     shape: readonly number[] | undefined,
+    add: Float32Array | null,
   ): number {
     const { machine } = this.kernels;
     const own = statistics === "batch";
@@ -305,7 +323,7 @@ export class BatchNorm {
     const count = checkCount(moments.count, !own || seen.selection !== null);
     const update = this.#averages.updateFor(count);
     const variance = moments.variance("population");
-    this.#normalizeBy({ mean: moments.mean, variance }, moments.meanLow, out, x, seen);
+    this.#normalizeBy({ mean: moments.mean, variance }, moments.meanLow, out, x, seen, add);
     if (this.#collector !== null) this.#collector(moments, shape?.[0] ?? seen.full.outer);
     else if (moving) {
       moveAverages(machine, update, this.#latest.next);
@@ -321,17 +339,20 @@ export class BatchNorm {
     out: Float32Array,
     x: Float32Array,
     { view, selection }: Seen,
+    add: Float32Array | null,
   ): void {
     const { next } = this.#latest;
     next.mean.set(mean);
     next.variance.set(variance);
+    if (meanLow === null) next.meanLow.fill(0);
+    else next.meanLow.set(meanLow);
     const normalizer = this.#normalizer(next, meanLow);
-    normalize(this.kernels.machine, out, x, view, normalizer, selection);
+    normalize(this.kernels.machine, out, x, view, normalizer, selection, add);
   }
 
   #normalizer({ mean, variance }: Statistics, meanLow: Float64Array | null = null): Normalizer {
-    const { epsilon } = this.#settings;
-    return { mean, meanLow, variance, gamma: this.#gamma, beta: this.#beta, epsilon };
+    const { epsilon, limits } = this.#settings;
+    return { mean, meanLow, variance, gamma: this.#gamma, beta: this.#beta, epsilon, limits };
   }
 
   /**
@@ -354,7 +375,7 @@ export class BatchNorm {
     options: BackwardOptions<Out> = NO_OPTIONS,
   ): Gradients<Out | Float32Array<ArrayBuffer>> {
     checkKeys("options", options, BACKWARD_KEYS);
-    const { source, x, normalizer } = this.#differentiated(dy, options);
+    const { source, x, add, normalizer } = this.#differentiated(dy, options);
     const { statistics, count } = source;
     const { view, selection } = source.seen;
     const frozen = statistics === "running";
@@ -367,9 +388,9 @@ export class BatchNorm {
       );
     }
     const { machine } = this.kernels;
-    const into = gradientArrays(options.out, dy, x, this.#gamma, this.#beta);
+    const into = gradientArrays(options.out, dy, x, this.#gamma, this.#beta, add);
     const perValue = frozen ? 0 : 1 / count;
-    computeGradients(machine, into, dy, x, view, normalizer, selection, perValue, sums);
+    computeGradients(machine, into, dy, x, view, normalizer, selection, perValue, sums, add);
     return into as Gradients<Out>;
   }
 
@@ -383,17 +404,17 @@ export class BatchNorm {
    */
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
     checkKeys("options", options, SUMS_KEYS);
-    const { source, x, normalizer } = this.#differentiated(dy, options);
+    const { source, x, add, normalizer } = this.#differentiated(dy, options);
     const { view, selection } = source.seen;
-    return computeSums(this.kernels.machine, dy, x, view, normalizer.mean, selection);
+    return computeSums(this.kernels.machine, dy, x, view, normalizer, selection, add);
   }
 
   /** Checks dy, and finds the `train` whose output it belongs to, and the input of that. */
   #differentiated(
     dy: Float32Array,
     options: BackwardSumsOptions,
-  ): { source: BatchSource; x: Float32Array; normalizer: Normalizer } {
-    const { source, mean, variance } = this.#latest.read(options.batch);
+  ): { source: BatchSource; x: Float32Array; add: Float32Array | null; normalizer: Normalizer } {
+    const { source, mean, meanLow, variance } = this.#latest.read(options.batch);
     const size = sizeOf(source.seen.full);
     const given = options.x === undefined ? source.x : options.x;
     if (given === null && options.x === undefined) {
@@ -405,7 +426,8 @@ export class BatchNorm {
     }
     const x = float32Of("x", given, size);
     float32Of("dy", dy, size);
-    return { source, x, normalizer: this.#normalizer({ mean, variance }) };
+    const add = residualOfBatch(options.add, source, size);
+    return { source, x, add, normalizer: this.#normalizer({ mean, variance }, meanLow) };
   }
 
   /**
@@ -425,9 +447,10 @@ export class BatchNorm {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const view = viewOf(this.layout, this.#channels, float32("x", x).length, options.shape);
     const mask = maskOf(options.mask, view);
-    const out = resultLike(options.out, x) as Out;
-    normalize(this.kernels.machine, out, x, view, this.#normalizer(this.#averages), null);
-    if (mask !== null) pad(out, view, mask, this.#beta);
+    const add = residualOf(options.add, x);
+    const out = resultLike(options.out, x, add) as Out;
+    normalize(this.kernels.machine, out, x, view, this.#normalizer(this.#averages), null, add);
+    if (mask !== null) pad(out, view, mask, this.#beta, this.#settings.limits);
     return out;
   }
 
@@ -502,8 +525,9 @@ export class BatchNorm {
   ): BatchNorm {
     checkKeys("options", options, ["kernels"]);
     const restored = readSnapshot(snapshot);
-    const { kernels: _none, ...settings } = restored.settings;
-    const layer = create(restored.channels, { ...settings, ...options });
+    const { kernels: _none, limits, ...settings } = restored.settings;
+    const activation = activationOf(limits);
+    const layer = create(restored.channels, { ...settings, activation, ...options });
     layer.setState(restored);
     return layer;
   }
@@ -538,8 +562,9 @@ export class BatchNorm {
 
   /** Another layer with the same options, kernels and state. Its `lastBatch` is `null`. */
   clone(): BatchNorm {
-    const { kernels, ...settings } = this.#settings;
-    const copy = create(this.#channels, kernels ? { ...settings, kernels } : settings);
+    const { kernels, limits: _limits, ...settings } = this.#settings;
+    const options = { ...settings, activation: this.activation };
+    const copy = create(this.#channels, kernels ? { ...options, kernels } : options);
     copy.setState(this);
     return copy;
   }

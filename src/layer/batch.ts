@@ -1,6 +1,7 @@
 // `backward` needs the input and the statistics of the `train` before it. This is where a layer keeps them.
 
-import { describe, ShapeError, SingleValueError, StateError } from "../errors.js";
+import { describe, OptionError, ShapeError, SingleValueError, StateError } from "../errors.js";
+import { float32Of } from "../values/arrays.js";
 import { type Layout, rowsShape } from "../values/layout.js";
 import type { Seen } from "../values/mask.js";
 import type { Moments } from "../values/moments.js";
@@ -20,6 +21,10 @@ export interface BatchSource {
   readonly count: number;
   /** The input; `null` after an in-place `train`, or if tfjs lent it for the call only. */
   x: Float32Array | null;
+  /** The residual; `null` if there was none or it has been overwritten. */
+  readonly add: Float32Array | null;
+  /** Whether there was a residual. */
+  readonly added: boolean;
   /** The option `shape` of the `train`; `null` if it was left out. */
   readonly shape: readonly number[] | null;
   readonly statistics: StatisticsKind | Moments;
@@ -32,6 +37,8 @@ export class Batch {
    * `train`, and if the input is a tensor of tfjs.
    */
   readonly x: Float32Array | null;
+  /** The residual that was added, not a copy; `null` if there was none, or if `out` has overwritten it. */
+  readonly add: Float32Array | null;
   /** Sizes of the axes of x. */
   readonly shape: readonly number[];
   /** The mask that was given, not a copy; `null` without one. */
@@ -46,30 +53,35 @@ export class Batch {
   readonly variance: Float64Array;
   readonly #owner: object;
   readonly #source: BatchSource;
+  readonly #meanLow: Float64Array;
 
   /** @internal Only a layer makes one. */
   constructor(
     owner: object,
     layout: Layout,
     source: BatchSource,
-    mean: Float64Array,
-    variance: Float64Array,
+    { mean, meanLow, variance }: Kept,
   ) {
     this.#owner = owner;
     this.#source = source;
+    this.#meanLow = meanLow.slice();
     this.x = source.x;
+    this.add = source.add;
     this.shape = source.shape ?? rowsShape(layout, source.seen.full);
     this.mask = source.mask;
     this.statistics = source.statistics;
     this.count = source.count;
-    this.mean = mean;
-    this.variance = variance;
+    this.mean = mean.slice();
+    this.variance = variance.slice();
   }
 
   /** @internal What `batch` holds. Throws StateError if it is no batch of `owner`. */
-  static read(batch: unknown, owner: object): BatchSource {
+  static read(batch: unknown, owner: object): Kept & { readonly source: BatchSource } {
     const isBatch = typeof batch === "object" && batch !== null && #owner in batch;
-    if (isBatch && batch.#owner === owner) return batch.#source;
+    if (isBatch && batch.#owner === owner) {
+      const { mean, variance } = batch;
+      return { source: batch.#source, mean, meanLow: batch.#meanLow, variance };
+    }
     const got = isBatch ? "one of another layer" : describe(batch);
     throw new StateError("batch", "a lastBatch of this layer", got);
   }
@@ -81,10 +93,14 @@ export class Batch {
   }
 }
 
-/** What a `train` normalized, and with which statistics; `source` is `null` before any `train`. */
-interface Normalized extends Statistics {
-  source: BatchSource | null;
+/** The statistics that a `train` normalized with, and what float64 rounds off the mean. */
+export interface Kept extends Statistics {
   readonly meanLow: Float64Array;
+}
+
+/** What a `train` normalized, and with which statistics; `source` is `null` before any `train`. */
+interface Normalized extends Kept {
+  source: BatchSource | null;
 }
 
 const normalizedOf = (channels: number): Normalized => ({
@@ -114,7 +130,7 @@ export class LatestBatch {
   }
 
   /** Where a `train` puts the statistics that it normalizes with. */
-  get next(): Statistics & { readonly meanLow: Float64Array } {
+  get next(): Kept {
     return this.#next;
   }
 
@@ -129,22 +145,19 @@ export class LatestBatch {
 
   /** The latest batch as users see it; `null` before any `train`. */
   get batch(): Batch | null {
-    const { source, mean, variance } = this.#latest;
+    const { source } = this.#latest;
     if (source !== null) {
-      this.#batch ??= new Batch(this.#owner, this.#layout, source, mean.slice(), variance.slice());
+      this.#batch ??= new Batch(this.#owner, this.#layout, source, this.#latest);
     }
     return this.#batch;
   }
 
   /** What `batch`, or the latest one if it is undefined, holds. Throws StateError if this layer has no such batch. */
-  read(batch: Batch | undefined): Statistics & { readonly source: BatchSource } {
-    if (batch !== undefined) {
-      const source = Batch.read(batch, this.#owner);
-      return { source, mean: batch.mean, variance: batch.variance };
-    }
-    const { source, mean, variance } = this.#latest;
+  read(batch: Batch | undefined): Kept & { readonly source: BatchSource } {
+    if (batch !== undefined) return Batch.read(batch, this.#owner);
+    const { source, mean, meanLow, variance } = this.#latest;
     if (source === null) throw new StateError("batch", "a train before backward", "none");
-    return { source, mean, variance };
+    return { source, mean, meanLow, variance };
   }
 
   /** Forgets the latest. */
@@ -170,4 +183,24 @@ export function checkCount(count: number, chosen: boolean): number {
     );
   }
   return count;
+}
+
+/** The residual that the `train` of a batch added, `size` values: `add` if it is given, else what is remembered. */
+export function residualOfBatch(
+  add: unknown,
+  source: BatchSource,
+  size: number,
+): Float32Array | null {
+  if (!source.added && add !== undefined) {
+    throw new OptionError("add", "none, since train was given no add", describe(add));
+  }
+  if (!source.added) return null;
+  if (add === undefined && source.add === null) {
+    throw new StateError(
+      "add",
+      "what train added",
+      "none, as out has overwritten it: backward(dy, { add }), a copy made before",
+    );
+  }
+  return float32Of("add", add ?? source.add, size);
 }

@@ -2,6 +2,7 @@
 
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { checkKeys, OptionError } from "../errors.js";
+import { type Activation, checkActivation, type Limits } from "../values/activation.js";
 import { choice, flag, number } from "../values/check.js";
 import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import type { GradientSumsLike, MomentsLike, VarianceKind } from "../values/moments.js";
@@ -33,6 +34,11 @@ export interface BatchNormOptions {
   gamma?: boolean;
   /** False leaves the shift out. Default true. */
   beta?: boolean;
+  /**
+   * Limits γ·x̂ + β, and the residual that is added to it if there is one, to a range in the same pass:
+   * `"relu"`, `"relu6"` or [low, high] in the unit of y. Default: none.
+   */
+  activation?: Activation | null;
   /** Kernels of your own, for tensors in their memory. Default: one shared instance per realm. */
   kernels?: Kernels;
 }
@@ -46,6 +52,7 @@ export interface Settings {
   readonly runningVarianceOf: VarianceKind;
   readonly gamma: boolean;
   readonly beta: boolean;
+  readonly limits: Limits | null;
   readonly kernels: Kernels | undefined;
 }
 
@@ -60,6 +67,7 @@ const KEYS = [
   "runningVarianceOf",
   "gamma",
   "beta",
+  "activation",
   "kernels",
 ];
 
@@ -87,6 +95,7 @@ export function settingsOf(options: BatchNormOptions): Settings {
     ]),
     gamma: flag("gamma", options.gamma, true),
     beta: flag("beta", options.beta, true),
+    limits: checkActivation(options.activation),
     kernels: kernels === undefined ? undefined : checkKernels(kernels),
   };
 }
@@ -111,6 +120,11 @@ export interface TrainOptions<Out extends Float32Array = Float32Array> {
   statistics?: StatisticsKind | MomentsLike;
   /** False leaves the running averages and `batchesSeen` alone. Default true. */
   updateRunning?: boolean;
+  /**
+   * A residual in the shape of x, added before the activation. `out` may be it. `lastBatch` refers to it: leave it
+   * unchanged until `backward`.
+   */
+  add?: Float32Array;
 }
 
 /** Options of `backward`. */
@@ -119,6 +133,8 @@ export interface BackwardOptions<Out extends Float32Array = Float32Array> {
   batch?: Batch;
   /** The input of that `train`, in the shape of dy. Needed if the `train` was in place, and overwrote it. */
   x?: Float32Array;
+  /** What that `train` added, in the shape of dy. Needed if it has been overwritten by `out`. */
+  add?: Float32Array;
   /** Arrays to fill and return. Default: fresh ones. */
   out?: {
     /** In the shape of x; may be `dy`. */
@@ -127,6 +143,8 @@ export interface BackwardOptions<Out extends Float32Array = Float32Array> {
     dgamma?: Out;
     /** [channels]. */
     dbeta?: Out;
+    /** In the shape of x, if `train` was given `add`; may be `dy`. */
+    dadd?: Out;
   };
   /**
    * Needed if a batch is split over workers: what `backwardSums` gave for each of its parts, merged. dgamma and
@@ -136,7 +154,7 @@ export interface BackwardOptions<Out extends Float32Array = Float32Array> {
 }
 
 /** Options of `backwardSums`. */
-export type BackwardSumsOptions = Pick<BackwardOptions, "batch" | "x">;
+export type BackwardSumsOptions = Pick<BackwardOptions, "batch" | "x" | "add">;
 
 /** Options of `moments` and `diagnose`. */
 export interface MomentsOptions {

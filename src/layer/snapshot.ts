@@ -1,6 +1,12 @@
 // Writes the options and the state of a layer as JSON, exact to the bit, and reads them back.
 
 import { OptionError, StateError } from "../errors.js";
+import {
+  type ActivationJSON,
+  activationOf,
+  readActivation,
+  writeActivation,
+} from "../values/activation.js";
 import { checkChannels, flag } from "../values/check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
 import type { Layout } from "../values/layout.js";
@@ -26,6 +32,8 @@ export interface Snapshot {
   readonly debias: boolean;
   /** Which variance of a mini-batch enters the running average. */
   readonly runningVarianceOf: VarianceKind;
+  /** What limits the output, if anything does. */
+  readonly activation?: ActivationJSON;
   /** [channels] float32 values, `null` where the parameter is left out. */
   readonly gamma: readonly JsonNumber[] | null;
   /** [channels] float32 values, `null` where the parameter is left out. */
@@ -58,7 +66,7 @@ export interface State<Values = ArrayLike<number>> {
 
 /** The snapshot of a layer that has these options and this state. */
 export function writeSnapshot(
-  { kernels: _own, ...options }: Settings,
+  { kernels: _own, limits, ...options }: Settings,
   layer: State<Float32Array | Float64Array> & { readonly channels: number },
 ): Snapshot {
   return {
@@ -66,6 +74,7 @@ export function writeSnapshot(
     version: 1,
     channels: layer.channels,
     ...options,
+    ...(limits === null ? {} : { activation: writeActivation(limits)! }),
     gamma: layer.gamma && toNumbers(layer.gamma),
     beta: layer.beta && toNumbers(layer.beta),
     runningMean: toNumbers(layer.runningMean),
@@ -105,6 +114,7 @@ export function readSnapshot(json: unknown): Restored {
         runningVarianceOf,
         gamma: s.gamma !== null,
         beta: s.beta !== null,
+        activation: activationOf(readActivation("snapshot.activation", s.activation)),
       }),
       gamma: values("gamma"),
       beta: values("beta"),

@@ -36,6 +36,7 @@ const SUMS: Steps<Machine> = {
 /** The same of the gated dy, which is written to `out` or, without one, to where dy lies. */
 const GATED: Steps<Machine> = {
   ...SUMS,
+  parted: true,
   rows(pass, out, dy, x, add, count, rows, width, stride) {
     const g = pass.out === null ? (dy as number as At<"out">) : out;
     gateRows(pass, g, dy, x, add, rows, width, stride);

@@ -35,6 +35,8 @@ export interface Steps<M> {
   readonly block?: (width: number) => number;
   readonly rows: Step<M>;
   readonly planes: Step<M>;
+  /** True cuts tensors into parts even if all lie in kernel memory: a step that walks twice finds its part in cache. */
+  readonly parted?: boolean;
   /** Pools the columns of rows taken several at once: `rows` of them, `width` columns for each one. */
   readonly merge?: (pass: Pass<M>, rows: number, width: number) => void;
 }
@@ -122,7 +124,8 @@ function walkRun<M>(
 ): void {
   const { streamed } = pass;
   const block = steps.block?.(width) ?? 1;
-  const height = streamed ? (Math.floor(STREAM_FLOATS / (block * width)) || 1) * block : rows;
+  const height =
+    streamed || steps.parted ? (Math.floor(STREAM_FLOATS / (block * width)) || 1) * block : rows;
   const stride = (streamed ? width : pitch) * 4;
   for (let row = 0; row < rows; row += height) {
     const n = Math.min(height, rows - row);
@@ -153,7 +156,7 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
   const runs = tile === channels ? 1 : outer;
   const size = (outer / runs) * tile * inner;
   // A part has as many whole planes as fit. If a single plane does not fit, a part has whole blocks of it.
-  const most = pass.streamed ? STREAM_FLOATS : size;
+  const most = pass.streamed || steps.parted ? STREAM_FLOATS : size;
   const whole = most - (most % inner);
   for (let run = 0; run < runs; run++) {
     for (let done = 0, width: number; done < size; done += width) {

@@ -1,35 +1,66 @@
-// The gradient of what follows a layer in a block of a network: a residual is added, and the sum is limited to a
-// range, as affine.ts does. `v` holds values that affine.ts made again from x shortly before, so they are in
-// cache; all tensors lie without gaps. `add` is the address of the residual, 0 if there is none.
+// The gradient of an activation: g = dy where low < (x - center)·scale + shift [+ add] < high, else 0. That value is
+// the one that affine.ts gave the activation. It is not kept from the forward traversal but worked out again, with
+// the same bits. `add` is the address of the residual, 0 if there is none. g may be dy or add.
 
+import { SCALE, SHIFT } from "./blocks";
 import { storeFirst } from "./lanes";
 
-/** dy where low < v [+ add] < high, else 0. */
 // @ts-ignore: decorator
 @inline
-function gate(added: bool, dy: usize, v: usize, add: usize, low: v128, high: v128): v128 {
-  const loaded = v128.load(v);
-  const value = added ? f32x4.add(loaded, v128.load(add)) : loaded;
-  return v128.and(v128.load(dy), v128.and(f32x4.lt(low, value), f32x4.lt(value, high)));
-}
-
-/** g = dy where low < v [+ add] < high, else 0. g may be dy, v or add. */
-export function gateValues(
-  g: usize, dy: usize, v: usize, add: usize, low: f32, high: f32, n: u32,
+function gate(
+  g: usize, dy: usize, x: usize, add: usize,
+  center: v128, scale: v128, shift: v128, low: v128, high: v128, lanes: u32,
 ): void {
-  if (add) gateOf(true, g, dy, v, add, low, high, n);
-  else gateOf(false, g, dy, v, 0, low, high, n);
+  let v = f32x4.add(f32x4.mul(f32x4.sub(v128.load(x), center), scale), shift);
+  if (add) v = f32x4.add(v, v128.load(add));
+  const kept = v128.and(v128.load(dy), v128.and(f32x4.lt(low, v), f32x4.lt(v, high)));
+  if (lanes >= 4) v128.store(g, kept);
+  else storeFirst(g, kept, lanes);
 }
 
-// @ts-ignore: decorator
-@inline
-function gateOf(
-  added: bool, g: usize, dy: usize, v: usize, add: usize, low: f32, high: f32, n: u32,
+/** For rows, one vector after the other. */
+export function gateRows(
+  g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
+  rows: u32, width: u32, stride: usize,
 ): void {
   const l = f32x4.splat(low), h = f32x4.splat(high);
-  const whole = <usize>(n & ~3) << 2;
-  for (let at: usize = 0; at < whole; at += 16) {
-    v128.store(g + at, gate(added, dy + at, v + at, add + at, l, h));
+  const whole = <usize>(width & ~3) << 2;
+  for (let i: u32 = 0; i < rows; i++) {
+    let at: usize = 0;
+    for (; at < whole; at += 16) {
+      const center = v128.load(terms + at), scale = v128.load(terms + at, SCALE), shift = v128.load(terms + at, SHIFT);
+      gate(g + at, dy + at, x + at, add ? add + at : 0, center, scale, shift, l, h, 4);
+    }
+    if (width & 3) {
+      const center = v128.load(terms + at), scale = v128.load(terms + at, SCALE), shift = v128.load(terms + at, SHIFT);
+      gate(g + at, dy + at, x + at, add ? add + at : 0, center, scale, shift, l, h, width & 3);
+    }
+    g += stride;
+    dy += stride;
+    x += stride;
+    if (add) add += stride;
   }
-  if (n & 3) storeFirst(g + whole, gate(added, dy + whole, v + whole, add + whole, l, h), n & 3);
+}
+
+/** For planes that lie one after the other in memory, counted as in `momentsPlanes`. */
+export function gatePlanes(
+  g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
+  first: u32, planes: u32, channels: u32, inner: u32,
+): void {
+  const l = f32x4.splat(low), h = f32x4.splat(high);
+  let c = first;
+  for (let plane: u32 = 0; plane < planes; plane++) {
+    const t = terms + (<usize>c << 2);
+    const center = v128.load32_splat(t), scale = v128.load32_splat(t, SCALE), shift = v128.load32_splat(t, SHIFT);
+    for (let left = inner; left > 0;) {
+      const n = min<u32>(left, 4);
+      gate(g, dy, x, add, center, scale, shift, l, h, n);
+      g += n << 2;
+      dy += n << 2;
+      x += n << 2;
+      if (add) add += n << 2;
+      left -= n;
+    }
+    if (++c == channels) c = 0;
+  }
 }

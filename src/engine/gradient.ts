@@ -6,7 +6,6 @@ import type { Selection } from "../values/mask.js";
 import { GradientSums } from "../values/moments.js";
 import type { Gradients, Normalizer } from "../values/terms.js";
 import { loadChannels, loadNormalizer, spread, storeChannels, termsOfRow } from "./channel.js";
-import { gatePlanes, gateRows } from "./gate.js";
 import type { Machine } from "./machine.js";
 import { type At, firstOf, NOWHERE } from "./memory.js";
 import { inParts, loadHeld, operand, storeHeld } from "./operand.js";
@@ -39,12 +38,16 @@ const GATED: Steps<Machine> = {
   parted: true,
   rows(pass, out, dy, x, add, count, rows, width, stride) {
     const g = pass.out === null ? (dy as number as At<"out">) : out;
-    gateRows(pass, g, dy, x, add, rows, width, stride);
+    const { low, high } = pass.limits!;
+    pass.machine.wasm.gateRows(g, dy, x, add, termsOfRow(pass), low, high, rows, width, stride);
     SUMS.rows(pass, NOWHERE, g as number as At<"a">, x, NOWHERE, count, rows, width, stride);
   },
   planes(pass, out, dy, x, add, count, first, planes, channels, inner) {
     const g = pass.out === null ? (dy as number as At<"out">) : out;
-    gatePlanes(pass, g, dy, x, add, first, planes, channels, inner);
+    const { wasm, memory } = pass.machine;
+    const { low, high } = pass.limits!;
+    const { at } = memory.terms;
+    wasm.gatePlanes(g, dy, x, add, at, low, high, first, planes, channels, inner);
     const a = g as number as At<"a">;
     SUMS.planes(pass, NOWHERE, a, x, NOWHERE, count, first, planes, channels, inner);
   },

@@ -64,14 +64,30 @@ export interface AffineExports {
 export interface Exports extends AffineExports {
   affineSweep: AffineExports["affineStrips"];
   activeSweep: AffineExports["activeStrips"];
-  gateValues(
+  gateRows(
     g: At<"out">,
     dy: At<"a">,
-    v: At<"scratch">,
+    x: At<"b">,
     add: At<"c">,
+    terms: At<"terms">,
     low: number,
     high: number,
-    n: number,
+    rows: number,
+    width: number,
+    stride: number,
+  ): void;
+  gatePlanes(
+    g: At<"out">,
+    dy: At<"a">,
+    x: At<"b">,
+    add: At<"c">,
+    terms: At<"terms">,
+    low: number,
+    high: number,
+    first: number,
+    planes: number,
+    channels: number,
+    inner: number,
   ): void;
   momentsRows(
     base: At<"base">,

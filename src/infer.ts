@@ -51,7 +51,7 @@ export class FrozenBatchNorm extends Frozen {
 
 const KERNELS: KernelSource = {
   memory: () => undefined,
-  apply: (out, x, view, terms) => applyInPieces(smallMachine(), out, x, view, terms),
+  apply: (out, x, view, terms, add) => applyInPieces(smallMachine(), out, x, view, terms, add),
 };
 
 // Not inside the class: bundlers rename a class whose body names it, and it would print as _FrozenBatchNorm.

@@ -1,25 +1,26 @@
 // dy, x -> dx, dgamma, dbeta (Ioffe & Szegedy 2015, section 3). See assembly/gradient.ts for the formulas.
 
+import { limitsOf } from "../values/activation.js";
 import { countOf, sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import { GradientSums } from "../values/moments.js";
 import type { Gradients, Normalizer } from "../values/terms.js";
-import { loadChannels, spread, storeChannels, termsOfRow } from "./channel.js";
+import { loadChannels, loadNormalizer, spread, storeChannels, termsOfRow } from "./channel.js";
 import type { Machine } from "./machine.js";
-import { firstOf } from "./memory.js";
-import { loadHeld, operand, storeHeld } from "./operand.js";
+import { type At, firstOf, NOWHERE } from "./memory.js";
+import { inParts, loadHeld, operand, storeHeld } from "./operand.js";
 import { BLOCK_TWO, channelsNear, isNear, type Pass, passOf, rowsOf } from "./plan.js";
 import { load, type Steps, store, walkNear, walkTile } from "./walk.js";
 
 const SUMS: Steps<Machine> = {
   block: (width) => rowsOf(width, BLOCK_TWO),
-  rows(pass, _out, dy, x, count, rows, width, stride) {
+  rows(pass, _out, dy, x, _c, count, rows, width, stride) {
     const { wasm, memory } = pass.machine;
     const { sumDy, sumDyX } = memory.slots;
     const center = termsOfRow(pass);
     wasm.gradientSumsRows(sumDy.at, sumDyX.at, dy, x, center, count, rows, width, stride);
   },
-  planes({ machine: { wasm, memory } }, _out, dy, x, count, first, planes, channels, inner) {
+  planes({ machine: { wasm, memory } }, _out, dy, x, _c, count, first, planes, channels, inner) {
     const { sumDy, sumDyX } = memory.slots;
     const [s, p, center] = [sumDy.at, sumDyX.at, memory.terms.at];
     wasm.gradientSumsPlanes(s, p, dy, x, center, count, first, planes, channels, inner);
@@ -31,18 +32,39 @@ const SUMS: Steps<Machine> = {
   },
 };
 
+/** The same of the gated dy, which is written to `out` or, without one, to where dy lies. */
+const GATED: Steps<Machine> = {
+  ...SUMS,
+  parted: true,
+  rows(pass, out, dy, x, add, count, rows, width, stride) {
+    const g = pass.out === null ? (dy as number as At<"out">) : out;
+    const { low, high } = pass.limits!;
+    pass.machine.wasm.gateRows(g, dy, x, add, termsOfRow(pass), low, high, rows, width, stride);
+    SUMS.rows(pass, NOWHERE, g as number as At<"a">, x, NOWHERE, count, rows, width, stride);
+  },
+  planes(pass, out, dy, x, add, count, first, planes, channels, inner) {
+    const g = pass.out === null ? (dy as number as At<"out">) : out;
+    const { wasm, memory } = pass.machine;
+    const { low, high } = pass.limits!;
+    const { at } = memory.terms;
+    wasm.gatePlanes(g, dy, x, add, at, low, high, first, planes, channels, inner);
+    const a = g as number as At<"a">;
+    SUMS.planes(pass, NOWHERE, a, x, NOWHERE, count, first, planes, channels, inner);
+  },
+};
+
 const GRADIENT: Steps<Machine> = {
-  rows(pass, dx, dy, x, _count, rows, width, stride) {
+  rows(pass, dx, dy, x, _c, _count, rows, width, stride) {
     const { wasm } = pass.machine;
     const kernel = pass.cold ? wasm.gradientSweep : wasm.gradientStrips;
     kernel(dx, dy, x, termsOfRow(pass), rows, width, stride);
   },
-  planes({ machine: { wasm, memory } }, dx, dy, x, _count, first, planes, channels, inner) {
+  planes({ machine: { wasm, memory } }, dx, dy, x, _c, _count, first, planes, channels, inner) {
     wasm.gradientPlanes(dx, dy, x, memory.terms.at, first, planes, channels, inner);
   },
 };
 
-/** Leaves Σdy and Σdy·(x - center) of each channel of a tile in kernel memory. */
+/** Leaves Σdy and Σdy·(x - center) of each channel of a tile in kernel memory; of the gated dy if the pass has limits. */
 function tileSums(pass: Pass<Machine>, first: number, n: number): void {
   const { wasm, memory } = pass.machine;
   const { sumDy, sumDyX } = memory.slots;
@@ -52,8 +74,9 @@ function tileSums(pass: Pass<Machine>, first: number, n: number): void {
     sumDyX.array.fill(0);
     return;
   }
-  spread(pass, ["center"], n);
-  walkTile(pass, SUMS, first, n);
+  const gated = pass.limits !== null;
+  spread(pass, gated ? ["center", "scale", "shift"] : ["center"], n);
+  walkTile(pass, gated ? GATED : SUMS, first, n);
   if (pass.rows && inner > 1) {
     for (const { at } of [sumDy, sumDyX]) wasm.mergeSums(at, n, inner, inner, 1);
   }
@@ -107,12 +130,18 @@ export function computeGradients(
   selection: Selection | null,
   perValue: number,
   sums: GradientSums | null,
+  add: Float32Array | null,
 ): void {
   const { wasm, memory } = machine;
   const { terms, slots } = memory;
+  const limits = limitsOf(normalizer.limits, add);
   const a = operand(memory, "dy", dy, 1, view, selection);
   const b = operand(memory, "x", x, 0, view, selection);
+  const c = add && operand(memory, "add", add, 2, view, selection);
   const dx = operand(memory, "out.dx", into.dx, 1, view, selection);
+  const dadd = into.dadd && operand(memory, "out.dadd", into.dadd, 2, view, selection);
+  // The first traversal writes the gated dy, and the second one reads it: dadd itself, or what becomes dx.
+  const g = limits === null ? null : (dadd ?? dx);
   // dgamma and dbeta are stored by copying, so their addresses are not needed; but asking for them throws if they
   // are freed tensors.
   if (into.dgamma !== null) memory.addressOf("out.dgamma", into.dgamma);
@@ -120,23 +149,27 @@ export function computeGradients(
   const sumsX = sums && aboutCenter(sums, normalizer.mean, 1);
   loadHeld(a);
   loadHeld(b);
-  const reading = passOf(machine, view, selection, null, a, b);
-  const writing = passOf(machine, view, selection, dx, a, b);
+  if (c !== null) loadHeld(c);
+  const reading = passOf(machine, view, selection, g, a, b, limits, c);
+  const writing = passOf(machine, view, selection, dx, g ?? a, b);
   const { outer, channels, inner } = view;
-  const near = isNear(writing, dx, a, b);
+  const near = g === null && isNear(writing, dx, a, b);
   const tile = near ? Math.min(channelsNear(view), writing.tile) : writing.tile;
   // If so, the tensors are loaded into the stream buffers once, and both traversals read them there.
   const loaded = near && writing.streamed;
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
     const part = { at: first * inner, rows: outer, width: n * inner, pitch: channels * inner };
-    wasm.roundMeans(terms.at, loadChannels(slots.mean, normalizer.mean, first, n), n);
+    if (g === null) {
+      wasm.roundMeans(terms.at, loadChannels(slots.mean, normalizer.mean, first, n), n);
+    } else loadNormalizer(machine, normalizer, first, n);
     if (loaded) load(writing, part);
+    if (g !== null || (sums === null && !loaded)) tileSums(reading, first, n);
+    else if (sums === null) walkNear(reading, SUMS, n);
     if (sums !== null) {
       loadChannels(slots.sumDy, sums.sumDy, first, n);
       loadChannels(slots.sumDyX, sumsX, first, n);
-    } else if (loaded) walkNear(reading, SUMS, n);
-    else tileSums(reading, first, n);
+    }
     tileTerms(machine, into, normalizer, perValue, first, n);
     if (loaded) {
       walkNear(writing, GRADIENT, n);
@@ -147,7 +180,9 @@ export function computeGradients(
     }
   }
   storeHeld(dx);
+  if (dadd !== null) storeHeld(dadd);
   selection?.pad(into.dx, null);
+  if (into.dadd !== null) selection?.pad(into.dadd, null);
 }
 
 /** Σdy and Σdy·(x - mean) over x, which is a batch or a part of one and was normalized with `mean`. */
@@ -156,22 +191,31 @@ export function computeSums(
   dy: Float32Array,
   x: Float32Array,
   view: View,
-  mean: Float64Array,
+  normalizer: Normalizer,
   selection: Selection | null,
+  add: Float32Array | null,
 ): GradientSums {
   const { wasm, memory } = machine;
   const { terms, slots } = memory;
-  const a = operand(memory, "dy", dy, 1, view, selection);
+  const { mean } = normalizer;
+  const limits = limitsOf(normalizer.limits, add);
+  const dyOperand = operand(memory, "dy", dy, 1, view, selection);
+  // The gated dy is written to where dy lies, so dy has to be a copy.
+  const a = limits === null ? dyOperand : inParts(dyOperand);
   const b = operand(memory, "x", x, 0, view, selection);
+  const c = add && operand(memory, "add", add, 2, view, selection);
   const array = (): Float64Array => new Float64Array(view.channels);
   const result = new GradientSums(countOf(view), array(), array());
   loadHeld(a);
   loadHeld(b);
-  const pass = passOf(machine, view, selection, null, a, b);
+  if (c !== null) loadHeld(c);
+  const pass = passOf(machine, view, selection, null, a, b, limits, c);
   const { tile } = pass;
   for (let first = 0; first < view.channels; first += tile) {
     const n = Math.min(tile, view.channels - first);
-    wasm.roundMeans(terms.at, loadChannels(slots.mean, mean, first, n), n);
+    if (limits === null) {
+      wasm.roundMeans(terms.at, loadChannels(slots.mean, mean, first, n), n);
+    } else loadNormalizer(machine, normalizer, first, n);
     tileSums(pass, first, n);
     storeChannels(result.sumDy, slots.sumDy, first, n);
     storeChannels(result.sumDyXmu, slots.sumDyX, first, n);

@@ -26,6 +26,31 @@ export interface AffineExports {
     channels: number,
     inner: number,
   ): void;
+  activeStrips(
+    y: At<"out">,
+    x: At<"a">,
+    add: At<"b">,
+    terms: At<"terms">,
+    low: number,
+    high: number,
+    rows: number,
+    width: number,
+    stride: number,
+  ): void;
+  /** Not in the small binary, as `affineSweep`. */
+  activeSweep?: AffineExports["activeStrips"];
+  activePlanes(
+    y: At<"out">,
+    x: At<"a">,
+    add: At<"b">,
+    terms: At<"terms">,
+    low: number,
+    high: number,
+    first: number,
+    planes: number,
+    channels: number,
+    inner: number,
+  ): void;
   spread(
     columns: At<"column">,
     parameter: At<"channel">,
@@ -38,6 +63,32 @@ export interface AffineExports {
 /** The exports of the binary: see assembly/index.ts. */
 export interface Exports extends AffineExports {
   affineSweep: AffineExports["affineStrips"];
+  activeSweep: AffineExports["activeStrips"];
+  gateRows(
+    g: At<"out">,
+    dy: At<"a">,
+    x: At<"b">,
+    add: At<"c">,
+    terms: At<"terms">,
+    low: number,
+    high: number,
+    rows: number,
+    width: number,
+    stride: number,
+  ): void;
+  gatePlanes(
+    g: At<"out">,
+    dy: At<"a">,
+    x: At<"b">,
+    add: At<"c">,
+    terms: At<"terms">,
+    low: number,
+    high: number,
+    first: number,
+    planes: number,
+    channels: number,
+    inner: number,
+  ): void;
   momentsRows(
     base: At<"base">,
     offset: At<"offset">,

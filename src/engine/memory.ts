@@ -116,8 +116,8 @@ export class Buffers {
   /** The same, laid out for the columns of a row. */
   readonly columns: ReturnType<typeof termsSlots<"column">>;
   /**
-   * Buffers through which ordinary arrays go. Test time has one; training has a second one behind it. In training,
-   * the first one reaches to the end of the second, because a block of moments needs the room of both.
+   * Buffers through which ordinary arrays go: at test time one for x and one for a residual. Training has a third
+   * one. In training, the first one reaches to the end of the second, because a block of moments needs the room of both.
    */
   readonly streams: readonly Slot<Float32Array>[];
   #next = STAGGER;
@@ -131,8 +131,7 @@ export class Buffers {
     }
     this.terms = termsSlots(() => this.float32(MAX_COLUMNS));
     this.columns = termsSlots(() => this.float32(MAX_COLUMNS));
-    // This comes last, so that the second stream buffer, which `Memory` adds, lies right behind it.
-    this.streams = [this.float32(STREAM_FLOATS)];
+    this.streams = [this.float32(STREAM_FLOATS), this.float32(STREAM_FLOATS)];
   }
 
   /** The next free place, for `bytes`. */
@@ -176,8 +175,8 @@ export class Memory extends Buffers {
   constructor(bytes: number) {
     super(checkBytes(bytes));
     const { at } = this.streams[0]!;
-    const second = this.float32(STREAM_FLOATS);
-    this.streams = [slotOf(at, new Float32Array(this.#buffer, at, 2 * STREAM_FLOATS)), second];
+    const both = slotOf(at, new Float32Array(this.#buffer, at, 2 * STREAM_FLOATS));
+    this.streams = [both, this.streams[1]!, this.float32(STREAM_FLOATS)];
     this.slots = this.#trainingSlots();
     this.scratch = this.place(6 * (MAX_COLUMNS * 4 + STAGGER)) as At<"scratch">;
     this.#tensors = alignUp(this.place(0), 64);

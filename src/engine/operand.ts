@@ -62,7 +62,7 @@ export function storeHeld(operand: Operand): void {
 export const inParts = (o: Operand): Operand => ({ ...o, base: o.stream.at, unit: 0 });
 
 /** Where a kernel finds the value of this index. If the tensor goes in parts, that is where every part begins. */
-export const pointer = <What extends "out" | "a" | "b">(
+export const pointer = <What extends "out" | "a" | "b" | "c">(
   o: Operand | null,
   index: number,
 ): At<What> => (o ? ((o.base + index * o.unit) as At<What>) : NOWHERE);

@@ -1,13 +1,14 @@
-// Applies terms to ordinary arrays through a single stream buffer. The small entry needs no more, since it has no
+// Applies terms to ordinary arrays through the stream buffers. The small entry needs no more, since it has no
 // tensors in kernel memory, no masks to walk by and no reductions. Each value is computed by itself, so the bits are
 // the same as those of walk.ts.
 
+import { type Limits, limitsOf } from "../values/activation.js";
 import { copy, part } from "../values/arrays.js";
 import { sizeOf, type View } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
 import { loadTerms, spread } from "./channel.js";
 import type { AffineMachine } from "./machine.js";
-import { type At, firstOf, MAX_COLUMNS, STREAM_FLOATS } from "./memory.js";
+import { type At, firstOf, MAX_COLUMNS, NOWHERE, STREAM_FLOATS } from "./memory.js";
 import { MIN_COLUMNS, needsColumns, repeatsOf, walkOf } from "./plan.js";
 
 /**
@@ -20,12 +21,14 @@ export function applyInPieces(
   x: Float32Array,
   view: View,
   terms: AffineTerms,
+  add: Float32Array | null,
 ): void {
   const { wasm, memory } = machine;
   const { channels, inner } = view;
   const size = sizeOf(view);
   const stream = memory.streams[0]!;
-  if (size === channels && channels <= MAX_COLUMNS) {
+  const limits = limitsOf(terms.limits, add);
+  if (limits === null && size === channels && channels <= MAX_COLUMNS) {
     // One example with one value per channel is a single row, so no walk is needed.
     copy(stream.array, x);
     loadTerms(machine, terms, 0, channels);
@@ -47,14 +50,16 @@ export function applyInPieces(
     const some = Math.min(channels, n / width);
     const piece = { outer: n / (some * width), channels: some, inner: width };
     copy(stream.array, n === size ? x : part(x, at, at + n));
-    loaded = applyHeld(machine, piece, terms, first, loaded);
+    if (add !== null) copy(memory.streams[1]!.array, n === size ? add : part(add, at, at + n));
+    loaded = applyHeld(machine, piece, terms, first, loaded, limits, add !== null);
     copy(out, firstOf(stream, n), at);
   }
 }
 
 /**
  * Applies the terms of the channels from `first` on to what lies in the stream buffer, a tile at a time. `loaded` is
- * the first channel whose terms lie in kernel memory already; returns the first one whose terms lie there now.
+ * the first channel whose terms lie in kernel memory already; returns the first one whose terms lie there now. What is
+ * to be added, if anything is, lies in the second stream buffer.
  */
 function applyHeld(
   machine: AffineMachine,
@@ -62,6 +67,8 @@ function applyHeld(
   terms: AffineTerms,
   first: number,
   loaded: number,
+  limits: Limits | null,
+  added: boolean,
 ): number {
   const { outer, channels, inner } = view;
   const walk = walkOf(view);
@@ -79,18 +86,33 @@ function applyHeld(
     const start = memory.streams[0]!.at + c * inner * 4;
     const stride = channels * inner * 4;
     const at = (example: number) => (start + example * stride) as At<"out" & "a">;
+    const apart = memory.streams[1]!.at - memory.streams[0]!.at;
+    const addAt = (example: number) => (added ? at(example) + apart : NOWHERE) as At<"b">;
     if (rows) {
       const wide = Math.floor(outer / repeats);
       const rest = wide * repeats;
       const { at: from } = columns ? memory.columns : memory.terms;
-      wasm.affineStrips(at(0), at(0), from, wide, repeats * n * inner, repeats * stride);
-      if (rest < outer)
-        wasm.affineStrips(at(rest), at(rest), from, outer - rest, n * inner, stride);
+      const strips = (example: number, rows: number, width: number, pitch: number): void => {
+        const y = at(example);
+        if (limits === null) wasm.affineStrips(y, y, from, rows, width, pitch);
+        else {
+          const { low, high } = limits;
+          wasm.activeStrips(y, y, addAt(example), from, low, high, rows, width, pitch);
+        }
+      };
+      strips(0, wide, repeats * n * inner, repeats * stride);
+      if (rest < outer) strips(rest, outer - rest, n * inner, stride);
     } else {
       // Planes of all channels lie one behind the other; those of a tile do so within an example.
       const together = n === channels ? outer : 1;
       for (let i = 0; i < outer; i += together) {
-        wasm.affinePlanes(at(i), at(i), memory.terms.at, 0, together * n, n, inner);
+        const y = at(i);
+        const { at: from } = memory.terms;
+        if (limits === null) wasm.affinePlanes(y, y, from, 0, together * n, n, inner);
+        else {
+          const { low, high } = limits;
+          wasm.activePlanes(y, y, addAt(i), from, low, high, 0, together * n, n, inner);
+        }
       }
     }
   }

@@ -17,6 +17,10 @@ export function resultOf(length: number): Float32Array<ArrayBuffer> {
     : new Float32Array(length);
 }
 
-/** The array for a result of x's `length`: `out`, which may be x itself, or a fresh one as `resultOf`. */
-export const resultLike = (out: unknown, x: Float32Array, length: number): Float32Array =>
-  out === undefined ? resultOf(length) : outputOf(out, x, length);
+/** The array for a result of x's `length`: `out`, which may be x or add itself, or a fresh one as `resultOf`. */
+export const resultLike = (
+  out: unknown,
+  x: Float32Array,
+  add: Float32Array | null,
+  length: number,
+): Float32Array => (out === undefined ? resultOf(length) : outputOf(out, x, add, length));

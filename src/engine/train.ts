@@ -1,5 +1,6 @@
 // Algorithm 1 of Ioffe & Szegedy 2015: the statistics of the mini-batch, then y, and the running averages.
 
+import { limitsOf } from "../values/activation.js";
 import type { View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import type { AverageUpdate, Normalizer } from "../values/terms.js";
@@ -11,9 +12,10 @@ import { loadHeld, operand, storeHeld } from "./operand.js";
 import { passOf } from "./plan.js";
 
 /**
- * Normalizes x by its own statistics and moves running averages towards them; out may be x. Writes the statistics
- * into mean and variance of `normalizer`, and into its meanLow if there are several tiles. Largest error of the mean:
- * 5e-7 σ; of the variance: 5.5e-7 of its value. When it throws NonFiniteError or StateError, it has written only these.
+ * Normalizes x by its own statistics and moves running averages towards them; adds `add` if there is one, and applies
+ * the activation. out may be x or add. Writes the statistics into mean and variance of `normalizer`, and into its
+ * meanLow if there are several tiles or an activation. Largest error of the mean: 5e-7 σ; of the variance: 5.5e-7 of
+ * its value. When it throws NonFiniteError or StateError, it has written only these.
  */
 export function train(
   machine: Machine,
@@ -22,21 +24,26 @@ export function train(
   x: Float32Array,
   view: View,
   selection: Selection | null,
+  add: Float32Array | null,
   update: AverageUpdate | null,
 ): void {
   const { memory } = machine;
   const { channels } = view;
   const a = operand(memory, "x", x, 0, view, selection);
+  const b = add && operand(memory, "add", add, 1, view, selection);
   const y = operand(memory, "out", out, 0, view, selection);
   loadHeld(a);
+  if (b !== null) loadHeld(b);
   const reading = passOf(machine, view, selection, null, a, null);
   const { tile } = reading;
   // The statistics of a single tile stay in kernel memory between the two traversals.
   const single = tile === channels;
-  const meanLow = single ? null : normalizer.meanLow;
+  const limits = limitsOf(normalizer.limits, add);
+  // With an activation, `backward` needs what float64 rounds off the mean to work out the same y again.
+  const meanLow = single && limits === null ? null : normalizer.meanLow;
   const { mean, variance, epsilon } = normalizer;
   allMoments(reading, epsilon, mean, meanLow, variance, null);
-  const writing = passOf(machine, view, selection, y, a, null);
+  const writing = passOf(machine, view, selection, y, a, b, limits);
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
     if (single) computeTerms(machine, normalizer, memory.slots.meanLow.at, first, n);
@@ -45,5 +52,5 @@ export function train(
     affineTile(writing, first, n);
   }
   storeHeld(y);
-  selection?.pad(out, normalizer.beta);
+  selection?.pad(out, normalizer.beta, normalizer.limits);
 }

@@ -2,12 +2,12 @@
 // into the stream buffers and stored back.
 
 import { copy, part as partOf } from "../values/arrays.js";
-import { type At, STREAM_FLOATS } from "./memory.js";
+import { type At, NOWHERE, STREAM_FLOATS } from "./memory.js";
 import { type Operand, pointer } from "./operand.js";
 import type { Pass } from "./plan.js";
 
 /**
- * What a kernel does with a piece of its tensors. `count` says how much of the same channels or columns came before:
+ * What a kernel does with a piece of its tensors: it writes `out`, and reads `a`, `b` and `c`. `count` says how much of the same channels or columns came before:
  * how many values in planes, how many rows in rows. The dimensions are, in rows,
  *
  *   rows, width, stride          as many rows of `width` columns, `stride` bytes apart
@@ -21,6 +21,7 @@ export type Step<M> = (
   out: At<"out">,
   a: At<"a">,
   b: At<"b">,
+  c: At<"c">,
   count: number,
   ...dimensions: number[]
 ) => void;
@@ -34,6 +35,8 @@ export interface Steps<M> {
   readonly block?: (width: number) => number;
   readonly rows: Step<M>;
   readonly planes: Step<M>;
+  /** True cuts tensors into parts even if all lie in kernel memory: a step that walks twice finds its part in cache. */
+  readonly parted?: boolean;
   /** Pools the columns of rows taken several at once: `rows` of them, `width` columns for each one. */
   readonly merge?: (pass: Pass<M>, rows: number, width: number) => void;
 }
@@ -77,6 +80,7 @@ function transfer<M>(
 export function load<M>(pass: Pass<M>, part: Part): void {
   transfer(pass, pass.a, part, false);
   transfer(pass, pass.b, part, false);
+  transfer(pass, pass.c, part, false);
 }
 
 /** Stores a part of the output from its stream buffer. */
@@ -99,8 +103,9 @@ function walkPart<M>(
   const y = pointer<"out">(pass.out, at);
   const p = pointer<"a">(pass.a, at);
   const q = pointer<"b">(pass.b, at);
+  const r = pointer<"c">(pass.c, at);
   load(pass, part);
-  step(pass, y, p, q, count, d0, d1, d2, d3);
+  step(pass, y, p, q, r, count, d0, d1, d2, d3);
   store(pass, part);
 }
 
@@ -119,7 +124,8 @@ function walkRun<M>(
 ): void {
   const { streamed } = pass;
   const block = steps.block?.(width) ?? 1;
-  const height = streamed ? (Math.floor(STREAM_FLOATS / (block * width)) || 1) * block : rows;
+  const height =
+    streamed || steps.parted ? (Math.floor(STREAM_FLOATS / (block * width)) || 1) * block : rows;
   const stride = (streamed ? width : pitch) * 4;
   for (let row = 0; row < rows; row += height) {
     const n = Math.min(height, rows - row);
@@ -150,7 +156,7 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
   const runs = tile === channels ? 1 : outer;
   const size = (outer / runs) * tile * inner;
   // A part has as many whole planes as fit. If a single plane does not fit, a part has whole blocks of it.
-  const most = pass.streamed ? STREAM_FLOATS : size;
+  const most = pass.streamed || steps.parted ? STREAM_FLOATS : size;
   const whole = most - (most % inner);
   for (let run = 0; run < runs; run++) {
     for (let done = 0, width: number; done < size; done += width) {
@@ -176,5 +182,5 @@ export function walkNear<M>(pass: Pass<M>, steps: Steps<M>, n: number): void {
   const y = pointer<"out">(pass.out, 0);
   const p = pointer<"a">(pass.a, 0);
   const q = pointer<"b">(pass.b, 0);
-  steps.planes(pass, y, p, q, 0, 0, outer * n, n, inner);
+  steps.planes(pass, y, p, q, NOWHERE, 0, 0, outer * n, n, inner);
 }

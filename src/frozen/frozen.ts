@@ -4,7 +4,14 @@
 import { type AffineMachine, start } from "../engine/machine.js";
 import { Buffers, MIN_BYTES } from "../engine/memory.js";
 import { checkKeys, StateError } from "../errors.js";
-import { float32, lengthOf, outputOf } from "../values/arrays.js";
+import {
+  type Activation,
+  type ActivationJSON,
+  activationOf,
+  readActivation,
+  writeActivation,
+} from "../values/activation.js";
+import { float32, lengthOf, outputOf, residualOf } from "../values/arrays.js";
 import { checkChannels, INFER_KEYS, NO_OPTIONS, recorded } from "../values/check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
 import { checkLayout, LAYOUTS, type Layout, sizesOf, type View, viewOf } from "../values/layout.js";
@@ -23,6 +30,8 @@ export interface InferOptions<Out extends Float32Array = Float32Array> {
    * data. All else is padding. Its outputs are beta, whatever it holds.
    */
   mask?: Uint8Array;
+  /** A residual in the shape of x, added before the activation. `out` may be it. */
+  add?: Float32Array;
 }
 
 /** What `FrozenBatchNorm.toJSON` gives; numbers are exact. */
@@ -43,14 +52,22 @@ export interface FrozenJSON {
   readonly shift: readonly JsonNumber[];
   /** β, which is the output for padding: [channels] float32 values, `null` if left out. Not in version 1. */
   readonly beta?: readonly JsonNumber[] | null | undefined;
+  /** What limits the output, if anything does. */
+  readonly activation?: ActivationJSON | undefined;
 }
 
 /** Gives a frozen layer its kernels, when it needs them. */
 export interface KernelSource {
   /** Tells the memory whose tensors are used without copying; undefined if there is none yet. */
   readonly memory: () => Buffers | undefined;
-  /** Applies terms to x by kernels, which are started at first use; out may be x. */
-  apply(out: Float32Array, x: Float32Array, view: View, terms: AffineTerms): void;
+  /** Applies terms to x by kernels, which are started at first use; out may be x or add. */
+  apply(
+    out: Float32Array,
+    x: Float32Array,
+    view: View,
+    terms: AffineTerms,
+    add: Float32Array | null,
+  ): void;
 }
 
 let small: AffineMachine | undefined;
@@ -93,6 +110,11 @@ export class Frozen {
     return this.#state.layout;
   }
 
+  /** What limits the output: `"relu"`, `"relu6"`, [low, high], or `null`. */
+  get activation(): Activation | null {
+    return activationOf(this.#state.terms.limits);
+  }
+
   /**
    * y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015, algorithm 2,
    * line 11). An example gives the same bits alone and in any batch; NaN reaches only its own outputs.
@@ -111,23 +133,25 @@ export class Frozen {
     const { channels, layout, terms, beta } = this.#state;
     // All options are read before x is looked at, since a getter may do anything to it.
     const shape = sizesOf(options.shape);
-    const { mask: given, out: into } = options;
+    const { mask: given, out: into, add: residual } = options;
     const length = lengthOf(float32("x", x));
     const view = viewOf(layout, channels, length, shape);
     const mask = maskOf(given, view);
     if (mask !== null && beta === undefined) {
       throw new StateError("mask", "JSON of version 2", "version 1");
     }
-    const out = outputOf(into, x, length) as Out;
-    if (isTiny(this.#kernels.memory, out, x, view)) tinyAffine(out, x, view, terms);
-    else this.#kernels.apply(out, x, view, terms);
-    if (mask !== null) pad(out, view, mask, beta ?? null);
+    const add = residualOf(residual, length);
+    const out = outputOf(into, x, add, length) as Out;
+    if (isTiny(this.#kernels.memory, out, x, add, view)) tinyAffine(out, x, view, terms, add);
+    else this.#kernels.apply(out, x, view, terms, add);
+    if (mask !== null) pad(out, view, mask, beta ?? null, terms.limits);
     return out;
   }
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
   toJSON(): FrozenJSON {
     const { channels, layout, terms, beta } = this.#state;
+    const { activation } = this;
     return {
       format: "batchnorm-wasm/frozen",
       version: beta === undefined ? 1 : 2,
@@ -137,6 +161,7 @@ export class Frozen {
       scale: toNumbers(terms.scale),
       shift: toNumbers(terms.shift),
       beta: beta && toNumbers(beta),
+      ...(activation === null ? {} : { activation: writeActivation(activation) }),
     };
   }
 }
@@ -147,14 +172,15 @@ export function readFrozen(json: unknown): FrozenState {
   const { version, channels, layout, beta } = s;
   const numbers = (name: "center" | "scale" | "shift" | "beta"): Float32Array =>
     new Float32Array(fromNumbers(name, s[name], channels, true));
-  recorded("", () => {
+  const limits = recorded("", () => {
     checkChannels(channels);
     checkLayout(layout, LAYOUTS);
+    return readActivation(s.activation);
   });
   return {
     channels,
     layout,
-    terms: { center: numbers("center"), scale: numbers("scale"), shift: numbers("shift") },
+    terms: { center: numbers("center"), scale: numbers("scale"), shift: numbers("shift"), limits },
     beta: version === 1 ? undefined : beta === null ? null : numbers("beta"),
   };
 }

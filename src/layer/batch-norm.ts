@@ -12,7 +12,8 @@ import { train } from "../engine/train.js";
 import { checkKeys, StateError } from "../errors.js";
 import type { InferOptions } from "../frozen/frozen.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
-import { copy, float32, isSame, lengthOf } from "../values/arrays.js";
+import { type Activation, checkActivation, type Limits } from "../values/activation.js";
+import { copy, float32, isSame, lengthOf, residualOf } from "../values/arrays.js";
 import { checkChannels, flag, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
 import { countOf, type Layout, sizeOf, sizesOf, viewOf } from "../values/layout.js";
@@ -51,9 +52,9 @@ import {
 import { RunningAverages } from "./running-averages.js";
 import { checkFits, readSnapshot, type Snapshot, type State, writeSnapshot } from "./snapshot.js";
 
-const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning"];
-const BACKWARD_KEYS = ["batch", "x", "out", "sums"];
-const SUMS_KEYS = ["batch", "x"];
+const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning", "add"];
+const BACKWARD_KEYS = ["batch", "x", "add", "out", "sums"];
+const SUMS_KEYS = ["batch", "x", "add"];
 const MOMENTS_KEYS = ["shape", "mask"];
 
 /**
@@ -69,6 +70,7 @@ const MOMENTS_KEYS = ["shape", "mask"];
 export class BatchNorm {
   readonly #channels: number;
   readonly #settings: Settings;
+  readonly #limits: Limits | null;
   readonly #gamma: Float32Array<ArrayBuffer> | null;
   readonly #beta: Float32Array<ArrayBuffer> | null;
   readonly #averages: RunningAverages;
@@ -85,6 +87,7 @@ export class BatchNorm {
   constructor(channels: number, options: BatchNormOptions = {}) {
     this.#channels = checkChannels(channels);
     this.#settings = settingsOf(options);
+    this.#limits = checkActivation(this.#settings.activation);
     this.#gamma = this.#settings.gamma ? new Float32Array(channels).fill(1) : null;
     this.#beta = this.#settings.beta ? new Float32Array(channels) : null;
     this.#averages = new RunningAverages(channels, this.#settings);
@@ -164,6 +167,11 @@ export class BatchNorm {
   /** Which variance of a mini-batch enters the running average. */
   get runningVarianceOf(): VarianceKind {
     return this.#settings.runningVarianceOf;
+  }
+
+  /** What limits the output: `"relu"`, `"relu6"`, [low, high], or `null`. */
+  get activation(): Activation | null {
+    return this.#settings.activation;
   }
 
   /**
@@ -254,18 +262,23 @@ export class BatchNorm {
   ): Out {
     checkKeys("options", options, TRAIN_KEYS);
     // Every option is read once, and all before anything else: a getter may do anything, even train this layer.
-    const { mask, out: into, updateRunning, statistics: by } = options;
+    const { mask, out: into, updateRunning, statistics: by, add: residual } = options;
     const shape = sizesOf(options.shape);
     const statistics = statisticsOf(by, this.#channels);
     const moving = flag("updateRunning", updateRunning, true);
     const seen = this.#see(x, shape, mask);
-    const out = outputFor(into, x, sizeOf(seen.full), this.#buffers) as Out;
+    const size = sizeOf(seen.full);
+    const add = residualOf(residual, size);
+    const out = outputFor(into, x, add, size, this.#buffers) as Out;
     const mark = markOf(x, seen);
+    const addMark = add && markOf(add, seen);
     const collector = this.#collector;
     let count = countOf(seen.view);
-    if (statistics === "running") this.#normalizeBy(this.#averages.present(), null, out, x, seen);
-    else if (statistics === "batch" && collector === null) this.#trainByBatch(out, x, seen, moving);
-    else count = this.#trainByMoments(out, x, seen, statistics, moving, shape);
+    if (statistics === "running") {
+      this.#normalizeBy(this.#averages.present(), null, out, x, seen, add);
+    } else if (statistics === "batch" && collector === null) {
+      this.#trainByBatch(out, x, seen, moving, add);
+    } else count = this.#trainByMoments(out, x, seen, statistics, moving, shape, add);
     if (collector !== null) return out;
     this.#latest.commit({
       seen,
@@ -273,6 +286,8 @@ export class BatchNorm {
       count,
       x: isSame(out, x) ? null : x,
       mark,
+      add: add === null || isSame(out, add) ? null : add,
+      addMark,
       shape: shape ?? null,
       statistics,
     });
@@ -285,11 +300,12 @@ export class BatchNorm {
     x: Float32Array,
     { view, selection }: Seen,
     moving: boolean,
+    add: Float32Array | null,
   ): void {
     const update = this.#averages.updateFor(checkCount(countOf(view), selection !== null), moving);
     const { next } = this.#latest;
     const normalizer = this.#normalizer(next, next.meanLow);
-    train(this.kernels.machine, normalizer, out, x, view, selection, update);
+    train(this.kernels.machine, normalizer, out, x, view, selection, add, update);
     if (moving) this.#averages.count();
   }
 
@@ -301,6 +317,7 @@ export class BatchNorm {
     statistics: "batch" | Moments,
     moving: boolean,
     shape: readonly number[] | undefined,
+    add: Float32Array | null,
   ): number {
     const { machine } = this.kernels;
     const own = statistics === "batch";
@@ -308,7 +325,7 @@ export class BatchNorm {
     const count = checkCount(moments.count, !own || seen.selection !== null);
     const update = this.#averages.updateFor(count, moving && this.#collector === null);
     const variance = moments.variance("population");
-    this.#normalizeBy({ mean: moments.mean, variance }, moments.meanLow, out, x, seen);
+    this.#normalizeBy({ mean: moments.mean, variance }, moments.meanLow, out, x, seen, add);
     if (this.#collector !== null) this.#collector(moments, shape?.[0] ?? seen.full.outer);
     else if (update !== null) {
       moveAverages(machine, update, this.#latest.next);
@@ -324,17 +341,21 @@ export class BatchNorm {
     out: Float32Array,
     x: Float32Array,
     { view, selection }: Seen,
+    add: Float32Array | null,
   ): void {
     const { next } = this.#latest;
     copy(next.mean, mean);
     copy(next.variance, variance);
+    if (meanLow === null) next.meanLow.fill(0);
+    else copy(next.meanLow, meanLow);
     const normalizer = this.#normalizer(next, meanLow);
-    normalize(this.kernels.machine, out, x, view, normalizer, selection);
+    normalize(this.kernels.machine, out, x, view, normalizer, selection, add);
   }
 
   #normalizer({ mean, variance }: Statistics, meanLow: Float64Array | null = null): Normalizer {
     const { epsilon } = this.#settings;
-    return { mean, meanLow, variance, gamma: this.#gamma, beta: this.#beta, epsilon };
+    const [gamma, beta, limits] = [this.#gamma, this.#beta, this.#limits];
+    return { mean, meanLow, variance, gamma, beta, epsilon, limits };
   }
 
   /**
@@ -357,11 +378,11 @@ export class BatchNorm {
     options: BackwardOptions<Out> = NO_OPTIONS,
   ): Gradients<Out | Float32Array<ArrayBuffer>> {
     checkKeys("options", options, BACKWARD_KEYS);
-    const { batch, x: input, out, sums: merged } = options;
+    const { batch, x: input, add: residual, out, sums: merged } = options;
     const arrays = readOut(out);
     const sums = merged === undefined ? null : asSums("sums", merged, this.#channels);
-    const normalized = this.#latest.differentiated(this.kernels, dy, batch, input);
-    const { source, x } = normalized;
+    const normalized = this.#latest.differentiated(this.kernels, dy, batch, input, residual);
+    const { source, x, add } = normalized;
     const { statistics, count } = source;
     const { full, view, selection } = source.seen;
     const frozen = statistics === "running";
@@ -373,10 +394,10 @@ export class BatchNorm {
       );
     }
     const { machine } = this.kernels;
-    const normalizer = this.#normalizer(normalized);
-    const into = gradientArrays(arrays, dy, x, sizeOf(full), normalizer, this.#buffers);
+    const normalizer = this.#normalizer(normalized, normalized.meanLow);
+    const into = gradientArrays(arrays, dy, x, add, sizeOf(full), normalizer, this.#buffers);
     const perValue = frozen ? 0 : 1 / count;
-    computeGradients(machine, into, dy, x, view, normalizer, selection, perValue, sums);
+    computeGradients(machine, into, dy, x, view, normalizer, selection, perValue, sums, add);
     return into as Gradients<Out>;
   }
 
@@ -390,10 +411,12 @@ export class BatchNorm {
    */
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
     checkKeys("options", options, SUMS_KEYS);
-    const { batch, x: input } = options;
-    const { source, x, mean } = this.#latest.differentiated(this.kernels, dy, batch, input);
+    const { batch, x: input, add: residual } = options;
+    const normalized = this.#latest.differentiated(this.kernels, dy, batch, input, residual);
+    const { source, x, add } = normalized;
     const { view, selection } = source.seen;
-    return computeSums(this.kernels.machine, dy, x, view, mean, selection);
+    const normalizer = this.#normalizer(normalized, normalized.meanLow);
+    return computeSums(this.kernels.machine, dy, x, view, normalizer, selection, add);
   }
 
   /**
@@ -411,14 +434,15 @@ export class BatchNorm {
     options: InferOptions<Out> = NO_OPTIONS,
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
-    const { mask: given, out: into } = options;
+    const { mask: given, out: into, add: residual } = options;
     const shape = sizesOf(options.shape);
     const length = lengthOf(float32("x", x));
     const view = viewOf(this.layout, this.#channels, length, shape);
     const mask = maskOf(given, view);
-    const out = outputFor(into, x, length, this.#buffers) as Out;
-    normalize(this.kernels.machine, out, x, view, this.#normalizer(this.#averages), null);
-    if (mask !== null) pad(out, view, mask, this.#beta);
+    const add = residualOf(residual, length);
+    const out = outputFor(into, x, add, length, this.#buffers) as Out;
+    normalize(this.kernels.machine, out, x, view, this.#normalizer(this.#averages), null, add);
+    if (mask !== null) pad(out, view, mask, this.#beta, this.#limits);
     return out;
   }
 

@@ -2,6 +2,7 @@
 
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { checkKeys, OptionError } from "../errors.js";
+import { type Activation, activationOf, checkActivation } from "../values/activation.js";
 import { choice, flag, number } from "../values/check.js";
 import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import {
@@ -46,6 +47,11 @@ export interface BatchNormOptions {
   gamma?: boolean;
   /** False leaves the shift out. Default true. */
   beta?: boolean;
+  /**
+   * Limits γ·x̂ + β, and the residual that is added to it if there is one, to a range in the same pass:
+   * `"relu"`, `"relu6"` or [low, high] in the unit of y. Default: none.
+   */
+  activation?: Activation | null;
   /** Kernels of your own, for tensors in their memory. Default: one shared instance per realm. */
   kernels?: Kernels;
   /** @internal */
@@ -63,6 +69,7 @@ export interface Settings {
   readonly runningVarianceOf: VarianceKind;
   readonly gamma: boolean;
   readonly beta: boolean;
+  readonly activation: Activation | null;
   readonly kernels: Kernels | undefined;
 }
 
@@ -89,7 +96,7 @@ export function settingsOf(options: BatchNormOptions): Settings {
       "momentum",
     );
   }
-  checkKeys("options", options, [...RECORDED, "gamma", "beta", "kernels"]);
+  checkKeys("options", options, [...RECORDED, "gamma", "beta", "activation", "kernels"]);
   return completed(options);
 }
 
@@ -108,6 +115,7 @@ export function completed(options: BatchNormOptions): Settings {
     ]),
     gamma: flag("gamma", options.gamma, true),
     beta: flag("beta", options.beta, true),
+    activation: activationOf(checkActivation(options.activation)),
     kernels: kernels === undefined ? undefined : checkKernels(kernels),
   };
 }
@@ -132,6 +140,11 @@ export interface TrainOptions<Out extends Float32Array = Float32Array> {
   statistics?: StatisticsKind | MomentsLike;
   /** False leaves the running averages and `batchesSeen` alone. Default true. */
   updateRunning?: boolean;
+  /**
+   * A residual in the shape of x, added before the activation. `out` may be it. `lastBatch` refers to it: leave it
+   * unchanged until `backward`.
+   */
+  add?: Float32Array;
 }
 
 const KINDS: readonly StatisticsKind[] = ["batch", "running"];
@@ -151,6 +164,8 @@ export interface BackwardOptions<Out extends Float32Array = Float32Array> {
   batch?: Batch;
   /** The input of that `train`, in the shape of dy. Needed if the `train` was in place, and overwrote it. */
   x?: Float32Array;
+  /** What that `train` added, in the shape of dy. Needed if it has been overwritten by `out`. */
+  add?: Float32Array;
   /** Arrays to fill and return. Default: fresh ones. */
   out?: {
     /** In the shape of x; may be `dy`. */
@@ -159,6 +174,8 @@ export interface BackwardOptions<Out extends Float32Array = Float32Array> {
     dgamma?: Out;
     /** [channels]. */
     dbeta?: Out;
+    /** In the shape of x, if `train` was given `add`; may be `dy`. */
+    dadd?: Out;
   };
   /**
    * Needed if a batch is split over workers: what `backwardSums` gave for each of its parts, merged. dgamma and
@@ -168,7 +185,7 @@ export interface BackwardOptions<Out extends Float32Array = Float32Array> {
 }
 
 /** Options of `backwardSums`. */
-export type BackwardSumsOptions = Pick<BackwardOptions, "batch" | "x">;
+export type BackwardSumsOptions = Pick<BackwardOptions, "batch" | "x" | "add">;
 
 /** Options of `moments` and `diagnose`. */
 export interface MomentsOptions {

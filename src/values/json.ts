@@ -16,6 +16,10 @@ export type Widened<T> = {
 
 const NAMED = ["NaN", "Infinity", "-Infinity", "-0"];
 
+/** The number that a name in JSON stands for; anything else as it is. */
+export const named = (value: unknown): unknown =>
+  NAMED.includes(value as string) ? Number(value) : value;
+
 /** Turns an array into numbers for JSON. */
 export const toNumbers = (array: Float32Array | Float64Array): JsonNumber[] =>
   Array.from(copyOf(array), (n) =>
@@ -29,7 +33,7 @@ export function fromNumbers(name: string, value: unknown, length: number, of32 =
   }
   // Array.from, since `map` passes over holes.
   return Array.from(value, (n: unknown, i) => {
-    const number = NAMED.includes(n as string) ? Number(n) : n;
+    const number = named(n);
     if (typeof number === "number") {
       const rounded = of32 ? Math.fround(number) : number;
       if (Number.isFinite(rounded) || !Number.isFinite(number)) return number;

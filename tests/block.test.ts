@@ -3,6 +3,7 @@
 // layer without them.
 
 import {
+  adapter,
   BatchNorm,
   FrozenBatchNorm,
   fold,
@@ -47,7 +48,7 @@ interface Case {
   readonly added: boolean;
   readonly masked: boolean;
   readonly statistics: "batch" | "running";
-  readonly place: (typeof PLACES)[number];
+  readonly place: (typeof PLACES)[number] | "each elsewhere";
   readonly seed: number;
 }
 
@@ -57,7 +58,7 @@ const cases: fc.Arbitrary<Case> = fc.record({
   added: fc.boolean(),
   masked: fc.boolean(),
   statistics: fc.constantFrom("batch", "running"),
-  place: fc.constantFrom(...PLACES),
+  place: fc.constantFrom(...PLACES, "each elsewhere"),
   seed: seeds,
 });
 
@@ -81,7 +82,8 @@ function compare({ shaped, activation, added, masked, statistics, place, seed }:
   const [low, high] = rangeOf(activation);
   const freed: (() => void)[] = [];
   const placed = (values: Float32Array): Float32Array => {
-    const { array, free } = put(place, KERNELS, values);
+    const where = place === "each elsewhere" ? PLACES[Math.floor(next() * PLACES.length)]! : place;
+    const { array, free } = put(where, KERNELS, values);
     freed.push(free);
     return array;
   };
@@ -102,12 +104,14 @@ function compare({ shaped, activation, added, masked, statistics, place, seed }:
     const { lastBatch } = block;
     block.train(placed(normal(length, seed + 4)), { ...data, statistics, updateRunning: false });
     const given = { batch: lastBatch! };
-    const own = block.backwardSums(placed(dy), given);
-    assertSameBits("sumDy", own.sumDy, sums.sumDy);
-    assertSameBits("sumDyXmu", own.sumDyXmu, sums.sumDyXmu);
+    const gated = block.backwardSums(placed(dy), given);
+    assertSameBits("sumDy", gated.sumDy, sums.sumDy);
+    assertSameBits("sumDyXmu", gated.sumDyXmu, sums.sumDyXmu);
     const inPlace = placed(dy);
+    const own = { dx: placed(dy), ...(added ? { dadd: placed(dy) } : {}) };
     for (const [name, from, out] of [
       ["fresh", placed(dy), {}],
+      ["given", placed(dy), own],
       ["dx is dy", inPlace, { dx: inPlace }],
     ] as const) {
       const { dx, dgamma, dbeta, dadd } = block.backward(from, { ...given, out });
@@ -132,7 +136,7 @@ function compare({ shaped, activation, added, masked, statistics, place, seed }:
     }
     assertSameBits(
       "dx of sums",
-      block.backward(placed(dy), { ...given, sums: own }).dx,
+      block.backward(placed(dy), { ...given, sums: gated }).dx,
       plain.backward(kept, { sums }).dx,
     );
     const y = unite(plain.infer(x, data));
@@ -160,12 +164,15 @@ describe("a layer with activation and residual", () => {
   /** Tensors of which each way to walk has several parts, tiles or both. */
   const LARGE: readonly Shaped[] = [
     { layout: "NC", shape: [70, 1500] },
+    { layout: "NC", shape: [20, 1500] },
     { layout: "NC", shape: [20000, 4] },
+    { layout: "NC", shape: [12000, 64] },
     { layout: "NCHW", shape: [2, 2, 200, 190] },
+    { layout: "NCHW", shape: [8, 64, 32, 32] },
     { layout: "NCHW", shape: [9, 1100, 3, 3] },
   ];
   describe.each(LARGE.map((shaped) => [nameOf(shaped), shaped] as const))("%s", (_, shaped) => {
-    for (const place of ["ordinary", "tensor"] as const) {
+    for (const place of ["ordinary", "tensor", "each elsewhere"] as const) {
       for (const masked of [false, true]) {
         test(`${place}${masked ? ", masked" : ""}`, () => {
           for (const added of [false, true]) {
@@ -209,6 +216,31 @@ describe("a layer with activation and residual", () => {
     }
   });
 
+  test("has JSON that readers without activations refuse, and that only states what was given", () => {
+    const layer = new BatchNorm(1, { activation: [-Infinity, 0.5] });
+    expect(layer.snapshot()).toMatchObject({ version: 2, activation: ["-Infinity", 0.5] });
+    expect(layer.freeze().toJSON()).toMatchObject({ version: 2, activation: ["-Infinity", 0.5] });
+    const plain = new BatchNorm(1).snapshot();
+    expect(plain).toMatchObject({ version: 1 });
+    expect(plain).not.toHaveProperty("activation");
+    expect(() => BatchNorm.fromSnapshot({ ...layer.snapshot(), activation: [1, "NaN"] })).toThrow(
+      'snapshot.activation: expected "relu", "relu6" or [low, high], low < high, got [1, NaN]',
+    );
+    expect(() =>
+      FrozenBatchNorm.fromJSON({ ...layer.freeze().toJSON(), activation: wrong("gelu") }),
+    ).toThrow(StateError);
+  });
+
+  test("of an adapter is added after adapting", () => {
+    const layer = new BatchNorm(2, { activation: "relu" });
+    const stream = adapter(layer, { prior: 4, memory: 100 });
+    const x = normal(20, 3);
+    const add = normal(20, 4);
+    const y = stream.infer(x, { add });
+    assertSameBits("y", y, stream.freeze().infer(x, { add }));
+    expect(y).not.toEqual(stream.freeze().infer(x));
+  });
+
   test("is carried along by fold into the layer before, and refused by the layer after", () => {
     const frozen = new BatchNorm(2, { activation: "relu" }).freeze();
     const weight = Float32Array.of(1, 2, 3, 4);
@@ -250,6 +282,17 @@ describe("refused", () => {
     expect(() => layer().train(x(), { add, out })).toThrow(
       "out: expected memory of its own, got some of that of add",
     );
+  });
+
+  test("backward with a residual that has other values since", () => {
+    const bn = layer();
+    const add = x();
+    bn.train(x(), { add });
+    add[3] = 7;
+    expect(() => bn.backward(x())).toThrow(
+      "add: expected what train added, got other values: backward(dy, { add }), a copy made before",
+    );
+    expect(bn.backward(x(), { add: x() }).dadd).toEqual(x());
   });
 
   test("backward without the residual that out has overwritten", () => {

@@ -12,24 +12,24 @@ import { type Pass, passOf, walkOf } from "./plan.js";
 import { type Steps, walkTile } from "./walk.js";
 
 const ALONE: Steps<AffineMachine> = {
-  rows(pass, y, x, _b, _c, _count, rows, width, stride) {
+  rows(pass, y, x, _b, _part, _count, rows, width, stride) {
     const { wasm } = pass.machine;
     const kernel = (pass.cold && wasm.affineSweep) || wasm.affineStrips;
     kernel(y, x, termsOfRow(pass), rows, width, stride);
   },
-  planes({ machine: { wasm, memory } }, y, x, _b, _c, _count, first, planes, channels, inner) {
+  planes({ machine: { wasm, memory } }, y, x, _b, _part, _count, first, planes, channels, inner) {
     wasm.affinePlanes(y, x, memory.terms.at, first, planes, channels, inner);
   },
 };
 
 const ACTIVE: Steps<AffineMachine> = {
-  rows(pass, y, x, add, _c, _count, rows, width, stride) {
+  rows(pass, y, x, add, _part, _count, rows, width, stride) {
     const { wasm } = pass.machine;
     const { low, high } = pass.limits!;
     const kernel = (pass.cold && wasm.activeSweep) || wasm.activeStrips;
     kernel(y, x, add, termsOfRow(pass), low, high, rows, width, stride);
   },
-  planes(pass, y, x, add, _c, _count, first, planes, channels, inner) {
+  planes(pass, y, x, add, _part, _count, first, planes, channels, inner) {
     const { wasm, memory } = pass.machine;
     const { low, high } = pass.limits!;
     wasm.activePlanes(y, x, add, memory.terms.at, low, high, first, planes, channels, inner);

@@ -5,7 +5,7 @@ import { termsOf } from "../engine/channel.js";
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { sharedSoFar } from "../engine/shared.js";
 import { checkKeys } from "../errors.js";
-import { type Activation, checkActivation } from "../values/activation.js";
+import { type Activation, rangeOf } from "../values/activation.js";
 import { copyOf } from "../values/arrays.js";
 import { NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
@@ -67,7 +67,7 @@ export function freeze(
   { channels, layout, epsilon, gamma, beta, activation, kernels }: Freezable,
   { mean, variance, meanLow = null }: Statistics & { readonly meanLow?: Float64Array | null },
 ): FrozenBatchNorm {
-  const limits = checkActivation(activation);
+  const limits = rangeOf(activation);
   const normalizer = { mean, meanLow, variance, gamma, beta, epsilon, limits };
   const terms = termsOf(kernels.machine, normalizer);
   return create({ channels, layout, terms, beta: beta && copyOf(beta) }, kernels);

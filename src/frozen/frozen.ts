@@ -8,6 +8,7 @@ import {
   type Activation,
   type ActivationJSON,
   activationOf,
+  rangeOf,
   readActivation,
   writeActivation,
 } from "../values/activation.js";
@@ -23,14 +24,14 @@ import { isTiny, tinyAffine } from "./tiny.js";
 export interface InferOptions<Out extends Float32Array = Float32Array> {
   /** Sizes of the axes of `x`; may be left out for layouts that end in C. */
   shape?: readonly number[];
-  /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
+  /** Where the result goes, of x's length; may be x or `add` itself. Default: a fresh array. */
   out?: Out;
   /**
    * Says which positions of x hold data, as in `train`: one entry per example and position, row-major, nonzero for
-   * data. All else is padding. Its outputs are beta, whatever it holds.
+   * data. All else is padding. Its outputs are the activation of beta, whatever x and `add` hold there.
    */
   mask?: Uint8Array;
-  /** A residual in the shape of x, added before the activation. `out` may be it. */
+  /** A residual in the shape of x, added to γ·x̂ + β before the activation. `out` may be it. Default: none. */
   add?: Float32Array;
 }
 
@@ -117,11 +118,11 @@ export class Frozen {
 
   /**
    * y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015, algorithm 2,
-   * line 11). An example gives the same bits alone and in any batch; NaN reaches only its own outputs.
+   * line 11), limited to the range of the activation after `add` is added. An example gives the same bits alone and in any batch; NaN reaches only its own outputs.
    *
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged unless it is `out`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
-   * @throws ShapeError if x, shape, mask or out do not fit; OptionError for an unknown option; StateError for a tensor
+   * @throws ShapeError if x, shape, mask, add or out do not fit; OptionError for an unknown option; StateError for a tensor
    * that has been freed, or for a mask if the layer comes from JSON without beta. When it throws, nothing has been
    * written. The first use of kernels may throw UnsupportedError or MemoryError.
    */
@@ -175,7 +176,7 @@ export function readFrozen(json: unknown): FrozenState {
   const limits = recorded("", () => {
     checkChannels(channels);
     checkLayout(layout, LAYOUTS);
-    return readActivation(s.activation);
+    return rangeOf(readActivation(s.activation));
   });
   return {
     channels,

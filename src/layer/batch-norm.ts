@@ -4,16 +4,14 @@
 // Shift": algorithm 1 is `train`, section 3's gradient is `backward`, algorithm 2 is `infer`.
 
 import { normalize } from "../engine/affine.js";
-import { moveAverages } from "../engine/channel.js";
 import { computeGradients, computeSums } from "../engine/gradient.js";
 import { type Kernels, sharedKernels } from "../engine/kernels.js";
 import { computeMoments } from "../engine/moments.js";
-import { train } from "../engine/train.js";
-import { checkKeys, StateError } from "../errors.js";
+import { checkKeys } from "../errors.js";
 import type { InferOptions } from "../frozen/frozen.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
-import { type Activation, checkActivation, type Limits } from "../values/activation.js";
-import { copy, float32, isSame, lengthOf, residualOf } from "../values/arrays.js";
+import type { Activation } from "../values/activation.js";
+import { float32, isSame, lengthOf, residualOf } from "../values/arrays.js";
 import { checkChannels, flag, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
 import { countOf, type Layout, sizeOf, sizesOf, viewOf } from "../values/layout.js";
@@ -26,8 +24,8 @@ import {
   type MomentsLike,
   type VarianceKind,
 } from "../values/moments.js";
-import { type Gradients, type Normalizer, present, type Statistics } from "../values/terms.js";
-import { type Batch, type Collector, checkCount, LatestBatch, markOf } from "./batch.js";
+import { type Gradients, present } from "../values/terms.js";
+import { type Batch, type Collector, checkSums, LatestBatch, markOf } from "./batch.js";
 import {
   type FlaxOptions,
   flaxOptions,
@@ -49,8 +47,10 @@ import {
   statisticsOf,
   type TrainOptions,
 } from "./options.js";
+import { Parameters } from "./parameters.js";
 import { RunningAverages } from "./running-averages.js";
 import { checkFits, readSnapshot, type Snapshot, type State, writeSnapshot } from "./snapshot.js";
+import { type Parts, trainByBatch, trainByMoments, trainByStatistics } from "./training.js";
 
 const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning", "add"];
 const BACKWARD_KEYS = ["batch", "x", "add", "out", "sums"];
@@ -70,11 +70,10 @@ const MOMENTS_KEYS = ["shape", "mask"];
 export class BatchNorm {
   readonly #channels: number;
   readonly #settings: Settings;
-  readonly #limits: Limits | null;
-  readonly #gamma: Float32Array<ArrayBuffer> | null;
-  readonly #beta: Float32Array<ArrayBuffer> | null;
+  readonly #parameters: Parameters;
   readonly #averages: RunningAverages;
   readonly #latest: LatestBatch;
+  readonly #parts: Parts;
   readonly #buffers: Buffers;
   #kernels: Kernels | undefined;
   /** Takes the moments of each batch while a `calibrate` runs. */
@@ -87,12 +86,11 @@ export class BatchNorm {
   constructor(channels: number, options: BatchNormOptions = {}) {
     this.#channels = checkChannels(channels);
     this.#settings = settingsOf(options);
-    this.#limits = checkActivation(this.#settings.activation);
-    this.#gamma = this.#settings.gamma ? new Float32Array(channels).fill(1) : null;
-    this.#beta = this.#settings.beta ? new Float32Array(channels) : null;
+    this.#parameters = new Parameters(channels, this.#settings);
     this.#averages = new RunningAverages(channels, this.#settings);
     this.#buffers = buffersOf(this);
     this.#latest = new LatestBatch(this, channels, this.#settings.layout);
+    this.#parts = { parameters: this.#parameters, averages: this.#averages, latest: this.#latest };
     this.#kernels = this.#settings.kernels;
   }
 
@@ -179,7 +177,7 @@ export class BatchNorm {
    * @throws StateError if its buffer was transferred to another thread, as all methods that need it.
    */
   get gamma(): Float32Array<ArrayBuffer> | null {
-    return present("gamma", this.#gamma);
+    return present("gamma", this.#parameters.gamma);
   }
 
   /**
@@ -187,7 +185,7 @@ export class BatchNorm {
    * @throws StateError as `gamma`.
    */
   get beta(): Float32Array<ArrayBuffer> | null {
-    return present("beta", this.#beta);
+    return present("beta", this.#parameters.beta);
   }
 
   /**
@@ -241,7 +239,9 @@ export class BatchNorm {
 
   /**
    * Normalizes a mini-batch by its own mean μ and variance σ² of m values per channel (σ² divides by m):
-   * y = γ·(x - μ)/√(σ² + ε) + β. Then moves each running average v towards them:
+   * y = γ·(x - μ)/√(σ² + ε) + β. A residual is added to that, and an activation limits it: min(max(y + add, low), high),
+   * with the bits of separate steps. NaN of `add` stays NaN; -0 stays -0 where low is 0.
+   * Then moves each running average v towards the statistics:
    * v += w·(new - v), with w = 1 - decay (Ioffe & Szegedy 2015, algorithm 1 and section 3.1).
    *
    * Largest error against float64, for |μ|/σ up to 1e6: 6.5e-7 · max(1, |γ·x̂|, |β|); less than half of it is usual.
@@ -249,7 +249,7 @@ export class BatchNorm {
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]. `lastBatch` refers to it:
    * leave it unchanged until `backward`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
-   * @throws ShapeError if x, shape, mask or out do not fit, or there is no example; SingleValueError if the
+   * @throws ShapeError if x, shape, mask, add or out do not fit, or there is no example; SingleValueError if the
    * batch, or all parts of pooled moments together, have one value per channel, or only padding;
    * NonFiniteError if x holds NaN or infinity, or a variance or 1/√(σ² + ε) overflows; StateError for a freed tensor, an
    * invalid `batchesSeen`, with `"running"` an invalid running variance, or averages that are to move by a momentum
@@ -273,12 +273,18 @@ export class BatchNorm {
     const mark = markOf(x, seen);
     const addMark = add && markOf(add, seen);
     const collector = this.#collector;
+    const { machine } = this.kernels;
+    const parts = this.#parts;
+    const tensors = { out, x, add, seen };
     let count = countOf(seen.view);
     if (statistics === "running") {
-      this.#normalizeBy(this.#averages.present(), null, out, x, seen, add);
+      trainByStatistics(parts, machine, tensors, this.#averages.present(), null);
     } else if (statistics === "batch" && collector === null) {
-      this.#trainByBatch(out, x, seen, moving, add);
-    } else count = this.#trainByMoments(out, x, seen, statistics, moving, shape, add);
+      trainByBatch(parts, machine, tensors, moving);
+    } else {
+      const examples = shape?.[0] ?? seen.full.outer;
+      count = trainByMoments(parts, machine, tensors, statistics, moving, collector, examples);
+    }
     if (collector !== null) return out;
     this.#latest.commit({
       seen,
@@ -294,83 +300,24 @@ export class BatchNorm {
     return out;
   }
 
-  /** Does the work of `train` with the mini-batch's own statistics. */
-  #trainByBatch(
-    out: Float32Array,
-    x: Float32Array,
-    { view, selection }: Seen,
-    moving: boolean,
-    add: Float32Array | null,
-  ): void {
-    const update = this.#averages.updateFor(checkCount(countOf(view), selection !== null), moving);
-    const { next } = this.#latest;
-    const normalizer = this.#normalizer(next, next.meanLow);
-    train(this.kernels.machine, normalizer, out, x, view, selection, add, update);
-    if (moving) this.#averages.count();
-  }
-
-  /** Does it with moments: pooled ones, or the mini-batch's own, which a `calibrate` that runs collects. */
-  #trainByMoments(
-    out: Float32Array,
-    x: Float32Array,
-    seen: Seen,
-    statistics: "batch" | Moments,
-    moving: boolean,
-    shape: readonly number[] | undefined,
-    add: Float32Array | null,
-  ): number {
-    const { machine } = this.kernels;
-    const own = statistics === "batch";
-    const moments = own ? computeMoments(machine, x, seen.view, seen.selection) : statistics;
-    const count = checkCount(moments.count, !own || seen.selection !== null);
-    const update = this.#averages.updateFor(count, moving && this.#collector === null);
-    const variance = moments.variance("population");
-    this.#normalizeBy({ mean: moments.mean, variance }, moments.meanLow, out, x, seen, add);
-    if (this.#collector !== null) this.#collector(moments, shape?.[0] ?? seen.full.outer);
-    else if (update !== null) {
-      moveAverages(machine, update, this.#latest.next);
-      this.#averages.count();
-    }
-    return count;
-  }
-
-  /** Normalizes by given statistics, and keeps them in the latest batch for `backward`. */
-  #normalizeBy(
-    { mean, variance }: Statistics,
-    meanLow: Float64Array | null,
-    out: Float32Array,
-    x: Float32Array,
-    { view, selection }: Seen,
-    add: Float32Array | null,
-  ): void {
-    const { next } = this.#latest;
-    copy(next.mean, mean);
-    copy(next.variance, variance);
-    if (meanLow === null) next.meanLow.fill(0);
-    else copy(next.meanLow, meanLow);
-    const normalizer = this.#normalizer(next, meanLow);
-    normalize(this.kernels.machine, out, x, view, normalizer, selection, add);
-  }
-
-  #normalizer({ mean, variance }: Statistics, meanLow: Float64Array | null = null): Normalizer {
-    const { epsilon } = this.#settings;
-    const [gamma, beta, limits] = [this.#gamma, this.#beta, this.#limits];
-    return { mean, meanLow, variance, gamma, beta, epsilon, limits };
-  }
-
   /**
    * Given dy, the gradient of a loss with respect to the output of a `train`, works out those with respect to
    * x, γ and β (Ioffe & Szegedy 2015, section 3), with the present γ. Accumulates nothing, changes no state.
    * After `statistics: "running"` the statistics count as constants: dx = γ·dy/√(σ² + ε).
    *
+   * With an activation, dy counts where the value that it limited lies strictly between low and high, and is 0 elsewhere,
+   * so also where that value is NaN. This dy is `dadd`, the gradient of the residual.
+   *
    * Usual error of dx against float64: at most 1e-6 of the channel's largest |γ·dy|/√(σ² + ε) or |dx|. On any
    * data: 3.1e-6 + 4.2e-7 · max|x̂| · mean|x̂| of it.
    *
    * @param dy float32 values in the shape of x.
-   * @returns dx in the shape of x; dgamma and dbeta [channels], `null` where left out.
-   * @throws StateError before any `train`, without `x` if that `train` was in place or x was overwritten since, without `sums` if it was
-   * given pooled moments, for `sums` of another count (unless by `"running"`), a batch of another layer, or a freed tensor; ShapeError
-   * if an array does not fit; OptionError for an unknown option, or an `out` for a parameter that is left out.
+   * @returns dx and dadd in the shape of x, dadd `null` where nothing was added; dgamma and dbeta [channels], `null`
+   * where left out.
+   * @throws StateError before any `train`, without `x` or `add` if that `train` or anything since wrote over it, without
+   * `sums` if it was given pooled moments, for `sums` of another count (unless by `"running"`), a batch of another layer,
+   * or a freed tensor; ShapeError if an array does not fit; OptionError for an unknown option, an `out` for a parameter
+   * that is left out, or `add` or `dadd` where nothing was added.
    * When it throws, nothing has been written.
    */
   backward<Out extends Float32Array = Float32Array<ArrayBuffer>>(
@@ -386,15 +333,9 @@ export class BatchNorm {
     const { statistics, count } = source;
     const { full, view, selection } = source.seen;
     const frozen = statistics === "running";
-    if (sums === null ? typeof statistics === "object" : !frozen && sums.count !== count) {
-      throw new StateError(
-        "sums",
-        `backwardSums of all parts, merged, of ${count} values per channel`,
-        sums === null ? "none" : `those of ${sums.count}`,
-      );
-    }
+    checkSums(sums, source);
     const { machine } = this.kernels;
-    const normalizer = this.#normalizer(normalized, normalized.meanLow);
+    const normalizer = this.#parameters.with(normalized, normalized.meanLow);
     const into = gradientArrays(arrays, dy, x, add, sizeOf(full), normalizer, this.#buffers);
     const perValue = frozen ? 0 : 1 / count;
     computeGradients(machine, into, dy, x, view, normalizer, selection, perValue, sums, add);
@@ -415,17 +356,18 @@ export class BatchNorm {
     const normalized = this.#latest.differentiated(this.kernels, dy, batch, input, residual);
     const { source, x, add } = normalized;
     const { view, selection } = source.seen;
-    const normalizer = this.#normalizer(normalized, normalized.meanLow);
+    const normalizer = this.#parameters.with(normalized, normalized.meanLow);
     return computeSums(this.kernels.machine, dy, x, view, normalizer, selection, add);
   }
 
   /**
    * Test time: y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015, algorithm 2,
-   * line 11). Changes nothing. An example gives the same bits alone and in any batch; NaN reaches only its own outputs.
+   * line 11), and then the residual and the activation as in `train`. Changes nothing. An example gives the same bits
+   * alone and in any batch; NaN reaches only its own outputs.
    *
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged unless it is `out`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
-   * @throws ShapeError if x, shape, mask or out do not fit; StateError for an invalid running variance or a freed
+   * @throws ShapeError if x, shape, mask, add or out do not fit; StateError for an invalid running variance or a freed
    * tensor; OptionError for an unknown option. When it throws, nothing has been written. The first use of
    * kernels may throw UnsupportedError or MemoryError.
    */
@@ -441,8 +383,9 @@ export class BatchNorm {
     const mask = maskOf(given, view);
     const add = residualOf(residual, length);
     const out = outputFor(into, x, add, length, this.#buffers) as Out;
-    normalize(this.kernels.machine, out, x, view, this.#normalizer(this.#averages), null, add);
-    if (mask !== null) pad(out, view, mask, this.#beta, this.#limits);
+    const normalizer = this.#parameters.with(this.#averages, null);
+    normalize(this.kernels.machine, out, x, view, normalizer, null, add);
+    if (mask !== null) pad(out, view, mask, normalizer.beta, normalizer.limits);
     return out;
   }
 
@@ -541,11 +484,9 @@ export class BatchNorm {
    * symbol, because bundlers keep a class with a computed member name even if nothing uses it.
    */
   setState(state: State): void {
-    const { gamma, beta } = this;
-    const { gamma: scale, beta: shift } = state;
+    this.#parameters.present();
     this.#averages.restore(state);
-    if (gamma && scale) copy(gamma, scale);
-    if (beta && shift) copy(beta, shift);
+    this.#parameters.restore(state);
   }
 
   /**

@@ -6,7 +6,7 @@ import { describe, OptionError, ShapeError, SingleValueError, StateError } from 
 import { float32Of } from "../values/arrays.js";
 import { type Layout, rowsShape, sizeOf } from "../values/layout.js";
 import type { Seen } from "../values/mask.js";
-import type { Moments } from "../values/moments.js";
+import type { GradientSums, Moments } from "../values/moments.js";
 import type { Statistics } from "../values/terms.js";
 
 /** What a `train` normalized with: the statistics of its mini-batch, or the running averages. */
@@ -55,7 +55,7 @@ export class Batch {
    * `train`, and if the input is a tensor of tfjs.
    */
   readonly x: Float32Array | null;
-  /** The residual that was added, not a copy; `null` if there was none, or if `out` has overwritten it. */
+  /** The residual that was added, in `shape`, not a copy; `null` if there was none, or if `out` has overwritten it. */
   readonly add: Float32Array | null;
   /** Sizes of the axes of x. */
   readonly shape: readonly number[];
@@ -256,4 +256,16 @@ export function checkCount(count: number, chosen: boolean): number {
     );
   }
   return count;
+}
+
+/** Throws StateError unless `sums` are those that `backward` needs of a `train`; `null` stands for none. */
+export function checkSums(sums: GradientSums | null, { statistics, count }: BatchSource): void {
+  const frozen = statistics === "running";
+  if (sums === null ? typeof statistics === "object" : !frozen && sums.count !== count) {
+    throw new StateError(
+      "sums",
+      `backwardSums of all parts, merged, of ${count} values per channel`,
+      sums === null ? "none" : `those of ${sums.count}`,
+    );
+  }
 }

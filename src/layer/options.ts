@@ -2,7 +2,7 @@
 
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { checkKeys, OptionError } from "../errors.js";
-import { type Activation, activationOf, checkActivation } from "../values/activation.js";
+import { type Activation, checkActivation } from "../values/activation.js";
 import { choice, flag, number } from "../values/check.js";
 import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import {
@@ -48,8 +48,9 @@ export interface BatchNormOptions {
   /** False leaves the shift out. Default true. */
   beta?: boolean;
   /**
-   * Limits γ·x̂ + β, and the residual that is added to it if there is one, to a range in the same pass:
-   * `"relu"`, `"relu6"` or [low, high] in the unit of y. Default: none.
+   * Limits γ·x̂ + β, and the residual that is added to it if there is one, to a range in the same pass: `"relu"` is
+   * [0, Infinity], `"relu6"` [0, 6]; of [low, high], in the unit of y, low < high, and either may be infinite. They are
+   * rounded to float32. Default: none.
    */
   activation?: Activation | null;
   /** Kernels of your own, for tensors in their memory. Default: one shared instance per realm. */
@@ -115,7 +116,7 @@ export function completed(options: BatchNormOptions): Settings {
     ]),
     gamma: flag("gamma", options.gamma, true),
     beta: flag("beta", options.beta, true),
-    activation: activationOf(checkActivation(options.activation)),
+    activation: checkActivation(options.activation),
     kernels: kernels === undefined ? undefined : checkKernels(kernels),
   };
 }
@@ -124,12 +125,12 @@ export function completed(options: BatchNormOptions): Settings {
 export interface TrainOptions<Out extends Float32Array = Float32Array> {
   /** Sizes of the axes of `x`; may be left out for layouts that end in C. */
   shape?: readonly number[];
-  /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
+  /** Where the result goes, of x's length; may be x or `add` itself. Default: a fresh array. */
   out?: Out;
   /**
    * Says which positions of x hold data: one entry per example and position, row-major (N, then the spatial
-   * axes), nonzero for data. All else is padding. It takes no part, even if it holds NaN, and its outputs are
-   * beta.
+   * axes), nonzero for data. All else is padding. It takes no part, even if it or `add` holds NaN there, and its
+   * outputs are the activation of beta.
    */
   mask?: Uint8Array;
   /**
@@ -141,8 +142,8 @@ export interface TrainOptions<Out extends Float32Array = Float32Array> {
   /** False leaves the running averages and `batchesSeen` alone. Default true. */
   updateRunning?: boolean;
   /**
-   * A residual in the shape of x, added before the activation. `out` may be it. `lastBatch` refers to it: leave it
-   * unchanged until `backward`.
+   * A residual in the shape of x, added to γ·x̂ + β before the activation. `out` may be it. `lastBatch` refers to it:
+   * leave it unchanged until `backward`. Default: none.
    */
   add?: Float32Array;
 }

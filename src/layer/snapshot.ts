@@ -1,12 +1,7 @@
 // Writes the options and the state of a layer as JSON, exact to the bit, and reads them back.
 
 import { describe, OptionError, StateError } from "../errors.js";
-import {
-  type ActivationJSON,
-  activationOf,
-  readActivation,
-  writeActivation,
-} from "../values/activation.js";
+import { type ActivationJSON, readActivation, writeActivation } from "../values/activation.js";
 import { checkChannels, flag, recorded } from "../values/check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
 import type { Layout } from "../values/layout.js";
@@ -110,7 +105,7 @@ export function settingsIn(record: Partial<Snapshot>): Settings {
     throw new OptionError("weight", "1 - decay, or none", describe(weight));
   }
   const [gamma, beta] = [record.gamma !== null, record.beta !== null];
-  const activation = activationOf(readActivation(record.activation));
+  const activation = readActivation(record.activation);
   const given: object = {
     ...record,
     gamma,

@@ -24,38 +24,41 @@ export const NO_LIMITS: Limits = {
   low: Number.NEGATIVE_INFINITY,
   high: Number.POSITIVE_INFINITY,
 };
-const RELU: Limits = { low: 0, high: Number.POSITIVE_INFINITY };
-const RELU6: Limits = { low: 0, high: 6 };
 
-/** The limits of an activation; `null` if there is none. Throws OptionError for anything else. */
-export function checkActivation(value: unknown): Limits | null {
+/** Returns an activation, `null` for none; its ends are rounded to float32. Throws OptionError for anything else. */
+export function checkActivation(value: unknown): Activation | null {
   if (value === undefined || value === null) return null;
-  if (value === "relu") return RELU;
-  if (value === "relu6") return RELU6;
+  if (value === "relu" || value === "relu6") return value;
   if (Array.isArray(value) && value.length === 2) {
     const [low, high] = [value[0], value[1]].map((end) =>
       typeof end === "number" ? Math.fround(end) : Number.NaN,
     ) as [number, number];
-    if (low < high) return { low, high };
+    if (low < high) return activationOf({ low, high });
   }
   const got = Array.isArray(value) ? `[${value.map(describe).join(", ")}]` : describe(value);
   throw new OptionError("activation", '"relu", "relu6" or [low, high], low < high', got);
 }
 
+/** The limits of an activation; `null` without one. */
+export const rangeOf = (activation: Activation | null): Limits | null =>
+  typeof activation === "string"
+    ? { low: 0, high: activation === "relu" ? Number.POSITIVE_INFINITY : 6 }
+    : activation && { low: activation[0], high: activation[1] };
+
 /** The shortest way to write limits as an activation. */
 export function activationOf(limits: Limits | null): Activation | null {
   if (limits === null) return null;
   const { low, high } = limits;
-  if (low === 0 && high === RELU.high) return "relu";
-  return low === 0 && high === RELU6.high ? "relu6" : [low, high];
+  if (low === 0 && high === Number.POSITIVE_INFINITY) return "relu";
+  return low === 0 && high === 6 ? "relu6" : Object.freeze([low, high] as const);
 }
 
 /** An activation as JSON has it. */
 export const writeActivation = (activation: Activation): ActivationJSON =>
   typeof activation === "string" ? activation : toNumbers(Float32Array.from(activation));
 
-/** The limits of what `writeActivation` wrote; `null` for none. Throws OptionError for anything else. */
-export const readActivation = (value: unknown): Limits | null =>
+/** The activation that `writeActivation` wrote; `null` for none. Throws OptionError for anything else. */
+export const readActivation = (value: unknown): Activation | null =>
   checkActivation(Array.isArray(value) ? Array.from(value, named) : value);
 
 /** min(max(value, low), high); NaN stays NaN, as in the kernels. */

@@ -118,7 +118,8 @@ export class Frozen {
 
   /**
    * y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015, algorithm 2,
-   * line 11), limited to the range of the activation after `add` is added. An example gives the same bits alone and in any batch; NaN reaches only its own outputs.
+   * line 11); then `add` is added, and the activation limits the sum. An example gives the same bits alone and in any
+   * batch; NaN reaches only its own outputs.
    *
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged unless it is `out`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.

@@ -136,7 +136,7 @@ function compareGate(case_: Case, channelOf: (i: number) => number, kernel: Gate
 const rows = fc.record({
   rows: fc.oneof(
     { weight: 4, arbitrary: fc.integer({ min: 1, max: 20 }) },
-    { weight: 1, arbitrary: fc.integer({ min: 60, max: 140 }) },
+    { weight: 1, arbitrary: fc.integer({ min: 60, max: 100 }) },
   ),
   width: fc.oneof(
     { weight: 9, arbitrary: fc.integer({ min: 1, max: 70 }) },

@@ -4,6 +4,7 @@ import type { Kernels } from "../../engine/kernels.js";
 import { checkKeys, StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
 import { type KerasOptions, kerasOptions } from "../../layer/frameworks.js";
+import type { Activation } from "../../values/activation.js";
 import type { Layout } from "../../values/layout.js";
 import { fromFile, layerOf, NO_COUNTER, type OnWarning, STILL, warningsTo } from "../layers.js";
 import type { Json } from "./topology.js";
@@ -23,11 +24,14 @@ export interface KerasLoadOptions {
   kernels?: Kernels;
 }
 
-const LOAD_KEYS = ["momentum", "layout", "onWarning", "kernels"];
+/** The names of these options. */
+export const LOAD_KEYS = ["momentum", "layout", "onWarning", "kernels"];
 
 /** What a file says about a layer. */
 export interface Given {
   readonly config: Json;
+  /** What limits the output. Default: nothing. */
+  readonly activation?: Activation | null;
   /** Returns the layout that follows from the file; throws OptionError if none does. */
   readonly layout: () => Layout;
   /** Returns the values [channels] of a weight: gamma, beta, moving_mean or moving_variance. */
@@ -63,7 +67,8 @@ export function loadLayer(name: string, given: Given, options: KerasLoadOptions)
       center,
       layout,
     };
-    return { ...kerasOptions(own as KerasOptions), ...(still && STILL) };
+    const { activation = null } = given;
+    return { ...kerasOptions(own as KerasOptions), ...(still && STILL), activation };
   });
   const runningMean = given.values("moving_mean");
   const state = {

@@ -196,6 +196,26 @@ describe("a layer with activation and residual", () => {
     expect([...y]).toEqual([NaN, 6, 0]);
   });
 
+  test("without an activation, dy is the gradient of a residual, also where the sum is not finite", () => {
+    for (const place of PLACES) {
+      const layer = new BatchNorm(2, { kernels: KERNELS });
+      const x = normal(2000, 3);
+      const residual = normal(2000, 4);
+      residual.set([NaN, Infinity, -Infinity]);
+      const add = put(place, KERNELS, residual);
+      layer.train(x, { add: add.array });
+      const dy = normal(2000, 5);
+      const given = put(place, KERNELS, dy);
+      const { dx, dadd } = layer.backward(given.array, { out: { dx: given.array } });
+      assertSameBits("dadd", dadd!, dy);
+      const plain = new BatchNorm(2);
+      plain.train(x);
+      assertSameBits("dx", dx, plain.backward(dy).dx);
+      assertSameBits("sums", layer.backwardSums(dy).sumDyXmu, plain.backwardSums(dy).sumDyXmu);
+      for (const { free } of [add, given]) free();
+    }
+  });
+
   test("gives no gradient at its limits", () => {
     const layer = new BatchNorm(1, { activation: "relu" });
     layer.train(Float32Array.of(-1, 0, 1), { statistics: "running" });

@@ -1,6 +1,6 @@
 // dy, x -> dx, dgamma, dbeta (Ioffe & Szegedy 2015, section 3). See assembly/gradient.ts for the formulas.
 
-import { limitsOf } from "../values/activation.js";
+import { copy } from "../values/arrays.js";
 import { countOf, sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import { GradientSums } from "../values/moments.js";
@@ -176,10 +176,11 @@ export function computeGradients(
 ): void {
   const { wasm, memory } = machine;
   const { terms, slots } = memory;
-  const limits = limitsOf(normalizer.limits, add);
+  // Without an activation, dadd is dy, and nothing is gated.
+  const { limits } = normalizer;
   let a = operand(memory, "dy", dy, 1, view, selection);
   let b = operand(memory, "x", x, 0, view, selection);
-  const c = add && operand(memory, "add", add, RESIDUAL, view, selection);
+  const c = add && limits && operand(memory, "add", add, RESIDUAL, view, selection);
   let dx = operand(memory, "out.dx", into.dx, 1, view, selection);
   let dadd = into.dadd && operand(memory, "out.dadd", into.dadd, 1, view, selection);
   // dy, the gated dy and dx have one stream buffer, where each takes the place of the one before it. Where the channels
@@ -194,6 +195,10 @@ export function computeGradients(
   // are freed tensors.
   if (into.dgamma !== null) memory.addressOf("out.dgamma", into.dgamma);
   if (into.dbeta !== null) memory.addressOf("out.dbeta", into.dbeta);
+  if (limits === null) {
+    if (into.dadd !== null) copy(into.dadd, dy);
+    dadd = null;
+  }
   const sumsX = sums && aboutCenter(sums, normalizer.mean, 1);
   loadHeld(a);
   loadHeld(b);
@@ -243,13 +248,12 @@ export function computeSums(
 ): GradientSums {
   const { wasm, memory } = machine;
   const { terms, slots } = memory;
-  const { mean } = normalizer;
-  const limits = limitsOf(normalizer.limits, add);
+  const { mean, limits } = normalizer;
   const dyOperand = operand(memory, "dy", dy, 1, view, selection);
   // The gated dy is written to where dy lies, so dy has to be a copy.
   const a = limits === null ? dyOperand : inParts(dyOperand);
   const b = operand(memory, "x", x, 0, view, selection);
-  const c = add && operand(memory, "add", add, RESIDUAL, view, selection);
+  const c = add && limits && operand(memory, "add", add, RESIDUAL, view, selection);
   const array = (): Float64Array => new Float64Array(view.channels);
   const result = new GradientSums(countOf(view), array(), array());
   loadHeld(a);

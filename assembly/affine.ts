@@ -6,9 +6,9 @@
 // x·scale + (shift - center·scale) would lose digits there. `terms` points to the centers; the scales and
 // the shifts lie SCALE and SHIFT bytes behind them.
 //
-// The kernels `active…` are those of a layer with an activation or a residual: they add a residual, if `add` is an address, and
-// then limit the value to the range from `low` to `high`. Each of these also rounds once, as in separate passes.
-// All kernels are made from the same loops; what a loop does to a value is a constant when it is compiled.
+// A residual is added, if `add` is an address and not 0, and the value is then limited to the range from `low` to `high`,
+// which may be infinite. Each of these rounds once as well, as in separate passes. All kernels are made from the same
+// loops; what a loop does to a value is a constant when it is compiled.
 
 import { halfOf, pairsOf, SCALE, SHIFT, stripOf } from "./blocks";
 import { limit, storeFirst } from "./lanes";
@@ -34,20 +34,14 @@ function affine(
 
 /**
  * For rows that are in cache. They are cut into strips of 16 columns; the terms of a strip stay in registers
- * while it is walked down `stripOf` rows. y may be x.
+ * while it is walked down `stripOf` rows. y may be x or add.
  */
 export function affineStrips(
-  y: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
-): void {
-  strips(ALONE, y, x, 0, terms, 0, 0, rows, width, stride);
-}
-
-/** The same with a residual and an activation. y may be x or add. */
-export function activeStrips(
   y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, rows: u32, width: u32, stride: usize,
 ): void {
-  if (add == 0 && high == Infinity) strips(FLOORED, y, x, 0, terms, low, high, rows, width, stride);
-  else strips(WHOLE, y, x, add, terms, low, high, rows, width, stride);
+  if (add || high < Infinity) strips(WHOLE, y, x, add, terms, low, high, rows, width, stride);
+  else if (low > -Infinity) strips(FLOORED, y, x, 0, terms, low, high, rows, width, stride);
+  else strips(ALONE, y, x, 0, terms, 0, 0, rows, width, stride);
 }
 
 // @ts-ignore: decorator
@@ -133,19 +127,13 @@ function restOf(
   }
 }
 
-/** For rows that are not in cache. They are taken in pairs, one from each half (`halfOf`). y may be x. */
+/** For rows that are not in cache. They are taken in pairs, one from each half (`halfOf`). y may be x or add. */
 export function affineSweep(
-  y: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
-): void {
-  sweep(ALONE, y, x, 0, terms, 0, 0, rows, width, stride);
-}
-
-/** The same with a residual and an activation. y may be x or add. */
-export function activeSweep(
   y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, rows: u32, width: u32, stride: usize,
 ): void {
-  if (add == 0 && high == Infinity) sweep(FLOORED, y, x, 0, terms, low, high, rows, width, stride);
-  else sweep(WHOLE, y, x, add, terms, low, high, rows, width, stride);
+  if (add || high < Infinity) sweep(WHOLE, y, x, add, terms, low, high, rows, width, stride);
+  else if (low > -Infinity) sweep(FLOORED, y, x, 0, terms, low, high, rows, width, stride);
+  else sweep(ALONE, y, x, 0, terms, 0, 0, rows, width, stride);
 }
 
 // @ts-ignore: decorator
@@ -179,21 +167,14 @@ function sweep(
   rest(what, y, x, add, terms, low, high, min(half, rows) - pairs, width, stride);
 }
 
-/** For planes that lie one after the other in memory, counted as in `momentsPlanes`. y may be x. */
+/** For planes that lie one after the other in memory, counted as in `momentsPlanes`. y may be x or add. */
 export function affinePlanes(
-  y: usize, x: usize, terms: usize,
-  first: u32, planes: u32, channels: u32, inner: u32,
-): void {
-  planesOf(ALONE, y, x, 0, terms, 0, 0, first, planes, channels, inner);
-}
-
-/** The same with a residual and an activation. y may be x or add. */
-export function activePlanes(
   y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
   first: u32, planes: u32, channels: u32, inner: u32,
 ): void {
-  if (add == 0 && high == Infinity) planesOf(FLOORED, y, x, 0, terms, low, high, first, planes, channels, inner);
-  else planesOf(WHOLE, y, x, add, terms, low, high, first, planes, channels, inner);
+  if (add || high < Infinity) planesOf(WHOLE, y, x, add, terms, low, high, first, planes, channels, inner);
+  else if (low > -Infinity) planesOf(FLOORED, y, x, 0, terms, low, high, first, planes, channels, inner);
+  else planesOf(ALONE, y, x, 0, terms, 0, 0, first, planes, channels, inner);
 }
 
 // @ts-ignore: decorator

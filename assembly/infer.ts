@@ -1,3 +1,3 @@
 // What the small binary exports. It has the kernels of test time alone: see index.ts.
-export { affineStrips, affinePlanes, activeStrips, activePlanes } from "./affine";
+export { affineStrips, affinePlanes } from "./affine";
 export { spread } from "./channel";

@@ -12,17 +12,17 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const KB = 1024;
 /** Budgets in KB. Every file of the package is to have one: without it nothing fits. */
 const BUDGETS = {
-  "kernels.wasm": 4,
-  "infer.wasm": 0.75,
-  "index.js": 22.75,
-  "infer.js": 5.25,
+  "kernels.wasm": 5.25,
+  "infer.wasm": 1.5,
+  "index.js": 25.75,
+  "infer.js": 6.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 48,
-  "hdf5.js": 28.5,
-  "tfjs.js": 21.25,
-  "tfjs-layers.js": 21.5,
-  'BatchNorm of "."': 18.5,
-  'FrozenBatchNorm of "."': 9.25,
+  "state.js": 51.5,
+  "hdf5.js": 31.75,
+  "tfjs.js": 24.25,
+  "tfjs-layers.js": 24.5,
+  'BatchNorm of "."': 21.5,
+  'FrozenBatchNorm of "."': 11.75,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

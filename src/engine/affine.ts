@@ -1,6 +1,6 @@
 // x -> y = (x - center)·scale + shift. See assembly/affine.ts for the formula and its rounding.
 
-import { type Limits, limitsOf } from "../values/activation.js";
+import { type Limits, NO_LIMITS } from "../values/activation.js";
 import { sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import type { AffineTerms, Normalizer } from "../values/terms.js";
@@ -11,35 +11,24 @@ import { loadHeld, operand, pointer, storeHeld } from "./operand.js";
 import { type Pass, passOf, walkOf } from "./plan.js";
 import { type Steps, walkTile } from "./walk.js";
 
-const ALONE: Steps<AffineMachine> = {
-  rows(pass, y, x, _b, _part, _count, rows, width, stride) {
-    const { wasm } = pass.machine;
-    const kernel = (pass.cold && wasm.affineSweep) || wasm.affineStrips;
-    kernel(y, x, termsOfRow(pass), rows, width, stride);
-  },
-  planes({ machine: { wasm, memory } }, y, x, _b, _part, _count, first, planes, channels, inner) {
-    wasm.affinePlanes(y, x, memory.terms.at, first, planes, channels, inner);
-  },
-};
-
-const ACTIVE: Steps<AffineMachine> = {
+const AFFINE: Steps<AffineMachine> = {
   rows(pass, y, x, add, _part, _count, rows, width, stride) {
     const { wasm } = pass.machine;
-    const { low, high } = pass.limits!;
-    const kernel = (pass.cold && wasm.activeSweep) || wasm.activeStrips;
+    const { low, high } = pass.limits ?? NO_LIMITS;
+    const kernel = (pass.cold && wasm.affineSweep) || wasm.affineStrips;
     kernel(y, x, add, termsOfRow(pass), low, high, rows, width, stride);
   },
   planes(pass, y, x, add, _part, _count, first, planes, channels, inner) {
     const { wasm, memory } = pass.machine;
-    const { low, high } = pass.limits!;
-    wasm.activePlanes(y, x, add, memory.terms.at, low, high, first, planes, channels, inner);
+    const { low, high } = pass.limits ?? NO_LIMITS;
+    wasm.affinePlanes(y, x, add, memory.terms.at, low, high, first, planes, channels, inner);
   },
 };
 
-/** Applies the terms that lie in kernel memory to a tile, and what follows them if the pass has limits. */
+/** Applies the terms that lie in kernel memory to a tile, then the residual and the limits, where there are any. */
 export function affineTile(pass: Pass<AffineMachine>, first: number, n: number): void {
   spread(pass, ["center", "scale", "shift"], n);
-  walkTile(pass, pass.limits === null ? ALONE : ACTIVE, first, n);
+  walkTile(pass, AFFINE, first, n);
 }
 
 /**
@@ -92,18 +81,16 @@ function applyTiles<M extends AffineMachine, From extends { readonly limits: Lim
   const a = operand(memory, "x", x, 0, view, selection);
   const b = add && operand(memory, "add", add, 1, view, selection);
   const y = operand(memory, "out", out, 0, view, selection);
-  const limits = limitsOf(from.limits, add);
   loadHeld(a);
   if (b !== null) loadHeld(b);
   if (selection === null && sizeOf(view) === channels && channels <= MAX_COLUMNS) {
     // One example with one value per channel is a single row, so no walk is needed.
     loadTile(machine, from, 0, channels);
+    const { low, high } = from.limits ?? NO_LIMITS;
     const { at } = memory.terms;
-    const [out, p] = [pointer<"out">(y, 0), pointer<"a">(a, 0)];
-    if (limits === null) wasm.affineStrips(out, p, at, 1, channels, 0);
-    else wasm.activeStrips(out, p, pointer(b, 0), at, limits.low, limits.high, 1, channels, 0);
+    wasm.affineStrips(pointer(y, 0), pointer(a, 0), pointer(b, 0), at, low, high, 1, channels, 0);
   } else {
-    const pass = passOf(machine, view, selection, y, a, b, limits);
+    const pass = passOf(machine, view, selection, y, a, b, from.limits);
     const { tile } = pass;
     for (let first = 0; first < channels; first += tile) {
       const n = Math.min(tile, channels - first);

@@ -10,25 +10,6 @@ export interface AffineExports {
   affineStrips(
     y: At<"out">,
     x: At<"a">,
-    terms: At<"terms">,
-    rows: number,
-    width: number,
-    stride: number,
-  ): void;
-  /** The small binary lacks this kernel: it works on copies in its stream buffer alone, and these are in cache. */
-  affineSweep?: AffineExports["affineStrips"];
-  affinePlanes(
-    y: At<"out">,
-    x: At<"a">,
-    terms: At<"terms">,
-    first: number,
-    planes: number,
-    channels: number,
-    inner: number,
-  ): void;
-  activeStrips(
-    y: At<"out">,
-    x: At<"a">,
     add: At<"b">,
     terms: At<"terms">,
     low: number,
@@ -37,9 +18,9 @@ export interface AffineExports {
     width: number,
     stride: number,
   ): void;
-  /** Not in the small binary, as `affineSweep`. */
-  activeSweep?: AffineExports["activeStrips"];
-  activePlanes(
+  /** The small binary lacks this kernel: it works on copies in its stream buffer alone, and these are in cache. */
+  affineSweep?: AffineExports["affineStrips"];
+  affinePlanes(
     y: At<"out">,
     x: At<"a">,
     add: At<"b">,
@@ -63,7 +44,6 @@ export interface AffineExports {
 /** The exports of the binary: see assembly/index.ts. */
 export interface Exports extends AffineExports {
   affineSweep: AffineExports["affineStrips"];
-  activeSweep: AffineExports["activeStrips"];
   gateRows(
     g: At<"out">,
     dy: At<"a">,

@@ -2,7 +2,7 @@
 // tensors in kernel memory, no masks to walk by and no reductions. Each value is computed by itself, so the bits are
 // the same as those of walk.ts.
 
-import { type Limits, limitsOf } from "../values/activation.js";
+import { NO_LIMITS } from "../values/activation.js";
 import { copy, part } from "../values/arrays.js";
 import { sizeOf, type View } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
@@ -27,13 +27,15 @@ export function applyInPieces(
   const { channels, inner } = view;
   const size = sizeOf(view);
   const stream = memory.streams[0]!;
-  const limits = limitsOf(terms.limits, add);
-  if (limits === null && size === channels && channels <= MAX_COLUMNS) {
+  if (size === channels && channels <= MAX_COLUMNS) {
     // One example with one value per channel is a single row, so no walk is needed.
     copy(stream.array, x);
+    if (add !== null) copy(memory.streams[1]!.array, add);
     loadTerms(machine, terms, 0, channels);
-    const at = stream.at as At<"out" & "a">;
-    wasm.affineStrips(at, at, memory.terms.at, 1, channels, 0);
+    const { low, high } = terms.limits ?? NO_LIMITS;
+    const { at } = memory.terms;
+    const y = stream.at as At<"out" & "a">;
+    wasm.affineStrips(y, y, addedAt(machine, add, y), at, low, high, 1, channels, 0);
     copy(out, firstOf(stream, channels));
     return;
   }
@@ -51,7 +53,7 @@ export function applyInPieces(
     const piece = { outer: n / (some * width), channels: some, inner: width };
     copy(stream.array, n === size ? x : part(x, at, at + n));
     if (add !== null) copy(memory.streams[1]!.array, n === size ? add : part(add, at, at + n));
-    loaded = applyHeld(machine, piece, terms, first, loaded, limits, add !== null);
+    loaded = applyHeld(machine, piece, terms, first, loaded, add);
     copy(out, firstOf(stream, n), at);
   }
 }
@@ -67,8 +69,7 @@ function applyHeld(
   terms: AffineTerms,
   first: number,
   loaded: number,
-  limits: Limits | null,
-  added: boolean,
+  add: Float32Array | null,
 ): number {
   const { outer, channels, inner } = view;
   const walk = walkOf(view);
@@ -76,6 +77,7 @@ function applyHeld(
   const repeats = repeatsOf(view, walk, MIN_COLUMNS);
   const columns = needsColumns(view, rows, repeats);
   const { wasm, memory } = machine;
+  const { low, high } = terms.limits ?? NO_LIMITS;
   for (let c = 0; c < channels; c += tile) {
     const n = Math.min(tile, channels - c);
     if (loaded !== first + c) {
@@ -86,19 +88,14 @@ function applyHeld(
     const start = memory.streams[0]!.at + c * inner * 4;
     const stride = channels * inner * 4;
     const at = (example: number) => (start + example * stride) as At<"out" & "a">;
-    const apart = memory.streams[1]!.at - memory.streams[0]!.at;
-    const addAt = (example: number) => (added ? at(example) + apart : NOWHERE) as At<"b">;
     if (rows) {
       const wide = Math.floor(outer / repeats);
       const rest = wide * repeats;
       const { at: from } = columns ? memory.columns : memory.terms;
       const strips = (example: number, rows: number, width: number, pitch: number): void => {
         const y = at(example);
-        if (limits === null) wasm.affineStrips(y, y, from, rows, width, pitch);
-        else {
-          const { low, high } = limits;
-          wasm.activeStrips(y, y, addAt(example), from, low, high, rows, width, pitch);
-        }
+        const r = addedAt(machine, add, y);
+        wasm.affineStrips(y, y, r, from, low, high, rows, width, pitch);
       };
       strips(0, wide, repeats * n * inner, repeats * stride);
       if (rest < outer) strips(rest, outer - rest, n * inner, stride);
@@ -107,14 +104,17 @@ function applyHeld(
       const together = n === channels ? outer : 1;
       for (let i = 0; i < outer; i += together) {
         const y = at(i);
-        const { at: from } = memory.terms;
-        if (limits === null) wasm.affinePlanes(y, y, from, 0, together * n, n, inner);
-        else {
-          const { low, high } = limits;
-          wasm.activePlanes(y, y, addAt(i), from, low, high, 0, together * n, n, inner);
-        }
+        const r = addedAt(machine, add, y);
+        wasm.affinePlanes(y, y, r, memory.terms.at, low, high, 0, together * n, n, inner);
       }
     }
   }
   return loaded;
 }
+
+/** Where the residual lies of the value that lies at y: at the same place of the second stream buffer. */
+const addedAt = (
+  { memory: { streams } }: AffineMachine,
+  add: Float32Array | null,
+  y: number,
+): At<"b"> => (add === null ? NOWHERE : ((y - streams[0]!.at + streams[1]!.at) as At<"b">));

@@ -1,6 +1,5 @@
 // Algorithm 1 of Ioffe & Szegedy 2015: the statistics of the mini-batch, then y, and the running averages.
 
-import { limitsOf } from "../values/activation.js";
 import type { View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import type { AverageUpdate, Normalizer } from "../values/terms.js";
@@ -38,12 +37,11 @@ export function train(
   const { tile } = reading;
   // The statistics of a single tile stay in kernel memory between the two traversals.
   const single = tile === channels;
-  const limits = limitsOf(normalizer.limits, add);
   // With an activation, `backward` needs what float64 rounds off the mean to work out the same y again.
-  const meanLow = single && limits === null ? null : normalizer.meanLow;
+  const meanLow = single && normalizer.limits === null ? null : normalizer.meanLow;
   const { mean, variance, epsilon } = normalizer;
   allMoments(reading, epsilon, mean, meanLow, variance, null);
-  const writing = passOf(machine, view, selection, y, a, b, limits);
+  const writing = passOf(machine, view, selection, y, a, b, normalizer.limits);
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
     if (single) computeTerms(machine, normalizer, memory.slots.meanLow.at, first, n);

@@ -19,7 +19,7 @@ export interface Limits {
   readonly high: number;
 }
 
-/** The limits of a sum that has no activation. */
+/** The limits of a value that has no activation. */
 export const NO_LIMITS: Limits = {
   low: Number.NEGATIVE_INFINITY,
   high: Number.POSITIVE_INFINITY,
@@ -67,7 +67,3 @@ export function limited(value: number, limits: Limits | null): number {
   const { low, high } = limits;
   return value < low ? low : value > high ? high : value;
 }
-
-/** What kernels need to know of an activation and a residual; `null` if there is neither. */
-export const limitsOf = (limits: Limits | null, add: Float32Array | null): Limits | null =>
-  limits ?? (add && NO_LIMITS);

@@ -1,4 +1,4 @@
-// A residual and an activation by themselves: the kernels `active…` of assembly/affine.ts, whose every operation rounds
+// A residual and an activation by themselves: the kernels of assembly/affine.ts with them, whose every operation rounds
 // once, and those of assembly/activation.ts, which let dy pass where the value is strictly within the limits.
 
 import fc from "fast-check";
@@ -172,7 +172,7 @@ const inPlanes = fc
     }));
   });
 
-describe.each(["activeStrips", "activeSweep"] as const)("%s", (name) => {
+describe.each(["affineStrips", "affineSweep"] as const)("%s", (name) => {
   test("every column of every row, and nothing else, any stride and address", () => {
     check(
       fc.property(inRows, ({ case_, channelOf, rows, width, pitch }) =>
@@ -185,11 +185,11 @@ describe.each(["activeStrips", "activeSweep"] as const)("%s", (name) => {
   });
 });
 
-test("activePlanes: every plane with its channel's terms, from any channel on", () => {
+test("affinePlanes: every plane with its channel's terms, from any channel on", () => {
   check(
     fc.property(inPlanes, ({ case_, channelOf, first, planes, channels, inner }) =>
       compareActive(case_, channelOf, (run, y, x, add, terms, low, high) =>
-        run.activePlanes(y, x, add, terms, low, high, first, planes, channels, inner),
+        run.affinePlanes(y, x, add, terms, low, high, first, planes, channels, inner),
       ),
     ),
     200,

@@ -2,6 +2,7 @@
 // Pointers and strides are in bytes; all other sizes count float32 values. Nothing is kept between calls.
 export { momentsRows, momentsPlanes } from "./moments";
 export { affineStrips, affineSweep, affinePlanes } from "./affine";
+export { gateRows, gatePlanes } from "./activation";
 export { gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
 export {
   mergeMoments, mergeSums, spread,

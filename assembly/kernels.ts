@@ -4,19 +4,33 @@
 // @ts-ignore: decorator
 @external("kernels", "affineStrips")
 export declare function affineStrips(
-  y: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
+  y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, rows: u32, width: u32, stride: usize,
 ): void;
 
 // @ts-ignore: decorator
 @external("kernels", "affineSweep")
 export declare function affineSweep(
-  y: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize,
+  y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, rows: u32, width: u32, stride: usize,
 ): void;
 
 // @ts-ignore: decorator
 @external("kernels", "affinePlanes")
 export declare function affinePlanes(
-  y: usize, x: usize, terms: usize,
+  y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
+  first: u32, planes: u32, channels: u32, inner: u32,
+): void;
+
+// @ts-ignore: decorator
+@external("kernels", "gateRows")
+export declare function gateRows(
+  g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
+  rows: u32, width: u32, stride: usize,
+): void;
+
+// @ts-ignore: decorator
+@external("kernels", "gatePlanes")
+export declare function gatePlanes(
+  g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
   first: u32, planes: u32, channels: u32, inner: u32,
 ): void;
 
@@ -70,6 +84,12 @@ export declare function gradientPlanes(
 // @ts-ignore: decorator
 @external("kernels", "roundMeans")
 export declare function roundMeans(center: usize, mean: usize, n: u32): void;
+
+// @ts-ignore: decorator
+@external("kernels", "scaleShift")
+export declare function scaleShift(
+  terms: usize, mean: usize, meanLow: usize, variance: usize, gamma: usize, beta: usize, epsilon: f64, n: u32,
+): u32;
 
 // @ts-ignore: decorator
 @external("kernels", "gradientTerms")

@@ -17,9 +17,9 @@
 // a piece can be done again. src/threads/job.ts writes jobs; their fields are the same there.
 
 import {
-  affinePlanes, affineStrips, affineSweep,
+  affinePlanes, affineStrips, affineSweep, gatePlanes, gateRows,
   gradientPlanes, gradientStrips, gradientSumsPlanes, gradientSumsRows, gradientSweep, gradientTerms,
-  momentsPlanes, momentsRows, roundMeans,
+  momentsPlanes, momentsRows, roundMeans, scaleShift,
 } from "./kernels";
 import { SCRATCH, SHIFT, SLOPE } from "./blocks";
 import { widen } from "./lanes";
@@ -27,15 +27,17 @@ import { widen } from "./lanes";
 /** What a job does. */
 const AFFINE_STRIPS: u32 = 0;
 const AFFINE_SWEEP: u32 = 1;
-const AFFINE_PLANES: u32 = 2;
-const GRADIENT_STRIPS: u32 = 3;
-const GRADIENT_SWEEP: u32 = 4;
-const GRADIENT_PLANES: u32 = 5;
-const MOMENTS_ROWS: u32 = 6;
-const MOMENTS_PLANES: u32 = 7;
-const SUMS_ROWS: u32 = 8;
-const SUMS_PLANES: u32 = 9;
-const NEAR: u32 = 10;
+const GRADIENT_STRIPS: u32 = 2;
+const GRADIENT_SWEEP: u32 = 3;
+const GATE_ROWS: u32 = 4;
+const AFFINE_PLANES: u32 = 5;
+const GRADIENT_PLANES: u32 = 6;
+const GATE_PLANES: u32 = 7;
+const MOMENTS_ROWS: u32 = 8;
+const MOMENTS_PLANES: u32 = 9;
+const SUMS_ROWS: u32 = 10;
+const SUMS_PLANES: u32 = 11;
+const NEAR: u32 = 12;
 
 /** A job, field by field. Pointers that a kind does not need are 0. */
 @unmanaged class Job {
@@ -56,7 +58,7 @@ const NEAR: u32 = 10;
   inner: u32;
   /**
    * The state of a reduction. For moments these are base, offset and m2; for a gradient's sums, sumDy and sumDyX. A
-   * piece goes on from `from` and writes `into`.
+   * piece goes on from `from` and writes `into`. In an elementwise job, `from0` is the residual, 0 if there is none.
    */
   from0: usize;
   from1: usize;
@@ -70,6 +72,10 @@ const NEAR: u32 = 10;
   parts: u32;
   /** How much of the same channels or columns came before: values or rows. */
   count: f64;
+  unused: f64;
+  /** The range of the activation. */
+  low: f64;
+  high: f64;
 }
 
 /** Where part p of n of something long `size` begins, if it is cut at multiples of `step`. */
@@ -83,7 +89,7 @@ const NEAR: u32 = 10;
 export function piece(at: usize, p: u32, scratch: usize): void {
   const job = changetype<Job>(at);
   const kind = job.kind;
-  if (kind < AFFINE_PLANES || kind == GRADIENT_STRIPS || kind == GRADIENT_SWEEP) rowsOfPiece(job, p);
+  if (kind < AFFINE_PLANES) rowsOfPiece(job, p);
   else if (kind < MOMENTS_ROWS) planesOfPiece(job, p);
   else if (kind == MOMENTS_ROWS) blocksOfPiece(job, p, scratch);
   else if (kind == SUMS_ROWS) columnsOfPiece(job, p);
@@ -99,9 +105,11 @@ function rowsOfPiece(job: Job, p: u32): void {
   const column = byRows ? 0 : cut(job.d1, p, job.pieces, 16);
   const width = byRows ? job.d1 : cut(job.d1, p + 1, job.pieces, 16) - column;
   const at = <usize>first * job.d2 + (<usize>column << 2);
-  const out = job.out + at, a = job.a + at, b = job.b + at, terms = job.terms + (<usize>column << 2);
-  if (job.kind == AFFINE_STRIPS) affineStrips(out, a, terms, rows, width, job.d2);
-  else if (job.kind == AFFINE_SWEEP) affineSweep(out, a, terms, rows, width, job.d2);
+  const out = job.out + at, a = job.a + at, b = job.b + at, add = job.from0 ? job.from0 + at : 0;
+  const terms = job.terms + (<usize>column << 2), low = <f32>job.low, high = <f32>job.high;
+  if (job.kind == AFFINE_STRIPS) affineStrips(out, a, add, terms, low, high, rows, width, job.d2);
+  else if (job.kind == AFFINE_SWEEP) affineSweep(out, a, add, terms, low, high, rows, width, job.d2);
+  else if (job.kind == GATE_ROWS) gateRows(out, a, b, add, terms, low, high, rows, width, job.d2);
   else if (job.kind == GRADIENT_STRIPS) gradientStrips(out, a, b, terms, rows, width, job.d2);
   else gradientSweep(out, a, b, terms, rows, width, job.d2);
 }
@@ -132,9 +140,11 @@ function planesOfPiece(job: Job, p: u32): void {
 /** The kernel of a job on n planes from one of channel `first` on, or on `length` values of one from `start` on. */
 function run(job: Job, plane: u32, first: u32, n: u32, start: u32, length: u32): void {
   const at = (<usize>plane * job.inner + start) << 2;
-  const out = job.out + at, a = job.a + at;
-  if (job.kind == AFFINE_PLANES) affinePlanes(out, a, job.terms, first, n, job.d2, length);
-  else gradientPlanes(out, a, job.b + at, job.terms, first, n, job.d2, length);
+  const out = job.out + at, a = job.a + at, b = job.b + at, add = job.from0 ? job.from0 + at : 0;
+  const terms = job.terms, low = <f32>job.low, high = <f32>job.high, channels = job.d2;
+  if (job.kind == AFFINE_PLANES) affinePlanes(out, a, add, terms, low, high, first, n, channels, length);
+  else if (job.kind == GATE_PLANES) gatePlanes(out, a, b, add, terms, low, high, first, n, channels, length);
+  else gradientPlanes(out, a, b, terms, first, n, channels, length);
 }
 
 /** How many columns a row of states or of sums has, with those that are written past its end. */
@@ -258,15 +268,24 @@ function begin(job: Job, first: u32, n: u32): void {
   pitch: u32;
   inner: u32;
   examples: u32;
-  unused0: u32;
-  unused1: u32;
-  unused2: u32;
+  meanLow: usize;
+  beta: usize;
+  /** Whether there is an activation. Then mean and the last two arrays are as in `scaleShift`. */
+  gated: u32;
   epsilon: f64;
   perValue: f64;
+  low: f64;
+  high: f64;
+}
+
+/** The address of the value of channel `first` in an array of float32 or, with shift 3, float64; 0 if there is none. */
+// @ts-ignore: decorator
+@inline function valueOf(array: usize, first: u32, shift: u32): usize {
+  return array ? array + (<usize>first << shift) : 0;
 }
 
 /**
- * Sums, terms and dx of some channels: the second traversal finds what the first one has read in cache. Arrays per
+ * Sums, terms and dx of some channels, with an activation those of the gated dy, which dx holds in the meantime: the second traversal finds what the first one has read in cache. Arrays per
  * channel are those of the thread, because the kernels of channel.ts write two channels at a time.
  */
 function nearPiece(job: NearJob, p: u32, scratch: usize): void {
@@ -277,18 +296,25 @@ function nearPiece(job: NearJob, p: u32, scratch: usize): void {
   const start = <usize>(first * inner) << 2;
   const terms = scratch, dgamma = terms + 2 * SHIFT, dbeta = dgamma + SCRATCH;
   const sumDy = dbeta + SCRATCH, sumDyX = sumDy + 2 * SCRATCH;
-  const mean = job.mean + (<usize>first << 3);
-  roundMeans(terms, mean, n);
+  const mean = valueOf(job.mean, first, 3), variance = valueOf(job.variance, first, 3);
+  const gamma = valueOf(job.gamma, first, 2), epsilon = job.epsilon;
+  const gated = job.gated != 0, g = gated ? job.dx : job.dy;
+  if (gated) {
+    const meanLow = valueOf(job.meanLow, first, 3), beta = valueOf(job.beta, first, 2);
+    scaleShift(terms, mean, meanLow, variance, gamma, beta, epsilon, n);
+  } else roundMeans(terms, mean, n);
   let at = start;
   let count: f64 = 0;
   for (let i: u32 = 0; i < job.examples; i++) {
-    gradientSumsPlanes(sumDy, sumDyX, job.dy + at, job.x + at, terms, count, 0, n, n, inner);
+    if (gated) {
+      const low = <f32>job.low, high = <f32>job.high;
+      gatePlanes(g + at, job.dy + at, job.x + at, 0, terms, low, high, 0, n, n, inner);
+    }
+    gradientSumsPlanes(sumDy, sumDyX, g + at, job.x + at, terms, count, 0, n, n, inner);
     at += step;
     count += <f64>inner;
   }
-  const variance = job.variance + (<usize>first << 3);
-  const gamma = job.gamma ? job.gamma + (<usize>first << 2) : 0;
-  gradientTerms(terms, dgamma, dbeta, sumDy, sumDyX, mean, variance, gamma, job.epsilon, job.perValue, n);
+  gradientTerms(terms, dgamma, dbeta, sumDy, sumDyX, mean, variance, gamma, epsilon, job.perValue, n);
   const bytes = <usize>n << 2;
   // As in src/engine/gradient.ts: if statistics are constants, dx does not depend on the sums.
   if (job.perValue == 0) {
@@ -299,7 +325,7 @@ function nearPiece(job: NearJob, p: u32, scratch: usize): void {
   memory.copy(job.dbeta + (<usize>first << 2), dbeta, bytes);
   at = start;
   for (let i: u32 = 0; i < job.examples; i++) {
-    gradientPlanes(job.dx + at, job.dy + at, job.x + at, terms, 0, n, n, inner);
+    gradientPlanes(job.dx + at, g + at, job.x + at, terms, 0, n, n, inner);
     at += step;
   }
 }

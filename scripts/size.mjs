@@ -12,21 +12,21 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const KB = 1024;
 /** Budgets in KB. Every file of the package is to have one: without it nothing fits. */
 const BUDGETS = {
-  "kernels.wasm": 4,
-  "infer.wasm": 0.75,
-  "threads.wasm": 1.5,
-  "index.js": 23,
-  "infer.js": 5.5,
+  "kernels.wasm": 5.25,
+  "infer.wasm": 1.5,
+  "threads.wasm": 1.75,
+  "index.js": 26.25,
+  "infer.js": 6.75,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 48.5,
-  "hdf5.js": 29,
-  "tfjs.js": 21.75,
-  "tfjs-layers.js": 22,
+  "state.js": 52,
+  "hdf5.js": 32,
+  "tfjs.js": 24.5,
+  "tfjs-layers.js": 25,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
-  "threads.js": 14,
-  'threads beyond "."': 6.75,
-  'BatchNorm of "."': 19,
-  'FrozenBatchNorm of "."': 9.75,
+  "threads.js": 15.75,
+  'threads beyond "."': 7.25,
+  'BatchNorm of "."': 22,
+  'FrozenBatchNorm of "."': 12,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

@@ -46,6 +46,7 @@ export {
 export { type Diagnosis, diagnose, type Verdict } from "./testtime/diagnose.js";
 export type { Drift } from "./testtime/drift.js";
 export { type Folded, type FoldOptions, type FrozenLayer, fold } from "./testtime/fold.js";
+export type { Activation, ActivationJSON } from "./values/activation.js";
 export type { JsonNumber, Widened } from "./values/json.js";
 export type { Layout } from "./values/layout.js";
 export {

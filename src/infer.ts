@@ -24,6 +24,7 @@ export {
   UnsupportedError,
 } from "./errors.js";
 export type { FrozenJSON, InferOptions } from "./frozen/frozen.js";
+export type { Activation, ActivationJSON } from "./values/activation.js";
 export type { JsonNumber, Widened } from "./values/json.js";
 export type { Layout } from "./values/layout.js";
 
@@ -53,7 +54,7 @@ export class FrozenBatchNorm extends Frozen {
 
 const KERNELS: KernelSource = {
   memory: () => undefined,
-  apply: (out, x, view, terms) => applyInPieces(smallMachine(), out, x, view, terms),
+  apply: (out, x, view, terms, add) => applyInPieces(smallMachine(), out, x, view, terms, add),
 };
 
 // Not inside the class: bundlers rename a class whose body names it, and it would print as _FrozenBatchNorm.

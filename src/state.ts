@@ -24,7 +24,7 @@ export type { WrittenKeras } from "./state/keras/files.js";
 export { type FoldedKeras, foldKeras } from "./state/keras/fold.js";
 export type { KerasLoadOptions } from "./state/keras/load.js";
 export type { KerasFiles } from "./state/keras/model.js";
-export { readKeras } from "./state/keras/read.js";
+export { type KerasReadOptions, readKeras } from "./state/keras/read.js";
 export { type KerasWriteOptions, writeKeras } from "./state/keras/write.js";
 export type { Given, KeptNorm, OnWarning, StateFile } from "./state/layers.js";
 export { type ModelFile, type ModelOptions, readModel } from "./state/model.js";

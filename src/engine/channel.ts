@@ -135,6 +135,7 @@ export function termsOf(machine: Machine, normalizer: Normalizer): AffineTerms {
   const { center, scale, shift } = machine.memory.terms;
   const { length } = normalizer.mean;
   const terms = {
+    limits: normalizer.limits,
     center: new Float32Array(length),
     scale: new Float32Array(length),
     shift: new Float32Array(length),

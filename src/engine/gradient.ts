@@ -1,25 +1,26 @@
 // dy, x -> dx, dgamma, dbeta (Ioffe & Szegedy 2015, section 3). See assembly/gradient.ts for the formulas.
 
+import { copy } from "../values/arrays.js";
 import { countOf, sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import { GradientSums } from "../values/moments.js";
 import type { Gradients, Normalizer } from "../values/terms.js";
-import { loadChannels, spread, storeChannels, termsOfRow } from "./channel.js";
+import { loadChannels, loadNormalizer, spread, storeChannels, termsOfRow } from "./channel.js";
 import { type Machine, machineFor } from "./machine.js";
-import { firstOf } from "./memory.js";
-import { loadHeld, operand, storeHeld } from "./operand.js";
-import { BLOCK_TWO, channelsNear, isNear, type Pass, passOf, rowsOf } from "./plan.js";
-import { load, type Steps, store, walkNear, walkTile } from "./walk.js";
+import { type At, firstOf, RESIDUAL, RESIDUAL_FLOATS } from "./memory.js";
+import { inParts, loadHeld, notHeld, operand, pointer, storeHeld } from "./operand.js";
+import { BLOCK_TWO, channelsNear, isNear, type Pass, passOf, rowsOf, walkOf } from "./plan.js";
+import { cut, load, type Part, type Steps, store, transfer, walkNear, walkTile } from "./walk.js";
 
 const SUMS: Steps<Machine> = {
   block: (width) => rowsOf(width, BLOCK_TWO),
-  rows(pass, _out, dy, x, count, rows, width, stride) {
+  rows(pass, _out, dy, x, _part, count, rows, width, stride) {
     const { wasm, memory } = pass.machine;
     const { sumDy, sumDyX } = memory.slots;
     const [s, p, center] = [sumDy.at, sumDyX.at, termsOfRow(pass)];
     wasm.gradientSumsRows(s, p, dy, x, center, count, rows, width, stride, width);
   },
-  planes({ machine: { wasm, memory } }, _out, dy, x, count, first, planes, channels, inner) {
+  planes({ machine: { wasm, memory } }, _out, dy, x, _part, count, first, planes, channels, inner) {
     const { sumDy, sumDyX } = memory.slots;
     const [s, p, center] = [sumDy.at, sumDyX.at, memory.terms.at];
     wasm.gradientSumsPlanes(s, p, dy, x, center, count, first, planes, channels, inner);
@@ -31,19 +32,80 @@ const SUMS: Steps<Machine> = {
   },
 };
 
+/** Where the gated dy is written: to `out` or, without one, to where dy lies. */
+const gatedAt = (pass: Pass<Machine>, out: At<"out">, dy: At<"a">): At<"out"> =>
+  pass.out === null ? (dy as number as At<"out">) : out;
+
+/** How many values of the residual are there at a time: pieces of an ordinary one, since there is little room for it. */
+const roomOf = ({ residual }: Pass<Machine>, size: number): number =>
+  residual?.unit === 0 ? RESIDUAL_FLOATS : size;
+
+/** Where a piece of the residual lies, after it has been loaded if it is an ordinary array. */
+function residualAt(pass: Pass<Machine>, piece: Part): At<"c"> {
+  transfer(pass, pass.residual, piece, false);
+  return pointer<"c">(pass.residual, piece.at);
+}
+
+/** The same of the gated dy. */
+const GATED: Steps<Machine> = {
+  ...SUMS,
+  parted: true,
+  rows(pass, out, dy, x, part, count, rows, width, stride) {
+    const g = gatedAt(pass, out, dy);
+    const { low, high } = pass.limits!;
+    const most = Math.floor(roomOf(pass, rows * width) / width);
+    for (let row = 0; row < rows; row += most) {
+      const n = Math.min(most, rows - row);
+      const add = residualAt(pass, {
+        at: part.at + row * part.pitch,
+        rows: n,
+        width,
+        pitch: part.pitch,
+      });
+      const [to, from, by] = [g, dy, x].map((p) => p + row * stride) as [
+        At<"out">,
+        At<"a">,
+        At<"b">,
+      ];
+      pass.machine.wasm.gateRows(to, from, by, add, termsOfRow(pass), low, high, n, width, stride);
+    }
+    SUMS.rows(pass, g, g as number as At<"a">, x, part, count, rows, width, stride);
+  },
+  planes(pass, out, dy, x, part, count, first, planes, channels, inner) {
+    const g = gatedAt(pass, out, dy);
+    const { wasm, memory } = pass.machine;
+    const { low, high } = pass.limits!;
+    const size = planes * inner;
+    const most = roomOf(pass, size);
+    for (let done = 0, n: number; done < size; done += n) {
+      n = cut(done, size, inner, most);
+      const add = residualAt(pass, { at: part.at + done, rows: 1, width: n, pitch: n });
+      const [to, from, by] = [g, dy, x].map((p) => p + done * 4) as [At<"out">, At<"a">, At<"b">];
+      const c = (first + Math.floor(done / inner)) % channels;
+      const [some, values] = [Math.ceil(n / inner), Math.min(n, inner)];
+      const { at } = memory.terms;
+      wasm.gatePlanes(to, from, by, add, at, low, high, c, some, channels, values);
+    }
+    SUMS.planes(pass, g, g as number as At<"a">, x, part, count, first, planes, channels, inner);
+  },
+};
+
 const GRADIENT: Steps<Machine> = {
-  rows(pass, dx, dy, x, _count, rows, width, stride) {
+  rows(pass, dx, dy, x, _part, _count, rows, width, stride) {
     const { wasm } = pass.machine;
     const kernel = pass.cold ? wasm.gradientSweep : wasm.gradientStrips;
     kernel(dx, dy, x, termsOfRow(pass), rows, width, stride);
   },
-  planes({ machine: { wasm, memory } }, dx, dy, x, _count, first, planes, channels, inner) {
+  planes({ machine: { wasm, memory } }, dx, dy, x, _part, _count, first, planes, channels, inner) {
     wasm.gradientPlanes(dx, dy, x, memory.terms.at, first, planes, channels, inner);
   },
 };
 
-/** Leaves Σdy and Σdy·(x - center) of each channel of a tile in kernel memory. */
-function tileSums(pass: Pass<Machine>, first: number, n: number): void {
+/**
+ * Leaves Σdy and Σdy·(x - center) of each channel of a tile in kernel memory; of the gated dy if the pass has limits.
+ * `loaded` is the part that lies in the stream buffers already, if one does.
+ */
+function tileSums(pass: Pass<Machine>, first: number, n: number, loaded: Part | null): void {
   const { wasm, memory } = pass.machine;
   const { sumDy, sumDyX } = memory.slots;
   const { inner } = pass.view;
@@ -52,8 +114,11 @@ function tileSums(pass: Pass<Machine>, first: number, n: number): void {
     sumDyX.array.fill(0);
     return;
   }
-  spread(pass, ["center"], n);
-  walkTile(pass, SUMS, first, n);
+  const gated = pass.limits !== null;
+  spread(pass, gated ? ["center", "scale", "shift"] : ["center"], n);
+  const steps = gated ? GATED : SUMS;
+  if (loaded !== null) walkNear(pass, steps, n, loaded);
+  else walkTile(pass, steps, first, n);
   if (pass.rows && inner > 1) {
     for (const { at } of [sumDy, sumDyX]) wasm.mergeSums(at, n, inner, inner, 1);
   }
@@ -107,42 +172,62 @@ export function computeGradients(
   selection: Selection | null,
   perValue: number,
   sums: GradientSums | null,
+  add: Float32Array | null,
 ): void {
-  machine = machineFor(machine, into.dx, dy, x);
+  machine = machineFor(machine, into.dx, dy, x, add);
   const { wasm, memory } = machine;
   const { terms, slots } = memory;
-  const a = operand(memory, "dy", dy, 1, view, selection);
-  const b = operand(memory, "x", x, 0, view, selection);
-  const dx = operand(memory, "out.dx", into.dx, 1, view, selection);
+  // Without an activation, dadd is dy, and nothing is gated.
+  const { limits } = normalizer;
+  let a = operand(memory, "dy", dy, 1, view, selection);
+  let b = operand(memory, "x", x, 0, view, selection);
+  const c = add && limits && operand(memory, "add", add, RESIDUAL, view, selection);
+  let dx = operand(memory, "out.dx", into.dx, 1, view, selection);
+  let dadd = into.dadd && operand(memory, "out.dadd", into.dadd, 1, view, selection);
+  // dy, the gated dy and dx have one stream buffer, where each takes the place of the one before it. Where the channels
+  // go in tiles, none is held there, since dx of a tile would lie beside dadd of the next one. Nor is x, since parts of
+  // it come to its buffer if the residual goes in parts.
+  if (dadd !== null && walkOf(view).tile < view.channels) {
+    [a, b, dx, dadd] = [notHeld(a), notHeld(b), notHeld(dx), notHeld(dadd)];
+  }
+  // The first traversal writes the gated dy, and the second one reads it: dadd itself, or what becomes dx.
+  const g = limits === null ? null : (dadd ?? dx);
   // dgamma and dbeta are stored by copying, so their addresses are not needed; but asking for them throws if they
   // are freed tensors.
   if (into.dgamma !== null) memory.addressOf("out.dgamma", into.dgamma);
   if (into.dbeta !== null) memory.addressOf("out.dbeta", into.dbeta);
+  if (limits === null) {
+    if (into.dadd !== null) copy(into.dadd, dy);
+    dadd = null;
+  }
   const sumsX = sums && aboutCenter(sums, normalizer.mean, 1);
   loadHeld(a);
   loadHeld(b);
-  const reading = passOf(machine, view, selection, null, a, b);
-  const writing = passOf(machine, view, selection, dx, a, b);
+  const reading = passOf(machine, view, selection, g, a, b, limits, c, true);
+  const writing = passOf(machine, view, selection, dx, g ?? a, b);
   const { outer, channels, inner } = view;
-  const near = isNear(writing, dx, a, b);
+  const near = c === null && isNear(writing, dx, a, b);
   const tile = near ? Math.min(channelsNear(view), writing.tile) : writing.tile;
   // If so, the tensors are loaded into the stream buffers once, and both traversals read them there.
   const loaded = near && writing.streamed;
-  if (near && !loaded && sums === null && machine.near?.(writing, into, normalizer, perValue))
+  if (near && !loaded && sums === null && machine.near?.(writing, a, into, normalizer, perValue))
     return;
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
     const part = { at: first * inner, rows: outer, width: n * inner, pitch: channels * inner };
-    wasm.roundMeans(terms.at, loadChannels(slots.mean, normalizer.mean, first, n), n);
-    if (loaded) load(writing, part);
+    if (g === null) {
+      wasm.roundMeans(terms.at, loadChannels(slots.mean, normalizer.mean, first, n), n);
+    } else loadNormalizer(machine, normalizer, first, n);
+    if (loaded) load(reading, part);
+    if (g !== null || sums === null) tileSums(reading, first, n, loaded ? part : null);
+    if (dadd !== null) storeHeld(dadd);
     if (sums !== null) {
       loadChannels(slots.sumDy, sums.sumDy, first, n);
       loadChannels(slots.sumDyX, sumsX, first, n);
-    } else if (loaded) walkNear(reading, SUMS, n);
-    else tileSums(reading, first, n);
+    }
     tileTerms(machine, into, normalizer, perValue, first, n);
     if (loaded) {
-      walkNear(writing, GRADIENT, n);
+      walkNear(writing, GRADIENT, n, part);
       store(writing, part);
     } else {
       spread(writing, ["center", "scale", "shift", "slope"], n);
@@ -151,6 +236,7 @@ export function computeGradients(
   }
   storeHeld(dx);
   selection?.pad(into.dx, null);
+  if (into.dadd !== null) selection?.pad(into.dadd, null);
 }
 
 /** Σdy and Σdy·(x - mean) over x, which is a batch or a part of one and was normalized with `mean`. */
@@ -159,24 +245,31 @@ export function computeSums(
   dy: Float32Array,
   x: Float32Array,
   view: View,
-  mean: Float64Array,
+  normalizer: Normalizer,
   selection: Selection | null,
+  add: Float32Array | null,
 ): GradientSums {
-  machine = machineFor(machine, dy, x);
+  machine = machineFor(machine, dy, x, add);
   const { wasm, memory } = machine;
   const { terms, slots } = memory;
-  const a = operand(memory, "dy", dy, 1, view, selection);
+  const { mean, limits } = normalizer;
+  const dyOperand = operand(memory, "dy", dy, 1, view, selection);
+  // The gated dy is written to where dy lies, so dy has to be a copy.
+  const a = limits === null ? dyOperand : inParts(dyOperand);
   const b = operand(memory, "x", x, 0, view, selection);
+  const c = add && limits && operand(memory, "add", add, RESIDUAL, view, selection);
   const array = (): Float64Array => new Float64Array(view.channels);
   const result = new GradientSums(countOf(view), array(), array());
   loadHeld(a);
   loadHeld(b);
-  const pass = passOf(machine, view, selection, null, a, b);
+  const pass = passOf(machine, view, selection, null, a, b, limits, c);
   const { tile } = pass;
   for (let first = 0; first < view.channels; first += tile) {
     const n = Math.min(tile, view.channels - first);
-    wasm.roundMeans(terms.at, loadChannels(slots.mean, mean, first, n), n);
-    tileSums(pass, first, n);
+    if (limits === null) {
+      wasm.roundMeans(terms.at, loadChannels(slots.mean, mean, first, n), n);
+    } else loadNormalizer(machine, normalizer, first, n);
+    tileSums(pass, first, n, null);
     storeChannels(result.sumDy, slots.sumDy, first, n);
     storeChannels(result.sumDyXmu, slots.sumDyX, first, n);
   }

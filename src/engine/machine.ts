@@ -5,6 +5,7 @@ import type { Gradients, Normalizer } from "../values/terms.js";
 import { instantiate } from "../wasm/compile.js";
 import { kernelsModule } from "../wasm/embedded.js";
 import type { At, Buffers, Memory } from "./memory.js";
+import type { Operand } from "./operand.js";
 import type { Pass } from "./plan.js";
 
 /** The exports of the small binary: see assembly/infer.ts. Counts are of float32 values, strides of bytes. */
@@ -12,7 +13,10 @@ export interface AffineExports {
   affineStrips(
     y: At<"out">,
     x: At<"a">,
+    add: At<"b">,
     terms: At<"terms">,
+    low: number,
+    high: number,
     rows: number,
     width: number,
     stride: number,
@@ -22,7 +26,10 @@ export interface AffineExports {
   affinePlanes(
     y: At<"out">,
     x: At<"a">,
+    add: At<"b">,
     terms: At<"terms">,
+    low: number,
+    high: number,
     first: number,
     planes: number,
     channels: number,
@@ -40,6 +47,31 @@ export interface AffineExports {
 /** The exports of the binary: see assembly/index.ts. */
 export interface Exports extends AffineExports {
   affineSweep: AffineExports["affineStrips"];
+  gateRows(
+    g: At<"out">,
+    dy: At<"a">,
+    x: At<"b">,
+    add: At<"c">,
+    terms: At<"terms">,
+    low: number,
+    high: number,
+    rows: number,
+    width: number,
+    stride: number,
+  ): void;
+  gatePlanes(
+    g: At<"out">,
+    dy: At<"a">,
+    x: At<"b">,
+    add: At<"c">,
+    terms: At<"terms">,
+    low: number,
+    high: number,
+    first: number,
+    planes: number,
+    channels: number,
+    inner: number,
+  ): void;
   momentsRows(
     base: At<"base">,
     offset: At<"offset">,
@@ -195,7 +227,12 @@ export interface AffineMachine {
   readonly wasm: AffineExports;
   readonly memory: Buffers;
   /** With several threads alone: the machine for a call with these arrays (src/threads/machine.ts). */
-  choose?(a: Float32Array, b?: Float32Array, c?: Float32Array): this;
+  choose?(
+    a: Float32Array,
+    b?: Float32Array,
+    c?: Float32Array | null,
+    d?: Float32Array | null,
+  ): this;
 }
 
 /** What a layer needs. */
@@ -206,7 +243,13 @@ export interface Machine extends AffineMachine {
   readonly threads?: number;
   close?(): void;
   /** With several threads alone: `backward` in planes, if it does it; else it returns false. */
-  near?(pass: Pass<Machine>, into: Gradients, normalizer: Normalizer, perValue: number): boolean;
+  near?(
+    pass: Pass<Machine>,
+    dy: Operand,
+    into: Gradients,
+    normalizer: Normalizer,
+    perValue: number,
+  ): boolean;
 }
 
 /** The machine for a call with these arrays: this one, unless it has several threads. */
@@ -214,8 +257,9 @@ export const machineFor = <M extends AffineMachine>(
   machine: M,
   a: Float32Array,
   b?: Float32Array,
-  c?: Float32Array,
-): M => machine.choose?.(a, b, c) ?? machine;
+  c?: Float32Array | null,
+  d?: Float32Array | null,
+): M => machine.choose?.(a, b, c, d) ?? machine;
 
 /** Starts the kernels on a memory. The memory is made only after they have been compiled, which may fail. */
 export function start<E extends AffineExports, M extends Buffers>(

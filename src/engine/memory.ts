@@ -1,8 +1,8 @@
 // The only file that touches memory.buffer: where everything lies in kernel memory, and the tensors
 // that users allocate. The memory never grows, so views stay valid.
 //
-//   test time   terms of one tile of channels, per channel and per column; a stream buffer
-//   training    another stream buffer, parameters and statistics of that tile, scratch
+//   test time   terms of one tile of channels, per channel and per column; two stream buffers
+//   training    parameters and statistics of that tile, scratch
 //   users       tensors
 
 import { describe, MemoryError, OptionError, StateError } from "../errors.js";
@@ -26,6 +26,11 @@ export const MAX_COLUMNS = 1024;
  * between blocks, and an array that comes in parts gives the same bits as one that comes whole.
  */
 export const STREAM_FLOATS = 65536;
+
+/** Which stream buffer `backward` has for the residual. It is small, and lies where the scratch of moments is. */
+export const RESIDUAL = 2;
+/** Float32 values in it: six rows at least. */
+export const RESIDUAL_FLOATS = 6144;
 
 const PAGE = 65536;
 // These are written out as plain numbers, because bundlers do not drop an unused constant that is computed.
@@ -118,8 +123,9 @@ export class Buffers {
   /** The same, laid out for the columns of a row. */
   readonly columns: ReturnType<typeof termsSlots<"column">>;
   /**
-   * Buffers through which ordinary arrays go. Test time has one; training has a second one behind it. In training,
-   * the first one reaches to the end of the second, because a block of moments needs the room of both.
+   * Buffers through which ordinary arrays go: at test time one for x and one for a residual. In training, the first one
+   * reaches to the end of the second, because a block of moments needs the room of both; and `backward` has both for x
+   * and dy, so a third one is for the residual (RESIDUAL).
    */
   readonly streams: readonly Slot<Float32Array>[];
   #next = STAGGER;
@@ -139,8 +145,7 @@ export class Buffers {
     }
     this.terms = termsSlots(() => this.float32(MAX_COLUMNS));
     this.columns = termsSlots(() => this.float32(MAX_COLUMNS));
-    // This comes last, so that the second stream buffer, which `Memory` adds, lies right behind it.
-    this.streams = [this.float32(STREAM_FLOATS)];
+    this.streams = [this.float32(STREAM_FLOATS), this.float32(STREAM_FLOATS)];
   }
 
   /** The next free place, for `bytes`. */
@@ -184,10 +189,11 @@ export class Memory extends Buffers {
   constructor(bytes: number, shared?: boolean) {
     super(checkBytes(bytes), shared);
     const { at } = this.streams[0]!;
-    const second = this.float32(STREAM_FLOATS);
-    this.streams = [slotOf(at, new Float32Array(this.#buffer, at, 2 * STREAM_FLOATS)), second];
+    const both = slotOf(at, new Float32Array(this.#buffer, at, 2 * STREAM_FLOATS));
     this.slots = this.#trainingSlots();
     this.scratch = this.place(6 * (MAX_COLUMNS * 4 + STAGGER)) as At<"scratch">;
+    const residual = new Float32Array(this.#buffer, this.scratch, RESIDUAL_FLOATS);
+    this.streams = [both, this.streams[1]!, slotOf(this.scratch, residual)];
     this.#tensors = alignUp(this.place(0), 64);
   }
 

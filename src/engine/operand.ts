@@ -4,7 +4,15 @@
 import { copy } from "../values/arrays.js";
 import { sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
-import { type At, type Buffers, firstOf, NOWHERE, type Slot, STREAM_FLOATS } from "./memory.js";
+import {
+  type At,
+  type Buffers,
+  firstOf,
+  NOWHERE,
+  RESIDUAL,
+  type Slot,
+  STREAM_FLOATS,
+} from "./memory.js";
 
 /** A tensor that a kernel reads or writes. */
 export interface Operand {
@@ -34,7 +42,7 @@ export function operand(
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
   const inPlace = !selection && own >= 0;
-  const held = !selection && own < 0 && size <= STREAM_FLOATS;
+  const held = !selection && own < 0 && size <= STREAM_FLOATS && index !== RESIDUAL;
   return {
     array,
     base: inPlace ? own : stream.at,
@@ -61,8 +69,11 @@ export function storeHeld(operand: Operand): void {
 /** The same operand, but loaded and stored in parts. */
 export const inParts = (o: Operand): Operand => ({ ...o, base: o.stream.at, unit: 0 });
 
+/** The same operand, but in parts if it was held. */
+export const notHeld = (o: Operand): Operand => (isHeld(o) ? inParts(o) : o);
+
 /** Where a kernel finds the value of this index. If the tensor goes in parts, that is where every part begins. */
-export const pointer = <What extends "out" | "a" | "b">(
+export const pointer = <What extends "out" | "a" | "b" | "c">(
   o: Operand | null,
   index: number,
 ): At<What> => (o ? ((o.base + index * o.unit) as At<What>) : NOWHERE);

@@ -1,13 +1,14 @@
-// Applies terms to ordinary arrays through a single stream buffer. The small entry needs no more, since it has no
+// Applies terms to ordinary arrays through the stream buffers. The small entry needs no more, since it has no
 // tensors in kernel memory, no masks to walk by and no reductions. Each value is computed by itself, so the bits are
 // the same as those of walk.ts.
 
+import { NO_LIMITS } from "../values/activation.js";
 import { copy, part } from "../values/arrays.js";
 import { sizeOf, type View } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
 import { loadTerms, spread } from "./channel.js";
 import type { AffineMachine } from "./machine.js";
-import { type At, firstOf, MAX_COLUMNS, STREAM_FLOATS } from "./memory.js";
+import { type At, firstOf, MAX_COLUMNS, NOWHERE, STREAM_FLOATS } from "./memory.js";
 import { MIN_COLUMNS, needsColumns, repeatsOf, walkOf } from "./plan.js";
 
 /**
@@ -20,6 +21,7 @@ export function applyInPieces(
   x: Float32Array,
   view: View,
   terms: AffineTerms,
+  add: Float32Array | null,
 ): void {
   const { wasm, memory } = machine;
   const { channels, inner } = view;
@@ -28,9 +30,12 @@ export function applyInPieces(
   if (size === channels && channels <= MAX_COLUMNS) {
     // One example with one value per channel is a single row, so no walk is needed.
     copy(stream.array, x);
+    if (add !== null) copy(memory.streams[1]!.array, add);
     loadTerms(machine, terms, 0, channels);
-    const at = stream.at as At<"out" & "a">;
-    wasm.affineStrips(at, at, memory.terms.at, 1, channels, 0);
+    const { low, high } = terms.limits ?? NO_LIMITS;
+    const { at } = memory.terms;
+    const y = stream.at as At<"out" & "a">;
+    wasm.affineStrips(y, y, addedAt(machine, add, y), at, low, high, 1, channels, 0);
     copy(out, firstOf(stream, channels));
     return;
   }
@@ -47,14 +52,16 @@ export function applyInPieces(
     const some = Math.min(channels, n / width);
     const piece = { outer: n / (some * width), channels: some, inner: width };
     copy(stream.array, n === size ? x : part(x, at, at + n));
-    loaded = applyHeld(machine, piece, terms, first, loaded);
+    if (add !== null) copy(memory.streams[1]!.array, n === size ? add : part(add, at, at + n));
+    loaded = applyHeld(machine, piece, terms, first, loaded, add);
     copy(out, firstOf(stream, n), at);
   }
 }
 
 /**
  * Applies the terms of the channels from `first` on to what lies in the stream buffer, a tile at a time. `loaded` is
- * the first channel whose terms lie in kernel memory already; returns the first one whose terms lie there now.
+ * the first channel whose terms lie in kernel memory already; returns the first one whose terms lie there now. What is
+ * to be added, if anything is, lies in the second stream buffer.
  */
 function applyHeld(
   machine: AffineMachine,
@@ -62,6 +69,7 @@ function applyHeld(
   terms: AffineTerms,
   first: number,
   loaded: number,
+  add: Float32Array | null,
 ): number {
   const { outer, channels, inner } = view;
   const walk = walkOf(view);
@@ -69,6 +77,7 @@ function applyHeld(
   const repeats = repeatsOf(view, walk, MIN_COLUMNS);
   const columns = needsColumns(view, rows, repeats);
   const { wasm, memory } = machine;
+  const { low, high } = terms.limits ?? NO_LIMITS;
   for (let c = 0; c < channels; c += tile) {
     const n = Math.min(tile, channels - c);
     if (loaded !== first + c) {
@@ -83,16 +92,29 @@ function applyHeld(
       const wide = Math.floor(outer / repeats);
       const rest = wide * repeats;
       const { at: from } = columns ? memory.columns : memory.terms;
-      wasm.affineStrips(at(0), at(0), from, wide, repeats * n * inner, repeats * stride);
-      if (rest < outer)
-        wasm.affineStrips(at(rest), at(rest), from, outer - rest, n * inner, stride);
+      const strips = (example: number, rows: number, width: number, pitch: number): void => {
+        const y = at(example);
+        const r = addedAt(machine, add, y);
+        wasm.affineStrips(y, y, r, from, low, high, rows, width, pitch);
+      };
+      strips(0, wide, repeats * n * inner, repeats * stride);
+      if (rest < outer) strips(rest, outer - rest, n * inner, stride);
     } else {
       // Planes of all channels lie one behind the other; those of a tile do so within an example.
       const together = n === channels ? outer : 1;
       for (let i = 0; i < outer; i += together) {
-        wasm.affinePlanes(at(i), at(i), memory.terms.at, 0, together * n, n, inner);
+        const y = at(i);
+        const r = addedAt(machine, add, y);
+        wasm.affinePlanes(y, y, r, memory.terms.at, low, high, 0, together * n, n, inner);
       }
     }
   }
   return loaded;
 }
+
+/** Where the residual lies of the value that lies at y: at the same place of the second stream buffer. */
+const addedAt = (
+  { memory: { streams } }: AffineMachine,
+  add: Float32Array | null,
+  y: number,
+): At<"b"> => (add === null ? NOWHERE : ((y - streams[0]!.at + streams[1]!.at) as At<"b">));

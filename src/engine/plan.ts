@@ -8,6 +8,7 @@
 // Channels that do not fit the parameter arrays go in tiles. Bits must not depend on where tensors lie: in a
 // reduction, what sets the order of additions is chosen by dimensions alone.
 
+import type { Limits } from "../values/activation.js";
 import { sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import { MAX_COLUMNS, STREAM_FLOATS } from "./memory.js";
@@ -98,6 +99,9 @@ export interface Pass<M> extends Walk {
   readonly out: Operand | null;
   readonly a: Operand;
   readonly b: Operand | null;
+  readonly residual: Operand | null;
+  /** The range of the activation, for kernels that apply one; `null`: none. */
+  readonly limits: Limits | null;
   /** For elementwise kernels: whether all tensors lie in kernel memory and have more than HOT values together. */
   readonly cold: boolean;
   /** Whether at least one tensor goes in parts. */
@@ -106,7 +110,10 @@ export interface Pass<M> extends Walk {
   readonly selection: Selection | null;
 }
 
-/** Plans a traversal. A reduction has no `out`; a kernel that reads one tensor has no `b`. */
+/**
+ * Plans a traversal. A reduction has no `out`, unless it says that it `reduces`; a kernel that reads one tensor has no
+ * `b`, and only the gradient's reads a `residual` besides `a` and `b`.
+ */
 export function passOf<M>(
   machine: M,
   view: View,
@@ -114,25 +121,44 @@ export function passOf<M>(
   out: Operand | null,
   a: Operand,
   b: Operand | null,
+  limits: Limits | null = null,
+  residual: Operand | null = null,
+  reduces = out === null,
 ): Pass<M> {
   const { rows, tile } = walkOf(view);
   const size = sizeOf(view);
-  const streamed = a.unit === 0 || b?.unit === 0 || out?.unit === 0;
+  const streamed = a.unit === 0 || b?.unit === 0 || residual?.unit === 0 || out?.unit === 0;
   // A kernel takes a single distance between rows for all its tensors, so if one tensor goes in parts of some
   // columns, all of them do. None of them is held: all have the same length, so none fits a stream buffer.
   if (streamed && rows && tile < view.channels) {
     a = inParts(a);
     b &&= inParts(b);
+    residual &&= inParts(residual);
     out &&= inParts(out);
   }
-  const tensors = 1 + (out && out.base !== a.base ? 1 : 0) + (b ? 1 : 0);
+  const tensors = 1 + (out && out.base !== a.base ? 1 : 0) + (b ? 1 : 0) + (residual ? 1 : 0);
   const large = tensors * size > HOT;
   const cold = !streamed && large;
-  const wide = out ? cold : large && !b;
+  const wide = reduces ? large && !b : cold;
   const repeats = repeatsOf(view, { rows, tile }, wide ? MIN_COLUMNS_LARGE : MIN_COLUMNS);
   const columns = needsColumns(view, rows, repeats);
   // Every property by its name: an object spread here took 6 of the 7 µs of infer of [64, 64].
-  return { rows, tile, machine, view, repeats, columns, out, a, b, selection, streamed, cold };
+  return {
+    rows,
+    tile,
+    machine,
+    view,
+    repeats,
+    columns,
+    out,
+    a,
+    b,
+    residual,
+    limits,
+    selection,
+    streamed,
+    cold,
+  };
 }
 
 /** Channels that fit a stream buffer with all their examples. */

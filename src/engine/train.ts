@@ -11,9 +11,10 @@ import { loadHeld, operand, storeHeld } from "./operand.js";
 import { passOf } from "./plan.js";
 
 /**
- * Normalizes x by its own statistics and moves running averages towards them; out may be x. Writes the statistics
- * into mean and variance of `normalizer`, and into its meanLow if there are several tiles. Largest error of the mean:
- * 5e-7 σ; of the variance: 5.5e-7 of its value. When it throws NonFiniteError or StateError, it has written only these.
+ * Normalizes x by its own statistics and moves running averages towards them; adds `add` if there is one, and applies
+ * the activation. out may be x or add. Writes the statistics into mean and variance of `normalizer`, and into its
+ * meanLow if there are several tiles or an activation. Largest error of the mean: 5e-7 σ; of the variance: 5.5e-7 of
+ * its value. When it throws NonFiniteError or StateError, it has written only these.
  */
 export function train(
   machine: Machine,
@@ -22,22 +23,26 @@ export function train(
   x: Float32Array,
   view: View,
   selection: Selection | null,
+  add: Float32Array | null,
   update: AverageUpdate | null,
 ): void {
-  machine = machineFor(machine, out, x);
+  machine = machineFor(machine, out, x, add);
   const { memory } = machine;
   const { channels } = view;
   const a = operand(memory, "x", x, 0, view, selection);
+  const b = add && operand(memory, "add", add, 1, view, selection);
   const y = operand(memory, "out", out, 0, view, selection);
   loadHeld(a);
+  if (b !== null) loadHeld(b);
   const reading = passOf(machine, view, selection, null, a, null);
   const { tile } = reading;
   // The statistics of a single tile stay in kernel memory between the two traversals.
   const single = tile === channels;
-  const meanLow = single ? null : normalizer.meanLow;
+  // With an activation, `backward` needs what float64 rounds off the mean to work out the same y again.
+  const meanLow = single && normalizer.limits === null ? null : normalizer.meanLow;
   const { mean, variance, epsilon } = normalizer;
   allMoments(reading, epsilon, mean, meanLow, variance, null);
-  const writing = passOf(machine, view, selection, y, a, null);
+  const writing = passOf(machine, view, selection, y, a, b, normalizer.limits);
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
     if (single) computeTerms(machine, normalizer, memory.slots.meanLow.at, first, n);
@@ -46,5 +51,5 @@ export function train(
     affineTile(writing, first, n);
   }
   storeHeld(y);
-  selection?.pad(out, normalizer.beta);
+  selection?.pad(out, normalizer.beta, normalizer.limits);
 }

@@ -7,8 +7,8 @@ import { type Operand, pointer } from "./operand.js";
 import type { Pass } from "./plan.js";
 
 /**
- * What a kernel does with a piece of its tensors. `count` says how much of the same channels or columns came before:
- * how many values in planes, how many rows in rows. The dimensions are, in rows,
+ * What a kernel does with a part of its tensors: it writes `out`, and reads `a` and `b`. `count` says how much of the
+ * same channels or columns came before: how many values in planes, how many rows in rows. The dimensions are, in rows,
  *
  *   rows, width, stride          as many rows of `width` columns, `stride` bytes apart
  *
@@ -21,6 +21,7 @@ export type Step<M> = (
   out: At<"out">,
   a: At<"a">,
   b: At<"b">,
+  part: Part,
   count: number,
   ...dimensions: number[]
 ) => void;
@@ -34,12 +35,14 @@ export interface Steps<M> {
   readonly block?: (width: number) => number;
   readonly rows: Step<M>;
   readonly planes: Step<M>;
+  /** True cuts tensors into parts even if all lie in kernel memory: a step that walks twice finds its part in cache. */
+  readonly parted?: boolean;
   /** Pools the columns of rows taken several at once: `rows` of them, `width` columns for each one. */
   readonly merge?: (pass: Pass<M>, rows: number, width: number) => void;
 }
 
 /** Rows of `width` values, `pitch` apart, from the value `at` of a tensor on. */
-interface Part {
+export interface Part {
   readonly at: number;
   readonly rows: number;
   readonly width: number;
@@ -50,7 +53,7 @@ interface Part {
  * Copies a part of an operand that goes in parts into its stream buffer, where the rows lie one after the other. If
  * `storing`, copies it back from there. Does nothing for other operands, or without one.
  */
-function transfer<M>(
+export function transfer<M>(
   { selection }: Pass<M>,
   operand: Operand | null,
   { at, rows, width, pitch }: Part,
@@ -100,7 +103,7 @@ function walkPart<M>(
   const p = pointer<"a">(pass.a, at);
   const q = pointer<"b">(pass.b, at);
   load(pass, part);
-  step(pass, y, p, q, count, d0, d1, d2, d3);
+  step(pass, y, p, q, part, count, d0, d1, d2, d3);
   store(pass, part);
 }
 
@@ -119,7 +122,8 @@ function walkRun<M>(
 ): void {
   const { streamed } = pass;
   const block = steps.block?.(width) ?? 1;
-  const height = streamed ? (Math.floor(STREAM_FLOATS / (block * width)) || 1) * block : rows;
+  const height =
+    streamed || steps.parted ? (Math.floor(STREAM_FLOATS / (block * width)) || 1) * block : rows;
   const stride = (streamed ? width : pitch) * 4;
   for (let row = 0; row < rows; row += height) {
     const n = Math.min(height, rows - row);
@@ -144,19 +148,26 @@ function walkRows<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number
   walkRun(pass, steps, rows * width, done, outer - done, narrow, narrow);
 }
 
+/**
+ * How many values a part has that begins at the value `done` of planes of `inner` values, `size` in all: as many whole
+ * planes as `most` values hold. If they do not hold a single one, it is `most` values of it, which are whole blocks.
+ */
+export function cut(done: number, size: number, inner: number, most: number): number {
+  const whole = most - (most % inner);
+  return Math.min(whole || Math.min(most, inner - (done % inner)), size - done);
+}
+
 /** Walks the planes of a tile of channels: one run if the tile has all of them, else one run per example. */
 function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: number): void {
   const { outer, channels, inner } = pass.view;
   const runs = tile === channels ? 1 : outer;
   const size = (outer / runs) * tile * inner;
-  // A part has as many whole planes as fit. If a single plane does not fit, a part has whole blocks of it.
-  const most = pass.streamed ? STREAM_FLOATS : size;
-  const whole = most - (most % inner);
+  const most = pass.streamed || steps.parted ? STREAM_FLOATS : size;
   for (let run = 0; run < runs; run++) {
     for (let done = 0, width: number; done < size; done += width) {
       const within = done % inner;
       const plane = (done - within) / inner;
-      width = Math.min(whole || Math.min(most, inner - within), size - done);
+      width = cut(done, size, inner, most);
       const at = (run * channels + first) * inner + done;
       const count = (run + Math.floor(plane / tile)) * inner + within;
       const planes = Math.ceil(width / inner);
@@ -171,10 +182,10 @@ export const walkTile = <M>(pass: Pass<M>, steps: Steps<M>, first: number, n: nu
   (pass.rows ? walkRows : walkPlanes)(pass, steps, first, n);
 
 /** Takes a kernel through planes that lie in the stream buffers: `n` channels with all their examples. */
-export function walkNear<M>(pass: Pass<M>, steps: Steps<M>, n: number): void {
+export function walkNear<M>(pass: Pass<M>, steps: Steps<M>, n: number, part: Part): void {
   const { outer, inner } = pass.view;
   const y = pointer<"out">(pass.out, 0);
   const p = pointer<"a">(pass.a, 0);
   const q = pointer<"b">(pass.b, 0);
-  steps.planes(pass, y, p, q, 0, 0, outer * n, n, inner);
+  steps.planes(pass, y, p, q, part, 0, 0, outer * n, n, inner);
 }

@@ -5,6 +5,7 @@ import { termsOf } from "../engine/channel.js";
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { sharedSoFar } from "../engine/shared.js";
 import { checkKeys } from "../errors.js";
+import { type Activation, rangeOf } from "../values/activation.js";
 import { copyOf } from "../values/arrays.js";
 import { NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
@@ -59,15 +60,17 @@ export interface Freezable {
   readonly epsilon: number;
   readonly gamma: Float32Array | null;
   readonly beta: Float32Array | null;
+  readonly activation: Activation | null;
   readonly kernels: Kernels;
 }
 
 /** Freezes a layer with these statistics in place of its own. Throws StateError for an invalid variance. */
 export function freeze(
-  { channels, layout, epsilon, gamma, beta, kernels }: Freezable,
+  { channels, layout, epsilon, gamma, beta, activation, kernels }: Freezable,
   { mean, variance, meanLow = null }: Statistics & { readonly meanLow?: Float64Array | null },
 ): FrozenBatchNorm {
-  const normalizer = { mean, meanLow, variance, gamma, beta, epsilon };
+  const limits = rangeOf(activation);
+  const normalizer = { mean, meanLow, variance, gamma, beta, epsilon, limits };
   const terms = termsOf(kernels.machine, normalizer);
   return create({ channels, layout, terms, beta: beta && copyOf(beta) }, kernels);
 }
@@ -78,8 +81,8 @@ export function freeze(
  */
 const sourceOf = (kernels: Kernels | undefined): KernelSource => ({
   memory: () => (kernels ?? sharedSoFar())?.machine.memory,
-  apply: (out, x, view, terms) =>
-    applyTerms((kernels ?? sharedSoFar())?.machine ?? smallMachine(), out, x, view, terms),
+  apply: (out, x, view, terms, add) =>
+    applyTerms((kernels ?? sharedSoFar())?.machine ?? smallMachine(), out, x, view, terms, add),
 });
 
 // Not inside the class: bundlers rename a class whose body names it, and it would print as _FrozenBatchNorm.

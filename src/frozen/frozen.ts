@@ -4,7 +4,15 @@
 import { type AffineMachine, start } from "../engine/machine.js";
 import { Buffers, MIN_BYTES } from "../engine/memory.js";
 import { checkKeys, StateError } from "../errors.js";
-import { outputOf } from "../values/arrays.js";
+import {
+  type Activation,
+  type ActivationJSON,
+  activationOf,
+  rangeOf,
+  readActivation,
+  writeActivation,
+} from "../values/activation.js";
+import { outputOf, residualOf } from "../values/arrays.js";
 import { checkChannels, INFER_KEYS, NO_OPTIONS, recorded } from "../values/check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
 import { checkLayout, LAYOUTS, type Layout, sizeOf, type View, viewOf } from "../values/layout.js";
@@ -17,13 +25,15 @@ import { isTiny, tinyAffine } from "./tiny.js";
 export interface InferOptions<Out extends Float32Array = Float32Array> {
   /** Sizes of the axes of `x`; may be left out for layouts that end in C. */
   shape?: readonly number[];
-  /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
+  /** Where the result goes, of x's length; may be x or `add` itself. Default: a fresh array. */
   out?: Out;
   /**
    * Says which positions of x hold data, as in `train`: one entry per example and position, row-major, nonzero for
-   * data. All else is padding. Its outputs are beta, whatever it holds.
+   * data. All else is padding. Its outputs are the activation of beta, whatever x and `add` hold there.
    */
   mask?: Uint8Array;
+  /** A residual in the shape of x, added to γ·x̂ + β before the activation. `out` may be it. Default: none. */
+  add?: Float32Array;
 }
 
 /** What `FrozenBatchNorm.toJSON` gives; numbers are exact. */
@@ -44,14 +54,22 @@ export interface FrozenJSON {
   readonly shift: readonly JsonNumber[];
   /** β, which is the output for padding: [channels] float32 values, `null` if left out. Not in version 1. */
   readonly beta?: readonly JsonNumber[] | null | undefined;
+  /** What limits the output, if anything does. */
+  readonly activation?: ActivationJSON | undefined;
 }
 
 /** Gives a frozen layer its kernels, when it needs them. */
 export interface KernelSource {
   /** Tells the memory whose tensors are used without copying; undefined if there is none yet. */
   readonly memory: () => Buffers | undefined;
-  /** Applies terms to x by kernels, which are started at first use; out may be x. */
-  apply(out: Float32Array, x: Float32Array, view: View, terms: AffineTerms): void;
+  /** Applies terms to x by kernels, which are started at first use; out may be x or add. */
+  apply(
+    out: Float32Array,
+    x: Float32Array,
+    view: View,
+    terms: AffineTerms,
+    add: Float32Array | null,
+  ): void;
 }
 
 let small: AffineMachine | undefined;
@@ -95,13 +113,19 @@ export class Frozen extends Raw {
     return this.raw.#state.layout;
   }
 
+  /** What limits the output: `"relu"`, `"relu6"`, [low, high], or `null`. */
+  get activation(): Activation | null {
+    return activationOf(this.raw.#state.terms.limits);
+  }
+
   /**
    * y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015, algorithm 2,
-   * line 11). An example gives the same bits alone and in any batch; NaN reaches only its own outputs.
+   * line 11); then `add` is added, and the activation limits the sum. An example gives the same bits alone and in any
+   * batch; NaN reaches only its own outputs.
    *
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged unless it is `out`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
-   * @throws ShapeError if x, shape, mask or out do not fit; OptionError for an unknown option; StateError for a tensor
+   * @throws ShapeError if x, shape, mask, add or out do not fit; OptionError for an unknown option; StateError for a tensor
    * that has been freed, or for a mask if the layer comes from JSON without beta. When it throws, nothing has been
    * written. The first use of kernels may throw UnsupportedError or MemoryError.
    */
@@ -112,16 +136,18 @@ export class Frozen extends Raw {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const { channels, layout, terms, beta } = this.raw.#state;
     // All options are read before x is looked at, since a getter may do anything to it.
-    const { shape, mask: given, out: into } = options;
+    const { shape, mask: given, out: into, add: residual } = options;
     const view = viewOf(layout, channels, x, shape);
     const mask = maskOf(given, view);
     if (mask !== null && beta === undefined) {
       throw new StateError("mask", "JSON of version 2", "version 1");
     }
-    const out = outputOf(into, x, sizeOf(view)) as Out;
-    if (isTiny(this.#kernels.memory, out, x, view)) tinyAffine(out, x, view, terms);
-    else this.#kernels.apply(out, x, view, terms);
-    if (mask !== null) pad(out, view, mask, beta ?? null);
+    const length = sizeOf(view);
+    const add = residualOf(residual, length);
+    const out = outputOf(into, x, add, length) as Out;
+    if (isTiny(this.#kernels.memory, out, x, add, view)) tinyAffine(out, x, view, terms, add);
+    else this.#kernels.apply(out, x, view, terms, add);
+    if (mask !== null) pad(out, view, mask, beta ?? null, terms.limits);
     return out;
   }
 
@@ -133,6 +159,7 @@ export class Frozen extends Raw {
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
   toJSON(): FrozenJSON {
     const { channels, layout, terms, beta } = this.raw.#state;
+    const { activation } = this;
     return {
       format: "batchnorm-wasm/frozen",
       version: beta === undefined ? 1 : 2,
@@ -142,6 +169,7 @@ export class Frozen extends Raw {
       scale: toNumbers(terms.scale),
       shift: toNumbers(terms.shift),
       beta: beta && toNumbers(beta),
+      ...(activation === null ? {} : { activation: writeActivation(activation) }),
     };
   }
 }
@@ -152,14 +180,15 @@ export function readFrozen(json: unknown): FrozenState {
   const { version, channels, layout, beta } = s;
   const numbers = (name: "center" | "scale" | "shift" | "beta"): Float32Array =>
     new Float32Array(fromNumbers(name, s[name], channels, true));
-  recorded("", () => {
+  const limits = recorded("", () => {
     checkChannels(channels);
     checkLayout(layout, LAYOUTS);
+    return rangeOf(readActivation(s.activation));
   });
   return {
     channels,
     layout,
-    terms: { center: numbers("center"), scale: numbers("scale"), shift: numbers("shift") },
+    terms: { center: numbers("center"), scale: numbers("scale"), shift: numbers("shift"), limits },
     beta: version === 1 ? undefined : beta === null ? null : numbers("beta"),
   };
 }

@@ -3,6 +3,7 @@
 
 import type { Buffers } from "../engine/memory.js";
 import { TINY } from "../engine/plan.js";
+import { limited } from "../values/activation.js";
 import { sizeOf, type View } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
 
@@ -14,25 +15,29 @@ export function isTiny(
   memoryOf: () => Buffers | undefined,
   out: Float32Array,
   x: Float32Array,
+  add: Float32Array | null,
   view: View,
 ): boolean {
   if (sizeOf(view) > TINY) return false;
   const memory = memoryOf();
   memory?.addressOf("x", x);
   memory?.addressOf("out", out);
+  if (add !== null) memory?.addressOf("add", add);
   return true;
 }
 
-/** out = (x - center)·scale + shift; out may be x. */
+/** out = (x - center)·scale + shift [+ add], limited by the activation; out may be x or add. */
 export function tinyAffine(
   out: Float32Array,
   x: Float32Array,
   view: View,
-  { center, scale, shift }: AffineTerms,
+  { center, scale, shift, limits }: AffineTerms,
+  add: Float32Array | null,
 ): void {
   const { channels, inner } = view;
   for (let i = 0, size = sizeOf(view); i < size; i++) {
     const c = Math.floor(i / inner) % channels;
-    out[i] = Math.fround(Math.fround(x[i]! - center[c]!) * scale[c]!) + shift[c]!;
+    const v = Math.fround(Math.fround(Math.fround(x[i]! - center[c]!) * scale[c]!) + shift[c]!);
+    out[i] = limited(add === null ? v : Math.fround(v + add[i]!), limits);
   }
 }

@@ -4,19 +4,18 @@
 // Shift": algorithm 1 is `train`, section 3's gradient is `backward`, algorithm 2 is `infer`.
 
 import { normalize } from "../engine/affine.js";
-import { moveAverages } from "../engine/channel.js";
 import { computeGradients, computeSums } from "../engine/gradient.js";
 import { type Kernels, sharedKernels } from "../engine/kernels.js";
 import { computeMoments } from "../engine/moments.js";
-import { train } from "../engine/train.js";
-import { checkKeys, describe, StateError } from "../errors.js";
+import { checkKeys, describe } from "../errors.js";
 import type { InferOptions } from "../frozen/frozen.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
-import { copy, isSame } from "../values/arrays.js";
+import type { Activation } from "../values/activation.js";
+import { copy, isSame, residualOf } from "../values/arrays.js";
 import { checkChannels, flag, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
 import { countOf, type Layout, sizeOf, sizesOf, viewOf } from "../values/layout.js";
-import { maskOf, pad, type Seen, seenBy } from "../values/mask.js";
+import { maskOf, pad, seenBy } from "../values/mask.js";
 import {
   asMoments,
   asSums,
@@ -26,8 +25,8 @@ import {
   type VarianceKind,
 } from "../values/moments.js";
 import { Raw } from "../values/raw.js";
-import { type Gradients, type Normalizer, present, type Statistics } from "../values/terms.js";
-import { type Batch, type Collector, checkCount, LatestBatch, markOf } from "./batch.js";
+import type { Gradients } from "../values/terms.js";
+import { type Batch, type Collector, checkSums, LatestBatch, markOf } from "./batch.js";
 import * as frameworks from "./frameworks.js";
 import { type Buffers, buffersOf, gradientArrays, outputFor, readOut } from "./gradient-arrays.js";
 import {
@@ -40,12 +39,14 @@ import {
   statisticsOf,
   type TrainOptions,
 } from "./options.js";
+import { Parameters } from "./parameters.js";
 import { RunningAverages } from "./running-averages.js";
 import { checkFits, readSnapshot, type Snapshot, type State, writeSnapshot } from "./snapshot.js";
+import { type Parts, trainByBatch, trainByMoments, trainByStatistics } from "./training.js";
 
-const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning"];
-const BACKWARD_KEYS = ["batch", "x", "out", "sums"];
-const SUMS_KEYS = ["batch", "x"];
+const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning", "add"];
+const BACKWARD_KEYS = ["batch", "x", "add", "out", "sums"];
+const SUMS_KEYS = ["batch", "x", "add"];
 const MOMENTS_KEYS = ["shape", "mask"];
 
 /**
@@ -63,10 +64,10 @@ const MOMENTS_KEYS = ["shape", "mask"];
 export class BatchNorm extends Raw {
   readonly #channels: number;
   readonly #settings: Settings;
-  readonly #gamma: Float32Array<ArrayBuffer> | null;
-  readonly #beta: Float32Array<ArrayBuffer> | null;
+  readonly #parameters: Parameters;
   readonly #averages: RunningAverages;
   readonly #latest: LatestBatch;
+  readonly #parts: Parts;
   readonly #buffers: Buffers;
   #kernels: Kernels | undefined;
   /** Takes the moments of each batch while a `calibrate` runs. */
@@ -80,11 +81,11 @@ export class BatchNorm extends Raw {
     super();
     this.#channels = checkChannels(channels);
     this.#settings = settingsOf(options);
-    this.#gamma = this.#settings.gamma ? new Float32Array(channels).fill(1) : null;
-    this.#beta = this.#settings.beta ? new Float32Array(channels) : null;
+    this.#parameters = new Parameters(channels, this.#settings);
     this.#averages = new RunningAverages(channels, this.#settings);
     this.#buffers = buffersOf(this);
     this.#latest = new LatestBatch(this, channels, this.#settings.layout);
+    this.#parts = { parameters: this.#parameters, averages: this.#averages, latest: this.#latest };
     this.#kernels = this.#settings.kernels;
   }
 
@@ -161,12 +162,17 @@ export class BatchNorm extends Raw {
     return this.raw.#settings.runningVarianceOf;
   }
 
+  /** What limits the output: `"relu"`, `"relu6"`, [low, high], or `null`. */
+  get activation(): Activation | null {
+    return this.raw.#settings.activation;
+  }
+
   /**
    * γ, the learned scale, [channels], initially 1; writable in place; `null` where left out.
    * @throws StateError if its buffer was transferred to another thread, as all methods that need it.
    */
   get gamma(): Float32Array<ArrayBuffer> | null {
-    return present("gamma", this.raw.#gamma);
+    return this.raw.#parameters.gamma;
   }
 
   /**
@@ -174,7 +180,7 @@ export class BatchNorm extends Raw {
    * @throws StateError as `gamma`.
    */
   get beta(): Float32Array<ArrayBuffer> | null {
-    return present("beta", this.raw.#beta);
+    return this.raw.#parameters.beta;
   }
 
   /**
@@ -228,7 +234,9 @@ export class BatchNorm extends Raw {
 
   /**
    * Normalizes a mini-batch by its own mean μ and variance σ² of m values per channel (σ² divides by m):
-   * y = γ·(x - μ)/√(σ² + ε) + β. Then moves each running average v towards them:
+   * y = γ·(x - μ)/√(σ² + ε) + β. A residual is added to that, and an activation limits it: min(max(y + add, low), high),
+   * with the bits of separate steps. NaN of `add` stays NaN; -0 stays -0 where low is 0.
+   * Then moves each running average v towards the statistics:
    * v += w·(new - v), with w = 1 - decay (Ioffe & Szegedy 2015, algorithm 1 and section 3.1).
    *
    * Largest error against float64, for |μ|/σ up to 1e6: 6.5e-7 · max(1, |γ·x̂|, |β|); less than half of it is usual.
@@ -236,7 +244,7 @@ export class BatchNorm extends Raw {
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]. `lastBatch` refers to it:
    * leave it unchanged until `backward`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
-   * @throws ShapeError if x, shape, mask or out do not fit, or there is no example; SingleValueError if the
+   * @throws ShapeError if x, shape, mask, add or out do not fit, or there is no example; SingleValueError if the
    * batch, or all parts of pooled moments together, have one value per channel, or only padding;
    * NonFiniteError if x holds NaN or infinity, or a variance overflows, or, with the mini-batch's own statistics,
    * 1/√(σ² + ε) is beyond float32 (elsewhere that is limited to the range of float32); StateError for a freed tensor, an
@@ -250,18 +258,29 @@ export class BatchNorm extends Raw {
   ): Out {
     checkKeys("options", options, TRAIN_KEYS);
     // Every option is read once, and all before anything else: a getter may do anything, even train this layer.
-    const { mask, out: into, updateRunning, statistics: by } = options;
+    const { mask, out: into, updateRunning, statistics: by, add: residual } = options;
     const shape = sizesOf(options.shape);
     const statistics = statisticsOf(by, this.raw.#channels);
     const moving = flag("updateRunning", updateRunning, true);
     const seen = seenBy(this.layout, this.#channels, x, shape, mask);
-    const out = outputFor(into, x, sizeOf(seen.full), this.#buffers) as Out;
+    const size = sizeOf(seen.full);
+    const add = residualOf(residual, size);
+    const out = outputFor(into, x, add, size, this.#buffers) as Out;
     const mark = markOf(x, seen);
+    const addMark = add && markOf(add, seen);
     const collector = this.#collector;
+    const { machine } = this.kernels;
+    const parts = this.#parts;
+    const tensors = { out, x, add, seen };
     let count = countOf(seen.view);
-    if (statistics === "running") this.#normalizeBy(this.#averages, null, out, x, seen);
-    else if (statistics === "batch" && collector === null) this.#trainByBatch(out, x, seen, moving);
-    else count = this.#trainByMoments(out, x, seen, statistics, moving, shape);
+    if (statistics === "running") {
+      trainByStatistics(parts, machine, tensors, this.#averages, null);
+    } else if (statistics === "batch" && collector === null) {
+      trainByBatch(parts, machine, tensors, moving);
+    } else {
+      const examples = shape?.[0] ?? seen.full.outer;
+      count = trainByMoments(parts, machine, tensors, statistics, moving, collector, examples);
+    }
     if (collector !== null) return out;
     this.#latest.commit({
       seen,
@@ -269,68 +288,12 @@ export class BatchNorm extends Raw {
       count,
       x: isSame(out, x) ? null : x,
       mark,
+      add: add === null || isSame(out, add) ? null : add,
+      addMark,
       shape: shape ?? null,
       statistics,
     });
     return out;
-  }
-
-  /** Does the work of `train` with the mini-batch's own statistics. */
-  #trainByBatch(
-    out: Float32Array,
-    x: Float32Array,
-    { view, selection }: Seen,
-    moving: boolean,
-  ): void {
-    const update = this.#averages.updateFor(checkCount(countOf(view), selection !== null), moving);
-    const { next } = this.#latest;
-    const normalizer = this.#normalizer(next, next.meanLow);
-    train(this.kernels.machine, normalizer, out, x, view, selection, update);
-    if (moving) this.#averages.count();
-  }
-
-  /** Does it with moments: pooled ones, or the mini-batch's own, which a `calibrate` that runs collects. */
-  #trainByMoments(
-    out: Float32Array,
-    x: Float32Array,
-    seen: Seen,
-    statistics: "batch" | Moments,
-    moving: boolean,
-    shape: readonly number[] | undefined,
-  ): number {
-    const { machine } = this.kernels;
-    const own = statistics === "batch";
-    const moments = own ? computeMoments(machine, x, seen.view, seen.selection) : statistics;
-    const count = checkCount(moments.count, !own || seen.selection !== null);
-    const update = this.#averages.updateFor(count, moving && this.#collector === null);
-    const variance = moments.variance("population");
-    this.#normalizeBy({ mean: moments.mean, variance }, moments.meanLow, out, x, seen);
-    if (this.#collector !== null) this.#collector(moments, shape?.[0] ?? seen.full.outer);
-    else if (update !== null) {
-      moveAverages(machine, update, this.#latest.next);
-      this.#averages.count();
-    }
-    return count;
-  }
-
-  /** Normalizes by given statistics, and keeps them in the latest batch for `backward`. */
-  #normalizeBy(
-    { mean, variance }: Statistics,
-    meanLow: Float64Array | null,
-    out: Float32Array,
-    x: Float32Array,
-    { view, selection }: Seen,
-  ): void {
-    const { next } = this.#latest;
-    copy(next.mean, mean);
-    copy(next.variance, variance);
-    const normalizer = this.#normalizer(next, meanLow);
-    normalize(this.kernels.machine, out, x, view, normalizer, selection);
-  }
-
-  #normalizer({ mean, variance }: Statistics, meanLow: Float64Array | null = null): Normalizer {
-    const { epsilon } = this.#settings;
-    return { mean, meanLow, variance, gamma: this.gamma, beta: this.beta, epsilon };
   }
 
   /**
@@ -338,14 +301,19 @@ export class BatchNorm extends Raw {
    * x, γ and β (Ioffe & Szegedy 2015, section 3), with the present γ. Accumulates nothing, changes no state.
    * After `statistics: "running"` the statistics count as constants: dx = γ·dy/√(σ² + ε).
    *
+   * With an activation, dy counts where the value that it limited lies strictly between low and high, and is 0 elsewhere,
+   * so also where that value is NaN. This dy is `dadd`, the gradient of the residual.
+   *
    * Usual error of dx against float64: at most 1e-6 of the channel's largest |γ·dy|/√(σ² + ε) or |dx|. On any
    * data: 3.1e-6 + 4.2e-7 · max|x̂| · mean|x̂| of it.
    *
    * @param dy float32 values in the shape of x.
-   * @returns dx in the shape of x; dgamma and dbeta [channels], `null` where left out.
-   * @throws StateError before any `train`, without `x` if that `train` was in place or x was overwritten since, without `sums` if it was
-   * given pooled moments, for `sums` of another count (unless by `"running"`), a batch of another layer, or a freed tensor; ShapeError
-   * if an array does not fit; OptionError for an unknown option, or an `out` for a parameter that is left out.
+   * @returns dx and dadd in the shape of x, dadd `null` where nothing was added; dgamma and dbeta [channels], `null`
+   * where left out.
+   * @throws StateError before any `train`, without `x` or `add` if that `train` or anything since wrote over it, without
+   * `sums` if it was given pooled moments, for `sums` of another count (unless by `"running"`), a batch of another layer,
+   * or a freed tensor; ShapeError if an array does not fit; OptionError for an unknown option, an `out` for a parameter
+   * that is left out, or `add` or `dadd` where nothing was added.
    * When it throws, nothing has been written.
    */
   backward<Out extends Float32Array = Float32Array<ArrayBuffer>>(
@@ -353,26 +321,20 @@ export class BatchNorm extends Raw {
     options: BackwardOptions<Out> = NO_OPTIONS,
   ): Gradients<Out | Float32Array<ArrayBuffer>> {
     checkKeys("options", options, BACKWARD_KEYS);
-    const { batch, x: input, out, sums: merged } = options;
+    const { batch, x: input, add: residual, out, sums: merged } = options;
     const arrays = readOut(out);
     const sums = merged === undefined ? null : asSums("sums", merged, this.channels);
-    const normalized = this.raw.#latest.differentiated(this.kernels, dy, batch, input);
-    const { source, x } = normalized;
+    const normalized = this.raw.#latest.differentiated(this.kernels, dy, batch, input, residual);
+    const { source, x, add } = normalized;
     const { statistics, count } = source;
     const { full, view, selection } = source.seen;
     const frozen = statistics === "running";
-    if (sums === null ? typeof statistics === "object" : !frozen && sums.count !== count) {
-      throw new StateError(
-        "sums",
-        `backwardSums of all parts, merged, of ${count} values per channel`,
-        sums === null ? "none" : `those of ${sums.count}`,
-      );
-    }
+    checkSums(sums, source);
     const { machine } = this.kernels;
-    const normalizer = this.#normalizer(normalized);
-    const into = gradientArrays(arrays, dy, x, sizeOf(full), normalizer, this.#buffers);
+    const normalizer = this.#parameters.with(normalized, normalized.meanLow);
+    const into = gradientArrays(arrays, dy, x, add, sizeOf(full), normalizer, this.#buffers);
     const perValue = frozen ? 0 : 1 / count;
-    computeGradients(machine, into, dy, x, view, normalizer, selection, perValue, sums);
+    computeGradients(machine, into, dy, x, view, normalizer, selection, perValue, sums, add);
     return into as Gradients<Out>;
   }
 
@@ -386,19 +348,22 @@ export class BatchNorm extends Raw {
    */
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
     checkKeys("options", options, SUMS_KEYS);
-    const { batch, x: input } = options;
-    const { source, x, mean } = this.raw.#latest.differentiated(this.kernels, dy, batch, input);
+    const { batch, x: input, add: residual } = options;
+    const normalized = this.raw.#latest.differentiated(this.kernels, dy, batch, input, residual);
+    const { source, x, add } = normalized;
     const { view, selection } = source.seen;
-    return computeSums(this.kernels.machine, dy, x, view, mean, selection);
+    const normalizer = this.#parameters.with(normalized, normalized.meanLow);
+    return computeSums(this.kernels.machine, dy, x, view, normalizer, selection, add);
   }
 
   /**
    * Test time: y = γ·(x - running mean)/√(running variance + ε) + β (Ioffe & Szegedy 2015, algorithm 2,
-   * line 11). Changes nothing. An example gives the same bits alone and in any batch; NaN reaches only its own outputs.
+   * line 11), and then the residual and the activation as in `train`. Changes nothing. An example gives the same bits
+   * alone and in any batch; NaN reaches only its own outputs.
    *
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]; unchanged unless it is `out`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
-   * @throws ShapeError if x, shape, mask or out do not fit; StateError for an invalid running variance or a freed
+   * @throws ShapeError if x, shape, mask, add or out do not fit; StateError for an invalid running variance or a freed
    * tensor; OptionError for an unknown option. When it throws, nothing has been written. The first use of
    * kernels may throw UnsupportedError or MemoryError.
    */
@@ -407,12 +372,15 @@ export class BatchNorm extends Raw {
     options: InferOptions<Out> = NO_OPTIONS,
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
-    const { shape, mask: given, out: into } = options;
+    const { shape, mask: given, out: into, add: residual } = options;
     const view = viewOf(this.layout, this.#channels, x, shape);
     const mask = maskOf(given, view);
-    const out = outputFor(into, x, sizeOf(view), this.#buffers) as Out;
-    normalize(this.kernels.machine, out, x, view, this.#normalizer(this.#averages), null);
-    if (mask !== null) pad(out, view, mask, this.#beta);
+    const length = sizeOf(view);
+    const add = residualOf(residual, length);
+    const out = outputFor(into, x, add, length, this.#buffers) as Out;
+    const normalizer = this.#parameters.with(this.#averages, null);
+    normalize(this.kernels.machine, out, x, view, normalizer, null, add);
+    if (mask !== null) pad(out, view, mask, normalizer.beta, normalizer.limits);
     return out;
   }
 

@@ -1,11 +1,12 @@
 // `backward` needs the input and the statistics of the `train` before it. This is where a layer keeps them.
 
+import type { Machine } from "../engine/machine.js";
 import type { MachineOwner } from "../engine/shared.js";
-import { describe, ShapeError, SingleValueError, StateError } from "../errors.js";
+import { describe, OptionError, ShapeError, SingleValueError, StateError } from "../errors.js";
 import { float32Of } from "../values/arrays.js";
 import { type Layout, rowsShape, sizeOf } from "../values/layout.js";
 import type { Seen } from "../values/mask.js";
-import type { Moments } from "../values/moments.js";
+import type { GradientSums, Moments } from "../values/moments.js";
 import type { Statistics } from "../values/terms.js";
 
 /** What a `train` normalized with: the statistics of its mini-batch, or the running averages. */
@@ -24,6 +25,10 @@ export interface BatchSource {
   x: Float32Array | null;
   /** What `markOf` made of its values. */
   readonly mark: number;
+  /** The residual; `null` if there was none or it has been overwritten. */
+  readonly add: Float32Array | null;
+  /** What `markOf` made of its values; `null` if there was none. */
+  readonly addMark: number | null;
   /** The option `shape` of the `train`; `null` if it was left out. */
   readonly shape: readonly number[] | null;
   readonly statistics: StatisticsKind | Moments;
@@ -50,6 +55,8 @@ export class Batch {
    * `train`, and if the input is a tensor of tfjs.
    */
   readonly x: Float32Array | null;
+  /** The residual that was added, in `shape`, not a copy; `null` if there was none, or if `out` has overwritten it. */
+  readonly add: Float32Array | null;
   /** Sizes of the axes of x. */
   readonly shape: readonly number[];
   /** The mask that was given, not a copy; `null` without one. */
@@ -63,30 +70,35 @@ export class Batch {
   /** The population variances that x was normalized with, [channels]. */
   readonly variance: Float64Array;
   readonly #owner: object;
-  readonly #normalized: Statistics & { readonly source: BatchSource };
+  readonly #normalized: Kept & { readonly source: BatchSource };
 
   /** @internal Only a layer makes one. */
   constructor(
     owner: object,
     layout: Layout,
     source: BatchSource,
-    mean: Float64Array,
-    variance: Float64Array,
+    { mean, meanLow, variance }: Kept,
   ) {
     this.#owner = owner;
     // Copies, since users may do anything with the arrays that they see.
-    this.#normalized = { source, mean: mean.slice(), variance: variance.slice() };
+    this.#normalized = {
+      source,
+      mean: mean.slice(),
+      meanLow: meanLow.slice(),
+      variance: variance.slice(),
+    };
     this.x = source.x;
+    this.add = source.add;
     this.shape = source.shape ?? rowsShape(layout, source.seen.full);
     this.mask = source.mask;
     this.statistics = source.statistics;
     this.count = source.count;
-    this.mean = mean;
-    this.variance = variance;
+    this.mean = mean.slice();
+    this.variance = variance.slice();
   }
 
   /** @internal What `batch` holds. Throws StateError if it is no batch of `owner`. */
-  static read(batch: unknown, owner: object): Statistics & { readonly source: BatchSource } {
+  static read(batch: unknown, owner: object): Kept & { readonly source: BatchSource } {
     const isBatch = typeof batch === "object" && batch !== null && #owner in batch;
     if (isBatch && batch.#owner === owner) return batch.#normalized;
     const stranger = Object(batch).__v_skip ? "a proxy or copy" : describe(batch);
@@ -106,10 +118,46 @@ export class Batch {
   }
 }
 
-/** What a `train` normalized, and with which statistics; `source` is `null` before any `train`. */
-interface Normalized extends Statistics {
-  source: BatchSource | null;
+/** The statistics that a `train` normalized with, and what float64 rounds off the mean. */
+export interface Kept extends Statistics {
   readonly meanLow: Float64Array;
+}
+
+/** What `backward` needs of a `train`. */
+interface Differentiated extends Kept {
+  readonly source: BatchSource;
+  readonly x: Float32Array;
+  readonly add: Float32Array | null;
+}
+
+/**
+ * An input of a `train`: `given`, or `kept` if that is undefined. Throws StateError if it is not there, or if its values
+ * are not those that had this mark.
+ */
+function inputOf(
+  { memory }: Machine,
+  name: "x" | "add",
+  given: Float32Array | undefined,
+  kept: Float32Array | null,
+  seen: Seen,
+  mark: number,
+): Float32Array {
+  const value = given === undefined ? kept : given;
+  if (value !== null || given === null) {
+    const array = float32Of(name, value, sizeOf(seen.full));
+    if (Object.is(markOf(array, seen), mark)) return array;
+    memory.addressOf(name, array); // Throws if it is a freed tensor, where others may have written since.
+  }
+  throw new StateError(
+    name,
+    name === "x" ? "the input of train" : "what train added",
+    `${value === null ? "none" : "other values"}: give backward a copy of it, { ${name} }`,
+  );
+}
+
+/** What a `train` normalized, and with which statistics; `source` is `null` before any `train`. */
+interface Normalized extends Kept {
+  source: BatchSource | null;
 }
 
 const normalizedOf = (channels: number): Normalized => ({
@@ -139,7 +187,7 @@ export class LatestBatch {
   }
 
   /** Where a `train` puts the statistics that it normalizes with. */
-  get next(): Statistics & { readonly meanLow: Float64Array } {
+  get next(): Kept {
     return this.#next;
   }
 
@@ -154,45 +202,41 @@ export class LatestBatch {
 
   /** The latest batch as users see it; `null` before any `train`. */
   get batch(): Batch | null {
-    const { source, mean, variance } = this.#latest;
+    const { source } = this.#latest;
     if (source !== null) {
-      this.#batch ??= new Batch(this.#owner, this.#layout, source, mean.slice(), variance.slice());
+      this.#batch ??= new Batch(this.#owner, this.#layout, source, this.#latest);
     }
     return this.#batch;
   }
 
   /** What `batch`, or the latest one if it is undefined, holds. Throws StateError if this layer has no such batch. */
-  #read(batch: Batch | undefined): Statistics & { readonly source: BatchSource } {
+  #read(batch: Batch | undefined): Kept & { readonly source: BatchSource } {
     if (batch !== undefined) return Batch.read(batch, this.#owner);
-    const { source, mean, variance } = this.#latest;
+    const { source, mean, meanLow, variance } = this.#latest;
     if (source === null) throw new StateError("batch", "a train before backward", "none");
-    return { source, mean, variance };
+    return { source, mean, meanLow, variance };
   }
 
   /**
    * Finds the `train` whose output dy belongs to: that of `batch`, or the latest one if it is undefined. Its input is
-   * `given`, or the array that it was, if that is undefined. Checks that dy and the input fit.
+   * `x`, or the array that it was, if that is undefined; so is what it added. Checks that dy and these fit.
    */
   differentiated(
     { machine }: MachineOwner,
     dy: Float32Array,
     batch: Batch | undefined,
-    given: Float32Array | undefined,
-  ): Statistics & { readonly source: BatchSource; readonly x: Float32Array } {
-    const { source, mean, variance } = this.#read(batch);
-    const size = sizeOf(source.seen.full);
-    const input = given === undefined ? source.x : given;
-    if (input !== null || given === null) {
-      const x = float32Of("x", input, size);
-      float32Of("dy", dy, size);
-      if (Object.is(markOf(x, source.seen), source.mark)) return { source, x, mean, variance };
-      machine.memory.addressOf("x", x); // Throws if it is a freed tensor, where others may have written since.
+    x: Float32Array | undefined,
+    add: Float32Array | undefined,
+  ): Differentiated {
+    const { source, mean, meanLow, variance } = this.#read(batch);
+    const { seen, mark, addMark } = source;
+    const input = inputOf(machine, "x", x, source.x, seen, mark);
+    float32Of("dy", dy, sizeOf(seen.full));
+    if (addMark === null && add !== undefined) {
+      throw new OptionError("add", "none, since train was given no add", describe(add));
     }
-    throw new StateError(
-      "x",
-      "the input of train",
-      `${input === null ? "none" : "other values"}: give backward a copy of it, { x }`,
-    );
+    const added = addMark === null ? null : inputOf(machine, "add", add, source.add, seen, addMark);
+    return { source, x: input, add: added, mean, meanLow, variance };
   }
 
   /** Forgets the latest. */
@@ -218,4 +262,16 @@ export function checkCount(count: number, chosen: boolean): number {
     );
   }
   return count;
+}
+
+/** Throws StateError unless `sums` are those that `backward` needs of a `train`; `null` stands for none. */
+export function checkSums(sums: GradientSums | null, { statistics, count }: BatchSource): void {
+  const frozen = statistics === "running";
+  if (sums === null ? typeof statistics === "object" : !frozen && sums.count !== count) {
+    throw new StateError(
+      "sums",
+      `backwardSums of all parts, merged, of ${count} values per channel`,
+      sums === null ? "none" : `those of ${sums.count}`,
+    );
+  }
 }

@@ -1,6 +1,6 @@
 // The arrays that a layer fills: fresh ones, or those that the user gives. The latter must not share memory with each
-// other, with an input, which would be overwritten before it is read, or with the layer; only y may be x itself, and
-// dx may be dy.
+// other, with an input, which would be overwritten before it is read, or with the layer; only y may be x or add itself,
+// and dx or dadd may be dy.
 
 import { resultOf } from "../engine/result.js";
 import { checkKeys, describe, OptionError } from "../errors.js";
@@ -16,9 +16,9 @@ import {
 } from "../values/arrays.js";
 import type { Gradients } from "../values/terms.js";
 
-const KEYS = ["dx", "dgamma", "dbeta"];
+const KEYS = ["dx", "dgamma", "dbeta", "dadd"];
 const OWN = ["gamma", "beta", "runningMean", "runningVariance"] as const;
-const NAMES = ["x", "dy", "out.dx", "out.dgamma", "out.dbeta"];
+const NAMES = ["x", "add", "dy", "out.dx", "out.dgamma", "out.dbeta", "out.dadd"];
 
 /** The arrays of a layer. */
 interface Own {
@@ -34,17 +34,18 @@ export type Buffers = readonly (ArrayBufferLike | undefined)[];
 export const buffersOf = (own: Own): Buffers => OWN.map((name) => own[name]?.buffer);
 
 /**
- * The array for a result of x's `length`: `out`, which may be x itself, or a fresh one. `buffers` are those of the
+ * The array for a result of x's `length`: `out`, which may be x or add itself, or a fresh one. `buffers` are those of the
  * layer; they are compared with the one of `out`, which takes 20 ns.
  */
 export function outputFor(
   out: unknown,
   x: Float32Array,
+  add: Float32Array | null,
   length: number,
   buffers: Buffers,
 ): Float32Array {
   if (out === undefined) return resultOf(length);
-  const array = outputOf(out, x, length);
+  const array = outputOf(out, x, add, length);
   refuseOwn("out", array, buffers);
   return array;
 }
@@ -56,16 +57,21 @@ function refuseOwn(name: string, array: Float32Array | null, own: Buffers): void
 }
 
 /** What users give as `out`, each array read once. */
-export type GivenArrays = Readonly<Record<"dx" | "dgamma" | "dbeta", unknown>>;
+export type GivenArrays = Readonly<Record<"dx" | "dgamma" | "dbeta" | "dadd", unknown>>;
 
-const NONE: GivenArrays = { dx: undefined, dgamma: undefined, dbeta: undefined };
+const NONE: GivenArrays = {
+  dx: undefined,
+  dgamma: undefined,
+  dbeta: undefined,
+  dadd: undefined,
+};
 
 /** Reads the option `out`. */
 export function readOut(out: unknown): GivenArrays {
   if (out === undefined) return NONE;
   checkKeys("out", out, KEYS);
-  const { dx, dgamma, dbeta } = out as GivenArrays;
-  return { dx, dgamma, dbeta };
+  const { dx, dgamma, dbeta, dadd } = out as GivenArrays;
+  return { dx, dgamma, dbeta, dadd };
 }
 
 /** The arrays for the gradients of a layer. `out` is what the user gave; it is checked against all inputs. */
@@ -73,6 +79,7 @@ export function gradientArrays(
   out: GivenArrays,
   dy: Float32Array,
   x: Float32Array,
+  add: Float32Array | null,
   size: number,
   { gamma, beta }: Pick<Own, "gamma" | "beta">,
   buffers: Buffers,
@@ -80,12 +87,22 @@ export function gradientArrays(
   const dx = out.dx === undefined ? resultOf(size) : float32Of("out.dx", out.dx, size);
   const dgamma = gradientOf("out.dgamma", gamma, out.dgamma);
   const dbeta = gradientOf("out.dbeta", beta, out.dbeta);
+  const dadd = residualOf(add, out.dadd, size);
   if (out !== NONE) {
-    const arrays = [x, isSame(dx, dy) ? null : dy, dx, dgamma, dbeta];
-    for (let i = 2; i < 5; i++) refuseOwn(NAMES[i]!, arrays[i]!, buffers);
-    refuseShared(NAMES, arrays, 2);
+    const replaced = isSame(dx, dy) || (dadd !== null && isSame(dadd, dy));
+    const arrays = [x, add, replaced ? null : dy, dx, dgamma, dbeta, dadd];
+    for (let i = 3; i < 7; i++) refuseOwn(NAMES[i]!, arrays[i]!, buffers);
+    refuseShared(NAMES, arrays, 3);
   }
-  return { dx, dgamma, dbeta };
+  return { dx, dgamma, dbeta, dadd };
+}
+
+/** The array for the gradient of a residual: `value`, a fresh one, or `null` if nothing was added. */
+function residualOf(add: Float32Array | null, value: unknown, size: number): Float32Array | null {
+  if (add !== null)
+    return value === undefined ? resultOf(size) : float32Of("out.dadd", value, size);
+  if (value === undefined) return null;
+  throw new OptionError("out.dadd", "none, since train was given no add", describe(value));
 }
 
 /** The array for the gradient of a parameter: `value`, a fresh one, or `null` if the layer has no such parameter. */

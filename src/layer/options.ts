@@ -2,6 +2,7 @@
 
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { checkKeys, describe, OptionError } from "../errors.js";
+import { type Activation, checkActivation } from "../values/activation.js";
 import { choice, flag, number } from "../values/check.js";
 import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import {
@@ -47,6 +48,12 @@ export interface BatchNormOptions {
   gamma?: boolean;
   /** False leaves the shift out. Default true. */
   beta?: boolean;
+  /**
+   * Limits γ·x̂ + β, and the residual that is added to it if there is one, to a range in the same pass: `"relu"` is
+   * [0, Infinity], `"relu6"` [0, 6]; of [low, high], in the unit of y, low < high, and either may be infinite. They are
+   * rounded to float32. Default: none.
+   */
+  activation?: Activation | null;
   /** Kernels of your own, for tensors in their memory. Default: one shared instance per realm. */
   kernels?: Kernels;
   /** @internal */
@@ -64,6 +71,7 @@ export interface Settings {
   readonly runningVarianceOf: VarianceKind;
   readonly gamma: boolean;
   readonly beta: boolean;
+  readonly activation: Activation | null;
   readonly kernels: Kernels | undefined;
 }
 
@@ -106,7 +114,7 @@ export const oursOf = (names: typeof METHODS, key: string): unknown =>
   names[key.toLowerCase().replaceAll("_", "")];
 
 export function settingsOf(options: BatchNormOptions): Settings {
-  checkKeys("options", options, [...RECORDED, "gamma", "beta", "kernels"], (key) =>
+  checkKeys("options", options, [...RECORDED, "gamma", "beta", "activation", "kernels"], (key) =>
     oursOf(NAMES, key),
   );
   return completed(options);
@@ -124,6 +132,7 @@ export function completed(options: BatchNormOptions): Settings {
     runningVarianceOf: choice("runningVarianceOf", options.runningVarianceOf, "sample", VARIANCES),
     gamma: flag("gamma", options.gamma, true),
     beta: flag("beta", options.beta, true),
+    activation: checkActivation(options.activation),
     kernels: kernels === undefined ? undefined : checkKernels(kernels),
   };
 }
@@ -139,12 +148,12 @@ export function statisticsOf(value: unknown = "batch", channels: number): Statis
 export interface TrainOptions<Out extends Float32Array = Float32Array> {
   /** Sizes of the axes of `x`; may be left out for layouts that end in C. */
   shape?: readonly number[];
-  /** Where the result goes, of x's length; may be x itself. Default: a fresh array. */
+  /** Where the result goes, of x's length; may be x or `add` itself. Default: a fresh array. */
   out?: Out;
   /**
    * Says which positions of x hold data: one entry per example and position, row-major (N, then the spatial
-   * axes), nonzero for data. All else is padding. It takes no part, even if it holds NaN, and its outputs are
-   * beta.
+   * axes), nonzero for data. All else is padding. It takes no part, even if it or `add` holds NaN there, and its
+   * outputs are the activation of beta.
    */
   mask?: Uint8Array;
   /**
@@ -155,6 +164,11 @@ export interface TrainOptions<Out extends Float32Array = Float32Array> {
   statistics?: StatisticsKind | MomentsLike;
   /** False leaves the running averages and `batchesSeen` alone. Default true. */
   updateRunning?: boolean;
+  /**
+   * A residual in the shape of x, added to γ·x̂ + β before the activation. `out` may be it. `lastBatch` refers to it:
+   * leave it unchanged until `backward`. Default: none.
+   */
+  add?: Float32Array;
 }
 
 /** Options of `backward`. */
@@ -163,6 +177,8 @@ export interface BackwardOptions<Out extends Float32Array = Float32Array> {
   batch?: Batch;
   /** The input of that `train`, in the shape of dy. Needed if the `train` was in place, and overwrote it. */
   x?: Float32Array;
+  /** What that `train` added, in the shape of dy. Needed if it has been overwritten by `out`. */
+  add?: Float32Array;
   /** Arrays to fill and return. Default: fresh ones. */
   out?: {
     /** In the shape of x; may be `dy`. */
@@ -171,6 +187,8 @@ export interface BackwardOptions<Out extends Float32Array = Float32Array> {
     dgamma?: Out;
     /** [channels]. */
     dbeta?: Out;
+    /** In the shape of x, if `train` was given `add`; may be `dy`. */
+    dadd?: Out;
   };
   /**
    * Needed if a batch is split over workers: what `backwardSums` gave for each of its parts, merged. dgamma and
@@ -180,7 +198,7 @@ export interface BackwardOptions<Out extends Float32Array = Float32Array> {
 }
 
 /** Options of `backwardSums`. */
-export type BackwardSumsOptions = Pick<BackwardOptions, "batch" | "x">;
+export type BackwardSumsOptions = Pick<BackwardOptions, "batch" | "x" | "add">;
 
 /** Options of `moments` and `diagnose`. */
 export interface MomentsOptions {

@@ -1,6 +1,7 @@
 // Writes the options and the state of a layer as JSON, exact to the bit, and reads them back.
 
 import { describe, OptionError, StateError } from "../errors.js";
+import { type ActivationJSON, readActivation, writeActivation } from "../values/activation.js";
 import { checkChannels, flag, recorded } from "../values/check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
 import type { Layout } from "../values/layout.js";
@@ -12,8 +13,8 @@ import { checkSeen } from "./running-averages.js";
 export interface Snapshot {
   /** Tells a snapshot from other JSON. */
   readonly format: "batchnorm-wasm/layer";
-  /** Version of the format. */
-  readonly version: 1;
+  /** Version of the format: 2 if there is an activation, which version 1 did not have. */
+  readonly version: 1 | 2;
   /** How many features are normalized. */
   readonly channels: number;
   /** Order of the axes of the data. */
@@ -28,6 +29,8 @@ export interface Snapshot {
   readonly debias: boolean;
   /** Which variance of a mini-batch enters the running average. */
   readonly runningVarianceOf: VarianceKind;
+  /** What limits the output, if anything does. */
+  readonly activation?: ActivationJSON;
   /** [channels] float32 values, `null` where the parameter is left out. */
   readonly gamma: readonly JsonNumber[] | null;
   /** [channels] float32 values, `null` where the parameter is left out. */
@@ -60,15 +63,16 @@ export interface State<Values = ArrayLike<number>> {
 
 /** The snapshot of a layer that has these options and this state. */
 export function writeSnapshot(
-  { kernels: _own, [WEIGHT]: weight, ...options }: Settings,
+  { kernels: _own, [WEIGHT]: weight, activation, ...options }: Settings,
   layer: State<Float32Array | Float64Array> & { readonly channels: number },
 ): Snapshot {
   return {
     format: "batchnorm-wasm/layer",
-    version: 1,
+    version: activation === null ? 1 : 2,
     channels: layer.channels,
     ...options,
     ...(weight === undefined ? {} : { weight }),
+    ...(activation === null ? {} : { activation: writeActivation(activation) }),
     gamma: layer.gamma && toNumbers(layer.gamma),
     beta: layer.beta && toNumbers(layer.beta),
     runningMean: toNumbers(layer.runningMean),
@@ -102,13 +106,21 @@ export function settingsIn(record: Partial<Snapshot>): Settings {
     throw new OptionError("weight", "1 - decay, or none", describe(weight));
   }
   const [gamma, beta] = [record.gamma !== null, record.beta !== null];
-  const given: object = { ...record, gamma, beta, kernels: undefined, [WEIGHT]: weight };
+  const activation = readActivation(record.activation);
+  const given: object = {
+    ...record,
+    gamma,
+    beta,
+    activation,
+    kernels: undefined,
+    [WEIGHT]: weight,
+  };
   return completed(given);
 }
 
 /** Reads a snapshot, given as object or as JSON text. Throws StateError if it is none. */
 export function readSnapshot(json: unknown): Restored {
-  const s = parse<Snapshot>("snapshot", json, "batchnorm-wasm/layer");
+  const s = parse<Snapshot>("snapshot", json, "batchnorm-wasm/layer", 2);
   return recorded("snapshot.", () => {
     const channels = checkChannels(s.channels);
     const numbers = (name: "gamma" | "beta" | "runningMean" | "runningVariance", of32?: boolean) =>

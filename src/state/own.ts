@@ -34,7 +34,7 @@ const refuse = (message: string): never => {
   throw new StateError(message);
 };
 /** What is recorded of a snapshot; the numbers are tensors. */
-const RECORD: string[] = [...RECORDED, "weight", "ageKnown"];
+const RECORD: string[] = [...RECORDED, "weight", "activation", "ageKnown"];
 /** How many layers have a record, so that one that is lost is missed. Files of before do not say it. */
 const COUNT = `${KEY}-layers`;
 

@@ -110,8 +110,8 @@ export class Adapter extends Raw {
     options: InferOptions<Out> = NO_OPTIONS,
   ): Out {
     checkKeys("options", options, INFER_KEYS);
-    const { shape, mask, out } = options;
-    const given = { shape: sizesOf(shape), mask, out } as InferOptions<Out>;
+    const { shape, mask, out, add } = options;
+    const given = { shape: sizesOf(shape), mask, out, add } as InferOptions<Out>;
     const { moments, examples } = targetOf(this.raw.#layer, x, given);
     const remembered = Math.min(this.#memory, this.#examples + examples);
     const kept = Math.max(0, remembered - examples);

@@ -7,6 +7,7 @@
 import { checkKeys, describe, OptionError, ShapeError } from "../errors.js";
 import type { Frozen, FrozenJSON } from "../frozen/frozen.js";
 import { tinyAffine } from "../frozen/tiny.js";
+import { type Activation, activationOf } from "../values/activation.js";
 import { arrayOf, copyOf, float32Of } from "../values/arrays.js";
 import { choice, isWhole, number } from "../values/check.js";
 import { type Layout, show, sizesOf } from "../values/layout.js";
@@ -66,6 +67,8 @@ export interface Folded {
   weight: Float32Array;
   /** The new bias, [out]; a fresh array. */
   bias: Float32Array;
+  /** What has to follow the folded layer, because it follows the norm: the activation; `null` if there is none. */
+  activation: Activation | null;
   /**
    * The largest difference, over all out channels, between the output of the two layers and that of the folded
    * one. It is measured on a few fixed inputs, each as large as the kernel of the convolution: values between -1
@@ -128,7 +131,7 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
   const layer = linearOf(given);
   const { outs, each } = layer;
   const { memory, terms } = inside;
-  const { center, scale, shift } = terms;
+  const { center, scale, shift, limits } = terms;
   const channels = before ? outs : layer.ins;
   if (channels !== center.length) {
     throw new ShapeError("shape", `${center.length} ${before ? "out" : "in"} channels`, channels);
@@ -141,6 +144,9 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
 
   // What the norm maps 0 to. Exact up to one rounding, since float64 holds the product of two float32.
   const zero = Float64Array.from(center, (k, c) => shift[c]! - k * scale[c]!);
+  if (!before && limits !== null) {
+    throw new OptionError("into", '"before", since an activation follows the norm', '"after"');
+  }
   if (!before && zero.some((z) => z !== 0)) refuseZeros(given, layer.taps);
 
   const weight = new Float32Array(w.length);
@@ -154,7 +160,9 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
   const bias = new Float32Array(sums);
 
   const normalized = (values: Float32Array): Float32Array => {
-    tinyAffine(values, values, { outer: 1, channels, inner: values.length / channels }, terms);
+    const view = { outer: 1, channels, inner: values.length / channels };
+    // The activation follows the norm and the folded layer alike.
+    tinyAffine(values, values, view, { ...terms, limits: null }, null);
     return values;
   };
   const x = probe(layer, before ? null : terms);
@@ -162,7 +170,7 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
   // This comes last, because the norm may overwrite x.
   const y = before ? normalized(apply(layer, x, w, b)) : apply(layer, normalized(x), w, b);
   const maxDifference = y.reduce((most, v, k) => Math.max(most, Math.abs(v - z[k]!)), 0);
-  return { weight, bias, maxDifference };
+  return { weight, bias, activation: activationOf(limits), maxDifference };
 }
 
 /** The options, each of them read once, and sizes copied. */

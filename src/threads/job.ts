@@ -6,19 +6,21 @@ import { ALONE, MOST, PIECE } from "./sizes.js";
 /** What a job does: the constants of assembly/pieces.ts. */
 export const AFFINE_STRIPS = 0;
 export const AFFINE_SWEEP = 1;
-export const AFFINE_PLANES = 2;
-export const GRADIENT_STRIPS = 3;
-export const GRADIENT_SWEEP = 4;
-export const GRADIENT_PLANES = 5;
-export const MOMENTS_ROWS = 6;
-export const MOMENTS_PLANES = 7;
-export const SUMS_ROWS = 8;
-export const SUMS_PLANES = 9;
-export const NEAR = 10;
+export const GRADIENT_STRIPS = 2;
+export const GRADIENT_SWEEP = 3;
+export const GATE_ROWS = 4;
+export const AFFINE_PLANES = 5;
+export const GRADIENT_PLANES = 6;
+export const GATE_PLANES = 7;
+export const MOMENTS_ROWS = 8;
+export const MOMENTS_PLANES = 9;
+export const SUMS_ROWS = 10;
+export const SUMS_PLANES = 11;
+export const NEAR = 12;
 
-/** Fields of four bytes in a job; two of eight bytes come behind them. */
+/** Fields of four bytes in a job; four of eight bytes come behind them. */
 const FIELDS = 18;
-export const JOB_BYTES = 4 * FIELDS + 16;
+export const JOB_BYTES = 4 * FIELDS + 32;
 
 /** Bytes of memory that a thread has for itself: what `nearPiece` and `momentsRows` of assembly/ need. */
 export const SCRATCH_BYTES = 45056;
@@ -51,7 +53,7 @@ export class Job {
   constructor(buffer: ArrayBufferLike, at: number) {
     this.at = at;
     this.#words = new Uint32Array(buffer, at, FIELDS);
-    this.#doubles = new Float64Array(buffer, at + 4 * FIELDS, 2);
+    this.#doubles = new Float64Array(buffer, at + 4 * FIELDS, 4);
   }
 
   #write(at: number, a: number, b: number, c: number, d: number): this {
@@ -73,7 +75,7 @@ export class Job {
     return this.#write(4, b, terms, d0, d1);
   }
 
-  /** The other dimensions, and the first array of the state that it goes on from. */
+  /** The other dimensions, and the first arrays of the state that it goes on from; or the residual. */
   of(d2: number, inner: number, from0 = 0, from1 = 0): this {
     return this.#write(8, d2, inner, from0, from1);
   }
@@ -90,10 +92,17 @@ export class Job {
     return this;
   }
 
-  /** The fields of eight bytes. */
+  /** The first two fields of eight bytes. */
   numbers(first: number, second = 0): this {
     this.#doubles[0] = first;
     this.#doubles[1] = second;
+    return this;
+  }
+
+  /** The range of the activation. */
+  limits(low: number, high: number): this {
+    this.#doubles[2] = low;
+    this.#doubles[3] = high;
     return this;
   }
 }

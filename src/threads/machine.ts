@@ -5,7 +5,7 @@
 import { loadChannels, storeChannels } from "../engine/channel.js";
 import type { Exports, Machine, ThreadExports } from "../engine/machine.js";
 import { type At, MAX_COLUMNS } from "../engine/memory.js";
-import { pointer, storeHeld } from "../engine/operand.js";
+import { type Operand, pointer, storeHeld } from "../engine/operand.js";
 import { BLOCK_ONE, channelsNear, type Pass, rowsOf } from "../engine/plan.js";
 import { sizeOf } from "../values/layout.js";
 import type { Gradients, Normalizer } from "../values/terms.js";
@@ -52,6 +52,8 @@ type Elementwise =
   | "affineStrips"
   | "affineSweep"
   | "affinePlanes"
+  | "gateRows"
+  | "gatePlanes"
   | "gradientStrips"
   | "gradientSweep"
   | "gradientPlanes";
@@ -63,7 +65,10 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     out: number,
     a: number,
     b: number,
+    add: number,
     terms: number,
+    low: number,
+    high: number,
     rows: number,
     width: number,
     stride: number,
@@ -73,8 +78,9 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     const n = crew.threads === 1 ? 1 : piecesOf(work, byColumns ? columnsOf(width) : MOST);
     if (n === 1) return false;
     const parts = byColumns ? n : 1;
-    crew.job.begin(kind, n, out, a).on(b, terms, rows, width).of(stride, 0).parts(0, parts);
-    crew.run(n, work, out !== a);
+    crew.job.begin(kind, n, out, a).on(b, terms, rows, width).of(stride, 0, add);
+    crew.job.parts(0, parts).limits(low, high);
+    crew.run(n, work, out !== a && out !== add);
     return true;
   };
   /** The same of planes. */
@@ -83,7 +89,10 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     out: number,
     a: number,
     b: number,
+    add: number,
     terms: number,
+    low: number,
+    high: number,
     first: number,
     planes: number,
     channels: number,
@@ -97,34 +106,46 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     // Where there are fewer planes than pieces, each is cut into equally many.
     if (planes < n) n = Math.floor(n / planes) * planes;
     const parts = byChannels ? n : 1;
-    crew.job.begin(kind, n, out, a).on(b, terms, first, planes).of(channels, inner).parts(0, parts);
-    crew.run(n, work, out !== a);
+    crew.job.begin(kind, n, out, a).on(b, terms, first, planes).of(channels, inner, add);
+    crew.job.parts(0, parts).limits(low, high);
+    crew.run(n, work, out !== a && out !== add);
     return true;
   };
   const affineRows =
     (kind: number, alone: Exports["affineStrips"]): Exports["affineStrips"] =>
-    (y, x, terms, rows, width, stride) => {
-      if (!rowsShared(kind, y, x, 0, terms, rows, width, stride))
-        alone(y, x, terms, rows, width, stride);
+    (y, x, add, terms, low, high, rows, width, stride) => {
+      if (!rowsShared(kind, y, x, 0, add, terms, low, high, rows, width, stride))
+        alone(y, x, add, terms, low, high, rows, width, stride);
     };
   const gradientRows =
     (kind: number, alone: Exports["gradientStrips"]): Exports["gradientStrips"] =>
     (dx, dy, x, terms, rows, width, stride) => {
-      if (!rowsShared(kind, dx, dy, x, terms, rows, width, stride))
+      if (!rowsShared(kind, dx, dy, x, 0, terms, 0, 0, rows, width, stride))
         alone(dx, dy, x, terms, rows, width, stride);
     };
-  const { AFFINE_PLANES, GRADIENT_PLANES } = kinds;
+  const { AFFINE_PLANES, GRADIENT_PLANES, GATE_ROWS, GATE_PLANES } = kinds;
   return {
     affineStrips: affineRows(kinds.AFFINE_STRIPS, wasm.affineStrips),
     affineSweep: affineRows(kinds.AFFINE_SWEEP, wasm.affineSweep),
     gradientStrips: gradientRows(kinds.GRADIENT_STRIPS, wasm.gradientStrips),
     gradientSweep: gradientRows(kinds.GRADIENT_SWEEP, wasm.gradientSweep),
-    affinePlanes(y, x, terms, first, planes, channels, inner) {
-      if (!planesShared(AFFINE_PLANES, y, x, 0, terms, first, planes, channels, inner))
-        wasm.affinePlanes(y, x, terms, first, planes, channels, inner);
+    gateRows(g, dy, x, add, terms, low, high, rows, width, stride) {
+      if (!rowsShared(GATE_ROWS, g, dy, x, add, terms, low, high, rows, width, stride))
+        wasm.gateRows(g, dy, x, add, terms, low, high, rows, width, stride);
+    },
+    gatePlanes(g, dy, x, add, terms, low, high, first, planes, channels, inner) {
+      const [kind, c, p] = [GATE_PLANES, channels, planes];
+      if (!planesShared(kind, g, dy, x, add, terms, low, high, first, p, c, inner))
+        wasm.gatePlanes(g, dy, x, add, terms, low, high, first, planes, channels, inner);
+    },
+    affinePlanes(y, x, add, terms, low, high, first, planes, channels, inner) {
+      const [kind, c, p] = [AFFINE_PLANES, channels, planes];
+      if (!planesShared(kind, y, x, 0, add, terms, low, high, first, p, c, inner))
+        wasm.affinePlanes(y, x, add, terms, low, high, first, planes, channels, inner);
     },
     gradientPlanes(dx, dy, x, terms, first, planes, channels, inner) {
-      if (!planesShared(GRADIENT_PLANES, dx, dy, x, terms, first, planes, channels, inner))
+      const [kind, c, p] = [GRADIENT_PLANES, channels, planes];
+      if (!planesShared(kind, dx, dy, x, 0, terms, 0, 0, first, p, c, inner))
         wasm.gradientPlanes(dx, dy, x, terms, first, planes, channels, inner);
     },
   };
@@ -244,12 +265,14 @@ function reductionsOfPlanes(
 export function nearOn(
   crew: Crew,
   room: Room,
-  { machine, view, out, a, b, tile }: Pass<Machine>,
+  { machine, view, out, b, tile }: Pass<Machine>,
+  dy: Operand,
   into: Gradients,
   normalizer: Normalizer,
   perValue: number,
 ): boolean {
   const { outer, channels, inner } = view;
+  const { limits } = normalizer;
   const work = 2 * HEAVY * sizeOf(view);
   const least = crew.threads === 1 ? 1 : piecesOf(work, channels);
   if (least === 1) return false;
@@ -265,13 +288,17 @@ export function nearOn(
     const at = first * inner;
     const mean = loadChannels(slots.mean, normalizer.mean, first, n);
     const variance = loadChannels(slots.variance, normalizer.variance, first, n);
+    const meanLow = loadChannels(slots.meanLow, normalizer.meanLow, first, n);
+    const beta = loadChannels(slots.beta, normalizer.beta, first, n);
     crew.job
-      .begin(kinds.NEAR, pieces, pointer(out, at), pointer(a, at))
+      .begin(kinds.NEAR, pieces, pointer(out, at), pointer(dy, at))
       .on(pointer(b, at), mean, variance, loadChannels(slots.gamma, normalizer.gamma, first, n))
       .of(dgamma, dbeta, each, n)
-      .into(channels, inner, outer, 0)
-      .numbers(normalizer.epsilon, perValue);
-    crew.run(pieces, n * inner * outer * 2 * HEAVY, out!.base !== a.base);
+      .into(channels, inner, outer, meanLow)
+      .parts(beta, limits === null ? 0 : 1)
+      .numbers(normalizer.epsilon, perValue)
+      .limits(limits?.low ?? 0, limits?.high ?? 0);
+    crew.run(pieces, n * inner * outer * 2 * HEAVY, out!.base !== dy.base);
     move(room, slots.dgamma.at, dgamma, 4 * n);
     move(room, slots.dbeta.at, dbeta, 4 * n);
     storeChannels(into.dgamma, slots.dgamma, first, n);

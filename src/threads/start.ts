@@ -163,8 +163,8 @@ async function allOf(starting: readonly Promise<Hand>[], words: Int32Array): Pro
 /** The machine of several threads on a memory. */
 function machineOn(memory: Memory, wasm: Exports, crew: Crew, room: Room): Machine {
   const { buffer } = memory.wasm;
-  const isShared = (array: Float32Array | undefined): boolean =>
-    array !== undefined && bufferOf(array) === buffer;
+  const isShared = (array: Float32Array | null | undefined): boolean =>
+    array != null && bufferOf(array) === buffer;
   let alone: Machine | undefined;
   const machine: Machine = {
     wasm,
@@ -173,12 +173,12 @@ function machineOn(memory: Memory, wasm: Exports, crew: Crew, room: Room): Machi
       return crew.threads;
     },
     close: () => crew.close(),
-    choose(a, b, c): Machine {
-      if (isShared(a) || isShared(b) || isShared(c)) return machine;
+    choose(a, b, c, d): Machine {
+      if (isShared(a) || isShared(b) || isShared(c) || isShared(d)) return machine;
       return (alone ??= start(() => new OwnMemory(memory)));
     },
-    near: (pass, into, normalizer, perValue) =>
-      nearOn(crew, room, pass, into, normalizer, perValue),
+    near: (pass, dy, into, normalizer, perValue) =>
+      nearOn(crew, room, pass, dy, into, normalizer, perValue),
   };
   return machine;
 }

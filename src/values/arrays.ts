@@ -139,12 +139,28 @@ export function refuseShared(
 export const arrayOf = (name: string, value: unknown, length: number): Float32Array =>
   value === undefined ? new Float32Array(length) : float32Of(name, value, length);
 
-/** The array for a result of x's `length`: `out`, which may be x itself, or a fresh one. */
-export function outputOf(out: unknown, x: Float32Array, length: number): Float32Array {
+/** The array for a result of x's `length`: `out`, which may be x or add itself, or a fresh one. */
+export function outputOf(
+  out: unknown,
+  x: Float32Array,
+  add: Float32Array | null,
+  length: number,
+): Float32Array {
   const array = arrayOf("out", out, length);
-  // Both have the same length, so they overlap if their beginnings are closer together than that. The buffers are
-  // compared last, which takes longer than all else here.
-  const apart = Math.abs(offsetOf(array) - offsetOf(x));
-  if (apart > 0 && apart < length * 4 && bufferOf(array) === bufferOf(x)) throw shared("out", "x");
+  refusePart(array, "x", x, length);
+  if (add !== null) refusePart(array, "add", add, length);
   return array;
+}
+
+/** Returns `add` if it is a Float32Array of x's `length`, `null` if it is undefined; throws ShapeError if not. */
+export const residualOf = (add: unknown, length: number): Float32Array | null =>
+  add === undefined ? null : float32Of("add", add, length);
+
+/** Throws if `out` overlaps an input of the same `length` without being it. */
+function refusePart(out: Float32Array, name: string, input: Float32Array, length: number): void {
+  // They overlap if their beginnings are closer together than their length.
+  const apart = Math.abs(offsetOf(out) - offsetOf(input));
+  if (apart > 0 && apart < length * 4 && bufferOf(out) === bufferOf(input)) {
+    throw shared("out", name);
+  }
 }

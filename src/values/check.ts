@@ -6,7 +6,7 @@ import { describe, OptionError, StateError } from "../errors.js";
 export const NO_OPTIONS: Readonly<Record<string, never>> = {};
 
 /** The options of `infer`, of a layer and of a frozen one. */
-export const INFER_KEYS: readonly string[] = ["shape", "out", "mask"];
+export const INFER_KEYS: readonly string[] = ["shape", "out", "mask", "add"];
 
 /** True for a whole number from `least` to `most`. */
 export const isWhole = (

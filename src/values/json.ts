@@ -16,6 +16,10 @@ export type Widened<T> = {
 
 const NAMED = ["NaN", "Infinity", "-Infinity", "-0"];
 
+/** The number that a name in JSON stands for; anything else as it is. */
+export const named = (value: unknown): unknown =>
+  NAMED.includes(value as string) ? Number(value) : value;
+
 /** Turns an array into numbers for JSON. */
 export const toNumbers = (array: Float32Array | Float64Array): JsonNumber[] =>
   Array.from(copyOf(array), (n) =>
@@ -30,7 +34,7 @@ export function fromNumbers(name: string, value: unknown, length: number, of32 =
   // By index: `map` passes over holes, and the array may have an iterator of its own.
   return Array.from({ length }, (_, i) => {
     const n: unknown = value[i];
-    const number = NAMED.includes(n as string) ? Number(n) : n;
+    const number = named(n);
     if (
       typeof number !== "number" ||
       (of32 && Number.isFinite(number) !== Number.isFinite(Math.fround(number)))

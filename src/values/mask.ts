@@ -3,6 +3,7 @@
 // users left the padding out themselves.
 
 import { describe, ShapeError } from "../errors.js";
+import { type Limits, limited } from "./activation.js";
 import { copy, copyOf, isUint8Array, part, sizeIn } from "./arrays.js";
 import { countOf, type Layout, type View, viewOf } from "./layout.js";
 
@@ -68,23 +69,24 @@ export class Selection {
     }
   }
 
-  /** Writes a value per channel, 0 where there are none, to every position that is not selected. */
-  pad(array: Float32Array, values: Float32Array | null): void {
-    pad(array, this.full, this.#mask, values);
+  /** Writes a value per channel, 0 where there are none, limited, to every position that is not selected. */
+  pad(array: Float32Array, values: Float32Array | null, limits: Limits | null = null): void {
+    pad(array, this.full, this.#mask, values, limits);
   }
 }
 
-/** Writes a value per channel, 0 where there are none, to every position whose entry in `mask` is 0. */
+/** Writes a value per channel, 0 where there are none, limited, to every position whose entry in `mask` is 0. */
 export function pad(
   array: Float32Array,
   view: View,
   mask: Uint8Array,
   values: Float32Array | null,
+  limits: Limits | null,
 ): void {
   const { channels, inner } = view;
   for (let p = 0; p < mask.length; p++) {
     for (let c = 0; mask[p] === 0 && c < channels; c++) {
-      array[placeOf(view, p) + c * inner] = values?.[c] ?? 0;
+      array[placeOf(view, p) + c * inner] = limited(values?.[c] ?? 0, limits);
     }
   }
 }

@@ -1,6 +1,7 @@
 // The types that pass between a layer and the engine: what a layer normalizes with, and what kernels make of it.
 
 import { StateError } from "../errors.js";
+import type { Limits } from "./activation.js";
 import { lengthOf } from "./arrays.js";
 
 /** Mean and variance per channel. */
@@ -13,6 +14,8 @@ export interface Statistics {
 
 /** Everything in y = γ·(x - mean)/√(variance + ε) + β other than x. */
 export interface Normalizer extends Statistics {
+  /** The range of the activation; `null` if there is none. */
+  readonly limits: Limits | null;
   readonly gamma: Float32Array | null;
   readonly beta: Float32Array | null;
   readonly epsilon: number;
@@ -22,6 +25,8 @@ export interface Normalizer extends Statistics {
 
 /** What kernels take instead, worked out once per channel: y = (x - center)·scale + shift. */
 export interface AffineTerms {
+  /** The range of the activation; `null` if there is none. */
+  readonly limits: Limits | null;
   /** float32(mean), [channels]. */
   readonly center: Float32Array;
   /** γ/√(variance + ε), [channels]. */
@@ -47,6 +52,8 @@ export interface Gradients<Out extends Float32Array = Float32Array> {
   readonly dgamma: Out | null;
   /** ∂loss/∂β, one per channel; `null` where beta is left out. */
   readonly dbeta: Out | null;
+  /** ∂loss/∂add, in the shape of x; `null` if nothing was added. */
+  readonly dadd: Out | null;
 }
 
 /** Returns an array of a layer. Throws StateError if a user transferred its buffer, so that it has no values. */

@@ -15,7 +15,12 @@ export interface TestTimeLibrary {
       readonly channels: number;
       infer(
         x: Float32Array,
-        options?: { shape?: readonly number[]; out?: Float32Array; mask?: Uint8Array },
+        options?: {
+          shape?: readonly number[];
+          out?: Float32Array;
+          mask?: Uint8Array;
+          add?: Float32Array;
+        },
       ): Float32Array;
     };
   };

@@ -5,6 +5,7 @@
 import { Checks, type Outcome } from "./checks.js";
 import { type Library, layersOf, type Section, type TestTimeLibrary } from "./section.js";
 import { anyRank } from "./sections/any-rank.js";
+import { block } from "./sections/block.js";
 import { errors } from "./sections/errors.js";
 import { inferMask } from "./sections/infer-mask.js";
 import { averages, layouts, options } from "./sections/layer.js";
@@ -37,7 +38,7 @@ const FIRST: Record<string, Section> = {
 };
 
 /** What came later: a new section goes to the end, so that the hash over those before it stays. */
-const LATER: Record<string, Section> = { anyRank, inferMask };
+const LATER: Record<string, Section> = { anyRank, inferMask, block };
 
 /** Runs every check. */
 export async function conformance(

@@ -6,9 +6,9 @@ import { isGuarded } from "../support/guards.js";
 import { wrong } from "../support/refuse.js";
 import { Fixture, refuses } from "./rows.js";
 
-const OF_TRAIN = "shape, out, mask, statistics, updateRunning";
-const OF_INFER = "shape, out, mask";
-const OF_BACKWARD = "batch, x, out, sums";
+const OF_TRAIN = "shape, out, mask, statistics, updateRunning, add";
+const OF_INFER = "shape, out, mask, add";
+const OF_BACKWARD = "batch, x, add, out, sums";
 
 describe("options of methods", () => {
   refuses(OptionError, "OPTION", [
@@ -79,7 +79,7 @@ describe("options of methods", () => {
     },
     {
       name: "backward: dx by itself",
-      message: `out: expected an object { dx, dgamma, dbeta }, got a Float32Array of length 12`,
+      message: `out: expected an object { dx, dgamma, dbeta, dadd }, got a Float32Array of length 12`,
       call: ({ layer, dy, out }) => layer.backward(dy, { out: wrong(out) }),
     },
     {
@@ -99,7 +99,7 @@ describe("options of methods", () => {
     },
     {
       name: "backward: a typo in out",
-      message: 'gamma: expected an option among dx, dgamma, dbeta, got "gamma"',
+      message: 'gamma: expected an option among dx, dgamma, dbeta, dadd, got "gamma"',
       call: ({ layer, dy, out }) =>
         layer.backward(dy, { out: wrong({ dx: out, gamma: new Float32Array(3) }) }),
     },

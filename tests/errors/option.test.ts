@@ -5,7 +5,8 @@ import { describe } from "vitest";
 import { wrong } from "../support/refuse.js";
 import { refuses } from "./rows.js";
 
-const OF_A_LAYER = "layout, epsilon, decay, debias, runningVarianceOf, gamma, beta, kernels";
+const OF_A_LAYER =
+  "layout, epsilon, decay, debias, runningVarianceOf, gamma, beta, activation, kernels";
 const LAYOUTS =
   '"NC", "NCL", "NCHW", "NCDHW", "channelsFirst", "NLC", "NHWC", "NDHWC", "channelsLast"';
 

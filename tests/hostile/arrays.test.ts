@@ -37,7 +37,12 @@ test("all arrays at once in every disguise, and of every size", async () => {
 test("arrays that go through the kernels in parts", async () => {
   const many = 22_000; // 66,000 values, more than a stream buffer holds.
   for (const method of METHODS.filter(({ slots }) => "x" in slots)) {
-    const way = { x: "a throwing subclass", out: "a throwing subclass", dx: "with lying members" };
+    const way = {
+      x: "a throwing subclass",
+      out: "a throwing subclass",
+      dx: "with lying members",
+      add: "a throwing subclass",
+    };
     const ways = Object.fromEntries(Object.entries(way).filter(([slot]) => slot in method.slots));
     expect(await trial(method, many, ways)).toBe("right");
   }

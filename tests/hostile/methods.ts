@@ -28,6 +28,8 @@ export interface World {
   readonly frozen: FrozenBatchNorm;
   readonly small: Small;
   readonly adapter: Adapter;
+  /** A layer with an activation, whose latest `train` was given `x` and added `x` to its output. */
+  readonly block: BatchNorm;
   /** The input of the latest `train`. */
   readonly x: Float32Array;
 }
@@ -44,13 +46,17 @@ export function worldOf(rows: number): World {
   const frozen = layer.freeze();
   const stream = adapter(layer, { prior: 5, memory: 50 });
   stream.infer(normal(4 * C, 8));
+  const block = new BatchNorm(C, { activation: [-0.5, 1], kernels: OWN });
+  block.train(x, { add: x });
   const small = Small.fromJSON(frozen.toJSON());
   MEMORY.fill(MARKER);
-  return { layer, frozen, small, adapter: stream, x };
+  return { layer, frozen, small, adapter: stream, block, x };
 }
 
 /** All of a world that a call may change, to compare. */
-export const stateOf = ({ layer, adapter }: World): unknown => [
+export const stateOf = ({ layer, block, adapter }: World): unknown => [
+  block.snapshot(),
+  block.lastBatch && plainOf(block.lastBatch),
   layer.snapshot(),
   layer.lastBatch && plainOf(layer.lastBatch),
   adapter.freeze().toJSON(),
@@ -93,6 +99,7 @@ const written = (length: (rows: number) => number): Slot => ({
 
 const x = float32((rows) => list(normal(rows * C, 3, -1, 4)));
 const dy = float32((rows) => list(normal(rows * C, 4)));
+const add = float32((rows) => list(normal(rows * C, 13)));
 const same = float32((_rows, world) => list(world.x));
 const out = written((rows) => rows * C);
 const mask: Slot = {
@@ -135,6 +142,41 @@ export const METHODS: readonly Method[] = [
     name: "infer",
     slots: { x, mask, out },
     call: ({ layer }, { x, mask, out }, rows) => layer.infer(x, { mask, out, shape: [rows, C] }),
+  },
+  {
+    name: "train with a residual",
+    slots: { x, add, mask, out },
+    call: ({ block }, { x, add, mask, out }) => block.train(x, { add, mask, out }),
+  },
+  {
+    name: "train into the residual",
+    slots: { x, add: { ...add, written: true } },
+    call: ({ block }, { x, add }) => block.train(x, { add, out: add }),
+  },
+  {
+    name: "infer with a residual",
+    slots: { x, add, out },
+    call: ({ block }, { x, add, out }) => block.infer(x, { add, out }),
+  },
+  {
+    name: "frozen infer with a residual",
+    slots: { x, add, out },
+    call: ({ frozen }, { x, add, out }) => frozen.infer(x, { add, out }),
+  },
+  {
+    name: "infer of the small entry with a residual",
+    slots: { x, add, out },
+    call: ({ small }, { x, add, out }) => small.infer(x, { add, out }),
+  },
+  {
+    name: "backward with a residual",
+    slots: { dy, x: same, add: same, dx: out, dadd: out },
+    call: ({ block }, { dy, x, add, ...out }) => block.backward(dy, { x, add, out }),
+  },
+  {
+    name: "backwardSums with a residual",
+    slots: { dy, x: same, add: same },
+    call: ({ block }, { dy, x, add }) => block.backwardSums(dy, { x, add }),
   },
   { name: "infer of x alone", slots: { x }, call: ({ layer }, { x }) => layer.infer(x) },
   {

@@ -96,6 +96,36 @@ const METHODS: readonly Row[] = [
     call: ({ layer }, options, x) => layer.train(x, options),
   },
   {
+    name: "train with a residual",
+    options: ({ x }) => ({ shape, mask, out: out(), add: x }),
+    call: ({ block }, options, x) => block.train(x, options),
+  },
+  {
+    name: "infer with a residual",
+    options: ({ x }) => ({ shape, mask, out: out(), add: x }),
+    call: ({ block }, options, x) => block.infer(x, options),
+  },
+  {
+    name: "frozen infer with a residual",
+    options: ({ x }) => ({ shape, mask, out: out(), add: x }),
+    call: ({ frozen }, options, x) => frozen.infer(x, options),
+  },
+  {
+    name: "adapter.infer with a residual",
+    options: ({ x }) => ({ shape, mask, out: out(), add: x }),
+    call: ({ adapter }, options, x) => adapter.infer(x, options),
+  },
+  {
+    name: "backward with a residual",
+    options: ({ block, x }) => ({
+      batch: block.lastBatch,
+      x,
+      add: x,
+      out: { ...backwardOut(), dadd: out() },
+    }),
+    call: ({ block }, options) => block.backward(dy, options),
+  },
+  {
     name: "infer",
     options: () => ({ shape, mask, out: out() }),
     call: ({ layer }, options, x) => layer.infer(x, options),
@@ -183,6 +213,7 @@ const METHODS: readonly Row[] = [
       runningVarianceOf: "population",
       gamma: true,
       beta: true,
+      activation: [-0.5, 2],
       kernels: OWN,
     }),
     call: (_, options) => new BatchNorm(C, options).snapshot(),

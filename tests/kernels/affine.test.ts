@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { describe, test } from "vitest";
 import type { Exports } from "../../src/engine/machine.js";
-import type { At } from "../../src/engine/memory.js";
+import { type At, NOWHERE } from "../../src/engine/memory.js";
 import { Binary, inPlaceOf } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertSameBits } from "../support/compare.js";
@@ -72,7 +72,7 @@ describe.each(["affineStrips", "affineSweep"] as const)("%s", (name) => {
           const x = any ? anyBits(rows * pitch, seed) : normal(rows * pitch, seed);
           const channelOf = (i: number): number => (i % pitch < width ? i % pitch : -1);
           compare(x, valuesOf(width, seed, any), channelOf, at, (run, y, p, terms) =>
-            run[name](y, p, terms, rows, width, pitch * 4),
+            run[name](y, p, NOWHERE, terms, -Infinity, Infinity, rows, width, pitch * 4),
           );
         },
       ),
@@ -97,7 +97,18 @@ describe("affinePlanes", () => {
           const x = any ? anyBits(planes * inner, seed) : normal(planes * inner, seed);
           const channelOf = (i: number): number => (first + Math.floor(i / inner)) % channels;
           compare(x, valuesOf(channels, seed, any), channelOf, at, (run, y, p, terms) =>
-            run.affinePlanes(y, p, terms, first, planes, channels, inner),
+            run.affinePlanes(
+              y,
+              p,
+              NOWHERE,
+              terms,
+              -Infinity,
+              Infinity,
+              first,
+              planes,
+              channels,
+              inner,
+            ),
           );
         },
       ),

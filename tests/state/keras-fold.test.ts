@@ -1,6 +1,6 @@
 // Whole TensorFlow.js layers models with their batch norms folded: TensorFlow.js gives the same predictions.
 
-import { BatchNormError, StateError } from "batchnorm-wasm";
+import { BatchNormError, OptionError, StateError } from "batchnorm-wasm";
 import { type FoldedKeras, foldKeras, readKeras } from "batchnorm-wasm/state";
 import "@tensorflow/tfjs-backend-cpu";
 import * as tf from "@tensorflow/tfjs-core";
@@ -8,7 +8,7 @@ import * as tfl from "@tensorflow/tfjs-layers";
 import { beforeAll, describe, expect, test } from "vitest";
 import { normals, random } from "../support/data.js";
 import { kerasFiles } from "../support/golden.js";
-import { assertRefuses } from "../support/refuse.js";
+import { assertRefuses, wrong } from "../support/refuse.js";
 
 const { layers } = tfl;
 type Tensor = tfl.SymbolicTensor;
@@ -137,6 +137,44 @@ function stack(shape: number[], all: tfl.layers.Layer[]): tfl.LayersModel {
   return tfl.model({ inputs: input, outputs: y });
 }
 const reasons = ({ kept }: FoldedKeras): string[] => kept.map(({ reason }) => reason);
+
+describe("the activation behind a norm", () => {
+  const activationOf = async (...behind: tfl.layers.Layer[]) => {
+    const file = readKeras(await saved(stack([5], [norm(), ...behind])));
+    const [name] = file.layers as [string];
+    expect(file.load(name).activation).toBe(null);
+    return file.load(name, { withActivation: true }).activation;
+  };
+
+  test("is that of a plain ReLU", async () => {
+    expect(await activationOf(layers.reLU())).toBe("relu");
+    expect(await activationOf(layers.reLU({ maxValue: 6 }))).toBe("relu6");
+    expect(await activationOf(layers.activation({ activation: "relu6" }))).toBe("relu6");
+    expect(await activationOf(layers.activation({ activation: "relu" }))).toBe("relu");
+  });
+
+  test("is none of anything else", async () => {
+    expect(await activationOf()).toBe(null);
+    expect(await activationOf(layers.reLU({ maxValue: 4 }))).toBe(null);
+    expect(await activationOf(layers.leakyReLU())).toBe(null);
+    expect(await activationOf(layers.activation({ activation: "tanh" }))).toBe(null);
+  });
+
+  test("is none where something else takes the output as well", async () => {
+    const x = tfl.input({ shape: [5], name: `twice${count++}` });
+    const n = norm().apply(x) as Tensor;
+    const sum = layers.add().apply([layers.reLU().apply(n) as Tensor, n]) as Tensor;
+    const file = readKeras(await saved(tfl.model({ inputs: x, outputs: sum })));
+    expect(file.load(file.layers[0]!, { withActivation: true }).activation).toBe(null);
+  });
+
+  test("is asked for with true or false", async () => {
+    const file = readKeras(await saved(stack([5], [norm()])));
+    assertRefuses(OptionError, /^withActivation: expected true or false, got "relu"/, () =>
+      file.load(file.layers[0]!, wrong({ withActivation: "relu" })),
+    );
+  });
+});
 
 describe("into the layer before", () => {
   test.each<[string, number[], () => tfl.layers.Layer]>([

@@ -29,6 +29,33 @@ function assertSameOutputs(
   }
 }
 
+describe("the activation behind a norm", () => {
+  test.each([
+    ["dense", "/norm1/BatchNormalization", "relu"],
+    ["volume", "/BatchNormalization", null],
+  ] as const)("of %s", (name, layer, activation) => {
+    const file = readOnnx(bytesOf(name));
+    const quiet = { onWarning: () => {} };
+    expect(file.load(layer, quiet).activation).toBe(null);
+    expect(file.load(layer, { ...quiet, withActivation: true }).activation).toBe(activation);
+  });
+
+  test("is none where something else takes the value as well", () => {
+    const parts = (...others: ReturnType<typeof node>[]) => [
+      norm("x", "n"),
+      ...others,
+      ...parameters(),
+    ];
+    const activationOf = (...others: ReturnType<typeof node>[]) =>
+      readOnnx(modelOf({ parts: parts(...others) })).load("n", { withActivation: true }).activation;
+    const relu = node("Relu", ["n"], "y");
+    expect(activationOf(relu)).toBe("relu");
+    expect(activationOf(relu, node("Relu", ["n"], "z"))).toBe(null);
+    expect(activationOf(relu, node("Add", ["n", "x"], "z"))).toBe(null);
+    expect(activationOf(node("Sigmoid", ["n"], "y"))).toBe(null);
+  });
+});
+
 describe("networks that PyTorch exported", () => {
   /** What stays, with a part of the reason. */
   const KEPT: Readonly<Record<string, readonly [string, RegExp][]>> = {

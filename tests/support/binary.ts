@@ -39,8 +39,8 @@ export const behind = <What extends string>(at: At<What>, bytes: number): At<Wha
   (at + bytes) as At<What>;
 
 /** Lets an input be the output of the same call, for kernels that write in place. */
-export const inPlaceOf = (input: Slot<Float32Array, "a">): Slot<Float32Array, "out"> =>
-  input as Slot<Float32Array> as Slot<Float32Array, "out">;
+export const inPlaceOf = (input: Slot<Float32Array>): Slot<Float32Array, "out"> =>
+  input as Slot<Float32Array, "out">;
 
 const PAGES = 32;
 const MARGIN = 272; // Bytes between two arrays: more than kernels read past the end of one.

@@ -2,7 +2,7 @@
 // tensors of a few hundred values are cut into pieces.
 
 import * as library from "batchnorm-wasm";
-import { BatchNorm, Kernels } from "batchnorm-wasm";
+import { type Activation, BatchNorm, Kernels } from "batchnorm-wasm";
 import * as testTime from "batchnorm-wasm/infer";
 import { startKernels, type ThreadedKernels } from "batchnorm-wasm/threads";
 import fc from "fast-check";
@@ -75,6 +75,76 @@ function resultsOn(kernels: Kernels, shaped: Shaped, seed: number, mask?: Uint8A
   keep("running mean", layer.runningMean);
   keep("running variance", layer.runningVariance);
   for (const tensor of [x, y, dy, dx]) kernels.free(tensor!);
+  for (const activation of [null, "relu", [-0.5, 1.5]] as const) {
+    Object.assign(results, blockOn(kernels, shaped, seed, mask, activation));
+  }
+  return results;
+}
+
+/** What a layer computes with an activation and a residual, which may be left out. */
+function blockOn(
+  kernels: Kernels,
+  shaped: Shaped,
+  seed: number,
+  mask: Uint8Array | undefined,
+  activation: Activation | null,
+): Results {
+  const layer = settle(layerOf(shaped, { kernels, activation }, seed), seed);
+  const { shape } = shaped;
+  const size = sizeOf(shaped);
+  const tensors = [0, 0, 0, 0, 0, 0].map(() => kernels.alloc(size)) as Float32Array[];
+  const [x, add, y, dy, dx, dadd] = tensors as [
+    Float32Array,
+    Float32Array,
+    Float32Array,
+    Float32Array,
+    Float32Array,
+    Float32Array,
+  ];
+  x.set(normal(size, seed, 2));
+  dy.set(normal(size, seed + 1, 0.5));
+  const residual = normal(size, seed + 2, 1);
+  add.set(residual);
+  const options = { shape, out: y, ...(mask && { mask }) };
+  const results: Results = {};
+  const keep = (name: string, array: Float32Array | Float64Array): void => {
+    results[`${name}, ${activation}`] = array.slice();
+  };
+  if (activation !== null) {
+    keep("train", layer.train(x, options));
+    const sums = layer.backwardSums(dy);
+    keep("sumDy", sums.sumDy);
+    keep("sumDyXmu", sums.sumDyXmu);
+    const { dgamma, dbeta } = layer.backward(dy, { out: { dx } });
+    keep("dx", dx);
+    keep("dgamma", dgamma!);
+    keep("dbeta", dbeta!);
+    keep("dx by sums", layer.backward(dy, { sums, out: { dx } }).dx);
+    keep("dx in place", layer.backward(dy.slice(), { out: { dx } }).dx);
+    keep("infer", layer.infer(x, options));
+    keep("frozen", layer.freeze().infer(x, options));
+  }
+  keep("train of a sum", layer.train(x, { ...options, add }));
+  const sums = layer.backwardSums(dy);
+  keep("sumDy of a sum", sums.sumDy);
+  keep("sumDyXmu of a sum", sums.sumDyXmu);
+  const { dgamma, dbeta } = layer.backward(dy, { out: { dx, dadd } });
+  keep("dx of a sum", dx);
+  keep("dadd", dadd);
+  keep("dgamma of a sum", dgamma!);
+  keep("dbeta of a sum", dbeta!);
+  // A residual, or the results, in ordinary arrays.
+  keep("dadd into a fresh array", layer.backward(dy).dadd!);
+  keep("infer of a sum", layer.infer(x, { ...options, add }));
+  keep("frozen sum", layer.freeze().infer(x, { ...options, add: residual }));
+  keep("sum in place", layer.train(x, { ...options, add, out: add }));
+  const of = { add: residual, out: { dx, dadd: dy } };
+  keep("dx with dadd in place", layer.backward(dy, of).dx);
+  keep("dadd in place", dy);
+  keep("ordinary sum", layer.train(x, { ...options, add: residual }));
+  layer.train(x, { ...options, add: residual, statistics: "running" });
+  keep("frozen gradient of a sum", layer.backward(dy, { out: { dx: dy, dadd } }).dx);
+  for (const tensor of tensors) kernels.free(tensor);
   return results;
 }
 

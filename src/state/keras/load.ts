@@ -4,6 +4,7 @@ import type { Kernels } from "../../engine/kernels.js";
 import { checkKeys, StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
 import { type KerasOptions, kerasOptions } from "../../layer/frameworks.js";
+import type { Activation } from "../../values/activation.js";
 import type { Layout } from "../../values/layout.js";
 import { fromFile, layerOf, NO_COUNTER, type OnWarning, STILL, warningsTo } from "../layers.js";
 import type { Json } from "./topology.js";
@@ -28,6 +29,8 @@ const LOAD_KEYS = ["momentum", "layout", "onWarning", "kernels"];
 /** What a file says about a layer. */
 export interface Given {
   readonly config: Json;
+  /** What limits the output. Default: nothing. */
+  readonly activation?: Activation | null;
   /** Returns the layout that follows from the file; throws OptionError if none does. */
   readonly layout: () => Layout;
   /** Returns the values [channels] of a weight: gamma, beta, moving_mean or moving_variance. */
@@ -46,7 +49,11 @@ export function readLoadOptions<T extends KerasLoadOptions>(
 ): T {
   checkKeys("options", options, [...LOAD_KEYS, ...more]);
   const read = { ...options };
-  const { onWarning, ...own }: KerasLoadOptions = read;
+  const {
+    onWarning,
+    withActivation: _,
+    ...own
+  }: KerasLoadOptions & { withActivation?: unknown } = read;
   warningsTo(onWarning);
   kerasOptions(own);
   return read;
@@ -68,7 +75,8 @@ export function loadLayer(name: string, given: Given, options: KerasLoadOptions)
       center,
       layout,
     };
-    return { ...kerasOptions(own as KerasOptions), ...(still && STILL) };
+    const { activation = null } = given;
+    return { ...kerasOptions(own as KerasOptions), ...(still && STILL), activation };
   });
   const runningMean = given.values("moving_mean");
   const state = {

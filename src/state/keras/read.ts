@@ -1,10 +1,23 @@
 // Reads batch-norm layers from the models of TensorFlow.js.
 
+import { BatchNormError } from "../../errors.js";
+import type { Activation } from "../../values/activation.js";
+import { flag } from "../../values/check.js";
 import { fileOf, type StateFile } from "../layers.js";
 import { type KerasLoadOptions, loadLayer, readLoadOptions } from "./load.js";
 import { type KerasFiles, parse, weightOf } from "./model.js";
+import { containersOf } from "./network.js";
 import { valuesOf } from "./shards.js";
-import { layoutOf } from "./topology.js";
+import { type KerasLayer, layoutOf } from "./topology.js";
+
+/** Options of `load` and `loadAll` of {@link readKeras}. */
+export interface KerasReadOptions extends KerasLoadOptions {
+  /**
+   * True gives the layer the `activation` of the ReLU or ReLU6 layer that takes its output, if nothing else does. Leave
+   * that layer out of what you run after the norm. Not in graph models. Default false: layers have no activation.
+   */
+  withActivation?: boolean;
+}
 
 /**
  * Reads the batch-norm layers of a Keras model in the TensorFlow.js layers format, which `model.save` of
@@ -31,16 +44,39 @@ import { layoutOf } from "./topology.js";
  * const file = readKeras({ model, weights: { "group1-shard1of1.bin": shard } });
  * const bn = file.load("batch_normalization");
  */
-export function readKeras(files: KerasFiles): StateFile<KerasLoadOptions> {
+export function readKeras(files: KerasFiles): StateFile<KerasReadOptions> {
   const model = parse("files", files);
-  return fileOf([...model.layers.keys()], (name, own: KerasLoadOptions) => {
-    const options = readLoadOptions(own);
+  return fileOf([...model.layers.keys()], (name, own: KerasReadOptions) => {
+    const { withActivation, ...options } = readLoadOptions(own, ["withActivation"]);
+    const follows = flag("withActivation", withActivation, false);
     const layer = model.layers.get(name)!;
     const given = {
       config: layer.config,
+      activation: follows ? activationBehind(model.json.modelTopology, layer) : null,
       layout: () => layoutOf(name, layer),
       values: (weight: string) => valuesOf(model.groups, weightOf(model, name, weight)),
     };
     return loadLayer(name, given, options);
   });
+}
+
+/** The activation of the layer that alone takes the output of another; `null` if that is no plain ReLU. */
+function activationBehind(topology: unknown, { item }: KerasLayer): Activation | null {
+  const layers = containersOf(topology).flatMap((container) => container.layers);
+  const own = layers.find((layer) => layer.item === item);
+  if (own === undefined) return null;
+  try {
+    const { kind, config } = own.container.after(own);
+    if (kind === "Activation") {
+      return config.activation === "relu" || config.activation === "relu6"
+        ? config.activation
+        : null;
+    }
+    const { max_value: most = null, negative_slope: slope, threshold } = config;
+    if (kind !== "ReLU" || slope || threshold) return null;
+    return most === null ? "relu" : most === 6 ? "relu6" : null;
+  } catch (error) {
+    if (error instanceof BatchNormError) return null; // It says why no layer follows it alone.
+    throw error;
+  }
 }

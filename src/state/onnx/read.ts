@@ -4,7 +4,7 @@ import type { Kernels } from "../../engine/kernels.js";
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
 import { onnxOptions } from "../../layer/frameworks.js";
-import { NO_OPTIONS } from "../../values/check.js";
+import { flag, NO_OPTIONS } from "../../values/check.js";
 import { CHANNELS_FIRST, checkLayout, LAYOUTS, type Layout, ofRank } from "../../values/layout.js";
 import { type Bytes, bytesOf, decode } from "../bytes.js";
 import {
@@ -19,9 +19,11 @@ import {
   type StateFile,
   warningsTo,
 } from "../layers.js";
+import type { Graph, Operation } from "./graph.js";
 import { type Model, modelOf, parameterOf, SLOTS } from "./norms.js";
 import { ranksOf } from "./ranks.js";
 import { type External, formatOf } from "./tensor.js";
+import { usesOf } from "./uses.js";
 
 /** Options of {@link readOnnx}. */
 export interface OnnxReadOptions {
@@ -43,6 +45,11 @@ export interface OnnxLoadOptions {
    * `training_mode=1`. Default: `console.warn`.
    */
   onWarning?: OnWarning;
+  /**
+   * True gives the layer the `activation` "relu" if a Relu node takes the output of its node, and nothing else does.
+   * Leave that node out of what you run after the layer. Default false: layers have no activation.
+   */
+  withActivation?: boolean;
   /** Kernels of your own. Default: one shared instance per realm. */
   kernels?: Kernels;
 }
@@ -63,7 +70,7 @@ export interface OnnxFile extends StateFile<OnnxLoadOptions> {
   readonly nodes: Readonly<Record<string, OnnxNode>>;
 }
 
-const LOAD_KEYS = ["momentum", "layout", "onWarning", "kernels"];
+const LOAD_KEYS = ["momentum", "layout", "onWarning", "withActivation", "kernels"];
 
 /**
  * Reads the batch-norm layers of an ONNX model: the BatchNormalization nodes of its main graph, of any
@@ -139,6 +146,14 @@ export function nameIn({ norms }: Model, name: string): string {
   return name;
 }
 
+/** "relu" if a Relu node takes the output of an operation, and nothing else does; else `null`. */
+function activationBehind(graph: Graph, { outputs }: Operation): "relu" | null {
+  const [output = ""] = outputs;
+  const alone = usesOf(graph).counts.get(output) === 1;
+  const isRelu = ({ type, inputs }: Operation): boolean => type === "Relu" && inputs[0] === output;
+  return alone && graph.operations.some(isRelu) ? "relu" : null;
+}
+
 /** Makes the layer for the node of this name. */
 export function layerAt(
   model: Model,
@@ -147,7 +162,7 @@ export function layerAt(
   options: OnnxLoadOptions,
 ): BatchNorm {
   checkKeys("options", options, LOAD_KEYS);
-  const { onWarning, layout, ...given } = { ...options };
+  const { onWarning, layout, withActivation, ...given } = { ...options };
   const warn = warningsTo(onWarning);
   const { kernels } = onnxOptions(given);
   const { operation, epsilon, momentum, trains, spatial } = model.norms.get(name)!;
@@ -160,6 +175,9 @@ export function layerAt(
     ...fromFile(`node "${name}"`, () => onnxOptions({ ...own, ...given })),
     ...(still && STILL),
     layout: layout === undefined ? named : checkLayout(layout, LAYOUTS),
+    activation: flag("withActivation", withActivation, false)
+      ? activationBehind(model.graph, operation)
+      : null,
   };
   const [gamma, beta, runningMean, runningVariance] = SLOTS.map((_, slot) => {
     const tensor = parameterOf(model, name, slot);

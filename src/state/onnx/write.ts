@@ -33,7 +33,7 @@ export interface OnnxWriteOptions {
  * `input_var` is written as the layer has it: as an average of the variance that `runningVarianceOf` names.
  * ONNX itself averages the `"population"` variance in training; at test time, a node uses `input_var` in the
  * same way for either. A gamma that the layer does not have is written as ones, and such a beta as zeros.
- * ONNX has no place for `debias` and the counter of mini-batches.
+ * A BatchNormalization node has no place for `debias`, the activation and the counter of mini-batches.
  *
  * In a model `into`, the momentum of the nodes stays as it is. A tensor that changes is written into the model
  * itself, also if it was in another file.

@@ -33,7 +33,8 @@ export interface TorchWriteOptions {
  * PyTorch's modules have both parameters or neither (`affine`). So if a layer leaves out only one of them,
  * it is written as ones (gamma) or zeros (beta). For a layer whose age is unknown, no
  * `num_batches_tracked` is written, and PyTorch then counts from 0. A state_dict does not contain `eps` and
- * `momentum` (which is 1 - decay): set them on the module yourself.
+ * `momentum` (which is 1 - decay): set them on the module yourself. Nor does it contain an activation, which is a module
+ * of its own in PyTorch.
  *
  * @param layers the layers by the names of their modules, `"layer1.0.bn1"` for instance.
  * @returns the bytes of the file.

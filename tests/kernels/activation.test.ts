@@ -1,0 +1,219 @@
+// A residual and an activation by themselves: the kernels of assembly/affine.ts with them, whose every operation rounds
+// once, and those of assembly/activation.ts, which let dy pass where the value is strictly within the limits.
+
+import fc from "fast-check";
+import { describe, test } from "vitest";
+import type { Exports } from "../../src/engine/machine.js";
+import { type At, NOWHERE } from "../../src/engine/memory.js";
+import { Binary, inPlaceOf } from "../support/binary.js";
+import { seeds } from "../support/cases.js";
+import { assertSameBits } from "../support/compare.js";
+import { anyBits, normal } from "../support/data.js";
+import { check } from "../support/property.js";
+
+const { fround } = Math;
+const binary = new Binary();
+
+type Values = Record<"center" | "scale" | "shift", Float32Array>;
+type Limits = readonly [low: number, high: number];
+
+/** What a test computes with. */
+interface Case {
+  readonly x: Float32Array;
+  readonly dy: Float32Array;
+  readonly add: Float32Array | null;
+  readonly values: Values;
+  readonly limits: Limits;
+  readonly leads: readonly number[];
+}
+
+const cases = (length: number, channels: number) =>
+  fc
+    .record({
+      seed: seeds,
+      any: fc.boolean(),
+      added: fc.boolean(),
+      limits: fc.constantFrom<Limits>([0, Infinity], [0, 6], [-0.5, 0.75], [-Infinity, 0.25]),
+      leads: fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 4, maxLength: 4 }),
+    })
+    .map(({ seed, any, added, limits, leads }): Case => {
+      const of = any ? anyBits : normal;
+      const values = {
+        center: of(channels, seed + 1),
+        scale: of(channels, seed + 2),
+        shift: of(channels, seed + 3),
+      };
+      const [x, dy] = [of(length, seed), of(length, seed + 4)];
+      return { x, dy, add: added ? of(length, seed + 5) : null, values, limits, leads };
+    });
+
+/** The value that the activation limits. */
+function valueAt({ x, add, values: { center, scale, shift } }: Case, i: number, c: number): number {
+  const v = fround(fround(fround(x[i]! - center[c]!) * scale[c]!) + shift[c]!);
+  return add === null ? v : fround(v + add[i]!);
+}
+
+type Active = (
+  kernels: Exports,
+  y: At<"out">,
+  x: At<"a">,
+  add: At<"b">,
+  terms: At<"terms">,
+  low: number,
+  high: number,
+) => void;
+
+/** Runs an elementwise kernel, with y in a place of its own, over x, or over the residual. */
+function compareActive(case_: Case, channelOf: (i: number) => number, kernel: Active): void {
+  const { x: from, add: residual, values, leads } = case_;
+  const [low, high] = case_.limits;
+  const reach = (over: Float32Array): Float32Array =>
+    over.map((old, i) => {
+      const c = channelOf(i);
+      if (c < 0) return old; // What no column owns keeps the value it had.
+      const v = valueAt(case_, i, c);
+      return v < low ? low : v > high ? high : v;
+    });
+  for (const over of residual === null ? ["", "x"] : ["", "x", "add"]) {
+    binary.reset();
+    const terms = binary.terms(values.center.length, values);
+    const x = binary.f32<"a">(from, leads[0]);
+    const add = residual && binary.f32<"b">(residual, leads[1]);
+    const y =
+      over === "x"
+        ? inPlaceOf(x)
+        : over === "add"
+          ? inPlaceOf(add!)
+          : binary.f32<"out">(from, leads[2]);
+    binary.call([[y]], (kernels) =>
+      kernel(kernels, y.at, x.at, add?.at ?? NOWHERE, terms.at, low, high),
+    );
+    assertSameBits("y", y.array, reach(over === "add" ? residual! : from));
+  }
+}
+
+type Gate = (
+  kernels: Exports,
+  g: At<"out">,
+  dy: At<"a">,
+  x: At<"b">,
+  add: At<"c">,
+  terms: At<"terms">,
+  low: number,
+  high: number,
+) => void;
+
+/** Runs a kernel that gates dy, into a place of its own, over dy, or over the residual. */
+function compareGate(case_: Case, channelOf: (i: number) => number, kernel: Gate): void {
+  const { x: by, dy: from, add: residual, values, leads } = case_;
+  const [low, high] = case_.limits;
+  const reach = (over: Float32Array): Float32Array =>
+    over.map((old, i) => {
+      const c = channelOf(i);
+      if (c < 0) return old;
+      const v = valueAt(case_, i, c);
+      return low < v && v < high ? from[i]! : 0;
+    });
+  for (const over of residual === null ? ["", "dy"] : ["", "dy", "add"]) {
+    binary.reset();
+    const terms = binary.terms(values.center.length, values);
+    const dy = binary.f32<"a">(from, leads[0]);
+    const x = binary.f32<"b">(by, leads[1]);
+    const add = residual && binary.f32<"c">(residual, leads[2]);
+    const g =
+      over === "dy"
+        ? inPlaceOf(dy)
+        : over === "add"
+          ? inPlaceOf(add!)
+          : binary.f32<"out">(from, leads[3]);
+    binary.call([[g]], (kernels) =>
+      kernel(kernels, g.at, dy.at, x.at, add?.at ?? NOWHERE, terms.at, low, high),
+    );
+    assertSameBits("g", g.array, reach(over === "add" ? residual! : from));
+  }
+}
+
+const rows = fc.record({
+  rows: fc.oneof(
+    { weight: 4, arbitrary: fc.integer({ min: 1, max: 20 }) },
+    { weight: 1, arbitrary: fc.integer({ min: 60, max: 100 }) },
+  ),
+  width: fc.oneof(
+    { weight: 9, arbitrary: fc.integer({ min: 1, max: 70 }) },
+    { weight: 1, arbitrary: fc.constantFrom(100, 255, 256, 257, 1024) },
+  ),
+  gap: fc.integer({ min: 0, max: 9 }),
+});
+
+/** Rows of data, and what says which column a value is of. */
+const inRows = rows.chain(({ rows, width, gap }) => {
+  const pitch = width + gap;
+  const channelOf = (i: number): number => (i % pitch < width ? i % pitch : -1);
+  return cases(rows * pitch, width).map((case_) => ({ case_, channelOf, rows, width, pitch }));
+});
+
+const inPlanes = fc
+  .record({
+    channels: fc.integer({ min: 1, max: 9 }),
+    planes: fc.integer({ min: 1, max: 30 }),
+    inner: fc.integer({ min: 1, max: 150 }),
+    start: fc.nat(),
+  })
+  .chain(({ channels, planes, inner, start }) => {
+    const first = start % channels;
+    const channelOf = (i: number): number => (first + Math.floor(i / inner)) % channels;
+    return cases(planes * inner, channels).map((case_) => ({
+      case_,
+      channelOf,
+      first,
+      planes,
+      channels,
+      inner,
+    }));
+  });
+
+describe.each(["affineStrips", "affineSweep"] as const)("%s", (name) => {
+  test("every column of every row, and nothing else, any stride and address", () => {
+    check(
+      fc.property(inRows, ({ case_, channelOf, rows, width, pitch }) =>
+        compareActive(case_, channelOf, (run, y, x, add, terms, low, high) =>
+          run[name](y, x, add, terms, low, high, rows, width, pitch * 4),
+        ),
+      ),
+      200,
+    );
+  });
+});
+
+test("affinePlanes: every plane with its channel's terms, from any channel on", () => {
+  check(
+    fc.property(inPlanes, ({ case_, channelOf, first, planes, channels, inner }) =>
+      compareActive(case_, channelOf, (run, y, x, add, terms, low, high) =>
+        run.affinePlanes(y, x, add, terms, low, high, first, planes, channels, inner),
+      ),
+    ),
+    200,
+  );
+});
+
+test("gateRows: every column of every row, and nothing else, any stride and address", () => {
+  check(
+    fc.property(inRows, ({ case_, channelOf, rows, width, pitch }) =>
+      compareGate(case_, channelOf, (run, g, dy, x, add, terms, low, high) =>
+        run.gateRows(g, dy, x, add, terms, low, high, rows, width, pitch * 4),
+      ),
+    ),
+    200,
+  );
+});
+
+test("gatePlanes: every plane with its channel's terms, from any channel on", () => {
+  check(
+    fc.property(inPlanes, ({ case_, channelOf, first, planes, channels, inner }) =>
+      compareGate(case_, channelOf, (run, g, dy, x, add, terms, low, high) =>
+        run.gatePlanes(g, dy, x, add, terms, low, high, first, planes, channels, inner),
+      ),
+    ),
+    200,
+  );
+});

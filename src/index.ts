@@ -16,8 +16,8 @@ export {
   StateError,
   UnsupportedError,
 } from "./errors.js";
-export type { FrozenJSON, InferOptions } from "./frozen/frozen.js";
-export { FrozenBatchNorm } from "./frozen/frozen-batch-norm.js";
+export type { FrozenJSON, InferOptions, InverseOptions } from "./frozen/frozen.js";
+export { type FromMomentsOptions, FrozenBatchNorm } from "./frozen/frozen-batch-norm.js";
 export type { Batch, StatisticsKind } from "./layer/batch.js";
 export { BatchNorm } from "./layer/batch-norm.js";
 export type { FlaxOptions, KerasOptions, OnnxOptions, TorchOptions } from "./layer/frameworks.js";
@@ -29,13 +29,8 @@ export type {
   TrainOptions,
 } from "./layer/options.js";
 export type { Snapshot } from "./layer/snapshot.js";
-export {
-  type Adapter,
-  type AdapterOptions,
-  type AdaptOptions,
-  adapt,
-  adapter,
-} from "./testtime/adapt.js";
+export { type AdaptOptions, adapt } from "./testtime/adapt.js";
+export { Adapter, type AdapterJSON, type AdapterOptions, adapter } from "./testtime/adapter.js";
 export {
   type CalibrationOptions,
   type CalibrationProgress,

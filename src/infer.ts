@@ -23,7 +23,7 @@ export {
   StateError,
   UnsupportedError,
 } from "./errors.js";
-export type { FrozenJSON, InferOptions } from "./frozen/frozen.js";
+export type { FrozenJSON, InferOptions, InverseOptions } from "./frozen/frozen.js";
 export type { Activation, ActivationJSON } from "./values/activation.js";
 export type { JsonNumber, Widened } from "./values/json.js";
 export type { Layout } from "./values/layout.js";

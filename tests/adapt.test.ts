@@ -1,6 +1,7 @@
 // Schneider et al. 2020, eq. 2, and its limits.
 
 import {
+  Adapter,
   type AdaptOptions,
   adapt,
   adapter,
@@ -288,6 +289,55 @@ describe("adapter", () => {
     for (let i = 0; i < clean.length; i += C)
       adapted.set(stream.infer(shifted.subarray(i, i + C)), i);
     expect(distance(adapted) / frozen).toBeLessThan(0.1);
+  });
+
+  it("its JSON goes on with the same bits, faded targets and infinite options too", () => {
+    for (const [prior, memory] of [
+      [5, 20],
+      [0, 2.5],
+      [Infinity, Infinity],
+    ] as const) {
+      const bn = trained();
+      const stream = adapter(bn, { prior, memory });
+      for (let n = 0; n < 7; n++) {
+        const text = JSON.stringify(stream);
+        const again = Adapter.fromJSON(text);
+        expect(JSON.stringify(again)).toBe(text);
+        expect(String(again)).toBe(String(stream));
+        const x = normal((3 + n) * C, 70 + n, n, 2);
+        expect(again.infer(x)).toEqual(stream.infer(x));
+        expect([again.examples, again.freeze().toJSON()]).toEqual([
+          stream.examples,
+          stream.freeze().toJSON(),
+        ]);
+      }
+    }
+  });
+
+  it("refuses JSON of anything else", () => {
+    const stream = adapter(trained(), { prior: 5, memory: 20 });
+    stream.infer(normal(6 * C, 4, 7, 1));
+    const json = JSON.parse(JSON.stringify(stream));
+    const target = { ...json.target };
+    for (const wrong of [
+      null,
+      "{",
+      { ...json, format: "batchnorm-wasm/layer" },
+      { ...json, version: 2 },
+      { ...json, layer: null },
+      { ...json, prior: -1 },
+      { ...json, prior: "many" },
+      { ...json, memory: 0 },
+      { ...json, examples: -1 },
+      { ...json, target: {} },
+      { ...json, target: { ...target, count: -1 } },
+      { ...json, target: { ...target, m2: target.m2.map(() => -1) } },
+      { ...json, target: { ...target, mean: target.mean.slice(1) } },
+      { ...json, target: { ...target, mean: target.mean.map(() => "NaN") } },
+    ]) {
+      expect(() => Adapter.fromJSON(wrong as never)).toThrow(StateError);
+    }
+    expect(() => Adapter.fromJSON(json, { kernel: 1 } as never)).toThrow(OptionError);
   });
 
   it.each([{ prior: 1 }, { memory: 1 }, { prior: 1, memory: 0 }, { prior: 1, memory: NaN }])(

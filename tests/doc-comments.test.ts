@@ -61,6 +61,7 @@ const NEVER: Readonly<Record<string, readonly string[]>> = {
   "FrozenBatchNorm.fromJSON": ["OptionError"], // becomes a StateError
   "Moments.fromJSON": ["ShapeError"], // numbers of other lengths are a StateError before
   "GradientSums.fromJSON": ["ShapeError"], // the same
+  "Adapter.fromJSON": ["ShapeError"], // the same
   "BatchNorm.kernels": ["OptionError"], // the shared kernels have the default memory
   startKernels: ["StateError"], // of calls in which a worker fails
   readTorch: ["OptionError"], // of `load`, which says so

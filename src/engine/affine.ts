@@ -3,8 +3,8 @@
 import { type Limits, NO_LIMITS } from "../values/activation.js";
 import { sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
-import type { AffineTerms, Normalizer } from "../values/terms.js";
-import { loadNormalizer, loadTerms, spread, termsOf, termsOfRow } from "./channel.js";
+import { type AffineTerms, checkVariances, type Normalizer } from "../values/terms.js";
+import { loadNormalizer, loadTerms, spread, termsOfRow } from "./channel.js";
 import { type AffineMachine, type Machine, machineFor } from "./machine.js";
 import { MAX_COLUMNS } from "./memory.js";
 import { loadHeld, operand, pointer, storeHeld } from "./operand.js";
@@ -47,10 +47,8 @@ export function normalize(
   machine = machineFor(machine, out, x, add);
   // All variances have to be checked before the first value is written. A single tile checks its own in time; if
   // there are several, they are all checked here.
-  if (walkOf(view).tile < view.channels) {
-    const terms = termsOf(machine, normalizer);
-    applyTiles(machine, out, x, view, selection, add, terms, loadTerms);
-  } else applyTiles(machine, out, x, view, selection, add, normalizer, loadNormalizer);
+  if (walkOf(view).tile < view.channels) checkVariances(normalizer.variance);
+  applyTiles(machine, out, x, view, selection, add, normalizer, loadNormalizer);
   selection?.pad(out, normalizer.beta, normalizer.limits);
 }
 

@@ -129,23 +129,3 @@ export function moveAverages(machine: Machine, update: AverageUpdate, batch: Sta
     moveTile(machine, update, first, n);
   }
 }
-
-/** The terms of every channel. Throws StateError for an invalid variance. */
-export function termsOf(machine: Machine, normalizer: Normalizer): AffineTerms {
-  const { center, scale, shift } = machine.memory.terms;
-  const { length } = normalizer.mean;
-  const terms = {
-    limits: normalizer.limits,
-    center: new Float32Array(length),
-    scale: new Float32Array(length),
-    shift: new Float32Array(length),
-  };
-  for (let first = 0; first < length; first += MAX_COLUMNS) {
-    const n = Math.min(MAX_COLUMNS, length - first);
-    loadNormalizer(machine, normalizer, first, n);
-    storeChannels(terms.center, center, first, n);
-    storeChannels(terms.scale, scale, first, n);
-    storeChannels(terms.shift, shift, first, n);
-  }
-  return terms;
-}

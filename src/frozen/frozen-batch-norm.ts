@@ -1,15 +1,15 @@
 // The frozen layer of the main entry: it works on the kernels that layers share.
 
 import { applyTerms } from "../engine/affine.js";
-import { termsOf } from "../engine/channel.js";
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { sharedSoFar } from "../engine/shared.js";
 import { checkKeys } from "../errors.js";
-import { type Activation, rangeOf } from "../values/activation.js";
-import { copyOf } from "../values/arrays.js";
-import { NO_OPTIONS } from "../values/check.js";
+import { type Activation, checkActivation, rangeOf } from "../values/activation.js";
+import { copyOf, float32Of } from "../values/arrays.js";
+import { checkChannels, choice, epsilonOf, NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
-import type { Layout } from "../values/layout.js";
+import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
+import { asMoments, type MomentsLike, VARIANCES, type VarianceKind } from "../values/moments.js";
 import type { Statistics } from "../values/terms.js";
 import {
   Frozen,
@@ -19,6 +19,27 @@ import {
   readFrozen,
   smallMachine,
 } from "./frozen.js";
+import { termsOf } from "./terms.js";
+
+/** Options of `FrozenBatchNorm.fromMoments`. */
+export interface FromMomentsOptions {
+  /** Order of the axes of the data. Default `"NC"`. */
+  layout?: Layout;
+  /** Added to the variance under the square root, >= 0, in the unit of the data squared. Default 1e-5. */
+  epsilon?: number;
+  /** γ, [channels]; copied. Default: none, which is 1. */
+  gamma?: Float32Array | null;
+  /** β, [channels], in the unit of y; copied. Default: none, which is 0. */
+  beta?: Float32Array | null;
+  /** Limits y to a range, as that of a layer. [-10, 10] is the clip that observations often get. Default: none. */
+  activation?: Activation | null;
+  /** Whether the sum of squared deviations is divided by count or, for `"sample"`, by count - 1. Default `"population"`. */
+  varianceOf?: VarianceKind;
+  /** Kernels of your own. Default: as of `bn.freeze()`. */
+  kernels?: Kernels;
+}
+
+const FROM_MOMENTS = ["layout", "epsilon", "gamma", "beta", "activation", "varianceOf", "kernels"];
 
 /**
  * An immutable copy of a layer for test time, made by `bn.freeze()` or from JSON. It gives the same bits as
@@ -51,6 +72,46 @@ export class FrozenBatchNorm extends Frozen {
     const { kernels } = options;
     return create(readFrozen(json), kernels === undefined ? kernels : checkKernels(kernels));
   }
+
+  /**
+   * A layer that normalizes by given statistics: y = γ·(x - mean)/√(variance + ε) + β, then the activation. It is the
+   * layer that `bn.setRunning(moments)` and `bn.freeze()` would give, without a layer to train. Data whose statistics
+   * are gathered as they come are normalized so (Welford 1962; Chan et al. 1983).
+   *
+   * @param moments statistics of as many channels as the layer is to have, or their structured clone.
+   * @throws ShapeError if `moments` is none, or gamma or beta is no Float32Array of [channels]; StateError if no values
+   * can have moments with its numbers; SingleValueError for a variance of too few values; OptionError for an option
+   * unknown or out of range.
+   *
+   * @example
+   * const seen = bn.moments(x); // or statistics of all observations so far, merged
+   * const clipped = FrozenBatchNorm.fromMoments(seen, { epsilon: 1e-8, activation: [-10, 10] });
+   * const y = clipped.infer(x);
+   */
+  static fromMoments(
+    moments: MomentsLike,
+    options: FromMomentsOptions = NO_OPTIONS,
+  ): FrozenBatchNorm {
+    checkKeys("options", options, FROM_MOMENTS);
+    const { layout, epsilon, gamma, beta, activation, varianceOf, kernels } = options;
+    const own = asMoments("moments", moments);
+    const channels = checkChannels(own.mean.length);
+    const parameter = (name: string, value: Float32Array | null | undefined) =>
+      value == null ? null : copyOf(float32Of(name, value, channels));
+    const variance = own.variance(choice("varianceOf", varianceOf, "population", VARIANCES));
+    return freeze(
+      {
+        channels,
+        layout: layout === undefined ? "NC" : checkLayout(layout, LAYOUTS),
+        epsilon: epsilonOf("epsilon", epsilon, 1e-5),
+        gamma: parameter("gamma", gamma),
+        beta: parameter("beta", beta),
+        activation: checkActivation(activation),
+        kernels: kernels === undefined ? kernels : checkKernels(kernels),
+      },
+      { mean: own.mean, variance, meanLow: own.meanLow },
+    );
+  }
 }
 
 /** The members of a layer that are needed to freeze it. */
@@ -61,7 +122,7 @@ export interface Freezable {
   readonly gamma: Float32Array | null;
   readonly beta: Float32Array | null;
   readonly activation: Activation | null;
-  readonly kernels: Kernels;
+  readonly kernels: Kernels | undefined;
 }
 
 /** Freezes a layer with these statistics in place of its own. Throws StateError for an invalid variance. */
@@ -71,7 +132,7 @@ export function freeze(
 ): FrozenBatchNorm {
   const limits = rangeOf(activation);
   const normalizer = { mean, meanLow, variance, gamma, beta, epsilon, limits };
-  const terms = termsOf(kernels.machine, normalizer);
+  const terms = termsOf(normalizer);
   return create({ channels, layout, terms, beta: beta && copyOf(beta) }, kernels);
 }
 

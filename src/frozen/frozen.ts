@@ -3,6 +3,7 @@
 
 import { type AffineMachine, start } from "../engine/machine.js";
 import { Buffers, MIN_BYTES } from "../engine/memory.js";
+import { TINY } from "../engine/plan.js";
 import { checkKeys, StateError } from "../errors.js";
 import {
   type Activation,
@@ -19,7 +20,10 @@ import { checkLayout, LAYOUTS, type Layout, sizeOf, type View, viewOf } from "..
 import { maskOf, pad } from "../values/mask.js";
 import { Raw } from "../values/raw.js";
 import type { AffineTerms } from "../values/terms.js";
-import { isTiny, tinyAffine } from "./tiny.js";
+import { inverseOf, limitInverse } from "./inverse.js";
+import { tinyAffine } from "./tiny.js";
+
+const INVERSE_KEYS = ["shape", "out"];
 
 /** Options of `infer`. */
 export interface InferOptions<Out extends Float32Array = Float32Array> {
@@ -35,6 +39,12 @@ export interface InferOptions<Out extends Float32Array = Float32Array> {
   /** A residual in the shape of x, added to γ·x̂ + β before the activation. `out` may be it. Default: none. */
   add?: Float32Array;
 }
+
+/** Options of `inverse`. */
+export type InverseOptions<Out extends Float32Array = Float32Array> = Pick<
+  InferOptions<Out>,
+  "shape" | "out"
+>;
 
 /** What `FrozenBatchNorm.toJSON` gives; numbers are exact. */
 export interface FrozenJSON {
@@ -90,6 +100,8 @@ export interface FrozenState {
 export class Frozen extends Raw {
   readonly #state: FrozenState;
   readonly #kernels: KernelSource;
+  /** The terms of `inverse`, from its first use on. */
+  #back: AffineTerms | undefined;
 
   /** @internal */
   constructor(state: FrozenState, kernels: KernelSource) {
@@ -142,12 +154,57 @@ export class Frozen extends Raw {
     if (mask !== null && beta === undefined) {
       throw new StateError("mask", "JSON of version 2", "version 1");
     }
+    const out = this.#apply("x", x, view, terms, residual, into);
+    if (mask !== null) pad(out, view, mask, beta ?? null, terms.limits);
+    return out as Out;
+  }
+
+  /**
+   * The values that `infer` would make y of: x = running mean + (y - β)·√(running variance + ε)/γ (Ioffe & Szegedy 2015,
+   * algorithm 2, line 11, solved for x). Where y is outside the range of the activation, the result is that of the
+   * limit it exceeds. Beside what the rounding of y has lost, it is off from float64 by at most
+   * 5·2⁻²⁴·(|x - mean| + |β/γ|·√(variance + ε)) + 2⁻²⁴·|x|.
+   *
+   * @param y float32 values in the layer's layout, for `"NC"` [N, C]; unchanged unless it is `out`.
+   * @returns `out`, or a fresh Float32Array, in the shape of y and the unit of x.
+   * @throws StateError if γ/√(running variance + ε) of a channel is 0, as where γ is 0, or so small that float32 does
+   * not hold its inverse, and for a tensor that has been freed; ShapeError if y, shape or out do not fit; OptionError
+   * for an unknown option. When it throws, nothing has been written. The first use of kernels may throw
+   * UnsupportedError or MemoryError.
+   */
+  inverse<Out extends Float32Array = Float32Array<ArrayBuffer>>(
+    y: Float32Array,
+    options: InverseOptions<Out> = NO_OPTIONS,
+  ): Out {
+    if (options !== NO_OPTIONS) checkKeys("options", options, INVERSE_KEYS);
+    const { channels, layout, terms } = this.raw.#state;
+    const { shape, out } = options;
+    const view = viewOf(layout, channels, y, shape, "y");
+    const back = (this.#back ??= inverseOf(terms));
+    const x = this.#apply("y", y, view, back, undefined, out);
+    limitInverse(x, view, back, terms.limits);
+    return x as Out;
+  }
+
+  /** Applies terms to x, an argument of this name; `residual` and `into` are options that are not checked yet. */
+  #apply(
+    name: string,
+    x: Float32Array,
+    view: View,
+    terms: AffineTerms,
+    residual: unknown,
+    into: unknown,
+  ): Float32Array {
     const length = sizeOf(view);
     const add = residualOf(residual, length);
-    const out = outputOf(into, x, add, length) as Out;
-    if (isTiny(this.#kernels.memory, out, x, add, view)) tinyAffine(out, x, view, terms, add);
+    const out = outputOf(into, x, add, length, name);
+    // Throws for a tensor that has been freed.
+    const memory = this.#kernels.memory();
+    memory?.addressOf(name, x);
+    memory?.addressOf("out", out);
+    if (add !== null) memory?.addressOf("add", add);
+    if (length <= TINY) tinyAffine(out, x, view, terms, add);
     else this.#kernels.apply(out, x, view, terms, add);
-    if (mask !== null) pad(out, view, mask, beta ?? null, terms.limits);
     return out;
   }
 

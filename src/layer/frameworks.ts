@@ -4,10 +4,10 @@
 
 import type { Kernels } from "../engine/kernels.js";
 import { checkKeys } from "../errors.js";
-import { flag, number } from "../values/check.js";
+import { epsilonOf, flag, number } from "../values/check.js";
 import { CHANNELS_FIRST, checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import type { VarianceKind } from "../values/moments.js";
-import { type BatchNormOptions, epsilonOf, METHODS, oursOf, WEIGHT } from "./options.js";
+import { type BatchNormOptions, METHODS, oursOf, WEIGHT } from "./options.js";
 
 /** Options of `BatchNorm.torch`, as of `torch.nn.BatchNorm1d`, `2d`, `3d`. */
 export interface TorchOptions {

@@ -3,7 +3,7 @@
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { checkKeys, describe, OptionError } from "../errors.js";
 import { type Activation, checkActivation } from "../values/activation.js";
-import { choice, flag, number } from "../values/check.js";
+import { choice, epsilonOf, flag, number } from "../values/check.js";
 import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import {
   asMoments,
@@ -74,9 +74,6 @@ export interface Settings {
   readonly activation: Activation | null;
   readonly kernels: Kernels | undefined;
 }
-
-export const epsilonOf = (name: string, value: unknown, fallback: number): number =>
-  number(name, value, fallback, "a finite number >= 0", (e) => e >= 0);
 
 /** The options that every snapshot states, and every record of a layer in a file. */
 export const RECORDED = ["layout", "epsilon", "decay", "debias", "runningVarianceOf"] as const;

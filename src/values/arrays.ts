@@ -139,15 +139,19 @@ export function refuseShared(
 export const arrayOf = (name: string, value: unknown, length: number): Float32Array =>
   value === undefined ? new Float32Array(length) : float32Of(name, value, length);
 
-/** The array for a result of x's `length`: `out`, which may be x or add itself, or a fresh one. */
+/**
+ * The array for a result of the `length` of x, an argument of this `name`: `out`, which may be x or add itself, or a
+ * fresh one.
+ */
 export function outputOf(
   out: unknown,
   x: Float32Array,
   add: Float32Array | null,
   length: number,
+  name = "x",
 ): Float32Array {
   const array = arrayOf("out", out, length);
-  refusePart(array, "x", x, length);
+  refusePart(array, name, x, length);
   if (add !== null) refusePart(array, "add", add, length);
   return array;
 }

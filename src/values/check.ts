@@ -40,6 +40,10 @@ export function number(
   return value as number;
 }
 
+/** Returns an ε, or `fallback` if it is undefined; throws OptionError for anything else. */
+export const epsilonOf = (name: string, value: unknown, fallback: number): number =>
+  number(name, value, fallback, "a finite number >= 0", (e) => e >= 0);
+
 /** Returns a `value` among `choices`, or `fallback`, if there is one, for undefined; else throws OptionError. */
 export function choice<T extends string>(
   name: string,

@@ -70,18 +70,24 @@ export function sizesOf(shape: unknown): readonly number[] | undefined {
 const MOST_AXES = 64;
 
 /**
- * The canonical view of x. If no shape is given, its values are rows of channels, and all axes but the last count as
- * one. Throws ShapeError unless x is a Float32Array that fits.
+ * The canonical view of x, an argument of this `name`. If no shape is given, its values are rows of channels, and all
+ * axes but the last count as one. Throws ShapeError unless x is a Float32Array that fits.
  */
-export function viewOf(layout: Layout, channels: number, x: unknown, given: unknown): View {
+export function viewOf(
+  layout: Layout,
+  channels: number,
+  x: unknown,
+  given: unknown,
+  name = "x",
+): View {
   const shape = sizesOf(given);
-  const length = lengthOf(float32("x", x));
+  const length = lengthOf(float32(name, x));
   const axes = axesOf(layout);
   const last = axes.indexOf("C") === axes.length - 1;
   if (shape === undefined) {
     if (!last) throw noShape(layout);
     if (length % channels !== 0) {
-      throw new ShapeError("x", `rows of ${channels} channels`, `${length} values`);
+      throw new ShapeError(name, `rows of ${channels} channels`, `${length} values`);
     }
     return { outer: length / channels, channels, inner: 1 };
   }

@@ -67,6 +67,11 @@ export function present<A extends Float32Array | Float64Array | null>(name: stri
 export const isVariance = (value: number): boolean =>
   value >= 0 && value < Number.POSITIVE_INFINITY;
 
+/** Throws StateError if the variance of any channel is negative or not finite. */
+export function checkVariances(variance: Float64Array): void {
+  for (let c = 0; c < variance.length; c++) checkVariance(variance, c);
+}
+
 /** Throws StateError if a channel's variance is negative or not finite. */
 export function checkVariance(variance: Float64Array, channel: number): void {
   const value = variance[channel]!;

@@ -185,6 +185,16 @@ export const METHODS: readonly Method[] = [
     call: ({ frozen }, { x, mask, out }) => frozen.infer(x, { mask, out }),
   },
   {
+    name: "inverse",
+    slots: { y: x, out },
+    call: ({ frozen }, { y, out }) => frozen.inverse(y, { out }),
+  },
+  {
+    name: "inverse of the small entry",
+    slots: { y: x, out },
+    call: ({ small }, { y, out }) => small.inverse(y, { out }),
+  },
+  {
     name: "infer of the small entry",
     slots: { x, mask, out },
     call: ({ small }, { x, mask, out }) => small.infer(x, { mask, out }),

@@ -8,6 +8,7 @@ import {
   checkVariance,
   type Normalizer,
   type Statistics,
+  writeTerms,
 } from "../values/terms.js";
 import type { AffineMachine, Machine } from "./machine.js";
 import { type At, firstOf, MAX_COLUMNS, NOWHERE, type Slot } from "./memory.js";
@@ -62,6 +63,13 @@ export function loadNormalizer(
   first: number,
   n: number,
 ): void {
+  if (normalizer.correction !== null) {
+    loadChannels(machine.memory.slots.mean, normalizer.mean, first, n);
+    const { center, scale, shift } = machine.memory.terms;
+    const terms = { center: center.array, scale: scale.array, shift: shift.array };
+    writeTerms(terms, normalizer, first, n);
+    return;
+  }
   const { mean, meanLow, variance } = machine.memory.slots;
   loadChannels(mean, normalizer.mean, first, n);
   loadChannels(variance, normalizer.variance, first, n);

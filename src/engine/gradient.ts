@@ -4,10 +4,16 @@ import { copy } from "../values/arrays.js";
 import { countOf, sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import { GradientSums } from "../values/moments.js";
-import type { Gradients, Normalizer } from "../values/terms.js";
+import {
+  type Correction,
+  type Gradients,
+  inverseDeviation,
+  type Normalizer,
+  scaleOf,
+} from "../values/terms.js";
 import { loadChannels, loadNormalizer, spread, storeChannels, termsOfRow } from "./channel.js";
 import { type Machine, machineFor } from "./machine.js";
-import { type At, firstOf, RESIDUAL, RESIDUAL_FLOATS } from "./memory.js";
+import { type At, firstOf, type Memory, RESIDUAL, RESIDUAL_FLOATS } from "./memory.js";
 import { inParts, loadHeld, notHeld, operand, pointer, storeHeld } from "./operand.js";
 import { BLOCK_TWO, channelsNear, isNear, type Pass, passOf, rowsOf, walkOf } from "./plan.js";
 import { cut, load, type Part, type Steps, store, transfer, walkNear, walkTile } from "./walk.js";
@@ -151,10 +157,32 @@ function tileTerms(
     perValue,
     n,
   );
+  if (normalizer.correction !== null) correct(memory, normalizer, normalizer.correction, first, n);
   // If statistics are constants, dx does not depend on the sums. They may be infinite, and 0 times that is NaN.
   if (perValue === 0) for (const zero of [terms.shift, terms.slope]) firstOf(zero, n).fill(0);
   storeChannels(into.dgamma, dgamma, first, n);
   storeChannels(into.dbeta, dbeta, first, n);
+}
+
+/**
+ * Of a layer with batch renormalization: dgamma = r·Σdy·x̂ + d·Σdy, and dx has the scale γ·r/√(σ² + ε) (Ioffe 2017,
+ * section 3). Its other terms do not change.
+ */
+function correct(
+  { slots, terms }: Memory,
+  normalizer: Normalizer,
+  { r, d }: Correction,
+  first: number,
+  n: number,
+): void {
+  const { mean, sumDy, sumDyX, dgamma } = slots;
+  for (let i = 0; i < n; i++) {
+    const c = first + i;
+    const [m, sum] = [mean.array[i]!, sumDy.array[i]!];
+    const product = sumDyX.array[i]! - (m - Math.fround(m)) * sum;
+    terms.scale.array[i] = scaleOf(normalizer, c);
+    dgamma.array[i] = r[c]! * product * inverseDeviation(normalizer, c) + d[c]! * sum;
+  }
 }
 
 /**

@@ -131,7 +131,7 @@ export function freeze(
   { mean, variance, meanLow = null }: Statistics & { readonly meanLow?: Float64Array | null },
 ): FrozenBatchNorm {
   const limits = rangeOf(activation);
-  const normalizer = { mean, meanLow, variance, gamma, beta, epsilon, limits };
+  const normalizer = { mean, meanLow, variance, gamma, beta, epsilon, limits, correction: null };
   const terms = termsOf(normalizer);
   return create({ channels, layout, terms, beta: beta && copyOf(beta) }, kernels);
 }

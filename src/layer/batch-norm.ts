@@ -40,6 +40,7 @@ import {
   type TrainOptions,
 } from "./options.js";
 import { Parameters } from "./parameters.js";
+import { checkRenorm, type Renorm } from "./renorm.js";
 import { RunningAverages } from "./running-averages.js";
 import { checkFits, readSnapshot, type Snapshot, type State, writeSnapshot } from "./snapshot.js";
 import { type Parts, trainByBatch, trainByMoments, trainByStatistics } from "./training.js";
@@ -168,6 +169,20 @@ export class BatchNorm extends Raw {
   }
 
   /**
+   * The limits of batch renormalization, `null` without it. Writable between steps, as Ioffe 2017 relaxes them; rmin
+   * is 1/rmax unless given.
+   *
+   * @throws OptionError if what is written is neither limits nor `null`.
+   */
+  get renorm(): Required<Renorm> | null {
+    return this.raw.#parameters.renorm;
+  }
+
+  set renorm(limits: Renorm | null) {
+    this.raw.#parameters.renorm = checkRenorm(limits);
+  }
+
+  /**
    * γ, the learned scale, [channels], initially 1; writable in place; `null` where left out.
    * @throws StateError if its buffer was transferred to another thread, as all methods that need it.
    */
@@ -274,8 +289,8 @@ export class BatchNorm extends Raw {
     const tensors = { out, x, add, seen };
     let count = countOf(seen.view);
     if (statistics === "running") {
-      trainByStatistics(parts, machine, tensors, this.#averages, null);
-    } else if (statistics === "batch" && collector === null) {
+      trainByStatistics(parts, machine, tensors, this.#averages, null, null);
+    } else if (statistics === "batch" && collector === null && this.renorm === null) {
       trainByBatch(parts, machine, tensors, moving);
     } else {
       const examples = shape?.[0] ?? seen.full.outer;
@@ -331,7 +346,7 @@ export class BatchNorm extends Raw {
     const frozen = statistics === "running";
     checkSums(sums, source);
     const { machine } = this.kernels;
-    const normalizer = this.#parameters.with(normalized, normalized.meanLow);
+    const normalizer = this.#parameters.with(normalized, normalized.meanLow, normalized.correction);
     const into = gradientArrays(arrays, dy, x, add, sizeOf(full), normalizer, this.#buffers);
     const perValue = frozen ? 0 : 1 / count;
     computeGradients(machine, into, dy, x, view, normalizer, selection, perValue, sums, add);
@@ -352,7 +367,7 @@ export class BatchNorm extends Raw {
     const normalized = this.raw.#latest.differentiated(this.kernels, dy, batch, input, residual);
     const { source, x, add } = normalized;
     const { view, selection } = source.seen;
-    const normalizer = this.#parameters.with(normalized, normalized.meanLow);
+    const normalizer = this.#parameters.with(normalized, normalized.meanLow, normalized.correction);
     return computeSums(this.kernels.machine, dy, x, view, normalizer, selection, add);
   }
 
@@ -433,7 +448,7 @@ export class BatchNorm extends Raw {
 
   /** Options and state as an object for JSON, exact to the bit. `lastBatch` and `kernels` are not in it. */
   snapshot(): Snapshot {
-    return writeSnapshot(this.raw.#settings, this);
+    return writeSnapshot({ ...this.raw.#settings, renorm: this.renorm }, this);
   }
 
   /** The snapshot: with this method, JSON.stringify of a layer writes one. */
@@ -498,7 +513,7 @@ export class BatchNorm extends Raw {
    * @throws StateError as `gamma`.
    */
   clone(): BatchNorm {
-    const copy = create(this.raw.#channels, this.#settings);
+    const copy = create(this.raw.#channels, { ...this.#settings, renorm: this.renorm });
     copy.setState(this);
     return copy;
   }

@@ -7,7 +7,7 @@ import { float32Of } from "../values/arrays.js";
 import { type Layout, rowsShape, sizeOf } from "../values/layout.js";
 import type { Seen } from "../values/mask.js";
 import type { GradientSums, Moments } from "../values/moments.js";
-import type { Statistics } from "../values/terms.js";
+import type { Correction, Statistics } from "../values/terms.js";
 
 /** What a `train` normalized with: the statistics of its mini-batch, or the running averages. */
 export type StatisticsKind = "batch" | "running";
@@ -69,6 +69,10 @@ export class Batch {
   readonly mean: Float64Array;
   /** The population variances that x was normalized with, [channels]. */
   readonly variance: Float64Array;
+  /** The factors r of batch renormalization, [channels]: y = γ·(r·x̂ + d) + β; `null` without it. */
+  readonly r: Float64Array | null;
+  /** Its shifts d, [channels], in standard deviations; `null` without it. */
+  readonly d: Float64Array | null;
   readonly #owner: object;
   readonly #normalized: Kept & { readonly source: BatchSource };
 
@@ -77,7 +81,7 @@ export class Batch {
     owner: object,
     layout: Layout,
     source: BatchSource,
-    { mean, meanLow, variance }: Kept,
+    { mean, meanLow, variance, correction }: Kept,
   ) {
     this.#owner = owner;
     // Copies, since users may do anything with the arrays that they see.
@@ -86,6 +90,7 @@ export class Batch {
       mean: mean.slice(),
       meanLow: meanLow.slice(),
       variance: variance.slice(),
+      correction,
     };
     this.x = source.x;
     this.add = source.add;
@@ -95,6 +100,8 @@ export class Batch {
     this.count = source.count;
     this.mean = mean.slice();
     this.variance = variance.slice();
+    this.r = correction === null ? null : correction.r.slice();
+    this.d = correction === null ? null : correction.d.slice();
   }
 
   /** @internal What `batch` holds. Throws StateError if it is no batch of `owner`. */
@@ -121,6 +128,8 @@ export class Batch {
 /** The statistics that a `train` normalized with, and what float64 rounds off the mean. */
 export interface Kept extends Statistics {
   readonly meanLow: Float64Array;
+  /** That of batch renormalization, which nobody writes into; `null` without it. */
+  readonly correction: Correction | null;
 }
 
 /** What `backward` needs of a `train`. */
@@ -158,6 +167,7 @@ function inputOf(
 /** What a `train` normalized, and with which statistics; `source` is `null` before any `train`. */
 interface Normalized extends Kept {
   source: BatchSource | null;
+  correction: Correction | null;
 }
 
 const normalizedOf = (channels: number): Normalized => ({
@@ -165,6 +175,7 @@ const normalizedOf = (channels: number): Normalized => ({
   mean: new Float64Array(channels),
   meanLow: new Float64Array(channels),
   variance: new Float64Array(channels),
+  correction: null,
 });
 
 /**
@@ -187,7 +198,7 @@ export class LatestBatch {
   }
 
   /** Where a `train` puts the statistics that it normalizes with. */
-  get next(): Kept {
+  get next(): Kept & { correction: Correction | null } {
     return this.#next;
   }
 
@@ -212,9 +223,9 @@ export class LatestBatch {
   /** What `batch`, or the latest one if it is undefined, holds. Throws StateError if this layer has no such batch. */
   #read(batch: Batch | undefined): Kept & { readonly source: BatchSource } {
     if (batch !== undefined) return Batch.read(batch, this.#owner);
-    const { source, mean, meanLow, variance } = this.#latest;
+    const { source, mean, meanLow, variance, correction } = this.#latest;
     if (source === null) throw new StateError("batch", "a train before backward", "none");
-    return { source, mean, meanLow, variance };
+    return { source, mean, meanLow, variance, correction };
   }
 
   /**
@@ -228,7 +239,7 @@ export class LatestBatch {
     x: Float32Array | undefined,
     add: Float32Array | undefined,
   ): Differentiated {
-    const { source, mean, meanLow, variance } = this.#read(batch);
+    const { source, mean, meanLow, variance, correction } = this.#read(batch);
     const { seen, mark, addMark } = source;
     const input = inputOf(machine, "x", x, source.x, seen, mark);
     float32Of("dy", dy, sizeOf(seen.full));
@@ -236,7 +247,7 @@ export class LatestBatch {
       throw new OptionError("add", "none, since train was given no add", describe(add));
     }
     const added = addMark === null ? null : inputOf(machine, "add", add, source.add, seen, addMark);
-    return { source, x: input, add: added, mean, meanLow, variance };
+    return { source, x: input, add: added, mean, meanLow, variance, correction };
   }
 
   /** Forgets the latest. */

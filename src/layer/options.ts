@@ -14,6 +14,7 @@ import {
   type VarianceKind,
 } from "../values/moments.js";
 import type { Batch, StatisticsKind } from "./batch.js";
+import { checkRenorm, type Renorm } from "./renorm.js";
 
 /**
  * The key of an option that only this package can give: the weight of the new value in the running averages, from which
@@ -54,6 +55,11 @@ export interface BatchNormOptions {
    * rounded to float32. Default: none.
    */
   activation?: Activation | null;
+  /**
+   * Batch renormalization (Ioffe 2017): training by `"batch"` then corrects x̂ towards the running averages within
+   * these limits. Default: none. It can be changed between steps: `bn.renorm`.
+   */
+  renorm?: Renorm | null;
   /** Kernels of your own, for tensors in their memory. Default: one shared instance per realm. */
   kernels?: Kernels;
   /** @internal */
@@ -72,6 +78,7 @@ export interface Settings {
   readonly gamma: boolean;
   readonly beta: boolean;
   readonly activation: Activation | null;
+  readonly renorm: Required<Renorm> | null;
   readonly kernels: Kernels | undefined;
 }
 
@@ -111,8 +118,11 @@ export const oursOf = (names: typeof METHODS, key: string): unknown =>
   names[key.toLowerCase().replaceAll("_", "")];
 
 export function settingsOf(options: BatchNormOptions): Settings {
-  checkKeys("options", options, [...RECORDED, "gamma", "beta", "activation", "kernels"], (key) =>
-    oursOf(NAMES, key),
+  checkKeys(
+    "options",
+    options,
+    [...RECORDED, "gamma", "beta", "activation", "renorm", "kernels"],
+    (key) => oursOf(NAMES, key),
   );
   return completed(options);
 }
@@ -130,6 +140,7 @@ export function completed(options: BatchNormOptions): Settings {
     gamma: flag("gamma", options.gamma, true),
     beta: flag("beta", options.beta, true),
     activation: checkActivation(options.activation),
+    renorm: checkRenorm(options.renorm),
     kernels: kernels === undefined ? undefined : checkKernels(kernels),
   };
 }

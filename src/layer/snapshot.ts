@@ -7,13 +7,14 @@ import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.j
 import type { Layout } from "../values/layout.js";
 import type { VarianceKind } from "../values/moments.js";
 import { completed, RECORDED, type Settings, WEIGHT } from "./options.js";
+import { type RenormJSON, readRenorm, writeRenorm } from "./renorm.js";
 import { checkSeen } from "./running-averages.js";
 
 /** What `bn.snapshot()` gives: options and state of a layer, as an object for JSON. */
 export interface Snapshot {
   /** Tells a snapshot from other JSON. */
   readonly format: "batchnorm-wasm/layer";
-  /** Version of the format: 2 if there is an activation, which version 1 did not have. */
+  /** Version of the format: 2 if there is an activation or renorm, which version 1 did not have. */
   readonly version: 1 | 2;
   /** How many features are normalized. */
   readonly channels: number;
@@ -31,6 +32,8 @@ export interface Snapshot {
   readonly runningVarianceOf: VarianceKind;
   /** What limits the output, if anything does. */
   readonly activation?: ActivationJSON;
+  /** The limits of batch renormalization, if the layer has it. */
+  readonly renorm?: RenormJSON;
   /** [channels] float32 values, `null` where the parameter is left out. */
   readonly gamma: readonly JsonNumber[] | null;
   /** [channels] float32 values, `null` where the parameter is left out. */
@@ -63,16 +66,17 @@ export interface State<Values = ArrayLike<number>> {
 
 /** The snapshot of a layer that has these options and this state. */
 export function writeSnapshot(
-  { kernels: _own, [WEIGHT]: weight, activation, ...options }: Settings,
+  { kernels: _own, [WEIGHT]: weight, activation, renorm, ...options }: Settings,
   layer: State<Float32Array | Float64Array> & { readonly channels: number },
 ): Snapshot {
   return {
     format: "batchnorm-wasm/layer",
-    version: activation === null ? 1 : 2,
+    version: activation === null && renorm === null ? 1 : 2,
     channels: layer.channels,
     ...options,
     ...(weight === undefined ? {} : { weight }),
     ...(activation === null ? {} : { activation: writeActivation(activation) }),
+    ...(renorm === null ? {} : { renorm: writeRenorm(renorm) }),
     gamma: layer.gamma && toNumbers(layer.gamma),
     beta: layer.beta && toNumbers(layer.beta),
     runningMean: toNumbers(layer.runningMean),
@@ -112,6 +116,7 @@ export function settingsIn(record: Partial<Snapshot>): Settings {
     gamma,
     beta,
     activation,
+    renorm: readRenorm(record.renorm),
     kernels: undefined,
     [WEIGHT]: weight,
   };

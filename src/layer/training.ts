@@ -10,9 +10,10 @@ import { copy } from "../values/arrays.js";
 import { countOf } from "../values/layout.js";
 import type { Seen } from "../values/mask.js";
 import type { Moments } from "../values/moments.js";
-import type { Statistics } from "../values/terms.js";
+import type { Correction, Statistics } from "../values/terms.js";
 import { type Collector, checkCount, type LatestBatch } from "./batch.js";
 import type { Parameters } from "./parameters.js";
+import { correctionOf } from "./renorm.js";
 import type { RunningAverages } from "./running-averages.js";
 
 /** The tensors of a `train`: out may be x or add. */
@@ -38,14 +39,16 @@ export function trainByBatch(
   moving: boolean,
 ): void {
   const update = averages.updateFor(checkCount(countOf(view), selection !== null), moving);
+  next.correction = null;
   const normalizer = parameters.with(next, next.meanLow);
   train(machine, normalizer, out, x, view, selection, add, update);
   if (moving) averages.count();
 }
 
 /**
- * Normalizes by moments: pooled ones, or the mini-batch's own, which `collector`, if there is one, is given. Returns
- * how many values of each channel they are of. `examples` is how many x has.
+ * Normalizes by moments: pooled ones, or the mini-batch's own, which `collector`, if there is one, is given, and which
+ * are corrected otherwise if the layer renormalizes. Returns how many values of each channel they are of. `examples` is
+ * how many x has.
  */
 export function trainByMoments(
   parts: Parts,
@@ -63,7 +66,13 @@ export function trainByMoments(
   const update = parts.averages.updateFor(count, moving && collector === null);
   const { mean, meanLow } = moments;
   const variance = moments.variance("population");
-  trainByStatistics(parts, machine, tensors, { mean, variance }, meanLow);
+  const { parameters, averages } = parts;
+  const { renorm, epsilon } = parameters;
+  const correction =
+    renorm === null || !own || collector !== null
+      ? null
+      : correctionOf({ mean, variance, meanLow }, averages, epsilon, renorm);
+  trainByStatistics(parts, machine, tensors, { mean, variance }, meanLow, correction);
   if (collector !== null) collector(moments, examples);
   else if (update !== null) {
     moveAverages(machine, update, parts.latest.next);
@@ -72,17 +81,20 @@ export function trainByMoments(
   return count;
 }
 
-/** Normalizes by given statistics, and moves nothing. */
+/** Normalizes by given statistics, with a correction if there is one, and moves nothing. */
 export function trainByStatistics(
   { parameters, latest: { next } }: Parts,
   machine: Machine,
   { out, x, add, seen: { view, selection } }: Tensors,
   { mean, variance }: Statistics,
   meanLow: Float64Array | null,
+  correction: Correction | null,
 ): void {
+  next.correction = correction;
   copy(next.mean, mean);
   copy(next.variance, variance);
   if (meanLow === null) next.meanLow.fill(0);
   else copy(next.meanLow, meanLow);
-  normalize(machine, out, x, view, parameters.with(next, meanLow), selection, add);
+  const normalizer = parameters.with(next, meanLow, correction);
+  normalize(machine, out, x, view, normalizer, selection, add);
 }

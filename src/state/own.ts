@@ -34,7 +34,9 @@ const refuse = (message: string): never => {
   throw new StateError(message);
 };
 /** What is recorded of a snapshot; the numbers are tensors. */
-const RECORD: string[] = [...RECORDED, "weight", "activation", "ageKnown"];
+const RECORD: string[] = [...RECORDED, "weight", "activation", "renorm", "ageKnown"];
+/** The same, and what is in `renorm`. */
+const WRITTEN = [...RECORD, "rmax", "dmax", "rmin"];
 /** How many layers have a record, so that one that is lost is missed. Files of before do not say it. */
 const COUNT = `${KEY}-layers`;
 
@@ -66,7 +68,7 @@ export function save(
   for (const [name, layer] of entries) {
     for (const tensor of TENSORS) written.delete(keyOf(name, tensor));
     put(written, name, stateOf(layer), "F64", refuse);
-    records.set(LAYER + name, JSON.stringify(layer, RECORD));
+    records.set(LAYER + name, JSON.stringify(layer, WRITTEN));
   }
   records.set(COUNT, `${[...records.keys()].filter((key) => key.startsWith(LAYER)).length}`);
   return serialize({ tensors: written, metadata: Object.fromEntries(records) });

@@ -274,7 +274,7 @@ export function nearOn(
   const { outer, channels, inner } = view;
   const { limits } = normalizer;
   const work = 2 * HEAVY * sizeOf(view);
-  const least = crew.threads === 1 ? 1 : piecesOf(work, channels);
+  const least = crew.threads === 1 || normalizer.correction !== null ? 1 : piecesOf(work, channels);
   if (least === 1) return false;
   const { slots } = machine.memory;
   const each = Math.min(channelsNear(view), tile, Math.ceil(channels / least));

@@ -12,7 +12,16 @@ export interface Statistics {
   readonly variance: Float64Array;
 }
 
-/** Everything in y = γ·(x - mean)/√(variance + ε) + β other than x. */
+/**
+ * What batch renormalization makes of a normalized value, r·x̂ + d (Ioffe 2017, "Batch Renormalization: Towards Reducing
+ * Minibatch Dependence in Batch-Normalized Models", algorithm 1). Both are constants of the gradient; [channels].
+ */
+export interface Correction {
+  readonly r: Float64Array;
+  readonly d: Float64Array;
+}
+
+/** Everything in y = γ·(x - mean)/√(variance + ε) + β other than x; with a correction y = γ·(r·x̂ + d) + β. */
 export interface Normalizer extends Statistics {
   /** The range of the activation; `null` if there is none. */
   readonly limits: Limits | null;
@@ -21,6 +30,8 @@ export interface Normalizer extends Statistics {
   readonly epsilon: number;
   /** What float64 rounds off the mean, where it is known. */
   readonly meanLow: Float64Array | null;
+  /** `null` without batch renormalization. */
+  readonly correction: Correction | null;
 }
 
 /** What kernels take instead, worked out once per channel: y = (x - center)·scale + shift. */
@@ -33,6 +44,45 @@ export interface AffineTerms {
   readonly scale: Float32Array;
   /** β - (mean - center)·scale, [channels]. */
   readonly shift: Float32Array;
+}
+
+const MOST = 2 ** 128 - 2 ** 104;
+
+/** 1/√(variance + ε). It is 0 where both are 0, so that a channel without any spread gives beta. */
+export function inverseDeviation({ variance, epsilon }: Normalizer, c: number): number {
+  const square = variance[c]! + epsilon;
+  return square === 0 ? 0 : 1 / Math.sqrt(square);
+}
+
+/** γ·r/√(variance + ε) within the range of float32, since an infinite scale times x - mean = 0 would be NaN. */
+export function scaleOf(normalizer: Normalizer, c: number): number {
+  const { gamma, correction } = normalizer;
+  const inverse = inverseDeviation(normalizer, c);
+  const scale = correction === null ? inverse : inverse * correction.r[c]!;
+  return Math.max(-MOST, Math.min(MOST, scale * (gamma === null ? 1 : gamma[c]!)));
+}
+
+/**
+ * Writes the terms of `n` channels from `first` on into the first places of arrays: the same formula, bit for bit, as
+ * `scaleShift` of assembly/channel.ts, in JavaScript. A layer can be frozen so before any kernels have been started,
+ * and a correction needs no kernel of its own.
+ */
+export function writeTerms(
+  { center, scale, shift }: Pick<AffineTerms, "center" | "scale" | "shift">,
+  normalizer: Normalizer,
+  first: number,
+  n: number,
+): void {
+  const { mean, meanLow, gamma, beta, correction } = normalizer;
+  for (let i = 0; i < n; i++) {
+    const c = first + i;
+    const s = scaleOf(normalizer, c);
+    const b = beta === null ? 0 : beta[c]!;
+    const moved = correction === null ? b : b + (gamma === null ? 1 : gamma[c]!) * correction.d[c]!;
+    center[i] = mean[c]!;
+    scale[i] = s;
+    shift[i] = moved - (mean[c]! - center[i]! + (meanLow === null ? 0 : meanLow[c]!)) * s;
+  }
 }
 
 /** How running averages move towards a batch: running += weight·(batch - running). */

@@ -6,7 +6,7 @@ import { wrong } from "../support/refuse.js";
 import { refuses } from "./rows.js";
 
 const OF_A_LAYER =
-  "layout, epsilon, decay, debias, runningVarianceOf, gamma, beta, activation, kernels";
+  "layout, epsilon, decay, debias, runningVarianceOf, gamma, beta, activation, renorm, kernels";
 const LAYOUTS =
   '"NC", "NCL", "NCHW", "NCDHW", "channelsFirst", "NLC", "NHWC", "NDHWC", "channelsLast"';
 

@@ -1,0 +1,376 @@
+// Batch renormalization (Ioffe 2017, "Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized
+// Models", algorithm 1 and section 3), against its formulas in float64.
+
+import {
+  BatchNorm,
+  type BatchNormOptions,
+  calibrate,
+  OptionError,
+  type Renorm,
+  StateError,
+} from "batchnorm-wasm";
+import { load, save } from "batchnorm-wasm/state";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import {
+  channelsOf,
+  layerOf,
+  product,
+  type Shaped,
+  seeds,
+  settle,
+  shapes,
+  sizeOf,
+} from "./support/cases.js";
+import { assertSameBits } from "./support/compare.js";
+import { normal } from "./support/data.js";
+import { DX_ERROR, SUM_ERROR, Y_ERROR } from "./support/limits.js";
+import { check } from "./support/property.js";
+
+interface Averages {
+  readonly mean: readonly number[];
+  readonly variance: readonly number[];
+}
+
+const averagesOf = (bn: BatchNorm): Averages => ({
+  mean: [...bn.runningMean],
+  variance: [...bn.runningVariance],
+});
+
+/** The indices of a channel's values. */
+function* valuesOf({ layout, shape }: Shaped, c: number): Generator<number> {
+  const channels = channelsOf({ layout, shape });
+  const inner = layout[1] === "C" ? product(shape.slice(2)) : 1;
+  for (let i = 0; i < product(shape); i++) if (Math.floor(i / inner) % channels === c) yield i;
+}
+
+const clip = (v: number, low: number, high: number): number => Math.min(high, Math.max(low, v));
+
+/** Algorithm 1 and its gradient for one channel, in float64. The averages are those before the batch. */
+function oracle(
+  x: Float32Array,
+  dy: Float32Array,
+  at: readonly number[],
+  bn: BatchNorm,
+  { mean: running, variance: spread }: Averages,
+  { rmax, dmax, rmin = 1 / rmax }: Renorm,
+  c: number,
+) {
+  const m = at.length;
+  const mean = at.reduce((s, i) => s + (x[i]! - x[at[0]!]!), 0) / m + x[at[0]!]!;
+  const variance = at.reduce((s, i) => s + (x[i]! - mean) ** 2, 0) / m;
+  const sigma = Math.sqrt(variance + bn.epsilon);
+  const s = Math.sqrt(spread[c]! + bn.epsilon);
+  const r = clip(sigma / s, rmin, rmax);
+  const d = clip((mean - running[c]!) / s, -dmax, dmax);
+  const [gamma, beta] = [bn.gamma?.[c] ?? 1, bn.beta?.[c] ?? 0];
+  const normed = at.map((i) => (x[i]! - mean) / sigma);
+  const dbeta = at.reduce((sum, i) => sum + dy[i]!, 0);
+  const product = at.reduce((sum, i, k) => sum + dy[i]! * normed[k]!, 0);
+  return {
+    r,
+    d,
+    y: normed.map((n) => gamma * (r * n + d) + beta),
+    // The largest of what meets in y.
+    size: normed.map((n) =>
+      Math.max(1, Math.abs(gamma * r * n), Math.abs(gamma * d) + Math.abs(beta)),
+    ),
+    dx: at.map((i, k) => ((gamma * r) / sigma) * (dy[i]! - dbeta / m - (normed[k]! * product) / m)),
+    dxSize: Math.max(...at.map((i) => Math.abs((gamma * r * dy[i]!) / sigma))),
+    dgamma: r * product + d * dbeta,
+    dgammaSize: at.reduce(
+      (sum, i, k) => sum + Math.abs(dy[i]!) * (Math.abs(r * normed[k]!) + Math.abs(d)),
+      0,
+    ),
+    dbeta,
+  };
+}
+
+function expectWithin(name: string, got: number, wanted: number, limit: number): void {
+  if (!(Math.abs(got - wanted) <= limit)) {
+    throw new Error(`${name}: ${got}, where ${wanted} is right within ${limit}`);
+  }
+}
+
+/** A `train` and a `backward`, held against the oracle in every channel. */
+function expectRight(bn: BatchNorm, shaped: Shaped, x: Float32Array, dy: Float32Array): void {
+  const before = averagesOf(bn);
+  const { shape } = shaped;
+  const y = bn.train(x, { shape });
+  const { dx, dgamma, dbeta } = bn.backward(dy);
+  const { r, d } = bn.lastBatch!;
+  for (let c = 0; c < bn.channels; c++) {
+    const at = [...valuesOf(shaped, c)];
+    const right = oracle(x, dy, at, bn, before, bn.renorm!, c);
+    expectWithin("r", r![c]!, right.r, 1e-6 * right.r);
+    expectWithin("d", d![c]!, right.d, 1e-6 * Math.max(1, Math.abs(right.d)));
+    at.forEach((i, k) => {
+      expectWithin(`y[${i}]`, y[i]!, right.y[k]!, 2 * Y_ERROR * right.size[k]!);
+      expectWithin(`dx[${i}]`, dx[i]!, right.dx[k]!, 2 * DX_ERROR * right.dxSize);
+    });
+    if (dgamma) expectWithin("dgamma", dgamma[c]!, right.dgamma, 2 * SUM_ERROR * right.dgammaSize);
+    if (dbeta) expectWithin("dbeta", dbeta[c]!, right.dbeta, SUM_ERROR * right.dgammaSize + 1e-5);
+  }
+}
+
+const LIMITS = fc.constantFrom<Renorm>(
+  { rmax: 3, dmax: 5 },
+  { rmax: 1, dmax: 0 },
+  { rmax: 1.5, dmax: 0.25 },
+  { rmax: Infinity, dmax: Infinity, rmin: 0 },
+  { rmax: 2, dmax: 1, rmin: 0.9 },
+);
+
+describe("train and backward", () => {
+  it("any layout, shape and limits: as the formulas in float64", () => {
+    check(
+      fc.property(
+        shapes(4, 3000),
+        LIMITS,
+        fc.boolean(),
+        fc.boolean(),
+        fc.constantFrom(0, 3, 300),
+        seeds,
+        (shaped, renorm, gamma, beta, mean, seed) => {
+          const bn = settle(layerOf(shaped, { renorm, gamma, beta }, seed), seed, mean, 1.5);
+          const x = normal(sizeOf(shaped), seed, mean, 1.5);
+          expectRight(bn, shaped, x, normal(sizeOf(shaped), seed + 1));
+        },
+      ),
+      80,
+    );
+  });
+
+  it("rmax 1 and dmax 0 are plain batch normalization, bit for bit", () => {
+    for (const shaped of [
+      { layout: "NC", shape: [40, 7] },
+      { layout: "NCHW", shape: [6, 5, 9, 9] },
+      { layout: "NHWC", shape: [6, 9, 9, 5] },
+    ] as const) {
+      const x = normal(sizeOf(shaped), 3, 2, 3);
+      const dy = normal(sizeOf(shaped), 4);
+      const [plain, one] = [{}, { renorm: { rmax: 1, dmax: 0 } }].map((options) => {
+        const bn = settle(layerOf(shaped, options));
+        const y = bn.train(x, { shape: shaped.shape });
+        return { y, ...bn.backward(dy), averages: bn.runningMean, spread: bn.runningVariance };
+      });
+      assertSameBits("y", one!.y, plain!.y);
+      assertSameBits("dx", one!.dx, plain!.dx);
+      assertSameBits("dgamma", one!.dgamma!, plain!.dgamma!);
+      assertSameBits("dbeta", one!.dbeta!, plain!.dbeta!);
+      expect([...one!.averages]).toEqual([...plain!.averages]);
+      expect([...one!.spread]).toEqual([...plain!.spread]);
+    }
+  });
+
+  it("without limits: what infer gives by the averages of before, but with a gradient through the batch", () => {
+    const bn = settle(layerOf({ layout: "NC", shape: [50, 6] }, { renorm: FREE }));
+    const x = normal(300, 9, 1, 2);
+    const before = bn.infer(x);
+    bn.train(x).forEach((y, i) => {
+      expect(y).toBeCloseTo(before[i]!, 5);
+    });
+  });
+
+  it("activation, residual and mask: the bits of the separate steps", () => {
+    const shaped = { layout: "NCHW", shape: [5, 4, 6, 6] } as const;
+    const { shape } = shaped;
+    const renorm = { rmax: 1.4, dmax: 0.5 };
+    const [x, add, dy] = [2, 3, 4].map((seed) => normal(sizeOf(shaped), seed, 0.5)) as [
+      Float32Array,
+      Float32Array,
+      Float32Array,
+    ];
+    const mask = Uint8Array.from({ length: 180 }, (_, i) => (i % 5 === 1 ? 0 : 1));
+    for (const masked of [undefined, mask] as const) {
+      const plain = settle(layerOf(shaped, { renorm }));
+      const block = settle(layerOf(shaped, { renorm, activation: [-0.75, 0.5] }));
+      const given = masked === undefined ? { shape } : { shape, mask: masked };
+      const inner = plain.train(x, given);
+      const y = block.train(x, { ...given, add });
+      const sum = inner.map((v, i) => v + add[i]!);
+      const isData = (i: number) =>
+        masked === undefined || masked[Math.floor(i / 144) * 36 + (i % 36)] !== 0;
+      const limit = (v: number) => Math.min(0.5, Math.max(-0.75, v));
+      assertSameBits(
+        "y",
+        y,
+        sum.map((v, i) => limit(isData(i) ? v : inner[i]!)),
+      );
+      const kept = dy.map((v, i) => (isData(i) && sum[i]! > -0.75 && sum[i]! < 0.5 ? v : 0));
+      const [a, b] = [plain.backward(kept), block.backward(dy)];
+      assertSameBits("dx", b.dx, a.dx);
+      assertSameBits("dgamma", b.dgamma!, a.dgamma!);
+      assertSameBits("dadd", b.dadd!, kept);
+      const [s, t] = [plain.backwardSums(kept), block.backwardSums(dy)];
+      expect([...t.sumDyXmu]).toEqual([...s.sumDyXmu]);
+    }
+  });
+
+  it("by running averages, by pooled moments and while calibrate runs: not corrected", async () => {
+    const x = normal(60, 4, 3, 2);
+    const bn = settle(layerOf({ layout: "NC", shape: [20, 3] }, { renorm: { rmax: 3, dmax: 5 } }));
+    const plain = bn.clone();
+    plain.renorm = null;
+    const moments = bn.moments(x);
+    for (const statistics of ["running", moments] as const) {
+      assertSameBits("y", bn.train(x, { statistics }), plain.train(x, { statistics }));
+      expect([bn.lastBatch!.r, bn.lastBatch!.d]).toEqual([null, null]);
+    }
+    const seen: Float32Array[] = [];
+    await calibrate([bn], (batch: Float32Array) => seen.push(bn.train(batch)), [x]);
+    assertSameBits("y", seen[0]!, plain.train(x, { updateRunning: false }));
+  });
+
+  it("channels without any spread, of the batch or of the averages, are finite", () => {
+    const x = Float32Array.of(1, 5, 2, 5, 3, 5);
+    const bn = new BatchNorm(2, { epsilon: 0, renorm: { rmax: 3, dmax: 5 } });
+    bn.runningVariance[0] = 0;
+    const y = bn.train(x);
+    expect([...y].every(Number.isFinite)).toBe(true);
+    expect([y[1], y[3], y[5]]).toEqual([5, 5, 5]); // x̂ 0, d (5 - 0)/1
+    expect(bn.lastBatch!.r![0]).toBe(3);
+    expect([...bn.backward(y).dx].every(Number.isFinite)).toBe(true);
+  });
+
+  it("an invalid running variance is refused, and nothing has changed", () => {
+    const bn = new BatchNorm(2, { renorm: { rmax: 3, dmax: 5 } });
+    bn.runningVariance[1] = -1;
+    const before = bn.snapshot();
+    const out = new Float32Array(6);
+    expect(() => bn.train(Float32Array.of(1, 2, 3, 4, 5, 7), { out })).toThrow(StateError);
+    expect(bn.snapshot()).toEqual(before);
+    expect([...out, bn.lastBatch]).toEqual([0, 0, 0, 0, 0, 0, null]);
+  });
+});
+
+const FREE: Renorm = { rmax: Infinity, dmax: Infinity, rmin: 0 };
+
+describe("trajectories", () => {
+  const C = 3;
+  const batch = (step: number) => normal(16 * C, 100 + step, Math.sin(step), 1 + (step % 3));
+  const dyOf = (step: number) => normal(16 * C, 500 + step);
+  const shaped = { layout: "NC", shape: [16, C] } as const;
+
+  it("sbx' BatchRenorm: plain for the first steps, then r within [1/3, 3] and d within ±5", () => {
+    const [warm, steps] = [10, 30]; // 100,000 there
+    const bn = new BatchNorm(C, {
+      epsilon: 1e-3,
+      decay: 0.99,
+      runningVarianceOf: "population",
+    });
+    const mean = new Float64Array(C);
+    const variance = new Float64Array(C).fill(1);
+    for (let step = 0; step < steps; step++) {
+      if (step === warm) bn.renorm = { rmax: 3, dmax: 5 };
+      const [x, dy] = [batch(step), dyOf(step)];
+      if (bn.renorm === null) bn.train(x);
+      else expectRight(bn, shaped, x, dy);
+      for (let c = 0; c < C; c++) {
+        const own = [...valuesOf(shaped, c)].map((i) => x[i]!);
+        const m = own.reduce((s, v) => s + v, 0) / 16;
+        mean[c] = 0.99 * mean[c]! + 0.01 * m;
+        variance[c] = 0.99 * variance[c]! + 0.01 * (own.reduce((s, v) => s + (v - m) ** 2, 0) / 16);
+        expect(bn.runningMean[c]).toBeCloseTo(mean[c]!, 6);
+        expect(bn.runningVariance[c]).toBeCloseTo(variance[c]!, 6);
+      }
+    }
+  });
+
+  it("Keras 3, which averages the standard deviation and not the variance", () => {
+    const [momentum, epsilon] = [0.9, 1e-3];
+    const bn = BatchNorm.keras(C, { momentum, epsilon });
+    bn.renorm = FREE;
+    const deviation = new Float64Array(C).fill(1); // moving_stddev
+    const mean = new Float64Array(C);
+    const running = new Float64Array(C).fill(1);
+    for (let step = 0; step < 20; step++) {
+      // The variance that gives s = max(moving_stddev, √ε).
+      bn.runningVariance.set(deviation.map((s) => Math.max(0, s * s - epsilon)));
+      const x = batch(step);
+      const y = bn.train(x);
+      const { mean: own, variance } = bn.lastBatch!;
+      const before = running.slice();
+      const center = mean.slice();
+      for (let c = 0; c < C; c++) {
+        const sigma = Math.sqrt(variance[c]! + epsilon);
+        deviation[c] = momentum * deviation[c]! + (1 - momentum) * sigma;
+        // Keras' formulas, on numbers of their own.
+        const at = [...valuesOf(shaped, c)];
+        const m = at.reduce((s, i) => s + x[i]!, 0) / at.length;
+        const v = at.reduce((s, i) => s + (x[i]! - m) ** 2, 0) / at.length;
+        const s = Math.max(before[c]!, Math.sqrt(epsilon));
+        const r = Math.sqrt(v + epsilon) / s;
+        const d = (m - center[c]!) / s;
+        for (const i of at) {
+          expect(y[i]).toBeCloseTo(((x[i]! - m) / Math.sqrt(v + epsilon)) * r + d, 5);
+        }
+        running[c] = momentum * before[c]! + (1 - momentum) * Math.sqrt(v + epsilon);
+        mean[c] = momentum * center[c]! + (1 - momentum) * m;
+        expect(bn.runningMean[c]).toBeCloseTo(mean[c]!, 6);
+        expect(deviation[c]).toBeCloseTo(running[c]!, 6);
+        expect(own[c]).toBeCloseTo(m, 6);
+      }
+    }
+  });
+
+  it("a schedule is a line between steps", () => {
+    const bn = new BatchNorm(C, { renorm: { rmax: 1, dmax: 0 } });
+    for (let step = 0; step < 20; step++) {
+      bn.renorm = { rmax: Math.min(3, 1 + step / 5), dmax: Math.min(5, step / 4) };
+      expectRight(bn, shaped, batch(step), dyOf(step));
+    }
+  });
+});
+
+describe("the option", () => {
+  it("has rmin 1/rmax by default, and cannot be changed from outside", () => {
+    const given = { rmax: 4, dmax: 2 };
+    const bn = new BatchNorm(2, { renorm: given });
+    given.rmax = 9;
+    expect(bn.renorm).toEqual({ rmax: 4, dmax: 2, rmin: 0.25 });
+    expect(Object.isFrozen(bn.renorm)).toBe(true);
+    bn.renorm = null;
+    expect(bn.renorm).toBeNull();
+    expect(new BatchNorm(2).renorm).toBeNull();
+  });
+
+  it.each([
+    { rmax: 0.5, dmax: 1 },
+    { rmax: NaN, dmax: 1 },
+    { rmax: 3 },
+    { rmax: 3, dmax: -1 },
+    { rmax: 3, dmax: 1, rmin: 2 },
+    { rmax: 3, dmax: 1, rmin: -1 },
+    { rmax: "3", dmax: 1 },
+    { rMax: 3, dmax: 1 },
+    [3, 5],
+    3,
+    true,
+  ])("refuses %o", (renorm) => {
+    expect(() => new BatchNorm(2, { renorm } as never)).toThrow(OptionError);
+    const bn = new BatchNorm(2, { renorm: { rmax: 3, dmax: 5 } });
+    expect(() => Object.assign(bn, { renorm })).toThrow(OptionError);
+    expect(bn.renorm!.rmax).toBe(3);
+  });
+
+  it("goes into snapshots, clones and our own file; restore leaves it", () => {
+    const options: BatchNormOptions = { renorm: { rmax: 3, dmax: 5 } };
+    const bn = new BatchNorm(2, options);
+    bn.renorm = { rmax: Infinity, dmax: 0.1, rmin: 0 };
+    const wanted = { rmax: Infinity, dmax: 0.1, rmin: 0 };
+    const text = JSON.stringify(bn.snapshot());
+    expect(JSON.parse(text).version).toBe(2);
+    expect(BatchNorm.fromSnapshot(text).renorm).toEqual(wanted);
+    expect(bn.clone().renorm).toEqual(wanted);
+    expect(load(save({ bn })).bn!.renorm).toEqual(wanted);
+    const other = new BatchNorm(2);
+    other.restore(text);
+    expect(other.renorm).toBeNull();
+    for (const renorm of [{ rmax: 0, dmax: 0 }, { rmax: 1 }, 4]) {
+      expect(() => BatchNorm.fromSnapshot({ ...bn.snapshot(), renorm } as never)).toThrow(
+        /^snapshot\.renorm/,
+      );
+    }
+  });
+});

@@ -7,8 +7,9 @@
 // the shifts lie SCALE and SHIFT bytes behind them.
 //
 // A residual is added, if `add` is an address and not 0, and the value is then limited to the range from `low` to `high`,
-// which may be infinite. Each of these rounds once as well, as in separate passes. All kernels are made from the same
-// loops; what a loop does to a value is a constant when it is compiled.
+// which may be infinite. Each of these rounds once as well, as in separate passes. The fast loops are made twice from the
+// same source, without limits and with a lower one; what a loop does to a value is a constant when it is compiled. All
+// else takes shorter loops that do everything (`whole`).
 
 import { halfOf, pairsOf, SCALE, SHIFT, stripOf } from "./blocks";
 import { limit, storeFirst } from "./lanes";
@@ -39,18 +40,34 @@ function affine(
 export function affineStrips(
   y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, rows: u32, width: u32, stride: usize,
 ): void {
-  if (add || high < Infinity) strips(WHOLE, y, x, add, terms, low, high, rows, width, stride);
-  else if (low > -Infinity) strips(FLOORED, y, x, 0, terms, low, high, rows, width, stride);
-  else strips(ALONE, y, x, 0, terms, 0, 0, rows, width, stride);
+  if (add || high < Infinity) whole(y, x, add, terms, low, high, rows, width, stride);
+  else if (low > -Infinity) floored(y, x, terms, low, rows, width, stride);
+  else alone(y, x, terms, rows, width, stride);
+}
+
+// Two functions, since from two calls in one the compiler makes a single loop, which decides for every value anew.
+function floored(y: usize, x: usize, terms: usize, low: f32, rows: u32, width: u32, stride: usize): void {
+  strips(FLOORED, y, x, terms, low, rows, width, stride);
+}
+
+function alone(y: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize): void {
+  strips(ALONE, y, x, terms, -Infinity, rows, width, stride);
+}
+
+/** `affineStrips` of the small binary, which copies all data, so that bytes count more than two instructions. */
+export function smallStrips(
+  y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, rows: u32, width: u32, stride: usize,
+): void {
+  if (add || high < Infinity || low > -Infinity) whole(y, x, add, terms, low, high, rows, width, stride);
+  else alone(y, x, terms, rows, width, stride);
 }
 
 // @ts-ignore: decorator
 @inline
 function strips(
-  what: i32,
-  y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, rows: u32, width: u32, stride: usize,
+  what: i32, y: usize, x: usize, terms: usize, low: f32, rows: u32, width: u32, stride: usize,
 ): void {
-  const l = f32x4.splat(low), h = f32x4.splat(high);
+  const l = f32x4.splat(low);
   while (rows) {
     const n = min(rows, stripOf(stride));
     let c: u32 = 0;
@@ -63,53 +80,26 @@ function strips(
       const scale2 = v128.load(t, SCALE + 32), scale3 = v128.load(t, SCALE + 48);
       const shift0 = v128.load(t, SHIFT), shift1 = v128.load(t, SHIFT + 16);
       const shift2 = v128.load(t, SHIFT + 32), shift3 = v128.load(t, SHIFT + 48);
-      let p = x + column, q = y + column, r = add + column;
+      let p = x + column, q = y + column;
       for (let i: u32 = 0; i < n; i++) {
-        v128.store(q, affine(what, v128.load(p), add, r, center0, scale0, shift0, l, h));
-        v128.store(q, affine(what, v128.load(p, 16), add, r + 16, center1, scale1, shift1, l, h), 16);
-        v128.store(q, affine(what, v128.load(p, 32), add, r + 32, center2, scale2, shift2, l, h), 32);
-        v128.store(q, affine(what, v128.load(p, 48), add, r + 48, center3, scale3, shift3, l, h), 48);
+        v128.store(q, affine(what, v128.load(p), 0, 0, center0, scale0, shift0, l, l));
+        v128.store(q, affine(what, v128.load(p, 16), 0, 0, center1, scale1, shift1, l, l), 16);
+        v128.store(q, affine(what, v128.load(p, 32), 0, 0, center2, scale2, shift2, l, l), 32);
+        v128.store(q, affine(what, v128.load(p, 48), 0, 0, center3, scale3, shift3, l, l), 48);
         p += stride;
         q += stride;
-        if (what == WHOLE) r += stride;
       }
       column += 64;
     }
-    if (c < width) {
-      rest(what, y + column, x + column, add ? add + column : 0, terms + column, low, high, n, width - c, stride);
-    }
+    if (c < width) rest(y + column, x + column, 0, terms + column, low, Infinity, n, width - c, stride);
     rows -= n;
     y += <usize>n * stride;
     x += <usize>n * stride;
-    if (what == WHOLE && add) add += <usize>n * stride;
   }
 }
 
 /** Takes what strips and pairs of rows leave over: row after row, one vector at a time. */
-// @ts-ignore: decorator
-@inline
 function rest(
-  what: i32,
-  y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, rows: u32, width: u32, stride: usize,
-): void {
-  if (what == ALONE) affineRest(y, x, terms, rows, width, stride);
-  else activeRest(y, x, add, terms, low, high, rows, width, stride);
-}
-
-function affineRest(y: usize, x: usize, terms: usize, rows: u32, width: u32, stride: usize): void {
-  restOf(ALONE, y, x, 0, terms, 0, 0, rows, width, stride);
-}
-
-function activeRest(
-  y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, rows: u32, width: u32, stride: usize,
-): void {
-  restOf(WHOLE, y, x, add, terms, low, high, rows, width, stride);
-}
-
-// @ts-ignore: decorator
-@inline
-function restOf(
-  what: i32,
   y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, rows: u32, width: u32, stride: usize,
 ): void {
   const l = f32x4.splat(low), h = f32x4.splat(high);
@@ -117,13 +107,13 @@ function restOf(
   for (let i: u32 = 0; i < rows; i++) {
     for (let c: usize = 0; c < bytes; c += 16) {
       const scale = v128.load(terms + c, SCALE), shift = v128.load(terms + c, SHIFT);
-      const v = affine(what, v128.load(x + c), add, add + c, v128.load(terms + c), scale, shift, l, h);
+      const v = affine(WHOLE, v128.load(x + c), add, add + c, v128.load(terms + c), scale, shift, l, h);
       if (c + 16 <= bytes) v128.store(y + c, v);
       else storeFirst(y + c, v, width & 3);
     }
     x += stride;
     y += stride;
-    if (what == WHOLE && add) add += stride;
+    if (add) add += stride;
   }
 }
 
@@ -131,9 +121,16 @@ function restOf(
 export function affineSweep(
   y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, rows: u32, width: u32, stride: usize,
 ): void {
-  if (add || high < Infinity) sweep(WHOLE, y, x, add, terms, low, high, rows, width, stride);
-  else if (low > -Infinity) sweep(FLOORED, y, x, 0, terms, low, high, rows, width, stride);
-  else sweep(ALONE, y, x, 0, terms, 0, 0, rows, width, stride);
+  // From memory, a lower limit costs no time.
+  if (add || high < Infinity) whole(y, x, add, terms, low, high, rows, width, stride);
+  else sweep(FLOORED, y, x, 0, terms, low, high, rows, width, stride);
+}
+
+/** In cache too, pairs of rows are about as fast as strips where all is done. */
+function whole(
+  y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, rows: u32, width: u32, stride: usize,
+): void {
+  sweep(WHOLE, y, x, add, terms, low, high, rows, width, stride);
 }
 
 // @ts-ignore: decorator
@@ -157,14 +154,14 @@ function sweep(
       v128.store(y1 + c, affine(what, w, add, add1 + c, center, scale, shift, l, h));
     }
     if (lanes) {
-      rest(what, y + bytes, x + bytes, add ? add + bytes : 0, terms + bytes, low, high, 1, lanes, stride);
-      rest(what, y1 + bytes, x1 + bytes, add ? add1 + bytes : 0, terms + bytes, low, high, 1, lanes, stride);
+      rest(y + bytes, x + bytes, add ? add + bytes : 0, terms + bytes, low, high, 1, lanes, stride);
+      rest(y1 + bytes, x1 + bytes, add ? add1 + bytes : 0, terms + bytes, low, high, 1, lanes, stride);
     }
     x += stride;
     y += stride;
     if (what == WHOLE && add) add += stride;
   }
-  rest(what, y, x, add, terms, low, high, min(half, rows) - pairs, width, stride);
+  rest(y, x, add, terms, low, high, min(half, rows) - pairs, width, stride);
 }
 
 /** For planes that lie one after the other in memory, counted as in `momentsPlanes`. y may be x or add. */
@@ -174,7 +171,17 @@ export function affinePlanes(
 ): void {
   if (add || high < Infinity) planesOf(WHOLE, y, x, add, terms, low, high, first, planes, channels, inner);
   else if (low > -Infinity) planesOf(FLOORED, y, x, 0, terms, low, high, first, planes, channels, inner);
-  else planesOf(ALONE, y, x, 0, terms, 0, 0, first, planes, channels, inner);
+  else planesOf(ALONE, y, x, 0, terms, low, high, first, planes, channels, inner);
+}
+
+/** `affinePlanes` of the small binary. */
+export function smallPlanes(
+  y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
+  first: u32, planes: u32, channels: u32, inner: u32,
+): void {
+  if (add || high < Infinity || low > -Infinity) {
+    planesOf(WHOLE, y, x, add, terms, low, high, first, planes, channels, inner);
+  } else planesOf(ALONE, y, x, 0, terms, low, high, first, planes, channels, inner);
 }
 
 // @ts-ignore: decorator
@@ -191,14 +198,22 @@ function planesOf(
     const center = v128.load32_splat(terms + c), scale = v128.load32_splat(terms + c, SCALE);
     const shift = v128.load32_splat(terms + c, SHIFT);
     let left = inner;
-    for (; left >= 16; left -= 16) {
-      v128.store(y, affine(what, v128.load(x), add, at, center, scale, shift, l, h));
-      v128.store(y, affine(what, v128.load(x, 16), add, at + 16, center, scale, shift, l, h), 16);
-      v128.store(y, affine(what, v128.load(x, 32), add, at + 32, center, scale, shift, l, h), 32);
-      v128.store(y, affine(what, v128.load(x, 48), add, at + 48, center, scale, shift, l, h), 48);
-      x += 64;
-      y += 64;
-      if (what == WHOLE) at += 64;
+    if (what == WHOLE) {
+      for (; left >= 4; left -= 4) {
+        v128.store(y, affine(what, v128.load(x), add, at, center, scale, shift, l, h));
+        x += 16;
+        y += 16;
+        at += 16;
+      }
+    } else {
+      for (; left >= 16; left -= 16) {
+        v128.store(y, affine(what, v128.load(x), 0, 0, center, scale, shift, l, h));
+        v128.store(y, affine(what, v128.load(x, 16), 0, 0, center, scale, shift, l, h), 16);
+        v128.store(y, affine(what, v128.load(x, 32), 0, 0, center, scale, shift, l, h), 32);
+        v128.store(y, affine(what, v128.load(x, 48), 0, 0, center, scale, shift, l, h), 48);
+        x += 64;
+        y += 64;
+      }
     }
     while (left > 0) {
       const n = min<u32>(left, 4);

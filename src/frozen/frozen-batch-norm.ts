@@ -48,7 +48,7 @@ export class FrozenBatchNorm extends Frozen {
   ): FrozenBatchNorm {
     checkKeys("options", options, ["kernels"]);
     const { kernels } = options;
-    return create(readFrozen(json), kernels === undefined ? kernels : checkKernels(kernels));
+    return create(readFrozen(json), checkKernels(kernels));
   }
 }
 

@@ -124,7 +124,7 @@ export function completed(options: BatchNormOptions): Settings {
     runningVarianceOf: choice("runningVarianceOf", options.runningVarianceOf, "sample", VARIANCES),
     gamma: flag("gamma", options.gamma, true),
     beta: flag("beta", options.beta, true),
-    kernels: kernels === undefined ? undefined : checkKernels(kernels),
+    kernels: checkKernels(kernels),
   };
 }
 

@@ -137,11 +137,16 @@ describe("dist", () => {
     );
   });
 
-  test("the command imports entries and Node, and carries nothing of the entries", () => {
+  test("the command imports entries, their errors and Node, and carries nothing of them", () => {
     expect(manifest.bin).toEqual({ "batchnorm-wasm": `./${COMMAND}` });
     expect(read(COMMAND)).toMatch(/^#!\/usr\/bin\/env node\n/);
     const imports = importsOf(COMMAND).filter((each) => !each.startsWith("node:"));
-    expect([...new Set(imports)].sort()).toEqual(["./hdf5.js", "./index.js", "./state.js"]);
+    expect([...new Set(imports)].sort()).toEqual([
+      "./errors.js",
+      "./hdf5.js",
+      "./index.js",
+      "./state.js",
+    ]);
   });
 
   test.each(ENTRIES)("%s: a binary of its own, or imported as the condition has it", (entry) => {

@@ -1,4 +1,5 @@
-// What code elsewhere puts on Object.prototype is nobody's option: own properties count.
+// Which properties of an options object count: known options, whether they are its own or inherited, as the getters of a
+// class are; of unknown ones its own alone, as code elsewhere may have put them on Object.prototype.
 
 import {
   adapt,
@@ -9,6 +10,7 @@ import {
   Kernels,
   Moments,
 } from "batchnorm-wasm";
+import { readKerasFile } from "batchnorm-wasm/hdf5";
 import {
   foldOnnx,
   load,
@@ -21,23 +23,24 @@ import {
   writeOnnx,
   writeTorch,
 } from "batchnorm-wasm/state";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import { normal } from "./support/data.js";
 import { goldenBytes, kerasFiles } from "./support/golden.js";
 
 const NAMES = ["polluted", "alpha"];
 
-beforeEach(() => {
+const pollute = (): void => {
   for (const name of NAMES) {
     // biome-ignore lint/suspicious/noExplicitAny: what no program should do
     (Object.prototype as any)[name] = "of all objects";
   }
-});
+};
 afterEach(() => {
   for (const name of NAMES) Reflect.deleteProperty(Object.prototype, name);
 });
 
-test("of layers and of functions on them", () => {
+test("unknown properties of all objects: layers and functions on them", () => {
+  pollute();
   const layer = new BatchNorm(2, { epsilon: 1 });
   const x = normal(8, 1);
   layer.train(x, { updateRunning: true });
@@ -55,7 +58,8 @@ test("of layers and of functions on them", () => {
   expect(Moments.fromJSON(JSON.stringify(layer.moments(x)))).toEqual(layer.moments(x));
 });
 
-test("of files", () => {
+test("unknown properties of all objects: files", () => {
+  pollute();
   const layer = new BatchNorm(2);
   expect(load(save({ layer }, {}), {}).layer!.snapshot()).toEqual(layer.snapshot());
   const own = readModel(save({ layer }), {} as { key?: string });
@@ -69,4 +73,59 @@ test("of files", () => {
   const { model, weights } = writeKeras({ layer }, { momentum: 0.5 });
   readKeras({ model, weights }).loadAll({ momentum: 0.5 });
   expect(readKeras(kerasFiles("keras")).layers.length).toBeGreaterThan(0);
+});
+
+/** An object that has these options from its prototype, as getters. */
+function inheriting<T extends object>(options: T): T {
+  const getters = Object.entries(options).map(([name, value]) => [name, { get: () => value }]);
+  return Object.create(Object.defineProperties({}, Object.fromEntries(getters)));
+}
+
+describe("known options that are inherited count as own ones", () => {
+  const kernels = new Kernels({ memory: 1 << 20 });
+  const warnings: string[] = [];
+  const common = { kernels, onWarning: (text: string) => void warnings.push(text) };
+  const x = normal(8, 1);
+
+  test("of layers and of functions on them", () => {
+    const given = inheriting({ epsilon: 0.5, decay: 0.25, kernels });
+    const layer = new BatchNorm(2, given);
+    expect([layer.epsilon, layer.decay]).toEqual([0.5, 0.25]);
+    expect(layer.kernels).toBe(kernels);
+    const out = new Float32Array(8);
+    expect(layer.train(x, inheriting({ out }))).toBe(out);
+    expect(layer.infer(x, inheriting({ out }))).toBe(out);
+    const again = BatchNorm.fromSnapshot(layer.snapshot(), inheriting({ kernels }));
+    expect(again.kernels).toBe(kernels);
+    const frozen = FrozenBatchNorm.fromJSON(layer.freeze().toJSON(), inheriting({ kernels }));
+    expect(frozen.infer(kernels.alloc(2).fill(1))).toEqual(layer.infer(Float32Array.of(1, 1)));
+  });
+
+  test("of load, of every reader", () => {
+    const layer = new BatchNorm(2);
+    const torch = readTorch(goldenBytes("network.safetensors")).load(
+      "bn1",
+      inheriting({ ...common, eps: 0.5, momentum: 0.25, layout: "NCHW" as const }),
+    );
+    expect([torch.epsilon, torch.decay, torch.layout]).toEqual([0.5, 0.75, "NCHW"]);
+    const onnx = readOnnx(writeOnnx({ layer })).load(
+      "layer",
+      inheriting({ ...common, momentum: 0.25, layout: "channelsFirst" as const }),
+    );
+    expect([onnx.decay, onnx.layout]).toEqual([0.25, "channelsFirst"]);
+    const { model, weights } = writeKeras({ layer });
+    const keras = readKeras({ model, weights }).load(
+      "layer",
+      inheriting({ ...common, momentum: 0.25, layout: "NHWC" as const }),
+    );
+    expect([keras.decay, keras.layout]).toEqual([0.25, "NHWC"]);
+    const [name] = readKerasFile(goldenBytes("keras-files/big.weights.h5")).layers;
+    const file = readKerasFile(goldenBytes("keras-files/big.weights.h5")).load(
+      name!,
+      inheriting({ ...common, epsilon: 0.5 }),
+    );
+    expect(file.epsilon).toBe(0.5);
+    for (const each of [torch, onnx, keras, file]) expect(each.kernels).toBe(kernels);
+    expect(load(save({ layer }), inheriting({ kernels })).layer!.kernels).toBe(kernels);
+  });
 });

@@ -16,6 +16,7 @@ import {
   StateError,
   UnsupportedError,
 } from "batchnorm-wasm";
+import { writeKeras } from "batchnorm-wasm/state";
 import {
   BatchNormalization,
   type BatchNormalizationArgs,
@@ -124,6 +125,16 @@ describe.each(BACKENDS)("%s", (backend) => {
         expectSameWeights(ours, theirs);
       }
     });
+  });
+
+  test("momentum 1 is kept by the BatchNorm, so that it is written and saved again", () => {
+    const [ours] = pair([12, 5], { momentum: 1 });
+    ours.apply(random([12, 5], 1));
+    const { batchNorm } = ours as BatchNormalization;
+    expect(batchNorm.decay).toBe(1);
+    const { model } = writeKeras({ batchNorm });
+    expect(JSON.stringify(JSON.parse(model).modelTopology)).toContain('"momentum":1,');
+    expect(() => batchNorm.train(new Float32Array(60))).toThrow(StateError);
   });
 
   describe("by the formula, on every axis", () => {

@@ -27,6 +27,12 @@ const FACTS = {
     help: "order of the axes: NCHW, NHWC, channelsFirst, …",
   },
   key: { value: "KEY", help: "which model, in a checkpoint that holds several" },
+  config: {
+    value: "FILE",
+    help: "the model's JSON, for Keras' files of weights alone",
+  },
+  "no-scale": { help: "layers of such a file with three arrays lack gamma" },
+  "no-center": { help: "layers of such a file with three arrays lack beta" },
 } as const satisfies Record<string, OptionSpec>;
 
 const FORCE = { force: { help: "overwrite files that exist" } } as const satisfies Record<
@@ -112,7 +118,7 @@ const isCommand = (name: string): name is CommandName => Object.hasOwn(COMMANDS,
 export function requestOf(args: readonly string[]): Request {
   const [first, ...rest] = args;
   if (first === undefined) throw new UsageError(`no command: ${knownCommands()}`);
-  if (first === "--version" || first === "-v") return { kind: "version" };
+  if (["--version", "-v", "version"].includes(first)) return { kind: "version" };
   if (first === "--help" || first === "-h") return { kind: "help", command: null };
   if (first === "help") {
     const [about] = rest;
@@ -193,7 +199,7 @@ function valueGiven(
 }
 
 /**
- * What the user says about the files.
+ * What the user says about the files, but for the content of the file that `--config` names.
  *
  * @throws UsageError for what no layer can have.
  */
@@ -204,7 +210,12 @@ export function factsOf(values: Readonly<Record<string, string | boolean>>): Fac
     ...(momentum !== undefined && { momentum: numberOf("momentum", momentum) }),
     ...(layout !== undefined && { layout: layout as Layout }),
     ...(key !== undefined && { key }),
+    ...(values["no-scale"] === true && { scale: false as const }),
+    ...(values["no-center"] === true && { center: false as const }),
   };
+  if (facts.scale === false && facts.center === false) {
+    throw new UsageError("--no-scale, --no-center: expected one of them, got both");
+  }
   if (facts.momentum !== undefined && !(facts.momentum >= 0 && facts.momentum <= 1)) {
     throw new UsageError(`--momentum: expected a number from 0 to 1, got ${momentum}`);
   }

@@ -1,6 +1,8 @@
 // The files beside a model that hold some of its numbers: the shards of a TensorFlow.js model, the external data
 // of an ONNX model. Which of them are needed only the reader of the model knows, so they are read when it asks.
 
+import { CommandError } from "./failure.js";
+
 /** Reads a file beside a model by the path that the model names. Returns `null` if there is none. */
 export type ReadBeside = (path: string) => Uint8Array | null;
 
@@ -8,8 +10,8 @@ export type ReadBeside = (path: string) => Uint8Array | null;
 export type Beside = Readonly<Record<string, Uint8Array>>;
 
 /**
- * An object that reads a file when it is asked for it. The readers ask by `hasOwn`, which calls
- * `getOwnPropertyDescriptor`, before they take the bytes.
+ * An object that reads a file when it is asked for it, and throws CommandError if there is none. The readers ask by
+ * `hasOwn`, which calls `getOwnPropertyDescriptor`, before they take the bytes.
  */
 export function besideOf(read: ReadBeside): Beside {
   // Without a prototype, so that a path "__proto__" is a key as any other.
@@ -17,7 +19,12 @@ export function besideOf(read: ReadBeside): Beside {
   const fetch = (path: string | symbol): void => {
     if (typeof path === "symbol" || path in files) return;
     const bytes = read(path);
-    if (bytes !== null) files[path] = bytes;
+    if (bytes === null) {
+      throw new CommandError(
+        `the file "${path}", which has some of the model's numbers, is not in its folder: copy it there`,
+      );
+    }
+    files[path] = bytes;
   };
   return new Proxy(files, {
     getOwnPropertyDescriptor(target, path) {

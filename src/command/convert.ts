@@ -2,6 +2,7 @@
 // norms are taken, into safetensors or into an ONNX model of nothing but norms.
 
 import type { BatchNorm } from "../index.js";
+import { formatOf } from "../state/format.js";
 import { save, writeOnnx, writeTorch } from "../state.js";
 import { CommandError, UsageError } from "./failure.js";
 import { type Facts, type Loaded, type ModelInput, type OpenModel, openModel } from "./model.js";
@@ -56,7 +57,8 @@ export function convertModel(input: ModelInput, target: Target, facts: Facts): C
   }
   if (target === "onnx") return toOnnx(model);
   if (model.format !== "torch" && model.format !== "batchnorm-wasm") return toSafetensors(model);
-  if (isSafetensors(input.bytes)) throw new CommandError("it is a safetensors file already");
+  if (formatOf(input.bytes) === "safetensors")
+    throw new CommandError("it is a safetensors file already");
   return wholeToSafetensors(input, model, facts);
 }
 
@@ -141,7 +143,3 @@ function loadAll(model: OpenModel): { layers: Record<string, BatchNorm>; notes: 
     ],
   };
 }
-
-/** True for a file that begins as safetensors do: the length of its header, and the header. */
-const isSafetensors = (bytes: Uint8Array): boolean =>
-  bytes[8] === 0x7b && bytes.subarray(4, 8).every((byte) => byte === 0);

@@ -83,23 +83,31 @@ export function checkFree(paths: readonly string[], force: boolean): void {
 }
 
 /**
- * Writes files, and the folders for them. Each is written under another name first, so that what it replaces is
- * there until the new one is whole.
+ * Writes files, and the folders for them. All are written under other names first, in the same folders, and get their own
+ * names when they all are whole: where one fails, nothing is replaced. The first of them, which names the others, comes
+ * last then.
  */
 export function writeFiles(outputs: readonly Output[], force: boolean): void {
   checkFree(
     outputs.map(({ path }) => path),
     force,
   );
-  for (const { path, content } of outputs) {
-    mkdirSync(dirname(path), { recursive: true });
-    const draft = `${path}.${process.pid}.part`;
-    try {
-      writeFileSync(draft, content, { flag: "wx" });
-      renameSync(draft, path);
-    } catch (error) {
-      rmSync(draft, { force: true });
-      throw error;
+  const drafts: [string, string][] = [];
+  try {
+    for (const { path, content } of outputs) {
+      const draft = `${path}.${process.pid}.part`;
+      mkdirSync(dirname(path), { recursive: true });
+      const file = openSync(draft, "wx");
+      drafts.unshift([draft, path]);
+      try {
+        writeFileSync(file, content);
+      } finally {
+        closeSync(file);
+      }
     }
+    for (const [draft, path] of drafts) renameSync(draft, path);
+  } catch (error) {
+    for (const [draft] of drafts) rmSync(draft, { force: true });
+    throw error;
   }
 }

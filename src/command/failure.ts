@@ -24,13 +24,23 @@ const SYSTEM: Readonly<Record<string, string>> = {
 };
 
 /** Options of the readers that are options of the command, by what their messages begin with. */
-const OPTIONS = /^(eps|momentum|layout|key):/;
+const OPTIONS = /^(eps|momentum|layout|key|config):/;
+/** What a reader asks for as two options is asked for here as two flags. */
+const FLAGS = /^scale, center: expected one of them false/;
+
+/** The message of an error, with options of the readers by the names that they have here. */
+export function messageOf(error: unknown): string {
+  const { message } = error as Error;
+  if (!(error instanceof OptionError)) return message;
+  return message
+    .replace(FLAGS, "--no-scale, --no-center: expected one of them")
+    .replace(OPTIONS, "--$1:");
+}
 
 /** An error as one line, without a stack. */
 export function sentenceOf(error: unknown): string {
   const { message, code } = error as Error & { code?: string };
-  if (error instanceof OptionError) return line(message.replace(OPTIONS, "--$1:"));
-  if (error instanceof BatchNormError) return line(message.replace(/^bytes: /, ""));
+  if (error instanceof BatchNormError) return line(messageOf(error).replace(/^bytes: /, ""));
   if (code !== undefined && Object.hasOwn(SYSTEM, code)) return SYSTEM[code]!;
   if (error instanceof RangeError)
     return `too large for the memory of this process (${line(message)})`;

@@ -6,6 +6,7 @@ import { besideOf } from "./beside.js";
 import type { Output } from "./disk.js";
 import { CommandError } from "./failure.js";
 import { isLayersJson, type ModelInput, openModel } from "./model.js";
+import { NONE } from "./report.js";
 
 /** A model that was folded. */
 export interface FoldedModel {
@@ -19,7 +20,8 @@ export interface FoldedModel {
  * Folds a model.
  *
  * @param out the path of the folded model. The files that it needs beside it are put there.
- * @throws CommandError for a format of which whole networks cannot be folded; what the reader throws.
+ * @throws CommandError for a format of which whole networks cannot be folded, and for a model without batch norms; what
+ * the reader throws.
  */
 export function foldModel(input: ModelInput, out: string): FoldedModel {
   const beside = besideOf(input.beside);
@@ -27,6 +29,7 @@ export function foldModel(input: ModelInput, out: string): FoldedModel {
     Object.entries(files).map(([path, content]) => ({ path: join(dirname(out), path), content }));
   if (isLayersJson(input.bytes)) {
     const { model, weights, folded, kept } = foldKeras({ model: input.bytes, weights: beside });
+    checkSome("tfjs", folded, kept);
     return { outputs: [{ path: out, content: model }, ...around(weights)], folded, kept };
   }
   const { format } = openModel(input, {});
@@ -36,6 +39,7 @@ export function foldModel(input: ModelInput, out: string): FoldedModel {
     );
   }
   const { bytes, folded, kept } = foldOnnx(input.bytes, { external: beside });
+  checkSome("onnx", folded, kept);
   // Tensors that did not change are still in the files beside the model, so these go with it to another folder.
   const moved = resolve(dirname(out)) !== resolve(dirname(input.name));
   const files: Record<string, Uint8Array> = {};
@@ -44,6 +48,14 @@ export function foldModel(input: ModelInput, out: string): FoldedModel {
     if (file !== null) files[path] = file;
   }
   return { outputs: [{ path: out, content: bytes }, ...around(files)], folded, kept };
+}
+
+/** Throws for a model without batch norms: whoever folds one has mistaken it for another. */
+function checkSome(format: "onnx" | "tfjs", ...norms: (readonly unknown[])[]): void {
+  if (norms.some(({ length }) => length > 0)) return;
+  throw new CommandError(
+    `it has no batch norms, so there is nothing to fold (${NONE[format]}); nothing was written`,
+  );
 }
 
 /**

@@ -8,7 +8,8 @@ import { wrap } from "./text.js";
 const BELOW: Readonly<Record<CommandName, string>> = {
   inspect: `Reads .pt, .pth and .safetensors of PyTorch, .onnx, .keras and .h5 of Keras, and
 the model.json of TensorFlow.js. Of a state_dict, --eps and --layout are not in
-the file; neither are epsilon and layout in Keras' files of weights alone.
+the file; neither are epsilon and layout in Keras' files of weights alone, but
+in the model's JSON (--config: what model.to_json() returns, or config.json).
 PyTorch's momentum is the weight of the new value, all others' that of the old.
 
 What all layers have in common stands above the table. "x" marks a layer whose
@@ -40,8 +41,9 @@ Kinds: ${wrap(Object.keys(FAULTS).join(", "), 72, "  ")}.
 Fields and kinds may be added; "version" changes if one goes or changes.`,
   fold: `Takes ONNX models, and the model.json of TensorFlow.js layers models with its
 weight files, which are written beside OUT. A batch norm is folded where that is
-exact; of each that stays, the reason is printed. OUT is a folder if one of this
-name exists, or if it ends in a slash.`,
+exact; of each that stays, the reason is printed. A model without batch norms is
+refused. OUT is a folder if one of this name exists, or if it ends in a slash.
+OUT may be FILE itself with --force: nothing is replaced before all is written.`,
   convert: `By the name of OUT and by what is in FILE:
   .pt, .pth  ->  .safetensors
       the whole state_dict

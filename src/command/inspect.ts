@@ -1,6 +1,7 @@
 // The report on a model file: its batch norms, and what is wrong with them. What is printed, as a table or as
 // JSON, is made of this.
 
+import { messageOf } from "./failure.js";
 import { type Finding, findingsOf } from "./findings.js";
 import {
   type Facts,
@@ -77,7 +78,7 @@ export function inspectModel(input: ModelInput, facts: Facts, onLayer?: OnLayer)
     try {
       layers.push(layerReport(model, name));
     } catch (error) {
-      broken.push({ name, error: (error as Error).message });
+      broken.push({ name, error: messageOf(error) });
     }
   }
   const momentumIsWeightOf = format === "torch" ? "new" : "old";

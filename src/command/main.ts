@@ -3,7 +3,7 @@
 import type { WriteStream } from "node:tty";
 import { factsOf, requestOf } from "./arguments.js";
 import { convertModel, targetOf } from "./convert.js";
-import { checkFree, inputAt, placeOf, writeFiles } from "./disk.js";
+import { checkFree, inputAt, placeOf, readFile, writeFiles } from "./disk.js";
 import { EXIT, sentenceOf, UsageError } from "./failure.js";
 import { foldModel } from "./fold.js";
 import { helpOf } from "./help.js";
@@ -40,6 +40,21 @@ export function run(args: readonly string[], around: Surroundings): number {
   }
 }
 
+/** What the user says about the files, the file that `--config` names read. */
+function factsIn(values: Values, stderr: Surroundings["stderr"]): Facts {
+  const facts = factsOf(values);
+  const { config: path } = values;
+  if (typeof path !== "string") return facts;
+  const progress = progressOn(stderr);
+  try {
+    return { ...facts, config: readFile(path, progress) };
+  } catch (error) {
+    throw new UsageError(`--config ${path}: ${sentenceOf(error)}`);
+  } finally {
+    progress.clear();
+  }
+}
+
 function print({ stdout }: Surroundings, text: string): number {
   stdout.write(`${text}\n`);
   return EXIT.done;
@@ -51,7 +66,7 @@ const complain = ({ stderr }: Surroundings, sentence: string): void =>
 /** Prints what is in files, and what is wrong with it. */
 function inspect(files: readonly string[], values: Values, around: Surroundings): number {
   const { stdout, stderr, env } = around;
-  const facts = factsOf(values);
+  const facts = factsIn(values, stderr);
   const width = widthOf(stdout, env);
   const paint = paintOf(hasColours(stdout));
   const reports: object[] = [];
@@ -123,7 +138,7 @@ function write(
 ): number {
   const progress = progressOn(around.stderr);
   const force = values.force === true;
-  const facts = factsOf(values);
+  const facts = factsIn(values, around.stderr);
   const given = values.output as string;
   // The name of the file that is converted has the wrong end, so a folder does not tell what to write.
   const target = command === "convert" ? targetOf(given) : null;

@@ -3,6 +3,7 @@
 
 import { readKerasFile } from "../hdf5.js";
 import { type BatchNorm, type Layout, OptionError } from "../index.js";
+import { formatOf } from "../state/format.js";
 import { readKeras, readModel, readOnnx } from "../state.js";
 import { type Beside, besideOf, type ReadBeside } from "./beside.js";
 
@@ -19,6 +20,12 @@ export interface Facts {
   readonly momentum?: number;
   readonly layout?: Layout;
   readonly key?: string;
+  /** The config of a model of Keras, of which the file has weights alone: JSON. */
+  readonly config?: Uint8Array;
+  /** False if layers of such a file that have three arrays have no gamma. */
+  readonly scale?: false;
+  /** False if they have no beta. */
+  readonly center?: false;
 }
 
 /** `"keras"` are files of Keras itself, `.keras` and `.h5`; `"tfjs"` is a model.json with its weight files. */
@@ -60,11 +67,14 @@ export function openModel(input: ModelInput, facts: Facts): OpenModel {
   const beside = besideOf(input.beside);
   const { bytes } = input;
   if (isLayersJson(bytes)) return openTfjs(bytes, facts, beside);
-  if (isKeras(bytes)) return openKeras(bytes, facts, beside);
+  if (["keras", "hdf5"].includes(formatOf(bytes)!)) return openKeras(bytes, facts, beside);
   const file = readModel(bytes, facts.key === undefined ? {} : { key: facts.key });
   if (file.format === "onnx") return openOnnx(bytes, facts, beside);
-  if (file.format === "torch") return opened("torch", file, facts, beside, "eps");
-  refuse(facts, ["eps", "momentum", "layout"], "a file of save");
+  if (file.format === "torch") {
+    checkFacts(facts, ["eps", "momentum", "layout", "key"], "a file of PyTorch");
+    return opened("torch", file, facts, beside, "eps");
+  }
+  checkFacts(facts, [], "a file of save");
   const load = (name: string): Loaded => ({
     layer: file.load(name),
     epsilonFrom: "file",
@@ -75,14 +85,14 @@ export function openModel(input: ModelInput, facts: Facts): OpenModel {
 }
 
 function openOnnx(bytes: Uint8Array, facts: Facts, beside: Beside): OpenModel {
-  refuse(facts, ["eps"], "an ONNX model");
+  checkFacts(facts, ["momentum", "layout"], "an ONNX model");
   const file = readOnnx(bytes, { external: beside });
   const moduleOf = (name: string): string | null => file.nodes[name]?.module ?? null;
   return { ...opened("onnx", file, facts, beside), moduleOf };
 }
 
 function openTfjs(bytes: Uint8Array, facts: Facts, beside: Beside): OpenModel {
-  refuse(facts, ["eps", "key"], "a model.json");
+  checkFacts(facts, ["momentum", "layout"], "a model.json");
   const file = readKeras({ model: bytes, weights: beside });
   // A graph has no momentum, and the reader then takes Keras' default.
   const graph = /"node"\s*:\s*\[/.test(textOf(bytes));
@@ -91,8 +101,11 @@ function openTfjs(bytes: Uint8Array, facts: Facts, beside: Beside): OpenModel {
 }
 
 function openKeras(bytes: Uint8Array, facts: Facts, beside: Beside): OpenModel {
-  refuse(facts, ["key"], "a file of Keras");
-  return opened("keras", readKerasFile(bytes), facts, beside, "epsilon");
+  const known = ["eps", "momentum", "layout", "config", "scale", "center"] as const;
+  checkFacts(facts, known, "a file of Keras");
+  const { config } = facts;
+  const file = readKerasFile(bytes, config === undefined ? {} : { config });
+  return opened("keras", file, facts, beside, "epsilon");
 }
 
 /** A file as the readers return it, of whatever options. */
@@ -110,7 +123,7 @@ interface AnyFile {
 function opened(
   format: "torch" | "onnx" | "keras" | "tfjs",
   file: AnyFile,
-  { eps, momentum, layout }: Facts,
+  { eps, momentum, layout, scale, center }: Facts,
   beside: Beside,
   epsilon: "eps" | "epsilon" | null = null,
   said: Origin = "file",
@@ -121,6 +134,8 @@ function opened(
       onWarning: (message: string) => void warnings.push(message),
       ...(momentum !== undefined && { momentum }),
       ...(layout !== undefined && { layout }),
+      ...(scale === false && { scale }),
+      ...(center === false && { center }),
     };
     const asSaid = loadWithEpsilon(file, name, given);
     const otherwise = asSaid === null ? "default" : said;
@@ -152,33 +167,21 @@ function loadWithEpsilon(file: AnyFile, name: string, options: object): BatchNor
   }
 }
 
-/** Throws for facts that a file of this kind says itself, so that they are not ignored in silence. */
-function refuse(facts: Facts, names: readonly (keyof Facts)[], kind: string): void {
-  const given = names.find((name) => facts[name] !== undefined);
+/**
+ * Throws for facts other than those that a file of this kind may lack: it says them itself, so that they would be
+ * ignored in silence.
+ */
+function checkFacts(facts: Facts, known: readonly (keyof Facts)[], kind: string): void {
+  const given = (Object.keys(facts) as (keyof Facts)[]).find((name) => !known.includes(name));
   if (given === undefined) return;
+  const option = facts[given] === false ? `no-${given}` : given;
   throw new OptionError(
-    `--${given}: ${kind} says it itself, or has none, so that it cannot be given`,
+    `--${option}: ${kind} says it itself, or has none, so that it cannot be given`,
   );
 }
 
-/** The first bytes of an HDF5 file. */
-const HDF5 = [0x89, 0x48, 0x44, 0x46];
-/** So far from the end of a zip archive the names of its entries are looked for. */
-const DIRECTORY = 1 << 16;
+/** True for JSON that has what a model.json of TensorFlow.js has. */
+export const isLayersJson = (bytes: Uint8Array): boolean =>
+  formatOf(bytes) === "json" && /"modelTopology"\s*:/.test(textOf(bytes));
 
-/** True for `.h5` and `.keras`: HDF5, and a zip archive that lists Keras' file of weights at its end. */
-export function isKeras(bytes: Uint8Array): boolean {
-  if (HDF5.every((byte, i) => bytes[i] === byte)) return true;
-  if (bytes[0] !== 0x50 || bytes[1] !== 0x4b) return false;
-  return latin1(bytes.subarray(Math.max(0, bytes.length - DIRECTORY))).includes("model.weights.h5");
-}
-
-/** True for JSON that has what a model.json of TensorFlow.js has. (A file of safetensors begins with zeros too.) */
-export function isLayersJson(bytes: Uint8Array): boolean {
-  if (bytes.subarray(0, 16).includes(0)) return false;
-  if (!/^(\xef\xbb\xbf)?\s*\{/.test(latin1(bytes.subarray(0, 64)))) return false;
-  return /"modelTopology"\s*:/.test(textOf(bytes));
-}
-
-const latin1 = (bytes: Uint8Array): string => new TextDecoder("latin1").decode(bytes);
 const textOf = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);

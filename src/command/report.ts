@@ -18,7 +18,7 @@ const FORMATS: Readonly<Record<ModelFormat, string>> = {
 };
 
 /** Why a file of each format may have no batch norms. */
-const NONE: Readonly<Record<ModelFormat, string>> = {
+export const NONE: Readonly<Record<ModelFormat, string>> = {
   torch: "no module in it has running_mean and running_var",
   onnx: "most exporters fold them into the convolutions before them",
   keras: "no layer in it is a BatchNormalization",
@@ -66,7 +66,9 @@ function tableLines(report: FileReport, width: number, paint: Paint): string[] {
     ({ inCommon, cells }) => inCommon !== undefined && cells.every((cell) => cell === cells[0]),
   );
   const facts = layers.length > 1 ? shared : [];
-  const common = facts.map(({ inCommon, cells }) => `${inCommon} ${cells[0]}`);
+  const common = facts.map(({ inCommon, cells: [cell] }) =>
+    cell === NOT_SAID ? `${inCommon}: unknown` : `${inCommon} ${cell}`,
+  );
   const momentum = facts.findIndex(({ title }) => title === "momentum");
   if (momentum >= 0) common[momentum] += ` (${weight})`;
   if (!countsBatches) common.push("mini-batches not counted");

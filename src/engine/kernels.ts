@@ -96,8 +96,12 @@ export function sharedKernels(): Kernels {
   return sharedSoFar() as Kernels;
 }
 
-/** Returns `value` if it is a Kernels. Does not name the class, so that code that only checks does not bundle it. */
-export function checkKernels(value: unknown): Kernels {
-  if ((Object(value) as Partial<Kernels>).machine?.wasm !== undefined) return value as Kernels;
+/**
+ * Returns the option `kernels` if it is a Kernels, of this copy of the package or of another, or is left out. A Kernels
+ * has the mark of what users hold, and a machine. The class is not named, so that code that only checks does not bundle it.
+ */
+export function checkKernels(value: unknown): Kernels | undefined {
+  const kernels = Object(value) as Kernels;
+  if (value === undefined || (kernels.__v_skip && kernels.machine)) return value as Kernels;
   throw new OptionError("kernels", "a Kernels", describe(value));
 }

@@ -70,7 +70,7 @@ export class FrozenBatchNorm extends Frozen {
   ): FrozenBatchNorm {
     checkKeys("options", options, ["kernels"]);
     const { kernels } = options;
-    return create(readFrozen(json), kernels === undefined ? kernels : checkKernels(kernels));
+    return create(readFrozen(json), checkKernels(kernels));
   }
 
   /**
@@ -107,7 +107,7 @@ export class FrozenBatchNorm extends Frozen {
         gamma: parameter("gamma", gamma),
         beta: parameter("beta", beta),
         activation: checkActivation(activation),
-        kernels: kernels === undefined ? kernels : checkKernels(kernels),
+        kernels: checkKernels(kernels),
       },
       { mean: own.mean, variance, meanLow: own.meanLow },
     );

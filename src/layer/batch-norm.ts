@@ -467,7 +467,7 @@ export class BatchNorm extends Raw {
   ): BatchNorm {
     checkKeys("options", options, ["kernels"]);
     const restored = readSnapshot(snapshot);
-    const layer = create(restored.channels, { ...restored.settings, ...options });
+    const layer = create(restored.channels, { ...restored.settings, kernels: options.kernels });
     layer.setState(restored);
     return layer;
   }

@@ -70,7 +70,10 @@ export interface FlaxOptions {
 /** A momentum as an option of a layer. */
 type Moving = Pick<BatchNormOptions, "decay" | typeof WEIGHT>;
 
-/** A momentum under which nothing would ever move is refused, since there is a better way to say that. */
+/**
+ * A momentum under which nothing would ever move is refused, since there is a better way to say that. (`keeping` is for
+ * options that no caller has given.)
+ */
 const STILL = "; to move nothing, train with { updateRunning: false }";
 
 /** Keras', ONNX' and Flax' momentum is the weight of the old value. */
@@ -141,3 +144,23 @@ export const onnxOptions = (options: OnnxOptions): BatchNormOptions =>
 /** https://flax-linen.readthedocs.io/en/latest/api_reference/flax.linen/layers.html#flax.linen.BatchNorm */
 export const flaxOptions = (options: FlaxOptions): BatchNormOptions =>
   translated(options, "epsilon", 1e-5, ["useScale", "useBias"], LAYOUTS, ofOld(0.99), "population");
+
+/**
+ * Does what `translate`, one of the functions above, does with options that do not come from the caller. A file, or a layer
+ * of a framework, may have a momentum under which no average ever moves, which `translate` refuses. It is kept, as the
+ * weight of the new value, so that it is written again. `train` refuses to move averages by it.
+ */
+export function keeping<T extends { momentum?: unknown }>(
+  translate: (options: T) => BatchNormOptions,
+  options: T,
+): BatchNormOptions {
+  const { momentum } = options;
+  if (typeof momentum === "number") {
+    const weight = (translate as unknown) === torchOptions ? momentum : 1 - momentum;
+    // PyTorch's may be so small that it is lost beside 1.
+    if (weight >= 0 && 1 - weight === 1) {
+      return { ...translate({ ...options, momentum: undefined }), [WEIGHT]: weight };
+    }
+  }
+  return translate(options);
+}

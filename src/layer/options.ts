@@ -141,7 +141,7 @@ export function completed(options: BatchNormOptions): Settings {
     beta: flag("beta", options.beta, true),
     activation: checkActivation(options.activation),
     renorm: checkRenorm(options.renorm),
-    kernels: kernels === undefined ? undefined : checkKernels(kernels),
+    kernels: checkKernels(kernels),
   };
 }
 

@@ -23,6 +23,10 @@ export function bytesOf(name: string, value: unknown): Uint8Array {
   throw new ShapeError(name, "a Uint8Array or ArrayBuffer", describe(value) + path);
 }
 
+/** True for an object that `bytesOf` may take, where parsed JSON can be given as well. */
+export const isBytes = (value: object): boolean =>
+  ArrayBuffer.isView(value) || "byteLength" in value;
+
 export const viewOfBytes = (bytes: Uint8Array): DataView =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 

@@ -5,7 +5,7 @@
 // numpy.lib.format, RFC 1952 (gzip), git-lfs' docs/spec.md, onnx.proto and saved_model.proto.
 
 import { StateError } from "../errors.js";
-import { bytesOf, viewOfBytes } from "./bytes.js";
+import { bytesOf, isBytes, isObject, textOf, viewOfBytes } from "./bytes.js";
 import { directoryOf, isZip } from "./zip.js";
 
 const TORCH = "a file of torch.save: readTorch reads it";
@@ -117,4 +117,16 @@ export function checkFormat(
   const format = formatOf(file);
   if (format === null || read.includes(format)) return { file, format };
   throw new StateError(name, expected, FORMATS[format]);
+}
+
+/**
+ * The text of JSON that is given as text or as bytes; `null` if it is given parsed.
+ *
+ * @param name what the caller calls it, for messages.
+ * @param expected what it should be, for messages.
+ */
+export function jsonTextOf(name: string, json: unknown, expected: string): string | null {
+  if (typeof json === "string") return json;
+  if (isObject(json) && !isBytes(json)) return null;
+  return textOf(name, checkFormat(name, json, expected, ["json"]).file);
 }

@@ -3,7 +3,7 @@
 
 import { describe, OptionError } from "../errors.js";
 import { BatchNorm } from "../layer/batch-norm.js";
-import { type BatchNormOptions, WEIGHT } from "../layer/options.js";
+import type { BatchNormOptions } from "../layer/options.js";
 import type { State } from "../layer/snapshot.js";
 import { NO_OPTIONS, recorded } from "../values/check.js";
 import { hasOwn } from "./keys.js";
@@ -90,12 +90,6 @@ export function inOrder<T>(entries: readonly (readonly [string, T])[]): Record<s
  */
 export const NO_COUNTER = { batchesSeen: 1, ageKnown: false } as const;
 
-/**
- * The option for a layer whose file has a momentum under which no average ever moves: 1 as the weight of the old value.
- * It is kept, so that it is written again. `train` refuses to move averages by it.
- */
-export const STILL: BatchNormOptions = { [WEIGHT]: 0 };
-
 /** Makes a layer with these options and numbers. */
 export function layerOf(options: BatchNormOptions, state: State): BatchNorm {
   const [gamma, beta] = [state.gamma !== null, state.beta !== null];
@@ -142,7 +136,11 @@ export function entriesOf(layers: unknown): [string, BatchNorm][] {
   }
   for (const [name, layer] of entries) {
     const where = `layers[${JSON.stringify(name)}]`;
-    if (!(layer instanceof BatchNorm)) throw new OptionError(where, "a BatchNorm", describe(layer));
+    if (!(layer instanceof BatchNorm)) {
+      const got = describe(layer);
+      const hint = /^Frozen/.test(got) ? ", the layer itself and not what freeze made of it" : "";
+      throw new OptionError(where, `a BatchNorm${hint}`, got);
+    }
     if (/\p{Surrogate}/u.test(name)) {
       throw new OptionError(where, "a name that has UTF-8", "one with half a character in it");
     }

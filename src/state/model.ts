@@ -6,11 +6,9 @@ import type { Bytes } from "./bytes.js";
 import { checkFormat } from "./format.js";
 import { fileOf, type StateFile } from "./layers.js";
 import { type OnnxFile, readOnnx } from "./onnx/read.js";
-import { isOwn, load } from "./own.js";
-import { parse } from "./safetensors.js";
-import { readTorch, type TorchLoadOptions } from "./torch/read.js";
-
-const FORMATS = ["onnx", "torch", "torch-row", "safetensors"] as const;
+import { isOwn, loadFrom } from "./own.js";
+import { layersIn, type TorchLoadOptions } from "./torch/read.js";
+import { FORMATS, sourceOf } from "./torch/source.js";
 
 /** Options of {@link readModel}. */
 export interface ModelOptions {
@@ -56,29 +54,27 @@ export type ModelFile =
 export function readModel(bytes: Bytes, options: ModelOptions = NO_OPTIONS): ModelFile {
   checkKeys("options", options, ["key"]);
   const { key } = options;
-  const { file, format } = checkFormat("bytes", bytes, "a model file", FORMATS);
-  const refuseKey = (kind: string): void => {
-    if (key !== undefined) throw new OptionError("key", `none for ${kind}`, describe(key));
-  };
+  const { file, format } = checkFormat("bytes", bytes, "a model file", ["onnx", ...FORMATS]);
   if (format === "onnx") {
-    refuseKey("an ONNX model, which is one");
+    if (key !== undefined) {
+      throw new OptionError("key", "none for an ONNX model, which is one", describe(key));
+    }
     return { format, ...readOnnx(file) };
   }
-  if (format === "safetensors" && isOwn(parse("bytes", file))) {
-    refuseKey("a file of save");
-    const layers = load(file);
+  if (format !== null) {
+    const source = sourceOf("bytes", file, key, false);
+    if (!isOwn(source)) return { format: "torch", ...layersIn(source) };
+    const layers = loadFrom(source, undefined);
     const one = (name: string, given: object) => {
       checkKeys("options", given, [], () => "no options for a file of save");
       return layers[name]!.clone();
     };
     return { format: "batchnorm-wasm", ...fileOf(Object.keys(layers), one) };
   }
-  if (format !== null)
-    return { format: "torch", ...readTorch(file, key === undefined ? {} : { key }) };
   const first = Array.from(file.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0"));
   throw new StateError(
     "bytes",
-    "a model of PyTorch, ONNX or Keras",
+    "a model of PyTorch, ONNX, Keras or TensorFlow.js",
     `${file.length} bytes that begin with ${first.join(" ")}`,
   );
 }

@@ -4,7 +4,7 @@
 import { checkKernels, type Kernels } from "../engine/kernels.js";
 import { checkKeys, describe, StateError } from "../errors.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
-import { RECORDED } from "../layer/options.js";
+import { type BatchNormOptions, RECORDED } from "../layer/options.js";
 import { type Snapshot, settingsIn } from "../layer/snapshot.js";
 import { flag, NO_OPTIONS } from "../values/check.js";
 import { type Bytes, jsonOf } from "./bytes.js";
@@ -101,15 +101,22 @@ export function load(
 ): Record<string, BatchNorm> {
   checkKeys("options", options, ["kernels"]);
   const { kernels: own } = options;
-  const { tensors, metadata } = parse("bytes", bytes);
-  if (!isOwn({ metadata })) {
+  const file = parse("bytes", bytes);
+  if (!isOwn(file)) {
     throw new StateError(
       "__metadata__",
       `"${KEY}" of version ${VERSION}, as save writes it`,
-      `${describe(metadata[KEY] ?? null)}; readTorch reads files of PyTorch`,
+      `${describe(file.metadata[KEY] ?? null)}; readTorch reads files of PyTorch`,
     );
   }
-  const kernels = own === undefined ? {} : { kernels: checkKernels(own) };
+  return loadFrom(file, checkKernels(own));
+}
+
+/** All layers of a file that has been found to be of `save`. */
+export function loadFrom(
+  { tensors, metadata }: Safetensors,
+  kernels: Kernels | undefined,
+): Record<string, BatchNorm> {
   const layers: [string, BatchNorm][] = [];
   for (const [key, text] of Object.entries(metadata)) {
     if (!key.startsWith(LAYER)) continue;
@@ -123,9 +130,11 @@ export function load(
       name,
       fromFile(`layer "${name}"`, () => {
         checkKeys("options", record, RECORD);
-        const { kernels: _none, ...settings } = settingsIn(record);
         const ageKnown = flag("ageKnown", record.ageKnown, true);
-        return layerOf({ ...settings, ...kernels }, { ...state, ageKnown });
+        return layerOf({ ...settingsIn(record), kernels } as BatchNormOptions, {
+          ...state,
+          ageKnown,
+        });
       }),
     ]);
   }

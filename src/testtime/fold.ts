@@ -4,12 +4,12 @@
 //   into "before"  y = BN(W·u + b)   W' = scale·W along the out channels, b' = (b - center)·scale + shift
 //   into "after"   z = W·BN(x) + b   W' = W·scale along the in channels,  b' = b + ΣW·(shift - center·scale)
 
-import { checkKeys, describe, OptionError, ShapeError } from "../errors.js";
+import { describe, OptionError, ShapeError } from "../errors.js";
 import type { Frozen, FrozenJSON } from "../frozen/frozen.js";
 import { tinyAffine } from "../frozen/tiny.js";
 import { type Activation, activationOf } from "../values/activation.js";
 import { arrayOf, copyOf, float32Of } from "../values/arrays.js";
-import { choice, isWhole, number } from "../values/check.js";
+import { choice, isWhole, number, readOptions } from "../values/check.js";
 import { type Layout, show, sizesOf } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
 
@@ -125,8 +125,7 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
   if (inside === undefined) {
     throw new OptionError("frozen", "a frozen layer, as bn.freeze() gives it", describe(frozen));
   }
-  checkKeys("options", options, KEYS);
-  const given = readOptions(options);
+  const given = copied(options);
   const before = choice("into", given.into, undefined, ["before", "after"]) === "before";
   const layer = linearOf(given);
   const { outs, each } = layer;
@@ -174,11 +173,9 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
 }
 
 /** The options, each of them read once, and sizes copied. */
-function readOptions(options: FoldOptions): FoldOptions {
-  const { shape, padding, ...others } = Object.fromEntries(
-    KEYS.map((key) => [key, options[key as keyof FoldOptions]]),
-  );
-  return { ...others, shape: sizesOf(shape), padding: sizesOf(padding) } as FoldOptions;
+function copied(options: FoldOptions): FoldOptions {
+  const { shape, padding, ...others } = readOptions(options, KEYS);
+  return { ...others, shape: sizesOf(shape), padding: sizesOf(padding, "padding") } as FoldOptions;
 }
 
 function linearOf(options: FoldOptions): Linear {

@@ -12,6 +12,7 @@ import {
 import { type LayerVariable, layers } from "@tensorflow/tfjs-layers";
 import { ShapeError, SingleValueError, StateError } from "../errors.js";
 import { BatchNorm } from "../layer/batch-norm.js";
+import { keeping, kerasOptions } from "../layer/frameworks.js";
 import { CHANNELS_FIRST, CHANNELS_LAST, ofRank } from "../values/layout.js";
 import { TfBatchNorm } from "./layer.js";
 
@@ -71,6 +72,7 @@ export class BatchNormalization extends Theirs {
   static override readonly className = "BatchNormalization";
 
   #norm: TfBatchNorm | null = null;
+  #moves = true;
   /** Turns the sizes of the input into the shape that the `BatchNorm` is given. */
   #view: (shape: number[]) => number[] = (shape) => shape;
 
@@ -122,16 +124,11 @@ export class BatchNormalization extends Theirs {
     const layout = ofRank(layouts, rank);
     if (layout === undefined) this.#view = (shape) => aroundAxis(shape, axis);
     const { scale, center, epsilon, momentum, gamma, beta, movingMean, movingVariance } = inside;
-    // With momentum 1 the averages never move, which a `BatchNorm` has no option for: see `call`.
-    const moving = momentum === 1 ? {} : { momentum };
     const [channels] = movingMean.shape as [number];
-    const layer = BatchNorm.keras(channels, {
-      ...moving,
-      epsilon,
-      scale,
-      center,
-      layout: layout ?? "NCL",
-    });
+    const settings = { momentum, epsilon, scale, center, layout: layout ?? "NCL" } as const;
+    // tfjs takes a momentum of 1, under which averages do not move: see `call`.
+    const layer = new BatchNorm(channels, keeping(kerasOptions, settings));
+    this.#moves = layer.decay !== 1;
     this.#norm = new TfBatchNorm(layer, {
       name: this.name,
       variables: {
@@ -157,7 +154,7 @@ export class BatchNormalization extends Theirs {
       throw new ShapeError("inputs", "one tensor", inputs.length);
     }
     const training = Boolean(kwargs.training);
-    const updateRunning = (this as unknown as Inside).momentum !== 1;
+    const updateRunning = this.#moves;
     return tidy(() => {
       try {
         const view = this.#view(x.shape);

@@ -1,12 +1,21 @@
 // Checks of options that several methods have. Each error names the option, what was expected and what came.
 
-import { describe, OptionError, StateError } from "../errors.js";
+import { checkKeys, describe, OptionError, StateError } from "../errors.js";
 
 /** The options of a call that is given none. */
 export const NO_OPTIONS: Readonly<Record<string, never>> = {};
 
 /** The options of `infer`, of a layer and of a frozen one. */
 export const INFER_KEYS: readonly string[] = ["shape", "out", "mask", "add"];
+
+/**
+ * A copy of the options, each of which is read once. Known options count whether they are the object's own or inherited,
+ * as the getters of a class are; of unknown ones only the object's own are refused (`checkKeys`).
+ */
+export function readOptions<T extends object>(options: T, known: readonly string[]): T {
+  checkKeys("options", options, known);
+  return Object.fromEntries(known.map((key) => [key, options[key as keyof T]])) as T;
+}
 
 /** True for a whole number from `least` to `most`. */
 export const isWhole = (

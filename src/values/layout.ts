@@ -55,18 +55,20 @@ export const noShape = (layout: Layout): ShapeError =>
   new ShapeError("shape", `for layout "${layout}", as a length does not tell the axes`, "none");
 
 /**
- * A copy of the option `shape`, or what was given in its place, which `viewOf` refuses. It is made before anything
- * else is looked at: each size is read once, since the array may have getters.
+ * A copy of the option `shape`, or of another list of sizes, or what was given in its place, which `viewOf` refuses. It is made before anything
+ * else is looked at: each size is read once, since the array may have getters. Throws ShapeError for more sizes than
+ * any shape has.
  */
-export function sizesOf(shape: unknown): readonly number[] | undefined {
+export function sizesOf(shape: unknown, name = "shape"): readonly number[] | undefined {
   if (!Array.isArray(shape)) return shape as undefined;
-  const axes = Math.min(shape.length, MOST_AXES);
-  const sizes = new Array<number>(axes);
-  for (let i = 0; i < axes; i++) sizes[i] = shape[i];
+  const { length } = shape;
+  // An array of four billion holes is not copied.
+  if (length > MOST_AXES) throw new ShapeError(name, `at most ${MOST_AXES} axes`, length);
+  const sizes = new Array<number>(length);
+  for (let i = 0; i < length; i++) sizes[i] = shape[i];
   return sizes;
 }
 
-/** No shape has more axes than this; an array of four billion holes is not copied. */
 const MOST_AXES = 64;
 
 /**

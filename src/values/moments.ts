@@ -91,7 +91,7 @@ export class Moments extends Raw implements MomentsLike {
    * @throws as `merge`.
    */
   static pool(parts: Iterable<MomentsLike>): Moments {
-    return reduce(parts, asMoments, (all) => all.mean.length);
+    return reduce(parts, asMoments, pool, "mean");
   }
 
   /**
@@ -184,12 +184,7 @@ export class GradientSums implements GradientSumsLike {
    * @throws ShapeError if `other` is not sums of as many channels; StateError for an invalid count.
    */
   merge(other: GradientSumsLike): GradientSums {
-    const { count, sumDy, sumDyXmu } = asSums("other", other, this.sumDy.length);
-    return newSums(
-      this.count + count,
-      this.sumDy.map((sum, c) => sum + sumDy[c]!),
-      this.sumDyXmu.map((sum, c) => sum + sumDyXmu[c]!),
-    );
+    return add(this, asSums("other", other, this.sumDy.length));
   }
 
   /**
@@ -199,7 +194,7 @@ export class GradientSums implements GradientSumsLike {
    * @throws as `merge`.
    */
   static pool(parts: Iterable<GradientSumsLike>): GradientSums {
-    return reduce(parts, asSums, (all) => all.sumDy.length);
+    return reduce(parts, asSums, add, "sumDy");
   }
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
@@ -218,10 +213,12 @@ export class GradientSums implements GradientSumsLike {
   }
 }
 
-function reduce<V, T extends { merge(other: V): T }>(
-  parts: Iterable<V>,
-  check: (name: string, value: V, channels?: number) => T & V,
-  channelsOf: (all: T) => number,
+/** Checks the parts, and merges them. The array `key` of what is merged so far tells the number of channels. */
+function reduce<K extends string, T extends Readonly<Record<K, Float64Array>>>(
+  parts: Iterable<unknown>,
+  check: (name: string, value: unknown, channels?: number) => T,
+  merge: (all: T, part: T) => T,
+  key: K,
 ): T {
   if (typeof Object(parts)[Symbol.iterator] !== "function") {
     throw new ShapeError("parts", "an iterable", describe(parts));
@@ -229,8 +226,8 @@ function reduce<V, T extends { merge(other: V): T }>(
   let all: T | undefined;
   let i = 0;
   for (const part of parts) {
-    const checked = check(`parts[${i++}]`, part, all && channelsOf(all));
-    all = all === undefined ? checked : all.merge(checked);
+    const checked = check(`parts[${i++}]`, part, all?.[key].length);
+    all = all === undefined ? checked : merge(all, checked);
   }
   if (all === undefined) throw new ShapeError("parts", "at least one", "none");
   return all;
@@ -322,6 +319,14 @@ export function asSums(name: string, value: unknown, channels?: number): Gradien
   const { count, sumDy, sumDyXmu } = checked(name, value, SUMS, channels);
   return newSums(count, sumDy, sumDyXmu);
 }
+
+/** `merge` of sums that have been checked. */
+const add = (a: GradientSums, b: GradientSums): GradientSums =>
+  newSums(
+    a.count + b.count,
+    a.sumDy.map((sum, c) => sum + b.sumDy[c]!),
+    a.sumDyXmu.map((sum, c) => sum + b.sumDyXmu[c]!),
+  );
 
 /** `merge` of moments that have been checked. Counts may be fractions, so that a part can weigh less. */
 export function pool(a: Moments, b: Moments): Moments {

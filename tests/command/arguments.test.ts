@@ -32,9 +32,21 @@ describe("help", () => {
     expect(command(["convert", "--help"]).stdout).toMatch(/--output OUT +the file to write, named/);
   });
 
-  test.each([[["--version"]], [["-v"]]])("%j", (args) => {
+  test.each([[["--version"]], [["-v"]], [["version"]]])("%j", (args) => {
     expect(command(args)).toEqual({ code: 0, stdout: "1.2.3\n", stderr: "" });
   });
+});
+
+test("--config names a file that can be read, and one flag at most says what layers lack", () => {
+  const path = golden("keras-files/weights.h5");
+  expect(command(["inspect", path, "--config", "missing.json"])).toEqual({
+    code: 2,
+    stdout: "",
+    stderr: "batchnorm-wasm: --config missing.json: no such file; see batchnorm-wasm --help\n",
+  });
+  const { code, stderr } = command(["inspect", path, "--no-scale", "--no-center"]);
+  expect(code).toBe(2);
+  expect(stderr).toContain("--no-scale, --no-center: expected one of them, got both");
 });
 
 describe("what is wrong is named, with what is known", () => {

@@ -6,6 +6,7 @@ import { readKerasFile } from "batchnorm-wasm/hdf5";
 import { readKeras, readModel, readOnnx, save, writeOnnx, writeTorch } from "batchnorm-wasm/state";
 import { describe, expect, test } from "vitest";
 import type { LayerReport } from "../../src/command/inspect.js";
+import { safetensors } from "../state/files.js";
 import { bytesAt, command, folder, golden } from "./command.js";
 
 const { at, copy } = folder();
@@ -267,6 +268,43 @@ describe("the numbers of a format are those of its reader", () => {
     }
   });
 
+  test("Keras' weights alone, with the model's JSON", () => {
+    const [path, config] = [golden("keras-files/weights.h5"), golden("keras-files/config.json")];
+    const file = readKerasFile(bytesAt(path), { config: bytesAt(config) });
+    const found = json(path, "--config", config);
+    expect(found.layers).toMatchObject(expected(file.loadAll(quiet)));
+    const said = found.layers.map(({ epsilonFrom, momentumFrom }) => [epsilonFrom, momentumFrom]);
+    expect(new Set(said.flat())).toEqual(new Set(["file"]));
+    expect(found.broken).toEqual([]);
+  });
+
+  test("Keras' weights alone, with layers of which a flag says what they lack", () => {
+    const path = golden("keras-files/unnamed.weights.h5");
+    const [asked] = json(path).broken;
+    expect(asked!.error).toMatch(
+      /^--no-scale, --no-center: expected one of them for layer ".*", which has three arrays, got neither$/,
+    );
+    for (const [flag, has] of [
+      ["--no-scale", { gamma: null }],
+      ["--no-center", { gamma: { min: expect.any(Number) } }],
+    ] as const) {
+      const { layers, broken } = json(path, flag);
+      expect(broken).toEqual([]);
+      expect(layers.find(({ name }) => asked!.name === name)).toMatchObject(has);
+    }
+  });
+
+  test.each([["--config", golden("keras-files/config.json")], ["--no-scale"], ["--no-center"]])(
+    "%s is refused for files that say it themselves",
+    (...option) => {
+      for (const name of ["opset15.onnx", "network.safetensors", "keras/model.json"]) {
+        const { code, stderr } = command(["inspect", golden(name), ...option]);
+        expect(code).toBe(1);
+        expect(stderr).toMatch(new RegExp(`: ${option[0]}: .* says it itself, or has none`));
+      }
+    },
+  );
+
   test("TensorFlow.js, with its shards read from beside model.json", () => {
     const names = ["model.json", "group1-shard1of2.bin", "group1-shard2of2.bin"];
     mkdirSync(at("tfjs"));
@@ -304,6 +342,16 @@ describe("the numbers of a format are those of its reader", () => {
   });
 });
 
+test("counters that no module has are not shown as a dash alone", () => {
+  const layers = { a: new BatchNorm(2), b: new BatchNorm(2) };
+  const { tensors } = safetensors(writeTorch(layers));
+  for (const name of Object.keys(layers)) tensors.delete(`${name}.num_batches_tracked`);
+  writeFileSync(at("uncounted.safetensors"), safetensors.write(tensors));
+  const { stdout } = command(["inspect", at("uncounted.safetensors")]);
+  expect(stdout).toContain(" · mini-batches seen: unknown\n");
+  expect(stdout).toContain("counter of mini-batches missing");
+});
+
 describe("files beside an ONNX model", () => {
   test("are read", () => {
     const path = copy(
@@ -323,8 +371,11 @@ describe("files beside an ONNX model", () => {
     const path = copy("opset15-external.onnx as alone/model.onnx");
     const { code, stdout } = command(["inspect", path]);
     expect(code).toBe(1);
-    expect(stdout).toContain("  not read\n    norm_a: tensor ");
-    expect(stdout).toContain('expected the bytes of "weights.bin"');
+    expect(stdout).toContain(
+      '  not read\n    norm_a: the file "weights.bin", which has some of the model\'s numbers, is not in ' +
+        "its folder: copy it there\n",
+    );
+    expect(stdout).not.toMatch(/external/);
     expect(json(path)).toMatchObject({
       layers: [],
       broken: [{ name: "norm_a" }, { name: "norm_b" }],

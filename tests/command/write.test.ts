@@ -15,6 +15,7 @@ import {
   writeTorch,
 } from "batchnorm-wasm/state";
 import { describe, expect, test } from "vitest";
+import { writeFiles } from "../../src/command/disk.js";
 import { locationsIn } from "../../src/command/fold.js";
 import { protobuf, safetensors } from "../state/files.js";
 import { archive, dict, ONE_TWO_THREE, tensor } from "../state/torch-files.js";
@@ -132,6 +133,41 @@ describe("fold", () => {
       );
     }
     expect(existsSync(at("no.onnx"))).toBe(false);
+  });
+
+  test("a model without batch norms is refused, and nothing is written", () => {
+    const onnx = copy("networks/residual.onnx as without.onnx");
+    lines("fold", onnx, "-o", at("once.onnx"));
+    const { code, stdout, stderr } = command(["fold", at("once.onnx"), "-o", at("twice.onnx")]);
+    expect([code, stdout]).toEqual([1, ""]);
+    expect(stderr).toMatch(
+      /: it has no batch norms, so there is nothing to fold \(most exporters fold them .*\); nothing was written\n$/,
+    );
+    expect(existsSync(at("twice.onnx"))).toBe(false);
+    const { model, weights } = writeKeras({ bn: new BatchNorm(2, { layout: "NC" }) });
+    const other = model.replaceAll('"BatchNormalization"', '"Activation"');
+    mkdirSync(at("none"));
+    writeFileSync(at("none/model.json"), other);
+    for (const [name, bytes] of Object.entries(weights)) writeFileSync(at(`none/${name}`), bytes);
+    const found = command(["fold", at("none/model.json"), "-o", at("none/folded/")]);
+    expect(found.code).toBe(1);
+    expect(found.stderr).toContain("it has no batch norms, so there is nothing to fold");
+    expect(existsSync(at("none/folded"))).toBe(false);
+  });
+
+  test("a file that is missing beside the model is named, and nothing is written", () => {
+    const path = copy("opset15-external.onnx as lonely/model.onnx");
+    const { code, stderr } = command(["convert", path, "-o", at("lonely/n.safetensors")]);
+    expect(code).toBe(1);
+    expect(stderr).toContain(
+      'the file "weights.bin", which has some of the model\'s numbers, is not',
+    );
+    expect(stderr).not.toContain("external");
+    expect(readdirSync(at("lonely"))).toEqual(["model.onnx"]);
+    const tfjs = copy("keras/model.json as lonely-tfjs/model.json");
+    expect(command(["fold", tfjs, "-o", at("lonely-tfjs/out/")]).stderr).toContain(
+      'the file "group1-shard1of2.bin", which has some',
+    );
   });
 
   test("an ONNX model of several files takes them along to another folder", () => {
@@ -346,7 +382,12 @@ describe("convert", () => {
       /it is a safetensors file already/,
     ],
     ["ONNX to itself", "opset15.onnx", "a.onnx", /it is an ONNX model already/],
-    ["a damaged layer", "keras-files/unnamed.weights.h5", "a.onnx", /scale, center: expected/],
+    [
+      "a damaged layer",
+      "keras-files/unnamed.weights.h5",
+      "a.onnx",
+      /--no-scale, --no-center: expected one of them for layer/,
+    ],
     [
       "TorchScript",
       "torch/script.pt",
@@ -404,6 +445,33 @@ describe("files that exist", () => {
     lines("fold", onnx, "-o", onnx, "--force");
     lines("convert", path, "-o", onnx, "--force");
     expect(readOnnx(bytesAt(onnx)).layers).toEqual(["bn"]);
+  });
+
+  test("where one of several files cannot be written, none is replaced", () => {
+    const { model, weights } = writeKeras({ bn: new BatchNorm(2) });
+    const [name] = Object.keys(weights);
+    mkdirSync(at("whole"));
+    writeFileSync(at("whole/model.json"), "old model");
+    // A draft cannot be written into a folder of its name.
+    mkdirSync(at(`whole/${name}.${process.pid}.part`));
+    const outputs = [
+      { path: at("whole/model.json"), content: model },
+      { path: at(`whole/${name}`), content: weights[name!]! },
+    ];
+    expect(() => writeFiles(outputs, true)).toThrow();
+    expect(readFileSync(at("whole/model.json"), "utf8")).toBe("old model");
+    expect(existsSync(at(`whole/${name}`))).toBe(false);
+  });
+
+  test("the model, which names its weight files, is replaced after them", () => {
+    mkdirSync(at("order/model.json"), { recursive: true });
+    const outputs = [
+      { path: at("order/model.json"), content: "a folder is in its place" },
+      { path: at("order/weights.bin"), content: "new" },
+    ];
+    expect(() => writeFiles(outputs, true)).toThrow();
+    expect(readFileSync(at("order/weights.bin"), "utf8")).toBe("new");
+    expect(readdirSync(at("order")).sort()).toEqual(["model.json", "weights.bin"]);
   });
 
   test("a folder that cannot be made is named, and nothing is left", () => {

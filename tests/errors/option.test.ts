@@ -211,6 +211,16 @@ describe("options of a layer", () => {
       call: layerWith({ kernels: {} }),
     },
     {
+      name: "an object that looks like kernels inside",
+      message: "kernels: expected a Kernels, got an Object",
+      call: layerWith({ kernels: { machine: { wasm: 1 } } }),
+    },
+    {
+      name: "a frozen layer",
+      message: 'kernels: expected a Kernels, got FrozenBatchNorm(1, { layout: "NC" })',
+      call: layerWith({ kernels: new BatchNorm(1).freeze() }),
+    },
+    {
       name: "the class itself",
       message: "kernels: expected a Kernels, got a function",
       call: layerWith({ kernels: Kernels }),

@@ -1,10 +1,10 @@
 // ShapeError: what is no Float32Array, and lengths and shapes that do not fit.
 
 import { runInNewContext } from "node:vm";
-import { ShapeError } from "batchnorm-wasm";
-import { describe } from "vitest";
+import { adapt, adapter, BatchNorm, diagnose, fold, ShapeError } from "batchnorm-wasm";
+import { describe, expect, test } from "vitest";
 import { layerOf, settle } from "../support/cases.js";
-import { wrong } from "../support/refuse.js";
+import { assertRefuses, wrong } from "../support/refuse.js";
 import { type Call, type Fixture, type Row, refuses } from "./rows.js";
 
 class Pretender {
@@ -298,4 +298,40 @@ describe("shapes", () => {
       call: () => planes().train(new Float32Array(0), { shape: [9, 3, 0] }),
     },
   ]);
+});
+
+describe("a list of more sizes than any shape has", () => {
+  const layer = settle(layerOf({ layout: "channelsFirst", shape: [4, 3] }));
+  const x = new Float32Array(12).map((_, i) => i * i);
+  const shape = [4, 3, ...new Array<number>(63).fill(1)];
+  const message = /^shape: expected at most 64 axes, got 65$/;
+  const CALLS: readonly (readonly [string, () => unknown])[] = [
+    ["train", () => layer.train(x, { shape })],
+    ["infer", () => layer.infer(x, { shape })],
+    ["frozen infer", () => layer.freeze().infer(x, { shape })],
+    ["moments", () => layer.moments(x, { shape })],
+    ["diagnose", () => diagnose(layer, x, { shape })],
+    ["adapt", () => adapt(layer, x, { shape, prior: 1 })],
+    ["adapter", () => adapter(layer, { prior: 1, memory: 1 }).infer(x, { shape })],
+    ["four billion holes", () => layer.train(x, { shape: new Array(2 ** 32 - 1) })],
+  ];
+  test.each(CALLS)("%s", (_, call) => {
+    assertRefuses(ShapeError, /^shape: expected at most 64 axes, got \d+$/, call, layer);
+  });
+
+  test("one of 64 is read", () => {
+    layer.train(x, { shape: shape.slice(0, 64) });
+    expect(layer.lastBatch!.shape).toHaveLength(64);
+  });
+
+  test("the padding of fold is named", () => {
+    const frozen = new BatchNorm(2).freeze();
+    const options = { kind: "conv", order: "OIHW", shape: [2, 2, 1, 1], into: "before" } as const;
+    const weight = new Float32Array(4);
+    const padding = new Array<number>(65).fill(0);
+    assertRefuses(ShapeError, /^padding: expected at most 64 axes, got 65$/, () =>
+      fold(frozen, { ...options, weight, padding }),
+    );
+    assertRefuses(ShapeError, message, () => fold(frozen, { ...options, weight, shape }));
+  });
 });

@@ -18,7 +18,7 @@ import {
   writeOnnx,
   writeTorch,
 } from "batchnorm-wasm/state";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { checkFormat, type Format, formatOf } from "../../src/state/format.js";
 import { goldenBytes, kerasFiles } from "../support/golden.js";
 import { assertRefuses, wrong } from "../support/refuse.js";
@@ -431,8 +431,10 @@ describe("readModel", () => {
     const [one, two] = [file.loadAll().a!, file.loadAll().a!];
     expect(one.snapshot()).toEqual(layer.snapshot());
     expect(one).not.toBe(two);
-    assertRefuses(OptionError, /^key: expected none for a file of save, got "ema"$/, () =>
-      readModel(save({ a: layer }), { key: "ema" }),
+    assertRefuses(
+      OptionError,
+      /^key: expected none for a safetensors file, which holds one model, got "ema"$/,
+      () => readModel(save({ a: layer }), { key: "ema" }),
     );
     assertRefuses(OptionError, /^options: expected an object, got null$/, () =>
       file.load("a", wrong(null)),
@@ -442,10 +444,26 @@ describe("readModel", () => {
     );
   });
 
+  test("a header of safetensors is parsed once", () => {
+    for (const bytes of [
+      save({ unique: new BatchNorm(2) }),
+      writeTorch({ unique: new BatchNorm(2) }),
+    ]) {
+      const parse = vi.spyOn(JSON, "parse");
+      try {
+        expect(readModel(bytes).layers).toEqual(["unique"]);
+        const texts = parse.mock.calls.map(([text]) => text);
+        expect(texts.filter((text) => text.includes('"unique.running_mean"'))).toHaveLength(1);
+      } finally {
+        parse.mockRestore();
+      }
+    }
+  });
+
   test("what none reads", () => {
     assertRefuses(
       StateError,
-      /^bytes: expected a model of PyTorch, ONNX or Keras, got 9 bytes that begin with 00 00 ff 00 00 00 00 00$/,
+      /^bytes: expected a model of PyTorch, ONNX, Keras or TensorFlow\.js, got 9 bytes that begin with 00 00 ff 00 00 00 00 00$/,
       () => readModel(Uint8Array.of(0, 0, 255, 0, 0, 0, 0, 0, 0)),
     );
     assertRefuses(StateError, /got 1 bytes that begin with 09/, () => readModel(Uint8Array.of(9)));

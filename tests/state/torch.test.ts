@@ -272,6 +272,12 @@ describe("writing", () => {
     ["no layers", {}, {}, /^layers: expected at least one layer, got none$/],
     ["no layer", { a: 5 }, {}, /^layers\["a"\]: expected a BatchNorm, got 5$/],
     [
+      "moments",
+      { a: new BatchNorm(1).moments(new Float32Array(3)) },
+      {},
+      /^layers\["a"\]: expected a BatchNorm, got Moments\(1\) of 3 values per channel$/,
+    ],
+    [
       "an option unknown",
       { a: new BatchNorm(1) },
       { onto: 1 },

@@ -9,11 +9,10 @@
 
 import { StateError } from "../../errors.js";
 import { textOf, viewOfBytes } from "../bytes.js";
+import { formatOf } from "../format.js";
 
 /** The address that stands for "nothing" in a file: all its 64 bits are set. */
 export const NOWHERE = 2 ** 64;
-
-const SIGNATURE = [0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a];
 
 /** The most messages of an object that are read. Headers of version 1 count them in 16 bits too. */
 const MOST_MESSAGES = 1 << 16;
@@ -39,10 +38,6 @@ export interface Message {
   readonly size: number;
 }
 
-/** True for bytes that begin with the signature of HDF5. */
-export const isHdf5 = (bytes: Uint8Array): boolean =>
-  SIGNATURE.every((byte, i) => bytes[i] === byte);
-
 /** The error for a file that is damaged; `what` says what was found. */
 export const malformed = (what: string): StateError =>
   new StateError(`bytes: expected an HDF5 file, got ${what}: truncated, or damaged`);
@@ -66,7 +61,7 @@ export class Hdf5File {
   constructor(readonly bytes: Uint8Array) {
     this.#view = viewOfBytes(bytes);
     this.#left = bytes.length;
-    if (!isHdf5(bytes)) throw malformed("bytes without its signature");
+    if (formatOf(bytes) !== "hdf5") throw malformed("bytes without its signature");
     const version = this.u8(8);
     if (version > 3) throw malformed(`a superblock of version ${version}`);
     const old = version < 2;

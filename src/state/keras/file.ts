@@ -5,12 +5,11 @@
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import { NO_OPTIONS } from "../../values/check.js";
 import { show } from "../../values/layout.js";
-import { type Bytes, isObject, jsonOf, textOf } from "../bytes.js";
-import { checkFormat } from "../format.js";
-import { isHdf5 } from "../hdf5/file.js";
+import { type Bytes, jsonOf, textOf } from "../bytes.js";
+import { checkFormat, jsonTextOf } from "../format.js";
 import { Hdf5Node } from "../hdf5/node.js";
 import { fileOf, type StateFile } from "../layers.js";
-import { entriesOf, isZip } from "../zip.js";
+import { entriesOf } from "../zip.js";
 import { type Found, findLayers } from "./found.js";
 import { type KerasLoadOptions, loadLayer, readLoadOptions } from "./load.js";
 import type { Json } from "./topology.js";
@@ -83,13 +82,14 @@ const EXPECTED = "a .keras file, a zip archive, or an .h5 file, HDF5";
 /** The root of the HDF5 file in these bytes, and the model's config, `null` if there is none. */
 function open(file: Bytes, given: KerasFileOptions["config"]) {
   // An archive that is damaged counts as one of torch, and is left to the reader of archives.
-  const { file: bytes } = checkFormat("bytes", file, EXPECTED, ["hdf5", "keras", "zip", "torch"]);
-  if (isHdf5(bytes)) {
+  const read = ["hdf5", "keras", "zip", "torch"] as const;
+  const { file: bytes, format } = checkFormat("bytes", file, EXPECTED, read);
+  if (format === "hdf5") {
     const root = Hdf5Node.root(bytes);
     const text = given === undefined ? root.texts("model_config")?.[0] : undefined;
     return { root, config: text === undefined ? parsed(given) : jsonOf("model_config", text) };
   }
-  if (!isZip(bytes)) throw new StateError("bytes", EXPECTED, "bytes that begin as neither");
+  if (format === null) throw new StateError("bytes", EXPECTED, "bytes that begin as neither");
   const entries = entriesOf(bytes);
   const weights = entries.get("model.weights.h5");
   const config = entries.get("config.json");
@@ -107,15 +107,13 @@ function open(file: Bytes, given: KerasFileOptions["config"]) {
 /** The config that the caller gave, parsed; `null` if none was given. */
 function parsed(config: KerasFileOptions["config"]): unknown {
   if (config === undefined) return null;
-  if (typeof config === "string") return jsonOf("config", config);
-  if (isObject(config) && !ArrayBuffer.isView(config) && !("byteLength" in config)) return config;
-  if (typeof config !== "object" || config === null) {
+  if (typeof config !== "string" && (typeof config !== "object" || config === null)) {
     throw new OptionError(
       `config: expected JSON, parsed, as text or bytes, got ${describe(config)}`,
     );
   }
-  const { file } = checkFormat("config", config, "the config of a model", ["json"]);
-  return jsonOf("config", textOf("config", file));
+  const text = jsonTextOf("config", config, "the config of a model");
+  return text === null ? config : jsonOf("config", text);
 }
 
 /** The config of a layer whose config is not in the file, made from the options and its arrays. */

@@ -3,8 +3,8 @@
 
 import { BatchNormError, StateError } from "../../errors.js";
 import { fold } from "../../testtime/fold.js";
-import { encodeFolded, foldBeside, type Into } from "../beside.js";
 import { FLOATS } from "../bytes.js";
+import { encodeFolded, foldBeside, type Into } from "../folding.js";
 import type { KeptNorm } from "../layers.js";
 import { type Changes, filesOf, noChanges, plain, type WrittenKeras } from "./files.js";
 import { isFirst, kernelOf, linearOf, rankOf } from "./linear.js";

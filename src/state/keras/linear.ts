@@ -7,8 +7,8 @@
 import { StateError } from "../../errors.js";
 import type { FoldOptions } from "../../testtime/fold.js";
 import { show } from "../../values/layout.js";
-import { type Into, SPATIAL } from "../beside.js";
 import { isCount } from "../bytes.js";
+import { type Into, SPATIAL } from "../folding.js";
 import type { Layer } from "./network.js";
 
 const LINEAR = /^(?:Dense|(Depthwise|Separable)?Conv([123])D(Transpose)?)$/;

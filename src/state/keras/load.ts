@@ -1,12 +1,13 @@
 // Makes a batch-norm layer from the config and the weights that a Keras file has for it.
 
 import type { Kernels } from "../../engine/kernels.js";
-import { checkKeys, StateError } from "../../errors.js";
+import { StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
-import { type KerasOptions, kerasOptions } from "../../layer/frameworks.js";
+import { type KerasOptions, keeping, kerasOptions } from "../../layer/frameworks.js";
 import type { Activation } from "../../values/activation.js";
+import { readOptions } from "../../values/check.js";
 import type { Layout } from "../../values/layout.js";
-import { fromFile, layerOf, NO_COUNTER, type OnWarning, STILL, warningsTo } from "../layers.js";
+import { fromFile, layerOf, NO_COUNTER, type OnWarning, warningsTo } from "../layers.js";
 import type { Json } from "./topology.js";
 
 /** Options of `load` and `loadAll` of `readKeras`. Epsilon, scale and center come from the file. */
@@ -47,8 +48,7 @@ export function readLoadOptions<T extends KerasLoadOptions>(
   options: T,
   more: readonly string[] = [],
 ): T {
-  checkKeys("options", options, [...LOAD_KEYS, ...more]);
-  const read = { ...options };
+  const read = readOptions(options, [...LOAD_KEYS, ...more]);
   const {
     onWarning,
     withActivation: _,
@@ -65,18 +65,18 @@ export function loadLayer(name: string, given: Given, options: KerasLoadOptions)
   const { momentum, kernels } = options;
   const warn = warningsTo(options.onWarning);
   const layout = options.layout ?? given.layout();
-  const still = momentum === undefined && config.momentum === 1;
   const settings = fromFile(`layer "${name}"`, () => {
     const { epsilon, scale, center } = config as KerasOptions;
     const own = {
       epsilon,
-      momentum: still ? undefined : (momentum ?? config.momentum),
+      momentum: momentum ?? config.momentum,
       scale,
       center,
       layout,
+      kernels,
     };
     const { activation = null } = given;
-    return { ...kerasOptions(own as KerasOptions), ...(still && STILL), activation };
+    return { ...keeping(kerasOptions, own as KerasOptions), activation };
   });
   const runningMean = given.values("moving_mean");
   const state = {
@@ -94,7 +94,7 @@ export function loadLayer(name: string, given: Given, options: KerasLoadOptions)
     }
   }
   for (const sentence of warningsOf(config)) warn(`layer "${name}": ${sentence}`);
-  return layerOf(kernels ? { ...settings, kernels } : settings, state);
+  return layerOf(settings, state);
 }
 
 /** Sentences about what the layer does differently when Keras trains it. */

@@ -2,8 +2,8 @@
 // and says which weights lie in which file (https://www.tensorflow.org/js/guide/save_load).
 
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
-import { type Bytes, isObject, jsonOf, textOf } from "../bytes.js";
-import { checkFormat } from "../format.js";
+import { type Bytes, isBytes, isObject, jsonOf } from "../bytes.js";
+import { checkFormat, jsonTextOf } from "../format.js";
 import { graphOf, isGraph } from "./graph.js";
 import { type Group, groupOf, type Weight } from "./shards.js";
 import { fullName, type Json, type KerasLayer, layersOf } from "./topology.js";
@@ -53,12 +53,7 @@ export function parse(name: string, files: unknown): Model {
   // The result of foldKeras can be passed as files too.
   checkKeys(name, files, ["model", "weights", "folded", "kept"]);
   const { model, weights } = files as KerasFiles;
-  let text: string | null = null;
-  if (typeof model === "string") text = model;
-  else if (!isObject(model) || isBytes(model)) {
-    const expected = "model.json of TensorFlow.js";
-    text = textOf("model", checkFormat("model", model, expected, ["json"]).file);
-  }
+  const text = jsonTextOf("model", model, "model.json of TensorFlow.js");
   const json = text === null ? model : jsonOf("model", text);
   if (!isObject(json) || !isObject(json.modelTopology) || !Array.isArray(json.weightsManifest)) {
     throw new StateError(
@@ -97,8 +92,6 @@ export function parse(name: string, files: unknown): Model {
   const own = operations?.own ?? null;
   return { json, text, groups, weights: found, byEnd, layers, owners, own };
 }
-
-const isBytes = (value: object): boolean => ArrayBuffer.isView(value) || "byteLength" in value;
 
 /**
  * Finds a weight of a layer. The weight is named after the layer, with or without the names of the models

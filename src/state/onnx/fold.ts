@@ -5,8 +5,8 @@
 import { checkKeys, StateError } from "../../errors.js";
 import { fold } from "../../testtime/fold.js";
 import { NO_OPTIONS } from "../../values/check.js";
-import { encodeFolded, foldBeside, type Into } from "../beside.js";
 import type { Bytes } from "../bytes.js";
+import { encodeFolded, foldBeside, type Into } from "../folding.js";
 import type { KeptNorm } from "../layers.js";
 import { LINEAR, type Linear, linearOf, perChannel } from "./linear.js";
 import { Network, type Step } from "./network.js";

@@ -3,8 +3,8 @@
 
 import { StateError } from "../../errors.js";
 import type { FoldOptions } from "../../testtime/fold.js";
-import { SPATIAL } from "../beside.js";
 import { decode } from "../bytes.js";
+import { SPATIAL } from "../folding.js";
 import { attributesOf, floatOf, type Graph, integerOf, integersOf, textOf } from "./graph.js";
 import type { Network, Step } from "./network.js";
 import { ATTRIBUTE } from "./schema.js";

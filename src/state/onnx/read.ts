@@ -3,8 +3,8 @@
 import type { Kernels } from "../../engine/kernels.js";
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
-import { onnxOptions } from "../../layer/frameworks.js";
-import { flag, NO_OPTIONS } from "../../values/check.js";
+import { keeping, onnxOptions } from "../../layer/frameworks.js";
+import { flag, NO_OPTIONS, readOptions } from "../../values/check.js";
 import { CHANNELS_FIRST, checkLayout, LAYOUTS, type Layout, ofRank } from "../../values/layout.js";
 import { type Bytes, bytesOf, decode } from "../bytes.js";
 import {
@@ -15,7 +15,6 @@ import {
   layerOf,
   NO_COUNTER,
   type OnWarning,
-  STILL,
   type StateFile,
   warningsTo,
 } from "../layers.js";
@@ -161,19 +160,16 @@ export function layerAt(
   ranks: ReadonlyMap<string, number>,
   options: OnnxLoadOptions,
 ): BatchNorm {
-  checkKeys("options", options, LOAD_KEYS);
-  const { onWarning, layout, withActivation, ...given } = { ...options };
+  const { onWarning, layout, withActivation, ...given } = readOptions(options, LOAD_KEYS);
   const warn = warningsTo(onWarning);
-  const { kernels } = onnxOptions(given);
+  onnxOptions(given);
   const { operation, epsilon, momentum, trains, spatial } = model.norms.get(name)!;
   const rank = ranks.get(operation.inputs[0] ?? "") ?? null;
   const named = ofRank(CHANNELS_FIRST, rank) ?? "channelsFirst";
   // PyTorch exports a cumulative average, for which ONNX has no attribute, as momentum 1.
-  const still = momentum === 1 && given.momentum === undefined;
-  const own = still ? { epsilon } : { epsilon, momentum };
+  const own = { ...given, epsilon, momentum: given.momentum ?? momentum };
   const settings = {
-    ...fromFile(`node "${name}"`, () => onnxOptions({ ...own, ...given })),
-    ...(still && STILL),
+    ...fromFile(`node "${name}"`, () => keeping(onnxOptions, own as OnnxLoadOptions)),
     layout: layout === undefined ? named : checkLayout(layout, LAYOUTS),
     activation: flag("withActivation", withActivation, false)
       ? activationBehind(model.graph, operation)
@@ -203,7 +199,7 @@ export function layerAt(
     ],
   ];
   for (const [holds, what] of warnings) if (holds) warn(`node "${name}": ${what}`);
-  return layerOf(kernels ? { ...settings, kernels } : settings, {
+  return layerOf(settings, {
     gamma,
     beta,
     runningMean,

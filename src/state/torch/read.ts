@@ -5,9 +5,9 @@
 
 import type { Kernels } from "../../engine/kernels.js";
 import { checkKeys, OptionError, StateError } from "../../errors.js";
-import { torchOptions } from "../../layer/frameworks.js";
-import { type BatchNormOptions, WEIGHT } from "../../layer/options.js";
-import { NO_OPTIONS } from "../../values/check.js";
+import { keeping, torchOptions } from "../../layer/frameworks.js";
+import type { BatchNormOptions } from "../../layer/options.js";
+import { NO_OPTIONS, readOptions } from "../../values/check.js";
 import { checkLayout, LAYOUTS, type Layout } from "../../values/layout.js";
 import type { Bytes } from "../bytes.js";
 import {
@@ -21,7 +21,7 @@ import {
 import type { ModuleFacts } from "./models.js";
 import { strangersOf } from "./names.js";
 import { numbersOf } from "./numbers.js";
-import { inFile, sourceOf } from "./source.js";
+import { inFile, type Source, sourceOf } from "./source.js";
 
 /** Options of {@link readTorch}. */
 export interface TorchReadOptions {
@@ -97,15 +97,18 @@ export function readTorch(
   options: TorchReadOptions = NO_OPTIONS,
 ): StateFile<TorchLoadOptions> {
   checkKeys("options", options, ["key"]);
-  const source = sourceOf("bytes", bytes, options.key, false);
+  return layersIn(sourceOf("bytes", bytes, options.key, false));
+}
+
+/** The layers of a file that has been read. */
+export function layersIn(source: Source): StateFile<TorchLoadOptions> {
   const { tensors, modules, layers } = source;
   const strangers = strangersOf(
     tensors,
     layers.map((name) => inFile(source, name)),
   );
   return fileOf(layers, (name, options: TorchLoadOptions) => {
-    checkKeys("options", options, LOAD_KEYS);
-    const given = { ...options };
+    const given = readOptions(options, LOAD_KEYS);
     const warn = warningsTo(given.onWarning);
     const full = inFile(source, name);
     const settings = settingsOf(name, given, modules.get(full));
@@ -134,7 +137,7 @@ function settingsOf(
 ): BatchNormOptions {
   const { onWarning: _, layout, ...own } = given;
   // Checked first and apart: a bad option is an OptionError, a bad value in the file a StateError.
-  const { kernels } = torchOptions(own);
+  torchOptions(own);
   const eps = own.eps ?? facts?.eps;
   if (eps === undefined) {
     throw new OptionError(
@@ -144,16 +147,12 @@ function settingsOf(
     );
   }
   const momentum = own.momentum === undefined ? facts?.momentum : own.momentum;
-  // A momentum in the file may be so small that no average moves. It is kept.
-  const still = typeof momentum === "number" && momentum >= 0 && 1 - momentum === 1;
   const settings = fromFile(`module "${name}"`, () =>
-    torchOptions((still ? { eps } : { eps, momentum }) as TorchLoadOptions),
+    keeping(torchOptions, { ...own, eps, momentum } as TorchLoadOptions),
   );
   return {
     ...settings,
-    ...(still && { [WEIGHT]: momentum }),
     layout:
       layout === undefined ? (facts?.layout ?? "channelsFirst") : checkLayout(layout, LAYOUTS),
-    ...(kernels && { kernels }),
   };
 }

@@ -19,7 +19,8 @@ export interface Source extends StateDict {
 /** How many bytes more than the file its tensors may have: several tensors may share the same bytes. */
 const MOST_SHARED = 1 << 22;
 
-const FORMATS = ["torch", "torch-row", "safetensors"] as const;
+/** The formats of PyTorch's files. */
+export const FORMATS = ["torch", "torch-row", "safetensors"] as const;
 
 /**
  * The model in a file.

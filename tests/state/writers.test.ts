@@ -1,0 +1,35 @@
+// What the writers of all formats refuse alike.
+
+import { adapter, BatchNorm, OptionError } from "batchnorm-wasm";
+import { FrozenBatchNorm as SmallFrozen } from "batchnorm-wasm/infer";
+import { save, writeKeras, writeOnnx, writeTorch } from "batchnorm-wasm/state";
+import { describe, test } from "vitest";
+import { assertRefuses, wrong } from "../support/refuse.js";
+
+const bn = new BatchNorm(2);
+const frozen = bn.freeze();
+
+describe.each([save, writeKeras, writeOnnx, writeTorch])("$name", (write) => {
+  test.each([
+    ["", frozen],
+    [" of batchnorm-wasm/infer", SmallFrozen.fromJSON(frozen.toJSON())],
+  ])("names a FrozenBatchNorm%s, and says what to give", (_, value) => {
+    assertRefuses(
+      OptionError,
+      /^layers\["a"\]: expected a BatchNorm, the layer itself and not what freeze made of it, got FrozenBatchNorm\(2, \{ layout: "NC" \}\)$/,
+      () => write(wrong({ a: value })),
+    );
+  });
+
+  test.each([
+    [adapter(bn, { prior: 1, memory: 2 }), "Adapter"],
+    [bn.moments(Float32Array.of(1, 2)), "Moments"],
+    [bn.kernels, "Kernels"],
+  ])("names other objects of this package", (value, name) => {
+    assertRefuses(
+      OptionError,
+      new RegExp(`^layers\\["a"\\]: expected a BatchNorm, got ${name}\\(`),
+      () => write(wrong({ a: value })),
+    );
+  });
+});

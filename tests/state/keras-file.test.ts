@@ -20,7 +20,7 @@ const bytesOf = (name: string) => goldenBytes(`keras-files/${name}`);
 const quiet = { onWarning: () => {} };
 
 /** What has no config in a file needs it here: files of weights alone, layers inside of one's own. */
-const isAlone = (name: string): boolean => /weights|subclassed/.test(name);
+const isAlone = (name: string): boolean => /weights|subclassed|custom/.test(name);
 
 /** The values of a layer by the names that Keras has for them. */
 const weightsOf = ({ gamma, beta, runningMean, runningVariance }: BatchNorm) => ({
@@ -74,6 +74,26 @@ describe("layers have the numbers that were written", () => {
     readKerasFile(bytesOf("nested.keras")).loadAll();
     expect(log.mock.calls).toEqual([['layer "bn_own": has renorm, without which it trains here']]);
     log.mockRestore();
+  });
+
+  test("modes of Keras 1 that do not use the averages are warned about", () => {
+    const of = (mode: number) => {
+      const config = { name: "bn", epsilon: 1e-3, mode };
+      const warnings: string[] = [];
+      readKerasFile(bytesOf("keras-1.weights.h5"), {
+        config: {
+          class_name: "Sequential",
+          config: [{ class_name: "BatchNormalization", config }],
+        },
+      }).load("bn", { onWarning: (message) => void warnings.push(message) });
+      return warnings;
+    };
+    expect(of(0)).toEqual([]);
+    for (const mode of [1, 2]) {
+      expect(of(mode)).toEqual([
+        `layer "bn": has mode ${mode} of Keras 1, which does not use the averages`,
+      ]);
+    }
   });
 
   test("bytes at an odd offset, in an ArrayBuffer, in shared memory", () => {
@@ -148,6 +168,9 @@ describe("weights alone", () => {
     ["weights.h5", "bn_0"],
     ["brain.weights.h5", "bn_a"],
     ["subclassed.keras", "stem_bn"],
+    ["custom.h5", "rb/bn1"],
+    ["custom.h5", "frozen"],
+    ["keras-1.weights.h5", "bn"],
   ])("%s: epsilon is asked for", (name, layer) => {
     const file = readKerasFile(bytesOf(name));
     const message = `^epsilon: expected for layer "${layer}", of which the file has weights alone, got none$`;

@@ -46,8 +46,8 @@ const OWN_KEYS = ["epsilon", "scale", "center"];
  *
  * Epsilon, momentum, scale, center and the layout come from the model's config. A file of weights alone has
  * no config: either give the config here, or give `epsilon` to `load`. In the second case momentum is Keras'
- * default, 0.99, and the layout `"channelsLast"`. The same holds for layers inside of custom layers, which
- * config.json does not list.
+ * default, 0.99, and the layout `"channelsLast"`. The same holds for layers that the config does not list as batch
+ * norms: those inside of custom layers, and those of subclasses. What Keras 1 calls `running_std` is the variance.
  *
  * The file has no counter: `batchesSeen` is 1, and `ageKnown` false.
  *

@@ -76,23 +76,20 @@ describe("layers have the numbers that were written", () => {
     log.mockRestore();
   });
 
-  test("modes of Keras 1 that do not use the averages are warned about", () => {
+  test("modes of Keras 1 that do not use the averages are refused", () => {
     const of = (mode: number) => {
       const config = { name: "bn", epsilon: 1e-3, mode };
-      const warnings: string[] = [];
-      readKerasFile(bytesOf("keras-1.weights.h5"), {
+      return readKerasFile(bytesOf("keras-1.weights.h5"), {
         config: {
           class_name: "Sequential",
           config: [{ class_name: "BatchNormalization", config }],
         },
-      }).load("bn", { onWarning: (message) => void warnings.push(message) });
-      return warnings;
+      }).load("bn");
     };
-    expect(of(0)).toEqual([]);
+    expect(of(0).channels).toBe(3);
     for (const mode of [1, 2]) {
-      expect(of(mode)).toEqual([
-        `layer "bn": has mode ${mode} of Keras 1, which does not use the averages`,
-      ]);
+      const message = `^layer "bn": expected mode 0 of Keras 1, which uses the averages, got ${mode}$`;
+      assertRefuses(StateError, new RegExp(message), () => of(mode));
     }
   });
 

@@ -460,6 +460,10 @@ describe("what is saved", () => {
     expect([written.batchesSeen, written.ageKnown]).toEqual([count ?? 1, count !== null]);
   });
 
+  test.each([2, 3, 4, 5])("before PyTorch 1.6, in protocol %i", (protocol) => {
+    expect(meanOf(row(norm(), undefined, { protocol }))).toEqual([1, 2, 3]);
+  });
+
   test("with the order of bytes that is read here", () => {
     expect(meanOf(archive(norm(), undefined, { byteorder: "little" }))).toEqual([1, 2, 3]);
     const big = /^bytes: expected little-endian values, got big-endian ones$/;

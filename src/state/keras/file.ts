@@ -72,6 +72,12 @@ export function readKerasFile(
     const given = readLoadOptions(own, OWN_KEYS);
     const layer = found.get(name)!;
     const config = layer.config ?? configOf(name, layer, given);
+    const { mode = 0 } = config;
+    if (mode !== 0) {
+      throw new StateError(
+        `layer "${name}": expected mode 0 of Keras 1, which uses the averages, got ${describe(mode)}`,
+      );
+    }
     const values = (weight: string) => valuesOf(name, layer, config, weight);
     return loadLayer(name, { config, layout: layer.layout, values }, given);
   });

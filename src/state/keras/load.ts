@@ -92,9 +92,6 @@ export function loadLayer(name: string, given: Given, options: KerasLoadOptions)
 /** Sentences about what the layer does differently when Keras trains it. */
 function* warningsOf(config: Json): Iterable<string> {
   const { virtual_batch_size: part } = config;
-  const { mode } = config;
-  if (mode === 1 || mode === 2)
-    yield `has mode ${mode} of Keras 1, which does not use the averages`;
   if (config.renorm === true) yield "has renorm, without which it trains here";
   if (part !== undefined && part !== null) {
     yield `has virtual_batch_size ${part}, but trains here on the whole mini-batch`;

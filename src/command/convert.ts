@@ -68,7 +68,7 @@ function wholeToSafetensors(input: ModelInput, model: OpenModel, facts: Facts): 
     if (facts[name] === undefined) continue;
     throw new UsageError(`--${name}: a state_dict in safetensors has no place for it`);
   }
-  const [name, layer] = layerOf(model);
+  const [name, { layer, epsilonFrom }] = layerOf(model);
   const warnings: string[] = [];
   const bytes = writeTorch(
     { [name]: layer },
@@ -79,25 +79,29 @@ function wholeToSafetensors(input: ModelInput, model: OpenModel, facts: Facts): 
     },
   );
   const norms = counted(model.layers.length, "batch norm");
-  return { bytes, notes: [`the whole state_dict, ${norms} among its modules`, ...warnings] };
+  const notes = [`the whole state_dict, ${norms} among its modules`, ...warnings];
+  // Only the file of a whole module says them.
+  if (epsilonFrom === "file")
+    notes.push("without eps and momentum, for which a state_dict has no place");
+  return { bytes, notes };
 }
 
 /**
  * A layer to write back as it is, which copies all other tensors: one that can be read, and whose counter is known,
  * as that of another would be left out.
  */
-function layerOf(model: OpenModel): [string, BatchNorm] {
-  const layers = model.layers.flatMap((name): [string, BatchNorm][] => {
+function layerOf(model: OpenModel): [string, Loaded] {
+  const layers = model.layers.flatMap((name): [string, Loaded][] => {
     try {
-      return [[name, model.load(name).layer]];
+      return [[name, model.load(name)]];
     } catch {
       return [];
     }
   });
-  const found = layers.find(([, { ageKnown }]) => ageKnown) ?? layers[0];
+  const found = layers.find(([, { layer }]) => layer.ageKnown) ?? layers[0];
   if (found !== undefined) return found;
   const [first] = model.layers;
-  return [first!, model.load(first!).layer];
+  return [first!, model.load(first!)];
 }
 
 /** The norms in our own file, which is safetensors with PyTorch's names. It keeps epsilon, decay and layout too. */

@@ -20,7 +20,7 @@ const FORMATS: Readonly<Record<ModelFormat, string>> = {
 /** Why a file of each format may have no batch norms. */
 export const NONE: Readonly<Record<ModelFormat, string>> = {
   torch: "no module in it has running_mean and running_var",
-  onnx: "most exporters fold them into the convolutions before them",
+  onnx: "most exporters fold them into the convolutions before them; those in functions and in the bodies of If, Loop and Scan are not read",
   keras: "no layer in it is a BatchNormalization",
   tfjs: "the converter folds those of graph models into the convolutions before them",
   "batchnorm-wasm": "none was saved",

@@ -29,7 +29,7 @@ const FORMATS = {
   ort: "a model of ONNX Runtime (.ort): readOnnx reads the .onnx that it was made from",
   tflite: "a TensorFlow Lite model: its batch norms were folded when it was made",
   "saved-model":
-    'a SavedModel: in Python, tf.keras.models.load_model(folder).save("model.h5"), then readKerasFile',
+    'a SavedModel: in Python, tf_keras.models.load_model(folder).save("model.h5"), then readKerasFile',
   gguf: "a GGUF file: no model of llama.cpp has batch norms",
   gzip: 'gzip: unpack it, new DecompressionStream("gzip")',
   lfs: "a pointer of Git LFS: git lfs pull fetches the file",
@@ -43,6 +43,9 @@ export type Format = keyof typeof FORMATS;
 /** The first byte of a safetensors file's header, `{`. */
 const OPEN = 0x7b;
 
+/** The pickle of PyTorch's magic number, behind the protocol, and from protocol 4 on behind the length of a frame too. */
+const MAGIC = "\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
+
 /** Signatures of formats: the byte where each begins, and its bytes as the characters of a text. */
 const BEGINNINGS: readonly (readonly [Format, number, string])[] = [
   ["hdf5", 0, "\x89HDF\r\n\x1a\n"],
@@ -51,7 +54,8 @@ const BEGINNINGS: readonly (readonly [Format, number, string])[] = [
   ["gzip", 0, "\x1f\x8b"],
   ["tflite", 4, "TFL3"],
   ["ort", 4, "ORTM"],
-  ["torch-row", 0, "\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."],
+  ["torch-row", 2, MAGIC],
+  ["torch-row", 11, MAGIC],
   ["lfs", 0, "version https://git-lfs"],
 ];
 
@@ -71,10 +75,14 @@ export function formatOf(bytes: Uint8Array): Format | null {
   const text = start.replace(/^(\xef\xbb\xbf)?\s*/, "");
   if (/^<(!doctype|html|head|\?xml|!--)/i.test(text)) return "html";
   if (/^[[{]\s*["[{\]}\d-]/.test(text)) return "json";
-  // Both remaining formats are Protocol Buffers whose first field is a version. In a SavedModel it is 1, and
-  // its graph follows; in ONNX one of its other fields follows.
+  // Both remaining formats are Protocol Buffers whose first field is a version. In a SavedModel it is 1, and its graph
+  // follows, a message, whose first byte is a small one; in ONNX one of its other fields follows. Its second field is a
+  // text, the name of a program.
   if (bytes[0] !== 8 || !AFTER_VERSION.includes(bytes[2]!)) return null;
-  return bytes[1] === 1 && bytes[2] === AFTER_VERSION[0] ? "saved-model" : "onnx";
+  if (bytes[1] !== 1 || bytes[2] !== AFTER_VERSION[0]) return "onnx";
+  let at = 3;
+  while (bytes[at]! > 127) at++; // Its length may take several bytes.
+  return bytes[at + 1]! < 0x40 ? "saved-model" : "onnx";
 }
 
 /** The format of a zip archive, by the names of its entries. */
@@ -89,7 +97,7 @@ function archiveOf(bytes: Uint8Array): Format {
   const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
   if (has(/^[^/]*\/(code\/|constants\.pkl$)/)) return "torchscript";
   if (has(/^[^/]*\/data\.pkl$/)) return "torch";
-  if (has(/^config\.json$/) && has(/^model\.weights\.(h5|json)$/)) return "keras";
+  if (has(/^config\.json$/) && has(/^model\.weights\.h5$/)) return "keras";
   return names.length > 0 && names.every((name) => name.endsWith(".npy")) ? "numpy" : "zip";
 }
 

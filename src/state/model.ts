@@ -14,6 +14,8 @@ import { FORMATS, sourceOf } from "./torch/source.js";
 export interface ModelOptions {
   /** The key that leads to the model, for a checkpoint of PyTorch that holds several: see `readTorch`. */
   key?: string;
+  /** The bytes of the files that hold some tensors of an ONNX model, by their locations: see `readOnnx`. */
+  external?: Readonly<Record<string, Bytes>>;
 }
 
 /** What {@link readModel} returns: the layers, and the format, which decides the options that `load` takes. */
@@ -42,8 +44,9 @@ export type ModelFile =
  * error says what the file is and what you can do with it.
  *
  * @param bytes the file; not copied, so leave it unchanged until the layers are loaded.
- * @throws ShapeError if `bytes` is not bytes; OptionError for an unknown option, for a `key` that leads to no
- * model, and if the file holds several models and there is no `key`; StateError for a file of another
+ * @throws ShapeError if `bytes` or a file in `external` is not bytes; OptionError for an unknown option, for one that
+ * the format does not have, for a `key` that leads to no model, and if the file holds several models and there is no
+ * `key`; StateError for a file of another
  * format, and for a file that the reader of its format refuses.
  *
  * @example
@@ -52,15 +55,14 @@ export type ModelFile =
  * const layers = file.format === "torch" ? file.loadAll({ eps: 1e-5 }) : file.loadAll();
  */
 export function readModel(bytes: Bytes, options: ModelOptions = NO_OPTIONS): ModelFile {
-  checkKeys("options", options, ["key"]);
-  const { key } = options;
+  checkKeys("options", options, ["key", "external"]);
+  const { key, external } = options;
   const { file, format } = checkFormat("bytes", bytes, "a model file", ["onnx", ...FORMATS]);
-  if (format === "onnx") {
-    if (key !== undefined) {
-      throw new OptionError("key", "none for an ONNX model, which is one", describe(key));
-    }
-    return { format, ...readOnnx(file) };
+  const [unused, value] = format === "onnx" ? ["key", key] : ["external", external];
+  if (format !== null && value !== undefined) {
+    throw new OptionError(unused!, "none for this format", describe(value));
   }
+  if (format === "onnx") return { format, ...readOnnx(file, external && { external }) };
   if (format !== null) {
     const source = sourceOf("bytes", file, key, false);
     if (!isOwn(source)) return { format: "torch", ...layersIn(source) };

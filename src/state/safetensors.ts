@@ -214,7 +214,7 @@ function checkEntry(name: string, text: string): void {
  * come first, those of the same type are sorted by name, and the header is padded with spaces to a multiple
  * of eight bytes.
  *
- * @throws StateError for a name that no file can have.
+ * @throws StateError for a name that no file can have, and for a tensor of torch.save that is not of plain values.
  */
 export function serialize({ tensors, metadata }: Safetensors): Uint8Array {
   const rank = ([, { dtype }]: [string, Tensor]): number => TYPES.indexOf(dtype);
@@ -227,6 +227,8 @@ export function serialize({ tensors, metadata }: Safetensors): Uint8Array {
   }
   let end = 0;
   for (const [name, { dtype, shape, data }] of sorted) {
+    // Such a tensor has words in place of a type.
+    if (dtype.includes(" ")) throw new StateError(name, "a tensor of plain values", dtype);
     const begin = end;
     end += data.length;
     const entry = { dtype, shape, data_offsets: [begin, end] };

@@ -3,7 +3,15 @@
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { BatchNorm } from "batchnorm-wasm";
 import { readKerasFile } from "batchnorm-wasm/hdf5";
-import { readKeras, readModel, readOnnx, save, writeOnnx, writeTorch } from "batchnorm-wasm/state";
+import {
+  foldOnnx,
+  readKeras,
+  readModel,
+  readOnnx,
+  save,
+  writeOnnx,
+  writeTorch,
+} from "batchnorm-wasm/state";
 import { describe, expect, test } from "vitest";
 import type { LayerReport } from "../../src/command/inspect.js";
 import { safetensors } from "../state/files.js";
@@ -102,6 +110,11 @@ describe("the table", () => {
       stderr: "",
       stdout: `${path}\n  PyTorch · no batch norms: no module in it has running_mean and running_var\n`,
     });
+    const folded = at("folded.onnx");
+    writeFileSync(folded, foldOnnx(readFileSync(golden("networks/residual.onnx"))).bytes);
+    expect(command(["inspect", folded]).stdout).toMatch(
+      /ONNX · no batch norms: most exporters fold .*; those in functions and in the bodies of If, Loop and Scan are not read\n$/,
+    );
   });
 });
 

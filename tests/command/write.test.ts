@@ -243,6 +243,20 @@ describe("fold", () => {
 });
 
 describe("convert", () => {
+  test("a module, whose eps and momentum a state_dict does not have", () => {
+    const out = at("module.safetensors");
+    expect(lines("convert", golden("torch/module.pt"), "-o", out).join("\n")).toContain(
+      "without eps and momentum, for which a state_dict has no place",
+    );
+    const without = lines(
+      "convert",
+      golden("torch/state-dict.pt"),
+      "-o",
+      at("without.safetensors"),
+    ).join("\n");
+    expect(without).not.toContain("eps");
+  });
+
   test("what torch.save wrote, to safetensors with every tensor as it was", () => {
     for (const [name, ...options] of [
       ["checkpoint.pt"],

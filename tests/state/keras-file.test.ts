@@ -20,7 +20,7 @@ const bytesOf = (name: string) => goldenBytes(`keras-files/${name}`);
 const quiet = { onWarning: () => {} };
 
 /** What has no config in a file needs it here: files of weights alone, layers inside of one's own. */
-const isAlone = (name: string): boolean => /weights|subclassed/.test(name);
+const isAlone = (name: string): boolean => /weights|subclassed|custom/.test(name);
 
 /** The values of a layer by the names that Keras has for them. */
 const weightsOf = ({ gamma, beta, runningMean, runningVariance }: BatchNorm) => ({
@@ -74,6 +74,23 @@ describe("layers have the numbers that were written", () => {
     readKerasFile(bytesOf("nested.keras")).loadAll();
     expect(log.mock.calls).toEqual([['layer "bn_own": has renorm, without which it trains here']]);
     log.mockRestore();
+  });
+
+  test("modes of Keras 1 that do not use the averages are refused", () => {
+    const of = (mode: number) => {
+      const config = { name: "bn", epsilon: 1e-3, mode };
+      return readKerasFile(bytesOf("keras-1.weights.h5"), {
+        config: {
+          class_name: "Sequential",
+          config: [{ class_name: "BatchNormalization", config }],
+        },
+      }).load("bn");
+    };
+    expect(of(0).channels).toBe(3);
+    for (const mode of [1, 2]) {
+      const message = `^layer "bn": expected mode 0 of Keras 1, which uses the averages, got ${mode}$`;
+      assertRefuses(StateError, new RegExp(message), () => of(mode));
+    }
   });
 
   test("bytes at an odd offset, in an ArrayBuffer, in shared memory", () => {
@@ -148,6 +165,9 @@ describe("weights alone", () => {
     ["weights.h5", "bn_0"],
     ["brain.weights.h5", "bn_a"],
     ["subclassed.keras", "stem_bn"],
+    ["custom.h5", "rb/bn1"],
+    ["custom.h5", "frozen"],
+    ["keras-1.weights.h5", "bn"],
   ])("%s: epsilon is asked for", (name, layer) => {
     const file = readKerasFile(bytesOf(name));
     const message = `^epsilon: expected for layer "${layer}", of which the file has weights alone, got none$`;

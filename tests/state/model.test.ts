@@ -98,9 +98,9 @@ const FILES: readonly (readonly [string, Format, Uint8Array, RegExp])[] = [
   ],
   [
     "a Keras model of several weight files",
-    "keras",
+    "zip",
     files("config.json", "model.weights.json"),
-    /got a file of Keras/,
+    /got a zip archive: unpack it$/,
   ],
   [
     "HDF5",
@@ -137,7 +137,19 @@ const FILES: readonly (readonly [string, Format, Uint8Array, RegExp])[] = [
       [1, 1],
       [2, [[1, [[5, "serve"]]]]],
     ]),
-    /got a SavedModel: in Python, .*load_model\(folder\)\.save\("model\.h5"\), then readKerasFile$/,
+    /got a SavedModel: in Python, tf_keras\.models\.load_model\(folder\)\.save\("model\.h5"\), then readKerasFile$/,
+  ],
+  [
+    "ONNX of its first version",
+    "onnx",
+    latin("\x08\x01\x12\x07pytorch\x3a\0"),
+    /got an ONNX model: readOnnx reads it$/,
+  ],
+  [
+    "ONNX of its first version, of a long name",
+    "onnx",
+    latin(`\x08\x01\x12\xac\x02${"n".repeat(300)}`),
+    /got an ONNX model/,
   ],
   [
     "GGUF",
@@ -416,10 +428,25 @@ describe("readModel", () => {
     expect([file.format, file.layers]).toEqual(["onnx", ["bn"]]);
     expect([...file.loadAll().bn!.runningMean]).toEqual([0, 5]);
     if (file.format === "onnx") expect(Object.keys(file.nodes)).toEqual(["bn"]);
-    assertRefuses(
-      OptionError,
-      /^key: expected none for an ONNX model, which is one, got "a"$/,
-      () => readModel(goldenBytes("opset15.onnx"), { key: "a" }),
+    assertRefuses(OptionError, /^key: expected none for this format, got "a"$/, () =>
+      readModel(goldenBytes("opset15.onnx"), { key: "a" }),
+    );
+  });
+
+  test("ONNX models with tensors in other files", () => {
+    const bytes = goldenBytes("opset15-external.onnx");
+    const external = { "weights.bin": goldenBytes("opset15-external.bin") };
+    const layers = readModel(bytes, { external }).loadAll();
+    const expected = readOnnx(bytes, { external }).loadAll();
+    expect(Object.keys(layers)).toEqual(Object.keys(expected));
+    for (const [name, layer] of Object.entries(layers)) {
+      expect(layer.snapshot()).toEqual(expected[name]!.snapshot());
+    }
+    assertRefuses(OptionError, /^external: expected none for this format, got/, () =>
+      readModel(goldenBytes("network.safetensors"), { external }),
+    );
+    assertRefuses(StateError, /^bytes: expected a model of PyTorch, ONNX/, () =>
+      readModel(Uint8Array.of(1, 2, 3), { external }),
     );
   });
 
@@ -475,7 +502,7 @@ describe("readModel", () => {
       /^bytes: expected a Uint8Array or ArrayBuffer, got "model\.pt"; readFileSync/,
       () => readModel(wrong("model.pt")),
     );
-    assertRefuses(OptionError, /^eps: expected an option among key, got "eps"$/, () =>
+    assertRefuses(OptionError, /^eps: expected an option among key, external, got "eps"$/, () =>
       readModel(archive(tensor()), wrong({ eps: 1 })),
     );
   });

@@ -136,16 +136,20 @@ export const MAGIC = "\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 export function row(
   value: Code,
   storages: Storages = ONE_TWO_THREE,
-  change: { machine?: Code; keys?: Code; size?: number } = {},
+  change: { machine?: Code; keys?: Code; size?: number; protocol?: number } = {},
 ): Uint8Array {
-  const { machine = dict({ little_endian: "\x88" }), size = 4 } = change;
+  const { machine = dict({ little_endian: "\x88" }), size = 4, protocol = 2 } = change;
   const keys = change.keys ?? list(...Object.keys(storages).map(text));
   const data = Object.values(storages).map((values) => {
     const bytes = values instanceof Uint8Array ? values : f32(values);
     return little(8, bytes.length / size) + textOf(bytes);
   });
-  const pickles = ["M\xe9\x03", machine, value, keys].map((each) => `\x80\x02${each}.`);
-  return bytesOf(MAGIC + pickles.join("") + data.join(""));
+  const pickles = [MAGIC.slice(2, -1), "M\xe9\x03", machine, value, keys].map((each) => {
+    // From protocol 4 on each is in a frame.
+    const frame = protocol < 4 ? "" : `\x95${little(8, each.length + 1)}`;
+    return `\x80${String.fromCharCode(protocol)}${frame}${each}.`;
+  });
+  return bytesOf(pickles.join("") + data.join(""));
 }
 
 // ---- the plain reader ---------------------------------------------------------------------------

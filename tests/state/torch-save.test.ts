@@ -25,6 +25,7 @@ import {
   tensor,
   text,
   tuple,
+  whole,
 } from "./torch-files.js";
 import { zip } from "./zip-files.js";
 
@@ -413,7 +414,12 @@ describe("what is saved", () => {
     ],
     ["in a checkpoint", dict({ epoch: "K\x05", anything: norm() })],
     ["three levels down", dict({ a: dict({ b: list(NONE, dict({ c: norm() })) }) })],
+    [
+      "six levels down",
+      ["a", "b", "c", "d", "e", "f"].reduceRight((saved, key) => dict({ [key]: saved }), norm()),
+    ],
     ["under a number", `}K\x05${norm()}s`],
+    ["under a tuple", `}${tuple(text("fold"), "K\x01")}${norm()}s`],
     ["in a pair, as fastai has it", tuple(norm(), dict({ lr: float(0.1) }))],
     ["twice the same", `}(${text("a")}${norm()}q\x00${text("b")}h\x00u`],
     [
@@ -427,6 +433,35 @@ describe("what is saved", () => {
     ],
   ])("%s", (_, saved) => {
     for (const bytes of [archive(saved), row(saved)]) expect(meanOf(bytes)).toEqual([1, 2, 3]);
+  });
+
+  test.each<[string, string, number | null]>([
+    ["a whole number", "K\x07", 7],
+    ["a number below 0", whole(-7), null],
+    ["a float64", float(7), 7],
+    ["a truth value", "\x88", null],
+    [
+      "complex",
+      tensor({ type: "torch.ComplexFloatStorage", key: "1", length: 1, shape: [] }),
+      null,
+    ],
+    ["of a kind that is not known", call("torch._utils._rebuild_tensor_v9"), null],
+  ])("a counter that is no tensor of real numbers: %s", (_, counter, count) => {
+    const bytes = archive(norm({ "bn.num_batches_tracked": counter }));
+    const warnings: string[] = [];
+    const bn = readTorch(bytes).load("bn", {
+      eps: 1e-5,
+      onWarning: (message) => void warnings.push(message),
+    });
+    expect([bn.batchesSeen, bn.ageKnown]).toEqual([count ?? 1, count !== null]);
+    expect(warnings.length).toBe(count === null ? 1 : 0);
+    if (count === null) expect(warnings[0]).toMatch(/^bn\.num_batches_tracked: .* age .* unknown$/);
+    const written = readTorch(writeTorch({ bn }, { into: bytes })).load("bn", { eps: 1e-5 });
+    expect([written.batchesSeen, written.ageKnown]).toEqual([count ?? 1, count !== null]);
+  });
+
+  test.each([2, 3, 4, 5])("before PyTorch 1.6, in protocol %i", (protocol) => {
+    expect(meanOf(row(norm(), undefined, { protocol }))).toEqual([1, 2, 3]);
   });
 
   test("with the order of bytes that is read here", () => {
@@ -600,6 +635,25 @@ describe("is refused", () => {
     );
   });
 
+  test("a key that is a tuple is named by its place", () => {
+    const bytes = archive(
+      `}${tuple(text("a"))}${norm()}s${tuple(text("b"))}${dict({ c: norm() })}s`,
+    );
+    assertRefuses(OptionError, /^key: expected one of "\[0\]", "\[1\]\.c", got none$/, () =>
+      readTorch(bytes),
+    );
+    expect(readTorch(bytes, { key: "[1].c" }).layers).toEqual(["bn"]);
+  });
+
+  test("a mask without the parameter that it belongs to", () => {
+    const bytes = archive(norm({ "bn.weight": tensor(), "bn.weight_mask": tensor() }));
+    assertRefuses(
+      StateError,
+      /^bn\.weight_mask: expected a tensor that batch norms have, got/,
+      () => load(bytes),
+    );
+  });
+
   test("a key for a file of safetensors", () => {
     assertRefuses(OptionError, /^key: expected none for a safetensors file, .* got "model"$/, () =>
       readTorch(goldenBytes("network.safetensors"), { key: "model" }),
@@ -611,7 +665,7 @@ describe("is refused", () => {
     const layer = load(bytes);
     assertRefuses(
       StateError,
-      /^bytes: expected a tensor of plain values, got an object of a\.B$/,
+      /^other: expected a tensor of plain values, got an object of a\.B$/,
       () => writeTorch({ bn: layer }, { into: bytes }),
     );
   });

@@ -46,8 +46,8 @@ const OWN_KEYS = ["epsilon", "scale", "center"];
  *
  * Epsilon, momentum, scale, center and the layout come from the model's config. A file of weights alone has
  * no config: either give the config here, or give `epsilon` to `load`. In the second case momentum is Keras'
- * default, 0.99, and the layout `"channelsLast"`. The same holds for layers inside of custom layers, which
- * config.json does not list.
+ * default, 0.99, and the layout `"channelsLast"`. The same holds for layers that the config does not list as batch
+ * norms: those inside of custom layers, and those of subclasses. What Keras 1 calls `running_std` is the variance.
  *
  * The file has no counter: `batchesSeen` is 1, and `ageKnown` false.
  *
@@ -72,6 +72,12 @@ export function readKerasFile(
     const given = readLoadOptions(own, OWN_KEYS);
     const layer = found.get(name)!;
     const config = layer.config ?? configOf(name, layer, given);
+    const { mode = 0 } = config;
+    if (mode !== 0) {
+      throw new StateError(
+        `layer "${name}": expected mode 0 of Keras 1, which uses the averages, got ${describe(mode)}`,
+      );
+    }
     const values = (weight: string) => valuesOf(name, layer, config, weight);
     return loadLayer(name, { config, layout: layer.layout, values }, given);
   });

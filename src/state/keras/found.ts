@@ -1,11 +1,12 @@
 // Finds the batch-norm layers of Keras' own files: those that the model's config lists, and those of which
 // the file has arrays but the config says nothing.
 
+import { StateError } from "../../errors.js";
 import type { Layout } from "../../values/layout.js";
 import type { Hdf5Node } from "../hdf5/node.js";
-import { legacyFinder, legacyRoot, normsIn } from "./legacy.js";
+import { legacyFinder, legacyRoot, type Norm, normsIn } from "./legacy.js";
 import { type Arrays, arraysIn, groupsOf, nameIn } from "./saved.js";
-import { type Json, layersOf, layoutOf } from "./topology.js";
+import { type Json, type KerasLayer, layersOf, layoutOf } from "./topology.js";
 
 /** A layer of a file. */
 export interface Found {
@@ -27,44 +28,52 @@ export interface Found {
 /** The layers of a file by name. */
 export function findLayers(root: Hdf5Node, config: unknown): ReadonlyMap<string, Found> {
   const weights = legacyRoot(root);
-  if (weights === null) return savedLayers(root, config);
-  return config === null ? legacyNorms(weights) : legacyLayers(weights, config);
+  return weights === null ? savedLayers(root, config) : legacyLayers(weights, config);
 }
 
-/** The layout of a layer without a config: channels are on the last axis, which is Keras' default. */
-const lastAxis = (): Layout => "channelsLast";
+/** A layer that the config lists. */
+const listedLayer = (name: string, layer: KerasLayer, array: Found["array"]): Found => ({
+  config: layer.config,
+  layout: () => layoutOf(name, layer),
+  has: null,
+  array,
+});
 
-/** The layers of an `.h5` file that its config lists. */
+/** A layer without a config. Its channels are on the last axis, which is Keras' default. */
+const otherLayer = (has: Found["has"], array: Found["array"]): Found => ({
+  config: null,
+  layout: () => "channelsLast",
+  has,
+  array,
+});
+
+/**
+ * The layers of an `.h5` file: first those that its config lists, if it has one, then those that it does not
+ * list, named after their groups or their arrays.
+ */
 function legacyLayers(weights: Hdf5Node, config: unknown): Map<string, Found> {
-  const known = layersOf(config);
-  const find = legacyFinder(normsIn(weights), known);
   const layers = new Map<string, Found>();
-  for (const [name, layer] of known) {
-    const array = (weight: string): Hdf5Node | null => find(name).array(weight);
-    layers.set(name, {
-      config: layer.config,
-      layout: () => layoutOf(name, layer),
-      has: null,
-      array,
-    });
+  const norms = normsIn(weights);
+  const listed = new Set<Norm>();
+  if (config !== null) {
+    const known = layersOf(config);
+    const find = legacyFinder(norms, known);
+    for (const [name, layer] of known) {
+      const found = find(name);
+      if (typeof found !== "string") listed.add(found);
+      const array = (weight: string): Hdf5Node | null => {
+        if (typeof found === "string") throw new StateError(found);
+        return found.array(weight);
+      };
+      layers.set(name, listedLayer(name, layer, array));
+    }
   }
-  return layers;
-}
-
-/** The layers of an `.h5` file of weights alone, named after their groups or their arrays. */
-function legacyNorms(weights: Hdf5Node): Map<string, Found> {
-  const layers = new Map<string, Found>();
-  for (const [top, inside] of normsIn(weights)) {
+  for (const [top, inside] of norms) {
     for (const norm of inside) {
+      if (listed.has(norm)) continue;
       const own = inside.length === 1 ? top : norm.prefix;
       const has = { scale: norm.array("gamma") !== null, center: norm.array("beta") !== null };
-      const array = (weight: string): Hdf5Node | null => norm.array(weight);
-      layers.set(layers.has(own) ? `${top}/${own}` : own, {
-        config: null,
-        layout: lastAxis,
-        has,
-        array,
-      });
+      layers.set(layers.has(own) ? `${top}/${own}` : own, otherLayer(has, norm.array));
     }
   }
   return layers;
@@ -89,34 +98,28 @@ function savedLayers(root: Hdf5Node, config: unknown): Map<string, Found> {
       const group = groups.get(layer.item) ?? shared.get(layer.item.shared_object_id);
       if (group !== undefined) listed.add(group.address);
       const arrays = group === undefined ? [] : arraysIn(group);
-      const array = (weight: string, own: Json): Hdf5Node | null => arrayOf(arrays, weight, own);
-      layers.set(name, {
-        config: layer.config,
-        layout: () => layoutOf(name, layer),
-        has: null,
-        array,
-      });
+      layers.set(name, listedLayer(name, layer, finderIn(arrays)));
     }
   }
   for (const [name, arrays] of otherNorms(root, listed, layers)) {
     const count = arrays.length;
     const has = count === 3 ? null : { scale: count > 3, center: count > 3 };
-    const array = (weight: string, own: Json): Hdf5Node | null => arrayOf(arrays, weight, own);
-    layers.set(name, { config: null, layout: lastAxis, has, array });
+    layers.set(name, otherLayer(has, finderIn(arrays)));
   }
   return layers;
 }
 
 /**
- * The array of a weight. They lie in this order: gamma and beta if the layer has them, the moving averages,
- * and those of batch renormalization, which are not read.
+ * Returns a function that finds the array of a weight. They lie in this order: gamma and beta if the layer has them,
+ * the moving averages, and those of batch renormalization, which are not read.
  */
-function arrayOf(arrays: Arrays, weight: string, { scale, center }: Json): Hdf5Node | null {
-  const order = [scale === false ? "" : "gamma", center === false ? "" : "beta"];
-  order.push("moving_mean", "moving_variance");
-  const kept = order.filter((each) => each !== "");
-  return arrays.length < kept.length ? null : (arrays[kept.indexOf(weight)] ?? null);
-}
+const finderIn =
+  (arrays: Arrays): Found["array"] =>
+  (weight, { scale, center }) => {
+    const order = [scale === false ? "" : "gamma", center === false ? "" : "beta"];
+    const kept = [...order, "moving_mean", "moving_variance"].filter((each) => each !== "");
+    return arrays.length < kept.length ? null : (arrays[kept.indexOf(weight)] ?? null);
+  };
 
 /** Matches the names of the groups of batch-norm layers. */
 const GROUP = /^(sync_)?batch_normalization(_\d+)?$/;
@@ -132,7 +135,7 @@ function otherNorms(
   taken: ReadonlyMap<string, Found>,
 ): Map<string, Arrays> {
   const norms: { name: string | null; path: string; arrays: Arrays }[] = [];
-  const seen = new Set<number>([...listed]);
+  const seen = new Set(listed);
   const left = [root];
   while (left.length > 0) {
     const group = left.pop()!;
@@ -162,7 +165,7 @@ function otherNorms(
 const placeOf = (path: string): string =>
   path
     .split("/")
-    .filter((part) => part !== "" && part !== "layers" && part !== "_layer_checkpoint_dependencies")
+    .filter((part) => !/^(layers|_layer_checkpoint_dependencies)?$/.test(part))
     .join("/");
 
 /** True if all arrays are vectors of floating-point numbers, and of the same length. */

@@ -1,11 +1,12 @@
 // Finds the weights of a layer in an `.h5` file of Keras 2, which Keras 3 writes on request. Each layer
 // has a group of its name, whose attribute `weight_names` lists its arrays
 // (keras/src/legacy/saving/legacy_h5_format.py, save_weights_to_hdf5_group). A long list is divided into
-// `weight_names0`, `weight_names1` and so on. A model inside the model has one group for the weights of
+// `weight_names0`, `weight_names1` and so on. Keras 1 calls the averages running_mean and running_std, and has
+// `_` in place of the `/` before each name; what it keeps in running_std is the variance, and Keras 2 loads it
+// as that (keras 2.0, layers/normalization.py; engine/topology.py, preprocess_weights_for_loading). A model inside the model has one group for the weights of
 // all its layers, in the order of the layers. Keras matches them by this order when it loads, whatever
 // their names are.
 
-import { StateError } from "../../errors.js";
 import type { Hdf5Node } from "../hdf5/node.js";
 import { fullName, type KerasLayer } from "./topology.js";
 
@@ -16,7 +17,7 @@ export interface Norm {
   /** The name of the group that its arrays are in. */
   readonly top: string;
   /** The array of a weight, `null` if there is none. */
-  array(weight: string): Hdf5Node | null;
+  readonly array: (weight: string) => Hdf5Node | null;
 }
 
 /** The group that contains the groups of all layers, `null` for a file that is not of this kind. */
@@ -37,7 +38,8 @@ function listOf(node: Hdf5Node, name: string): string[] {
   }
 }
 
-const MEAN = /(?:^|\/)moving_mean(:\d+)?$/;
+/** Matches the name of the mean: before Keras 2, that of a layer `bn` is `bn_running_mean`. */
+const MEAN = /(?:(?:^|\/)moving|(?:^|_)running)_mean(:\d+)?$/;
 
 /** The batch norms of a file by the names of their groups, in the order of the weights in each group. */
 export function normsIn(weights: Hdf5Node): ReadonlyMap<string, readonly Norm[]> {
@@ -51,13 +53,18 @@ export function normsIn(weights: Hdf5Node): ReadonlyMap<string, readonly Norm[]>
       const mean = MEAN.exec(name);
       if (mean === null) continue;
       const prefix = name.slice(0, mean.index);
-      const start = mean.index === 0 && !name.startsWith("/") ? "" : `${prefix}/`;
-      const end = mean[1] ?? "";
+      const [whole, end = ""] = mean;
+      // What separates the names: "/", "_", or nothing where there is no name before.
+      const start = prefix + /^\W?_?/.exec(whole)![0];
+      const old = whole.includes("running");
       found.push({
         prefix,
         top,
         array(weight) {
-          const own = `${start}${weight}${end}`;
+          const named = old
+            ? weight.replace("moving", "running").replace("variance", "std")
+            : weight;
+          const own = start + named + end;
           return names.has(own) ? group.get(own) : null;
         },
       });
@@ -68,7 +75,8 @@ export function normsIn(weights: Hdf5Node): ReadonlyMap<string, readonly Norm[]>
 }
 
 /**
- * Returns a function that finds the arrays of a layer by the layer's name.
+ * Returns a function that finds the arrays of a layer by the layer's name. Where it finds none, or cannot tell which
+ * they are, it returns a sentence that says so.
  *
  * @param norms the batch norms in the file's groups.
  * @param layers the batch-norm layers that the config lists.
@@ -76,7 +84,7 @@ export function normsIn(weights: Hdf5Node): ReadonlyMap<string, readonly Norm[]>
 export function legacyFinder(
   norms: ReadonlyMap<string, readonly Norm[]>,
   layers: ReadonlyMap<string, KerasLayer>,
-): (name: string) => Norm {
+): (name: string) => Norm | string {
   const topOf = ({ inside, leaf }: KerasLayer): string => inside[0] ?? leaf;
   const tops = new Map<string, KerasLayer[]>();
   for (const layer of layers.values()) {
@@ -97,9 +105,9 @@ export function legacyFinder(
     );
     const alone = beside.filter(({ leaf }) => leaf === layer.leaf).length === 1;
     if (named.length === 1 && alone) return named[0]!;
-    throw new StateError(
+    return (
       `layer "${name}": expected the weights of ${beside.length} batch norms in the group "${top}", ` +
-        `got those of ${found.length}`,
+      `got those of ${found.length}`
     );
   };
 }

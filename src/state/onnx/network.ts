@@ -8,7 +8,7 @@ import type { Operation } from "./graph.js";
 import { textOf } from "./graph.js";
 import type { Model } from "./norms.js";
 import { ATTRIBUTE, GRAPH, NODE, VALUE_INFO } from "./schema.js";
-import { constantOf, type Tensor } from "./tensor.js";
+import { constantOf, follow, type Tensor } from "./tensor.js";
 import { usesOf } from "./uses.js";
 
 /** An operation of the graph, as it is to be in the file that results. */
@@ -83,24 +83,26 @@ export class Network {
   /** The tensor that a name stands for after the changes so far, or `null` if its values are computed or fed. */
   tensorOf(name: string): Tensor | null {
     const { graph, external } = this.#model;
-    return this.#tensors.get(name) ?? constantOf(graph, name, external);
+    const changed = this.#tensors.get(name) ?? this.#tensors.get(follow(graph, name));
+    return changed ?? constantOf(graph, name, external);
   }
 
   /**
    * Gives a step these values as the input numbered `slot`. They replace the values of the tensor that the step
-   * takes there, if nothing else takes it and its type and dimensions are the same. Otherwise they become a new
-   * tensor, whose name is made from `hint`, and the step takes the new tensor instead.
+   * takes there, also through Identity operations, if nothing else takes it and its type and dimensions are the
+   * same. Otherwise they become a new tensor, whose name is made from `hint`, and the step takes the new tensor
+   * instead.
    */
   put(step: Step, slot: number, hint: string, tensor: Omit<Tensor, "name">): void {
     const name = step.inputs[slot] ?? "";
     const before = name === "" ? null : this.tensorOf(name);
     const fits = (other: Tensor): boolean =>
       other.type === tensor.type && `${other.dimensions}` === `${tensor.dimensions}`;
-    step.state = "changed";
-    if (before?.name === name && this.usesOf(name) === 1 && fits(before)) {
-      this.#tensors.set(name, { ...before, ...tensor });
+    if (before !== null && fits(before) && this.#isAlone(name, before.name)) {
+      this.#tensors.set(before.name, { ...tensor, name: before.name });
       return;
     }
+    step.state = "changed";
     this.release(name);
     const fresh = this.#nameFor(
       hint,
@@ -108,10 +110,17 @@ export class Network {
     );
     this.#tensors.set(fresh, { ...tensor, name: fresh });
     this.#names.add(fresh);
+    this.#gone.delete(fresh);
     this.#new.add(fresh);
     this.#counts.set(fresh, this.usesOf(fresh) + 1);
     while (step.inputs.length < slot) step.inputs.push("");
     step.inputs[slot] = fresh;
+  }
+
+  /** True if a value is taken once, as is each that Identity operations make of the value `source` on the way to it. */
+  #isAlone(value: string, source: string): boolean {
+    if (this.usesOf(value) !== 1) return false;
+    return value === source || this.#isAlone(this.#makers.get(value)!.inputs[0]!, source);
   }
 
   /**
@@ -143,6 +152,9 @@ export class Network {
       maker.state = "left out";
       this.#gone.add(name);
       this.#tensors.delete(name);
+      // The name is free for a new tensor.
+      this.#names.delete(name);
+      this.#makers.delete(name);
       for (const input of maker.inputs) this.release(input);
     }
   }

@@ -28,7 +28,7 @@ export interface Norm {
   readonly trains: boolean;
   /** False if the node asks for statistics of its own for every position, instead of one set for each channel. */
   readonly spatial: boolean;
-  /** The name that PyTorch has for the module, if the names of its averages tell it; else `null`. */
+  /** The name that PyTorch has for the module, if the names of its averages tell it of this node alone; else `null`. */
   readonly module: string | null;
 }
 
@@ -49,20 +49,25 @@ export function modelOf(name: string, bytes: unknown, external?: External): Mode
       "opset_import: expected the opset, on which the meaning of a BatchNormalization depends, got none",
     );
   }
-  const own = found.map(({ field }) => textOf(wire, field, NODE.name));
-  const times = new Map<string, number>();
-  for (const name of own) times.set(name, (times.get(name) ?? 0) + 1);
+  const own = uniqueOf(found.map(({ field }) => textOf(wire, field, NODE.name)));
+  const modules = uniqueOf(found.map((operation) => moduleOf(graph, operation)));
   const norms = new Map<string, Norm>();
   for (const [i, operation] of found.entries()) {
-    const named = own[i] !== "" && times.get(own[i]!) === 1;
-    const name = named ? own[i]! : (operation.outputs[0] ?? "");
+    const name = own[i] ?? operation.outputs[0] ?? "";
     if (norms.has(name)) refuseTwice("nodes", name);
-    norms.set(name, normOf(graph, operation, opset!));
+    norms.set(name, normOf(graph, operation, opset!, modules[i] ?? null));
   }
   return { graph, norms, external };
 }
 
-function normOf(graph: Graph, operation: Operation, opset: number): Norm {
+/** The names, with `null` in place of empty ones and of those that are there more than once. */
+function uniqueOf(names: readonly string[]): (string | null)[] {
+  const times = new Map<string, number>();
+  for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);
+  return names.map((name) => (name !== "" && times.get(name) === 1 ? name : null));
+}
+
+function normOf(graph: Graph, operation: Operation, opset: number, module: string | null): Norm {
   const { wire } = graph;
   const attributes = attributesOf(wire, operation);
   const integer = (name: string, fallback: number) =>
@@ -78,18 +83,24 @@ function normOf(graph: Graph, operation: Operation, opset: number): Norm {
     momentum: floatOf(wire, attributes.get("momentum"), 0.9),
     trains,
     spatial: opset > 8 || integer("spatial", 1),
-    module: moduleOf(graph, operation),
+    module,
   };
 }
 
 /**
  * PyTorch's name for the module of a node: the part before `.running_mean` and `.running_var` in the names of its
- * averages. `null` if the averages have other names, or two different names before these endings.
+ * averages, or where these have other names, of the tensors that Identity operations make them of. `""` if neither
+ * have such names, or two different names before these endings.
  */
-function moduleOf(graph: Graph, { inputs }: Operation): string | null {
-  const [mean, variance] = [inputs[3] ?? "", inputs[4] ?? ""].map((name) => follow(graph, name));
-  const name = mean?.match(/^(.+)\.running_mean$/)?.[1] ?? null;
-  return `${name}.running_var` === variance ? name : null;
+function moduleOf(graph: Graph, { inputs }: Operation): string {
+  const [mean, variance] = ["mean", "var"].map((average, i) => {
+    const name = inputs[i + 3] ?? "";
+    // writeOnnx puts a number behind the name of a tensor that other nodes share.
+    const ending = new RegExp(`\\.running_${average}(_\\d+)?$`);
+    const own = [name, follow(graph, name)].find((each) => ending.test(each));
+    return own?.replace(ending, "");
+  });
+  return (mean === variance && mean) || "";
 }
 
 /** The tensor, with one axis, that a node takes as its scale, B, mean or variance: `slot` counts them from 0. */

@@ -59,7 +59,7 @@ export interface OnnxNode {
   readonly input: string;
   /** The name of the value that the node makes. */
   readonly output: string;
-  /** The name of the module in PyTorch's `state_dict`, if the names of the averages tell it; else `null`. */
+  /** The name of the module in PyTorch's `state_dict`, if the names of the averages tell it of this node alone; else `null`. */
   readonly module: string | null;
 }
 

@@ -4,10 +4,12 @@
 
 import { describe, OptionError, StateError } from "../../errors.js";
 import type { Layout } from "../../values/layout.js";
+import { isCount } from "../bytes.js";
 import { oneOf } from "../layers.js";
 import { PyObject } from "../python.js";
 import type { Tensor } from "../safetensors.js";
 import { layersOf } from "./names.js";
+import { counterOf } from "./numbers.js";
 import { isTensor, unreadable } from "./tensors.js";
 
 /** What a pickled module says about itself beside its tensors. */
@@ -26,7 +28,7 @@ export interface StateDict {
 }
 
 /** The most levels of keys in a checkpoint that are searched for models. */
-const MOST_NESTED = 4;
+const MOST_NESTED = 64;
 /** The most levels of modules within modules. */
 const MOST_LEVELS = 64;
 /** The most visits to modules. One module may stand in many models, and is visited in each of them. */
@@ -56,6 +58,8 @@ function* tensorsOf(dict: unknown, prefix = ""): Generator<[string, Tensor]> {
     if (isTensor(value)) yield [prefix + name, value];
     else if (isOther(value)) {
       yield [prefix + name, unreadable(`an object of ${value.type?.path}`)];
+    } else if (typeof value !== "object" && /(^|\.)num_batches_tracked$/.test(name)) {
+      yield [prefix + name, isCount(value) ? counterOf(value) : unreadable("no tensor")];
     }
   }
 }
@@ -128,9 +132,12 @@ function modelsIn(saved: unknown): Map<string, StateDict> {
       if (normsOf(model).length > 0) models.set(path, model);
       else if (!isModule(value)) {
         const entries = Array.isArray(value) ? value.entries() : itemsOf(value);
+        let place = 0;
         for (const [key, item] of entries) {
-          if (typeof item !== "object" || !["string", "number"].includes(typeof key)) continue;
-          next.push([path === "" ? `${key}` : `${path}.${key}`, item]);
+          // A key that is a tuple goes by its place.
+          const name = typeof key === "object" ? `[${place}]` : `${key}`;
+          if (typeof item === "object") next.push([path === "" ? name : `${path}.${name}`, item]);
+          place++;
         }
       }
     }

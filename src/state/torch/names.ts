@@ -74,8 +74,8 @@ export function wrapperOf(tensors: Tensors): string {
 const MOST_DOTS = 64;
 
 /**
- * For each of these modules that has tensors of unknown names, the key of the first such tensor, by the
- * name of the module. It may be a parameter under another name, or something that a parameter is computed
+ * For each of these modules that has tensors of unknown names, or a mask and nothing to mask, the key of the first
+ * such tensor, by the name of the module. It may be a parameter under another name, or something that a parameter is computed
  * from, so the module's numbers cannot be told from its known tensors alone.
  */
 export function strangersOf(tensors: Tensors, layers: readonly string[]): Map<string, string> {
@@ -89,7 +89,9 @@ export function strangersOf(tensors: Tensors, layers: readonly string[]): Map<st
       const tensor = key.slice(name === "" ? 0 : name.length + 1);
       // If the model itself is a batch norm, tensors of the modules inside of it are not its parameters.
       const within = name !== "" || end === parts.length - 1 || parts[0] === "parametrizations";
-      if (within && !TENSORS.includes(tensor) && !strangers.has(name)) strangers.set(name, key);
+      const orphan = MASKS.includes(tensor) && !tensors.has(key.replace(/mask$/, "orig"));
+      if (within && (orphan || !TENSORS.includes(tensor)) && !strangers.has(name))
+        strangers.set(name, key);
       break;
     }
   }

@@ -2,7 +2,7 @@
 
 import { StateError } from "../../errors.js";
 import type { State } from "../../layer/snapshot.js";
-import { decode, FLOATS, isCount, wholeOf } from "../bytes.js";
+import { decode, FLOATS, isCount, viewOfBytes, wholeOf } from "../bytes.js";
 import { hasOwn } from "../keys.js";
 import { NO_COUNTER, type OnWarning } from "../layers.js";
 import type { Tensor } from "../safetensors.js";
@@ -70,6 +70,13 @@ export function numberOf({ dtype, shape, data }: Tensor): number | null {
   if (hasOwn(FLOATS, dtype)) return decode(FLOATS[dtype]!, data)[0] ?? null;
   const kind = WHOLE.exec(dtype);
   return kind && wholeOf(data, kind[1] === "I");
+}
+
+/** The tensor that counts mini-batches, as PyTorch has it. */
+export function counterOf(count: number, shape: readonly number[] = []): Tensor {
+  const data = new Uint8Array(8);
+  viewOfBytes(data).setBigInt64(0, BigInt(count), true);
+  return { dtype: "I64", shape, data };
 }
 
 /**

@@ -4,11 +4,11 @@ import { StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
 import { checkSeen } from "../../layer/running-averages.js";
 import type { State } from "../../layer/snapshot.js";
-import { decode, encode, FLOATS, holds, viewOfBytes } from "../bytes.js";
+import { decode, encode, FLOATS, holds } from "../bytes.js";
 import type { OnWarning } from "../layers.js";
 import type { Tensor } from "../safetensors.js";
 import { isPruned, keyOf, parameterKey } from "./names.js";
-import { floats, numberOf, parameterAt } from "./numbers.js";
+import { counterOf, floats, numberOf, parameterAt } from "./numbers.js";
 
 type Tensors = Map<string, Tensor>;
 
@@ -85,8 +85,5 @@ function putCounter(tensors: Tensors, key: string, count: number): void {
   const before = tensors.get(key);
   const number = before ? numberOf(before) : null;
   if (number !== null && Math.trunc(number) === count) return;
-  const data = new Uint8Array(8);
-  viewOfBytes(data).setBigInt64(0, BigInt(count), true);
-  const shape = before && number !== null ? before.shape : [];
-  tensors.set(key, { dtype: "I64", shape, data });
+  tensors.set(key, counterOf(count, before && number !== null ? before.shape : []));
 }

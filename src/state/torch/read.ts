@@ -117,7 +117,8 @@ export function layersIn(source: Source): StateFile<TorchLoadOptions> {
       throw new StateError(
         stranger,
         "a tensor that batch norms have",
-        "another; if weights are computed from it, first call remove_parametrizations in Python",
+        "another; if weights are computed from it, first call remove_weight_norm (of weight_g) or " +
+          "remove_parametrizations in Python",
       );
     }
     const state = numbersOf(tensors, full, warn);

@@ -53,8 +53,8 @@ class SavedTensor implements Tensor {
    * The bytes of its values in row-major order: a view of the file if the values lie in that order there,
    * else a copy.
    *
-   * @throws StateError for a tensor that reaches beyond its storage, for a storage that the file does not
-   * hold, and for a tensor that {@link unreadable} made.
+   * @throws StateError for a tensor that reaches beyond its storage, and for a storage that the file does not
+   * hold.
    */
   get data(): Uint8Array {
     return this.#read();
@@ -65,13 +65,11 @@ class SavedTensor implements Tensor {
 export const isTensor = (value: unknown): value is Tensor => value instanceof SavedTensor;
 
 /**
- * Stands for a tensor of a kind that is not read. The error, which names the kind, comes only when its
- * values are asked for, so that a file with such a tensor elsewhere can still be read.
+ * Stands for a tensor of a kind that is not read, which is its type, in words. A file with such a tensor elsewhere can
+ * still be read.
  */
 export const unreadable = (kind: string, shape: readonly number[] = []): Tensor =>
-  new SavedTensor(kind, shape, () => {
-    throw new StateError("bytes", "a tensor of plain values", kind);
-  });
+  new SavedTensor(kind, shape, () => NOTHING);
 
 /** True if values with these strides lie next to each other in row-major order. */
 function isDense(shape: readonly number[], strides: readonly number[]): boolean {

@@ -41,7 +41,7 @@ export interface TorchWriteOptions {
  * @throws OptionError for a value that is no layer, for a name that the file `into` does not have or that has half
  * a character in it, for an unknown option, and for a `key` that `readTorch` would refuse; ShapeError if `into` is not bytes;
  * StateError for a file `into` that is malformed, of another format, or has tensors with other numbers of
- * channels under these names, for a name that no file can have, and for a value that the type of its
+ * channels under these names or tensors that are not of plain values, for a name that no file can have, and for a value that the type of its
  * tensor, or the mask of a pruned module, cannot hold.
  *
  * @example

@@ -442,4 +442,34 @@ with latest(OUT / "latest.h5") as file:
     save_weights(file.create_group("model_weights"), model("Sequential", "s", [each], 2))
 expect("latest.h5", {"bn": each})
 
+# Layers of which the config says nothing: those in a layer of one's own, and one of a subclass.
+block, other = model("ResBlock", "rb", [norm("rb/bn1", keras=2), norm("rb/bn2", 2, keras=2)], 2), norm("bn", 4, keras=2)
+del block["item"]["config"]["layers"]
+frozen = norm("frozen", keras=2, kind="FrozenBatchNorm", scale=False)
+blocks = {"rb/bn1": block["inside"][0], "rb/bn2": block["inside"][1], "bn": other, "frozen": frozen}
+legacy("custom.h5", model("Sequential", "s", [block, other, frozen], 2), blocks)
+
+# Keras 1.2 (keras/layers/normalization.py, build; keras/engine/topology.py, save_weights_to_hdf5_group).
+OLD = {"gamma": "gamma", "beta": "beta", "moving_mean": "running_mean", "moving_variance": "running_std"}
+
+
+def keras_1(name, saved, config=True):
+    with h5py.File(OUT / name, "w") as file:
+        if config:
+            file.attrs["model_config"] = json.dumps(saved["item"]).encode()
+        group = file.create_group("model_weights") if config else file
+        group.attrs["layer_names"] = [each["name"].encode() for each in saved["inside"]]
+        for each in saved["inside"]:
+            own = group.create_group(each["name"])
+            arrays = {f"{each['name']}_{OLD[weight]}:0": each["weights"][weight] for weight in OLD}
+            own.attrs["weight_names"] = [array.encode() for array in arrays]
+            for array, values in arrays.items():
+                own[array] = values
+    expect(name, {each["name"]: each for each in saved["inside"]})
+
+
+first, second = norm("bn", keras=2, mode=0), norm("batchnormalization_2", 4, keras=2, mode=0)
+keras_1("keras-1.h5", model("Model", "m", [first, second], 2))
+keras_1("keras-1.weights.h5", model("Model", "m", [first, second], 2), config=False)
+
 (OUT.parent / "keras-files.json").write_text(json.dumps(expected, indent=1) + "\n")

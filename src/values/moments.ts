@@ -6,6 +6,7 @@ import { copyOf, isFloat64Array, sizeIn } from "./arrays.js";
 import { choice, isWhole } from "./check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers, type Widened } from "./json.js";
 import { Raw } from "./raw.js";
+import { isVariance, present, whole } from "./terms.js";
 import { addTo } from "./two-sum.js";
 
 /** Which variance of a mini-batch enters the running average: divided by m - 1 or by m. */
@@ -78,10 +79,12 @@ export class Moments extends Raw implements MomentsLike {
    *
    * @param other moments of as many channels, or their structured clone.
    * @throws ShapeError if `other` is not moments of as many channels; StateError if no values can have moments with
-   * its numbers.
+   * its numbers, if both together overflow or are of more than 2^53 - 1 values, or if an array of these moments was
+   * transferred to another thread.
    */
   merge(other: MomentsLike): Moments {
-    return pool(this, asMoments("other", other, this.mean.length));
+    const own = whole(this, MOMENTS);
+    return asMoments("both", pool(own, asMoments("other", other, own.mean.length)));
   }
 
   /**
@@ -98,7 +101,7 @@ export class Moments extends Raw implements MomentsLike {
    * The variance of each channel, [channels]: m2 divided by count - 1 or by count.
    *
    * @throws SingleValueError where too few values went in: `"sample"` needs two, `"population"` one;
-   * OptionError for any other kind.
+   * OptionError for any other kind; StateError if m2 was transferred to another thread.
    */
   variance(kind: VarianceKind): Float64Array {
     const least = choice("kind", kind, undefined, VARIANCES) === "sample" ? 2 : 1;
@@ -109,7 +112,7 @@ export class Moments extends Raw implements MomentsLike {
         this.count,
       );
     }
-    return copyOf(this.m2).map((m2) => m2 / (this.count - least + 1));
+    return copyOf(present("m2", this.m2)).map((m2) => m2 / (this.count - least + 1));
   }
 
   /** The moments in one line, which Node's `console.log` shows too. */
@@ -117,9 +120,12 @@ export class Moments extends Raw implements MomentsLike {
     return `Moments(${this.mean.length}) of ${this.count} values per channel`;
   }
 
-  /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
+  /**
+   * What `JSON.stringify` writes and `fromJSON` reads, exactly.
+   * @throws StateError if an array was transferred to another thread.
+   */
   toJSON(): MomentsJSON {
-    return write("batchnorm-wasm/moments", this, MOMENTS);
+    return write("batchnorm-wasm/moments", whole(this, MOMENTS), MOMENTS);
   }
 
   /**
@@ -181,15 +187,17 @@ export class GradientSums implements GradientSumsLike {
    * The sums over both parts.
    *
    * @param other sums of as many channels, or their structured clone.
-   * @throws ShapeError if `other` is not sums of as many channels; StateError for an invalid count.
+   * @throws ShapeError if `other` is not sums of as many channels; StateError for an invalid count, also of both
+   * together, or if an array of these sums was transferred to another thread.
    */
   merge(other: GradientSumsLike): GradientSums {
-    const { count, sumDy, sumDyXmu } = asSums("other", other, this.sumDy.length);
-    return newSums(
-      this.count + count,
-      this.sumDy.map((sum, c) => sum + sumDy[c]!),
-      this.sumDyXmu.map((sum, c) => sum + sumDyXmu[c]!),
-    );
+    const own = whole(this, SUMS);
+    const { count, sumDy, sumDyXmu } = asSums("other", other, own.sumDy.length);
+    return asSums("both", {
+      count: own.count + count,
+      sumDy: own.sumDy.map((sum, c) => sum + sumDy[c]!),
+      sumDyXmu: own.sumDyXmu.map((sum, c) => sum + sumDyXmu[c]!),
+    });
   }
 
   /**
@@ -202,9 +210,12 @@ export class GradientSums implements GradientSumsLike {
     return reduce(parts, asSums, (all) => all.sumDy.length);
   }
 
-  /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
+  /**
+   * What `JSON.stringify` writes and `fromJSON` reads, exactly.
+   * @throws StateError if an array was transferred to another thread.
+   */
   toJSON(): GradientSumsJSON {
-    return write("batchnorm-wasm/gradient-sums", this, SUMS);
+    return write("batchnorm-wasm/gradient-sums", whole(this, SUMS), SUMS);
   }
 
   /**
@@ -293,7 +304,7 @@ function checked<K extends string>(
   }
   const { count } = held;
   if (!isWhole(count)) {
-    throw new StateError(`${name}.count`, "a whole number >= 0", describe(count));
+    throw new StateError(`${name}.count`, "a whole number from 0 to 2^53 - 1", describe(count));
   }
   copies.count = count;
   return copies;
@@ -306,12 +317,9 @@ function checked<K extends string>(
 export function asMoments(name: string, value: unknown, channels?: number): Moments {
   const { count, mean, m2, meanLow } = checked(name, value, MOMENTS, channels);
   for (let c = 0; c < mean.length; c++) {
-    if (!Number.isFinite(mean[c]! + meanLow[c]!) || !(m2[c]! >= 0 && m2[c]! < Infinity)) {
-      throw new StateError(
-        name,
-        "finite means and m2 >= 0",
-        `${mean[c]} and ${m2[c]} in channel ${c}`,
-      );
+    if (!Number.isFinite(mean[c]! + meanLow[c]!) || !isVariance(m2[c]!)) {
+      const got = `${mean[c]} and ${m2[c]} in channel ${c}`;
+      throw new StateError(name, "finite means and m2 >= 0", got);
     }
   }
   return newMoments(count, mean, m2, meanLow);

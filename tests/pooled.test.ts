@@ -335,12 +335,7 @@ describe("a worker with", () => {
     const out = fillGuards(new Float32Array(12));
     layer.batchesSeen = 0.5;
     const call = () => layer.train(x, { statistics, out });
-    assertRefuses(
-      StateError,
-      /^batchesSeen: expected a whole number >= 0, got 0.5$/,
-      call,
-      layer,
-    );
+    assertRefuses(StateError, /^batchesSeen: expected a whole number >= 0, got 0.5$/, call, layer);
     expect(isGuarded(out)).toBe(true);
   });
 

@@ -71,7 +71,7 @@ export function readModel(bytes: Bytes, options: ModelOptions = NO_OPTIONS): Mod
       checkKeys("options", given, [], () => "no options for a file of save");
       return layers[name]!.clone();
     };
-    return { format: "batchnorm-wasm", ...fileOf(Object.keys(layers), one) };
+    return { format: "batchnorm-wasm", ...fileOf(Object.keys(layers), [], one) };
   }
   if (format !== null)
     return { format: "torch", ...readTorch(file, key === undefined ? {} : { key }) };

@@ -277,7 +277,11 @@ describe("moments and sums of which an array was transferred", () => {
   test.each(["mean", "m2", "meanLow"] as const)("without %s: StateError", (name) => {
     const lost = copied();
     transfer(lost[name]);
-    const calls = [() => lost.merge(other), () => lost.merge(nothing), () => lost.toJSON()];
+    const calls: (() => unknown)[] = [
+      () => lost.merge(other),
+      () => lost.merge(nothing),
+      () => lost.toJSON(),
+    ];
     if (name === "m2") calls.push(() => lost.variance("sample"));
     for (const call of calls) {
       expect(call).toThrow(StateError);

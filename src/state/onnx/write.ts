@@ -8,10 +8,11 @@ import { type Bytes, decode, encode, holds } from "../bytes.js";
 import { checkName, entriesOf } from "../layers.js";
 import { isSame } from "../protobuf.js";
 import { Edit } from "./edit.js";
+import { externalOf } from "./external.js";
 import { modelOfLayers, numbersOf } from "./fresh.js";
 import type { Graph } from "./graph.js";
 import { type Model, modelOf, parameterOf } from "./norms.js";
-import { externalOf, nameIn } from "./read.js";
+import { nameIn } from "./read.js";
 import { follow, formatOf, type Tensor } from "./tensor.js";
 import { usesOf } from "./uses.js";
 

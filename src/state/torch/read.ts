@@ -103,7 +103,7 @@ export function readTorch(
     tensors,
     layers.map((name) => inFile(source, name)),
   );
-  return fileOf(layers, (name, options: TorchLoadOptions) => {
+  return fileOf(layers, [source.file], (name, options: TorchLoadOptions) => {
     checkKeys("options", options, LOAD_KEYS);
     const given = { ...options };
     const warn = warningsTo(given.onWarning);

@@ -66,6 +66,7 @@ export class UnsupportedError extends BatchNormError {
 export function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "function") return "a function";
+  if (typeof value === "bigint") return `${value}n`;
   if (typeof value !== "object" || value === null)
     return Object.is(value, -0) ? "-0" : String(value);
   try {
@@ -80,12 +81,15 @@ export function describe(value: unknown): string {
   }
 }
 
-/** Whether a value is an array or a typed array. */
-export function isArray(value: unknown): value is ArrayLike<unknown> {
+/** Whether a value is an array or a typed array, and, if `type` is given, the first value in it is of this type. */
+export function isArray(value: unknown, type?: string): value is ArrayLike<unknown> {
   try {
-    return Array.isArray(value) || (ArrayBuffer.isView(value) && "length" in value);
+    return (
+      (Array.isArray(value) || (ArrayBuffer.isView(value) && "length" in value)) &&
+      (!type || typeof (value as ArrayLike<unknown>)[0] === type)
+    );
   } catch {
-    // A proxy that was revoked.
+    // A proxy that was revoked, or a getter of the array threw.
     return false;
   }
 }

@@ -176,8 +176,9 @@ describe("JSON", () => {
     [
       "no JSON",
       "{",
-      'json: expected JSON of format "batchnorm-wasm/frozen", got text that is no JSON',
+      'json: expected JSON of format "batchnorm-wasm/frozen", got text that is no JSON; of a file, give readFileSync(path, "utf8")',
     ],
+    ["a path", "layer.json", 'of a file, give readFileSync(path, "utf8")'],
     ["null", null, "got null"],
     ["a number", 5, "got 5"],
     [

@@ -209,6 +209,22 @@ describe("merge", () => {
     expect(apart).toBeGreaterThan(0);
   });
 
+  test("what overflows together is refused, and so is a count that JSON could not hold", () => {
+    const part = (of: object): Moments => Moments.fromJSON({ ...some().toJSON(), ...of });
+    const most = Number.MAX_SAFE_INTEGER;
+    for (const [a, b, message] of [
+      [{ m2: [1, 1.5e308, 1] }, { m2: [1, 1.5e308, 1] }, /^both: .*and Infinity in channel 1$/],
+      [{ mean: [0, 0, 1e308] }, { mean: [0, 0, -1e308] }, /^both: .* in channel 2$/],
+      [{ mean: [1e200, 0, 0] }, {}, /^both: .*and Infinity in channel 0$/],
+      [{ count: most }, { count: 1 }, /^both.count: .* from 0 to 2\^53 - 1, got 9007199254740992$/],
+    ] as const) {
+      assertRefuses(StateError, message, () => part(a).merge(part(b)));
+      assertRefuses(StateError, message, () => Moments.pool([part(a), part(b)]));
+    }
+    const full = part({ count: most - 30 }).merge(some());
+    assertSameMoments(Moments.fromJSON(full.toJSON()), full);
+  });
+
   test.each(Object.entries(CASES))("%s: any grouping and order", (_, parts) => {
     const data = dataOf(parts);
     const all = Float32Array.from(data.flatMap((each) => [...each]));
@@ -388,7 +404,11 @@ describe("JSON", () => {
 
   test.each<[string, RegExp, unknown]>([
     ["null", /^json: expected an object of format "batchnorm-wasm\/moments", got null$/, null],
-    ["no JSON", /^json: expected JSON of format .*, got text that is no JSON$/, "{"],
+    [
+      "no JSON",
+      /^json: expected JSON of format .*, got text that is no JSON; of a file, give readFileSync\(path, "utf8"\)$/,
+      "{",
+    ],
     ["a snapshot", /^json: .*got format "batchnorm-wasm\/layer"$/, new BatchNorm(3).snapshot()],
     ["a later version", /^json: expected version 1, got 2$/, { ...some().toJSON(), version: 2 }],
     ["no mean", /^mean: expected .*got undefined$/, { ...some().toJSON(), mean: undefined }],
@@ -416,7 +436,7 @@ describe("JSON", () => {
     ],
     [
       "half a count",
-      /^json.count: expected a whole number >= 0, got 2.5$/,
+      /^json.count: expected a whole number from 0 to 2\^53 - 1, got 2.5$/,
       { ...some().toJSON(), count: 2.5 },
     ],
     ["holes", /^m2\[0\]: expected a number, got/, { ...some().toJSON(), m2: new Array(3) }],
@@ -549,7 +569,11 @@ describe.each(Object.entries(TAKERS))("wrong moments for %s", (name, take) => {
     ["m2 NaN", /: .*and NaN in channel 1$/, { ...valid, m2: bad(Number.NaN) }],
     ["m2 below 0", /: .*and -1e-300 in channel 1$/, { ...valid, m2: bad(-1e-300) }],
     ["m2 infinite", /: .*and Infinity in channel 1$/, { ...valid, m2: bad(Infinity) }],
-    ["no count", /\.count: expected a whole number >= 0, got undefined$/, { mean, m2 }],
+    [
+      "no count",
+      /\.count: expected a whole number from 0 to 2\^53 - 1, got undefined$/,
+      { mean, m2 },
+    ],
     ["a count below 0", /\.count: .*got -1$/, { ...valid, count: -1 }],
     ["half a count", /\.count: .*got 0.5$/, { ...valid, count: 0.5 }],
     ["a count of text", /\.count: .*got "10"$/, { ...valid, count: "10" }],

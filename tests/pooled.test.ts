@@ -406,7 +406,7 @@ describe("a worker with", () => {
     [
       "no count",
       StateError,
-      /^sums.count: expected a whole number >= 0, got undefined$/,
+      /^sums.count: expected a whole number from 0 to 2\^53 - 1, got undefined$/,
       (sums) => ({ ...sums, count: undefined }),
     ],
   ])("%s: nothing is written", (_, errorClass, message, make) => {
@@ -622,6 +622,15 @@ describe("GradientSums", () => {
     }
   });
 
+  test("a count that JSON could not hold is refused", () => {
+    const most = { ...a, count: Number.MAX_SAFE_INTEGER };
+    const message =
+      /^both.count: expected a whole number from 0 to 2\^53 - 1, got 900719925474099\d$/;
+    for (const call of [() => a.merge(most), () => GradientSums.pool([a, most])]) {
+      assertRefuses(StateError, message, call);
+    }
+  });
+
   test("JSON is exact, whatever the numbers", () => {
     const sumDy = Float64Array.of(-0, Number.NaN, Infinity, 5e-324, 1 / 3);
     const sumDyXmu = Float64Array.of(1e308, -Infinity, 0, -0, 1e-310);
@@ -655,7 +664,11 @@ describe("GradientSums", () => {
       /^json: .*got format "batchnorm-wasm\/moments"$/,
       workers[0]!.moments(parts[0]!.x).toJSON(),
     ],
-    ["no JSON", /^json: expected JSON of format .*, got text that is no JSON$/, "sums"],
+    [
+      "no JSON",
+      /^json: expected JSON of format .*, got text that is no JSON; of a file, give readFileSync\(path, "utf8"\)$/,
+      "sums",
+    ],
     ["a later version", /^json: expected version 1, got 3$/, { ...a.toJSON(), version: 3 }],
     [
       "a short sum",
@@ -666,7 +679,7 @@ describe("GradientSums", () => {
     ["text", /^sumDy\[0\]: expected a number, got "1"$/, { ...a.toJSON(), sumDy: ["1", 2, 3] }],
     [
       "half a count",
-      /^json.count: expected a whole number >= 0, got 0.5$/,
+      /^json.count: expected a whole number from 0 to 2\^53 - 1, got 0.5$/,
       { ...a.toJSON(), count: 0.5 },
     ],
   ])("fromJSON of %s: StateError", (_, message, json) => {

@@ -198,6 +198,7 @@ describe("refusals", () => {
       "{",
       'snapshot: expected JSON of format "batchnorm-wasm/layer", got text that is no',
     ],
+    ["a path", "layer.json", 'of a file, give readFileSync(path, "utf8")'],
     ["null", null, 'snapshot: expected an object of format "batchnorm-wasm/layer", got null'],
     ["undefined", undefined, "got undefined"],
     ["a number", 5, "got 5"],

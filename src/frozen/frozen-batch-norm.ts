@@ -9,7 +9,13 @@ import { copyOf, float32Of } from "../values/arrays.js";
 import { checkChannels, choice, epsilonOf, NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
 import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
-import { asMoments, type MomentsLike, VARIANCES, type VarianceKind } from "../values/moments.js";
+import {
+  type MomentsLike,
+  momentsIn,
+  VARIANCES,
+  type VarianceKind,
+  varianceOf,
+} from "../values/moments.js";
 import type { Statistics } from "../values/terms.js";
 import {
   Frozen,
@@ -93,12 +99,16 @@ export class FrozenBatchNorm extends Frozen {
     options: FromMomentsOptions = NO_OPTIONS,
   ): FrozenBatchNorm {
     checkKeys("options", options, FROM_MOMENTS);
-    const { layout, epsilon, gamma, beta, activation, varianceOf, kernels } = options;
-    const own = asMoments("moments", moments);
+    const { layout, epsilon, gamma, beta, activation, varianceOf: of, kernels } = options;
+    const own = momentsIn("moments", moments);
     const channels = checkChannels(own.mean.length);
     const parameter = (name: string, value: Float32Array | null | undefined) =>
       value == null ? null : copyOf(float32Of(name, value, channels));
-    const variance = own.variance(choice("varianceOf", varianceOf, "population", VARIANCES));
+    const variance = varianceOf(
+      own.count,
+      own.m2,
+      choice("varianceOf", of, "population", VARIANCES),
+    );
     return freeze(
       {
         channels,

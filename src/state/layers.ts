@@ -6,6 +6,7 @@ import { BatchNorm } from "../layer/batch-norm.js";
 import type { BatchNormOptions } from "../layer/options.js";
 import type { State } from "../layer/snapshot.js";
 import { NO_OPTIONS, recorded } from "../values/check.js";
+import { present } from "../values/terms.js";
 import { hasOwn } from "./keys.js";
 
 /** The last parameter of a function: its options, which may be left out if none of them is required. */
@@ -22,7 +23,8 @@ export interface StateFile<Options> {
    * framework that the file comes from. Everything is checked before the layer is made.
    *
    * @throws OptionError for a name that is not among `layers`, and for an option that is unknown, out of range or
-   * missing; StateError if the file does not hold what the layer needs.
+   * missing; StateError if the file does not hold what the layer needs, or if its bytes were transferred to another
+   * thread since it was read.
    */
   load(name: string, ...options: Given<Options>): BatchNorm;
   /**
@@ -50,14 +52,19 @@ export function checkName(layers: readonly string[], name: string): void {
   throw new OptionError("name", oneOf(layers, none), describe(name));
 }
 
-/** Makes a file that offers these `layers`. `load` is called with a name among them, and makes that layer. */
+/**
+ * Makes a file that offers these `layers`. `load` is called with a name among them, and makes that layer of the `bytes`,
+ * which have to be there still.
+ */
 export function fileOf<Options extends object>(
   layers: readonly string[],
+  bytes: readonly Uint8Array[],
   load: (name: string, options: Options) => BatchNorm,
 ): StateFile<Options> {
   const known = new Set(layers);
   const one = (name: string, options: unknown = NO_OPTIONS): BatchNorm => {
     if (!known.has(name)) checkName(layers, name);
+    for (const each of bytes) present("bytes", each);
     return load(name, options as Options);
   };
   return {

@@ -71,7 +71,7 @@ export function readModel(bytes: Bytes, options: ModelOptions = NO_OPTIONS): Mod
       checkKeys("options", given, [], () => "no options for a file of save");
       return layers[name]!.clone();
     };
-    return { format: "batchnorm-wasm", ...fileOf(Object.keys(layers), one) };
+    return { format: "batchnorm-wasm", ...fileOf(Object.keys(layers), [], one) };
   }
   const first = Array.from(file.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0"));
   throw new StateError(

@@ -8,7 +8,7 @@
 import { describe, isArray, ShapeError } from "../errors.js";
 
 /** The arrays that the package reads. */
-type Typed = Float32Array | Float64Array | Uint8Array;
+export type Typed = Float32Array | Float64Array | Uint8Array;
 
 // V8 inlines a call of such a getter, so it is not slower than `array.buffer`.
 const getter = (name: string | symbol): (() => unknown) =>
@@ -83,7 +83,8 @@ export function sizeIn(array: Typed): number {
 /** Returns `value` if it is a Float32Array that has its memory; throws ShapeError if not. */
 export function float32(name: string, value: unknown): Float32Array {
   if (!isFloat32Array(value)) {
-    const cure = isArray(value) ? `, as Float32Array.from(${name}) makes` : "";
+    // Of arrays in an array, and of BigInts, this would not make the numbers.
+    const cure = isArray(value, "number") ? `, as Float32Array.from(${name}) makes` : "";
     throw new ShapeError(name, `a Float32Array${cure}`, describe(value));
   }
   if (sizeIn(value) < 0) {

@@ -60,7 +60,11 @@ export function parse<T extends { format: string; version: number }>(
     try {
       value = JSON.parse(json);
     } catch {
-      throw new StateError(name, `JSON of format "${format}"`, "text that is no JSON");
+      throw new StateError(
+        name,
+        `JSON of format "${format}"`,
+        'text that is no JSON; of a file, give readFileSync(path, "utf8")',
+      );
     }
   }
   const own = { __proto__: null, ...(value as T) };

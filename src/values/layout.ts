@@ -120,6 +120,6 @@ export const rowsShape = (layout: Layout, { outer, channels }: View): readonly n
     axis === "N" ? outer : axis === "C" ? channels : axis === "…" ? [] : 1,
   );
 
-/** A shape as messages show it. */
+/** A shape as messages show it, whatever its sizes are. */
 export const show = (shape: unknown): string =>
-  Array.isArray(shape) ? `[${shape.join(", ")}]` : describe(shape);
+  Array.isArray(shape) ? `[${Array.from(shape, describe).join(", ")}]` : describe(shape);

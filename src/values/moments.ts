@@ -1,11 +1,13 @@
 // Statistics as values: those of a batch, or of the data of a worker or a machine, and how they are pooled (Chan,
 // Golub & LeVeque 1983, "Algorithms for computing the sample variance").
 
-import { describe, ShapeError, SingleValueError, StateError } from "../errors.js";
-import { copyOf, isFloat64Array, sizeIn } from "./arrays.js";
-import { choice, isWhole } from "./check.js";
-import { fromNumbers, type JsonNumber, parse, toNumbers, type Widened } from "./json.js";
+import { SingleValueError, StateError } from "../errors.js";
+import { copyOf } from "./arrays.js";
+import { choice } from "./check.js";
+import type { JsonNumber, Widened } from "./json.js";
+import { checked, noNumbers, read, reduce, write } from "./pooled.js";
 import { Raw } from "./raw.js";
+import { isVariance, present, whole } from "./terms.js";
 import { addTo } from "./two-sum.js";
 
 /** Which variance of a mini-batch enters the running average: divided by m - 1 or by m. */
@@ -78,10 +80,12 @@ export class Moments extends Raw implements MomentsLike {
    *
    * @param other moments of as many channels, or their structured clone.
    * @throws ShapeError if `other` is not moments of as many channels; StateError if no values can have moments with
-   * its numbers.
+   * its numbers, if both together overflow or are of more than 2^53 - 1 values, or if an array of these moments was
+   * transferred to another thread.
    */
   merge(other: MomentsLike): Moments {
-    return pool(this, asMoments("other", other, this.mean.length));
+    const own = whole(this, MOMENTS);
+    return both(own, asMoments("other", other, own.mean.length));
   }
 
   /**
@@ -91,25 +95,21 @@ export class Moments extends Raw implements MomentsLike {
    * @throws as `merge`.
    */
   static pool(parts: Iterable<MomentsLike>): Moments {
-    return reduce(parts, asMoments, pool, "mean");
+    return reduce(parts, asMoments, both, "mean");
   }
 
   /**
    * The variance of each channel, [channels]: m2 divided by count - 1 or by count.
    *
    * @throws SingleValueError where too few values went in: `"sample"` needs two, `"population"` one;
-   * OptionError for any other kind.
+   * OptionError for any other kind; StateError if m2 was transferred to another thread.
    */
   variance(kind: VarianceKind): Float64Array {
-    const least = choice("kind", kind, undefined, VARIANCES) === "sample" ? 2 : 1;
-    if (this.count < least) {
-      throw new SingleValueError(
-        "moments",
-        `at least ${least} values per channel for a ${kind} variance`,
-        this.count,
-      );
-    }
-    return copyOf(this.m2).map((m2) => m2 / (this.count - least + 1));
+    return varianceOf(
+      this.count,
+      present("m2", this.m2),
+      choice("kind", kind, undefined, VARIANCES),
+    );
   }
 
   /** The moments in one line, which Node's `console.log` shows too. */
@@ -117,9 +117,12 @@ export class Moments extends Raw implements MomentsLike {
     return `Moments(${this.mean.length}) of ${this.count} values per channel`;
   }
 
-  /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
+  /**
+   * What `JSON.stringify` writes and `fromJSON` reads, exactly.
+   * @throws StateError if an array was transferred to another thread.
+   */
   toJSON(): MomentsJSON {
-    return write("batchnorm-wasm/moments", this, MOMENTS);
+    return write("batchnorm-wasm/moments", whole(this, MOMENTS), MOMENTS);
   }
 
   /**
@@ -181,10 +184,12 @@ export class GradientSums implements GradientSumsLike {
    * The sums over both parts.
    *
    * @param other sums of as many channels, or their structured clone.
-   * @throws ShapeError if `other` is not sums of as many channels; StateError for an invalid count.
+   * @throws ShapeError if `other` is not sums of as many channels; StateError for an invalid count, also of both
+   * together, or if an array of these sums was transferred to another thread.
    */
   merge(other: GradientSumsLike): GradientSums {
-    return add(this, asSums("other", other, this.sumDy.length));
+    const own = whole(this, SUMS);
+    return add(own, asSums("other", other, own.sumDy.length));
   }
 
   /**
@@ -197,9 +202,12 @@ export class GradientSums implements GradientSumsLike {
     return reduce(parts, asSums, add, "sumDy");
   }
 
-  /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
+  /**
+   * What `JSON.stringify` writes and `fromJSON` reads, exactly.
+   * @throws StateError if an array was transferred to another thread.
+   */
   toJSON(): GradientSumsJSON {
-    return write("batchnorm-wasm/gradient-sums", this, SUMS);
+    return write("batchnorm-wasm/gradient-sums", whole(this, SUMS), SUMS);
   }
 
   /**
@@ -213,105 +221,45 @@ export class GradientSums implements GradientSumsLike {
   }
 }
 
-/** Checks the parts, and merges them. The array `key` of what is merged so far tells the number of channels. */
-function reduce<K extends string, T extends Readonly<Record<K, Float64Array>>>(
-  parts: Iterable<unknown>,
-  check: (name: string, value: unknown, channels?: number) => T,
-  merge: (all: T, part: T) => T,
-  key: K,
-): T {
-  if (typeof Object(parts)[Symbol.iterator] !== "function") {
-    throw new ShapeError("parts", "an iterable", describe(parts));
-  }
-  let all: T | undefined;
-  let i = 0;
-  for (const part of parts) {
-    const checked = check(`parts[${i++}]`, part, all?.[key].length);
-    all = all === undefined ? checked : merge(all, checked);
-  }
-  if (all === undefined) throw new ShapeError("parts", "at least one", "none");
-  return all;
-}
-
 /** The arrays of `Moments` and of `GradientSums`. The length of the first one is the number of channels. */
 const MOMENTS = ["mean", "m2", "meanLow"] as const;
 const SUMS = ["sumDy", "sumDyXmu"] as const;
 
-/** An object for JSON with the count of `value` and its arrays named in `keys`. */
-function write<F extends string, K extends string>(
-  format: F,
-  value: { readonly count: number } & Readonly<Record<K, Float64Array>>,
-  keys: readonly K[],
-) {
-  const arrays = keys.map((key) => [key, toNumbers(value[key])]);
-  const written: Record<K, JsonNumber[]> = Object.fromEntries(arrays);
-  return { format, version: 1 as const, count: value.count, ...written };
-}
-
-/** Reads what `write` wrote. The count is not checked here. */
-function read<K extends string>(json: unknown, format: string, keys: readonly K[]) {
-  type Written = { format: string; version: number; count: number } & Record<K, unknown>;
-  const s = parse<Written>("json", json, format);
-  const first = s[keys[0]!];
-  const length = Array.isArray(first) ? first.length : 0;
-  const arrays = keys.map((key) => [key, Float64Array.from(fromNumbers(key, s[key], length))]);
-  return { ...(Object.fromEntries(arrays) as Record<K, Float64Array>), count: s.count };
-}
-
-const noNumbers = (name: string): ShapeError => new ShapeError(`new ${name}`, "numbers", "none");
 // Not inside the classes: bundlers rename a class whose body names it (see layer/batch-norm.ts).
 const newMoments = (...of: ConstructorParameters<typeof Moments>): Moments => new Moments(...of);
 const newSums = (...of: ConstructorParameters<typeof GradientSums>): GradientSums =>
   new GradientSums(...of);
 
 /**
- * The count of `value`, and copies of the float64 arrays that it has under these names, of `channels` values if that is
- * given. The arrays may lie in memory that other threads write, so they are copied before anybody looks at the numbers.
- */
-function checked<K extends string>(
-  name: string,
-  value: unknown,
-  keys: readonly K[],
-  channels?: number,
-) {
-  const held = Object(value) as Record<K | "count", unknown>;
-  const copies = {} as { count: number } & Record<K, Float64Array>;
-  let length = channels;
-  for (const key of keys) {
-    let array = held[key];
-    if (array === undefined && key === "meanLow") array = new Float64Array(length!);
-    const size = isFloat64Array(array) ? sizeIn(array) : -1;
-    length ??= Math.max(size, 0);
-    if (size !== length) {
-      const got = held === value ? `${key} ${describe(array)}` : describe(value);
-      throw new ShapeError(name, `${keys.join(", ")} of ${length} channels`, got);
-    }
-    copies[key] = copyOf(array as Float64Array) as (typeof copies)[K];
-  }
-  const { count } = held;
-  if (!isWhole(count)) {
-    throw new StateError(`${name}.count`, "a whole number >= 0", describe(count));
-  }
-  copies.count = count;
-  return copies;
-}
-
-/**
  * Checks `value`, which is to be a `Moments` or its structured clone, of `channels` channels if that is given, and
  * returns a copy. Each of its properties is read once.
  */
 export function asMoments(name: string, value: unknown, channels?: number): Moments {
-  const { count, mean, m2, meanLow } = checked(name, value, MOMENTS, channels);
+  const { count, mean, m2, meanLow } = momentsIn(name, value, channels);
+  return newMoments(count, mean, m2, meanLow);
+}
+
+/** The same, without the class. */
+export function momentsIn(name: string, value: unknown, channels?: number): Required<MomentsLike> {
+  const copies = checked(name, value, MOMENTS, channels);
+  const { mean, m2, meanLow } = copies;
   for (let c = 0; c < mean.length; c++) {
-    if (!Number.isFinite(mean[c]! + meanLow[c]!) || !(m2[c]! >= 0 && m2[c]! < Infinity)) {
-      throw new StateError(
-        name,
-        "finite means and m2 >= 0",
-        `${mean[c]} and ${m2[c]} in channel ${c}`,
-      );
+    if (!Number.isFinite(mean[c]! + meanLow[c]!) || !isVariance(m2[c]!)) {
+      const got = `${mean[c]} and ${m2[c]} in channel ${c}`;
+      throw new StateError(name, "finite means and m2 >= 0", got);
     }
   }
-  return newMoments(count, mean, m2, meanLow);
+  return copies;
+}
+
+/** m2 divided by count - 1 or by count. Throws SingleValueError where the count is too small for that. */
+export function varianceOf(count: number, m2: Float64Array, kind: VarianceKind): Float64Array {
+  const least = kind === "sample" ? 2 : 1;
+  if (count < least) {
+    const expected = `at least ${least} values per channel for a ${kind} variance`;
+    throw new SingleValueError("moments", expected, count);
+  }
+  return copyOf(m2).map((sum) => sum / (count - least + 1));
 }
 
 /** Does what `asMoments` does, for a `GradientSums` or its structured clone. */
@@ -320,15 +268,18 @@ export function asSums(name: string, value: unknown, channels?: number): Gradien
   return newSums(count, sumDy, sumDyXmu);
 }
 
-/** `merge` of sums that have been checked. */
+/** `merge` of sums that have been checked. Checks the count of both together. */
 const add = (a: GradientSums, b: GradientSums): GradientSums =>
-  newSums(
-    a.count + b.count,
-    a.sumDy.map((sum, c) => sum + b.sumDy[c]!),
-    a.sumDyXmu.map((sum, c) => sum + b.sumDyXmu[c]!),
-  );
+  asSums("both", {
+    count: a.count + b.count,
+    sumDy: a.sumDy.map((sum, c) => sum + b.sumDy[c]!),
+    sumDyXmu: a.sumDyXmu.map((sum, c) => sum + b.sumDyXmu[c]!),
+  });
 
-/** `merge` of moments that have been checked. Counts may be fractions, so that a part can weigh less. */
+/** `merge` of moments that have been checked. Checks that they have not overflowed. */
+const both = (a: Moments, b: Moments): Moments => asMoments("both", pool(a, b));
+
+/** The moments of both together, which nobody checks. Counts may be fractions, so that a part can weigh less. */
 export function pool(a: Moments, b: Moments): Moments {
   if (a.count === 0) return b;
   if (b.count === 0) return a;

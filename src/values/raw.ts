@@ -30,13 +30,17 @@ export abstract class Raw {
 // Done when the first object is made, because bundlers keep a class with a computed member name even if nothing uses it.
 function inspectable<T>(object: T): T {
   const prototype = Raw.prototype as object as { [name: symbol]: unknown };
-  prototype[Symbol.for("nodejs.util.inspect.custom")] ??= function (this: unknown): unknown {
-    try {
-      return String(this);
-    } catch {
-      // A proxy or a prototype: Node then shows it as it shows other objects.
-      return this;
-    }
-  };
+  const key = Symbol.for("nodejs.util.inspect.custom");
+  // `Reflect.set` does nothing where the prototype is frozen, as hardened JavaScript has it. Node then shows the object
+  // as it shows others.
+  prototype[key] ??
+    Reflect.set(prototype, key, function (this: unknown): unknown {
+      try {
+        return String(this);
+      } catch {
+        // A proxy or a prototype: Node then shows it as it shows other objects.
+        return this;
+      }
+    });
   return object;
 }

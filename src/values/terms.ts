@@ -2,7 +2,7 @@
 
 import { StateError } from "../errors.js";
 import type { Limits } from "./activation.js";
-import { lengthOf } from "./arrays.js";
+import { sizeIn, type Typed } from "./arrays.js";
 
 /** Mean and variance per channel. */
 export interface Statistics {
@@ -106,12 +106,21 @@ export interface Gradients<Out extends Float32Array = Float32Array> {
   readonly dadd: Out | null;
 }
 
-/** Returns an array of a layer. Throws StateError if a user transferred its buffer, so that it has no values. */
-export function present<A extends Float32Array | Float64Array | null>(name: string, array: A): A {
-  if (array !== null && lengthOf(array) === 0) {
+/** Returns an array that an object holds. Throws StateError if a user transferred its buffer, so that it has no values. */
+export function present<A extends Typed | null>(name: string, array: A): A {
+  if (array !== null && sizeIn(array) < 0) {
     throw new StateError(name, "its values", "none: its buffer was transferred");
   }
   return array;
+}
+
+/** Returns `value`, which holds arrays of these names, unless one of them is not `present`. */
+export function whole<K extends string, T extends Readonly<Record<K, Float64Array>>>(
+  value: T,
+  keys: readonly K[],
+): T {
+  for (const key of keys) present(key, value[key]);
+  return value;
 }
 
 export const isVariance = (value: number): boolean =>

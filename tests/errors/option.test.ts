@@ -61,7 +61,7 @@ describe("channels", () => {
     },
     {
       name: "a bigint",
-      message: "channels: expected a whole number from 1 to 2^30, got 3",
+      message: "channels: expected a whole number from 1 to 2^30, got 3n",
       call: () => new BatchNorm(wrong(3n)),
     },
   ]);

@@ -37,6 +37,20 @@ const IMPOSTORS: readonly Impostor[] = [
     got: "an Array of length 3",
     numbers: true,
   },
+  // Float32Array.from would make NaN of these, or throw.
+  { name: "rows of numbers", make: () => [[1, 2, 3]], got: "an Array of length 1" },
+  { name: "rows", make: () => [new Float32Array(12)], got: "an Array of length 1" },
+  { name: "BigInts", make: () => new BigInt64Array(12), got: "a BigInt64Array of length 12" },
+  {
+    name: "an array with a getter that throws",
+    make: () =>
+      Object.defineProperty([], 0, {
+        get() {
+          throw new TypeError("a user's");
+        },
+      }),
+    got: "an Array of length 1",
+  },
   {
     name: "a Float64Array",
     make: () => new Float64Array(12),
@@ -239,8 +253,25 @@ describe("shapes", () => {
     },
     {
       name: "a size of text",
-      message: "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [2, 3, 2]",
+      message: 'shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [2, 3, "2"]',
       call: shaped([2, 3, "2"]),
+    },
+    {
+      name: "a size that is a BigInt",
+      message: "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [2, 3, 2n]",
+      call: shaped([2, 3, 2n]),
+    },
+    {
+      name: "a size that is a symbol",
+      message:
+        "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [2, 3, Symbol(two)]",
+      call: shaped([2, 3, Symbol("two")]),
+    },
+    {
+      name: "a size that no text can be made of",
+      message:
+        "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [2, 3, an Object]",
+      call: shaped([2, 3, Object.create(null)]),
     },
     {
       name: "an axis too few",

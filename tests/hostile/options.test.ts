@@ -16,6 +16,8 @@ import {
 } from "batchnorm-wasm";
 import { readKerasFile } from "batchnorm-wasm/hdf5";
 import {
+  foldKeras,
+  foldOnnx,
   load,
   readKeras,
   readModel,
@@ -26,6 +28,7 @@ import {
   writeOnnx,
   writeTorch,
 } from "batchnorm-wasm/state";
+import { startKernels } from "batchnorm-wasm/threads";
 import { describe, expect, test } from "vitest";
 import { normal } from "../support/data.js";
 import { goldenBytes } from "../support/golden.js";
@@ -224,6 +227,23 @@ const METHODS: readonly Row[] = [
     call: (_, options) => BatchNorm.torch(C, options).snapshot(),
   },
   {
+    name: "BatchNorm.keras",
+    options: () => ({
+      epsilon: 1e-3,
+      momentum: 0.5,
+      scale: true,
+      center: true,
+      layout: "NC",
+      kernels: OWN,
+    }),
+    call: (_, options) => BatchNorm.keras(C, options).snapshot(),
+  },
+  {
+    name: "BatchNorm.onnx",
+    options: () => ({ epsilon: 1e-3, momentum: 0.5, layout: "NC", kernels: OWN }),
+    call: (_, options) => BatchNorm.onnx(C, options).snapshot(),
+  },
+  {
     name: "BatchNorm.flax",
     options: () => ({
       epsilon: 1e-3,
@@ -338,10 +358,11 @@ describe.each(METHODS.map((row) => [row.name, row] as const))("%s", (_, row) => 
 
 const LAYER = new BatchNorm(C, { layout: "NHWC" });
 const FIRST = new BatchNorm(C, { layout: "NCHW" });
+const EXTERNAL = { "weights.bin": goldenBytes("opset15-external.bin") };
 const warn = () => undefined;
 const loading = () => ({ momentum: 0.5, layout: "NC", onWarning: warn, kernels: OWN });
 
-/** Functions on files, and their options. */
+/** Functions on files, and their options; files by name among them. Each calls all that may read one of them later. */
 const FILES: readonly [string, Record<string, unknown>, (options: never) => unknown][] = [
   ["save", { into: writeTorch({ LAYER }) }, (options) => save({ LAYER }, options)],
   ["load", { kernels: OWN }, (options) => load(save({ LAYER }), options)],
@@ -356,11 +377,31 @@ const FILES: readonly [string, Record<string, unknown>, (options: never) => unkn
     { into: writeTorch({ LAYER }), key: undefined, onWarning: warn },
     (options) => writeTorch({ LAYER }, options),
   ],
-  ["readOnnx", { external: {} }, (options) => readOnnx(writeOnnx({ FIRST }), options)],
+  [
+    "readOnnx",
+    { external: EXTERNAL },
+    (options) => {
+      const file = readOnnx(goldenBytes("opset15-external.onnx"), options);
+      return [file.load("norm_a"), file.loadAll()];
+    },
+  ],
   ["readOnnx.load", loading(), (options) => readOnnx(writeOnnx({ FIRST })).load("FIRST", options)],
   ["writeOnnx", { momentum: 0.5, external: {} }, (options) => writeOnnx({ FIRST }, options)],
   ["writeOnnx into", { into: writeOnnx({ FIRST }) }, (options) => writeOnnx({ FIRST }, options)],
-  ["readKeras", { ...writeKeras({ LAYER }) }, (options) => readKeras(options)],
+  [
+    "writeOnnx into a model with files",
+    { into: goldenBytes("opset15-external.onnx"), external: EXTERNAL },
+    (options) => {
+      const [model, external] = [goldenBytes("opset15-external.onnx"), EXTERNAL];
+      return writeOnnx(readOnnx(model, { external }).loadAll(), options);
+    },
+  ],
+  [
+    "foldOnnx",
+    { external: EXTERNAL },
+    (options) => foldOnnx(goldenBytes("opset15-external.onnx"), options),
+  ],
+  ["readKeras", { ...writeKeras({ LAYER }) }, (options) => readKeras(options).loadAll()],
   [
     "readKeras.load",
     loading(),
@@ -368,6 +409,12 @@ const FILES: readonly [string, Record<string, unknown>, (options: never) => unkn
   ],
   ["writeKeras", { momentum: 0.5 }, (options) => writeKeras({ LAYER }, options)],
   ["writeKeras into", { into: writeKeras({ LAYER }) }, (options) => writeKeras({ LAYER }, options)],
+  ["foldKeras", { ...writeKeras({ LAYER }) }, (options) => foldKeras(options)],
+  [
+    "readKerasFile",
+    { config: goldenBytes("keras-files/config.json") },
+    (options) => readKerasFile(goldenBytes("keras-files/big.weights.h5"), options),
+  ],
   [
     "readKerasFile.load",
     { epsilon: 0.5, scale: true, center: true, ...loading() },
@@ -379,18 +426,17 @@ const FILES: readonly [string, Record<string, unknown>, (options: never) => unkn
   ["readModel", { key: undefined }, (options) => readModel(writeTorch({ LAYER }), options)],
 ];
 
-test.each(FILES)("%s reads each option once", (_, options, call) => {
+test.each(FILES)("%s reads each option, and each file, once", (_, options, call) => {
   const reads: string[] = [];
-  const watching = {};
-  for (const [key, value] of Object.entries(options)) {
-    const get = () => {
-      reads.push(key);
-      return value;
-    };
-    Object.defineProperty(watching, key, { get, enumerable: true });
-  }
-  call(watching as never);
-  expect(reads.sort()).toEqual(Object.keys(options).sort());
+  call(watched(options, (path) => reads.push(path)) as never);
+  expect(reads.sort()).toEqual(pathsIn(options).sort());
+});
+
+test("startKernels reads each option once", async () => {
+  const options = { memory: 1 << 20, threads: 1, worker: undefined };
+  const paths: string[] = [];
+  await startKernels(watched(options, (path) => paths.push(path)) as never);
+  expect(paths.sort()).toEqual(Object.keys(options).sort());
 });
 
 test("calibrate reads onProgress once, before the first batch", async () => {

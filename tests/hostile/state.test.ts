@@ -267,6 +267,47 @@ describe("calibrate of several layers", () => {
   });
 });
 
+describe("moments and sums of which an array was transferred", () => {
+  const [other, sums] = [moments, trained().backwardSums(dy)];
+  const copied = (): Moments => moments.merge(new Layer(C).moments(new Float32Array(0)));
+  const nothing = new Layer(C).moments(new Float32Array(0));
+  const message = (name: string) =>
+    new RegExp(`^${name}: expected its values, got none: its buffer was transferred$`);
+
+  test.each(["mean", "m2", "meanLow"] as const)("without %s: StateError", (name) => {
+    const lost = copied();
+    transfer(lost[name]);
+    const calls: (() => unknown)[] = [
+      () => lost.merge(other),
+      () => lost.merge(nothing),
+      () => lost.toJSON(),
+    ];
+    if (name === "m2") calls.push(() => lost.variance("sample"));
+    for (const call of calls) {
+      expect(call).toThrow(StateError);
+      expect(call).toThrow(message(name));
+    }
+    for (const call of [() => other.merge(lost), () => Moments.pool([other, lost])]) {
+      expect(call).toThrow(ShapeError);
+    }
+  });
+
+  test.each(["sumDy", "sumDyXmu"] as const)("without %s: StateError", (name) => {
+    const lost = GradientSums.pool([sums]);
+    transfer(lost[name]);
+    for (const call of [() => lost.merge(sums), () => lost.toJSON()]) {
+      expect(call).toThrow(StateError);
+      expect(call).toThrow(message(name));
+    }
+    expect(() => sums.merge(lost)).toThrow(ShapeError);
+  });
+
+  test("moments of no channels have lost nothing", () => {
+    const json = { ...moments.toJSON(), mean: [], m2: [], meanLow: [] };
+    expect(Moments.fromJSON(Moments.fromJSON(json).toJSON()).variance("sample")).toHaveLength(0);
+  });
+});
+
 test("moments over memory that another thread writes are those that were checked", () => {
   const mean = new Float64Array(new SharedArrayBuffer(8 * C));
   let reads = 0;

@@ -1,6 +1,7 @@
 // The suite in Jest: CommonJS by ts-jest, and ES modules in each environment.
 
 import { join } from "node:path";
+import { blockWith } from "./guide.js";
 import {
   run as execute,
   MODULES,
@@ -95,14 +96,15 @@ export const NODE10 = {
 /** What TypeScript has to know of the suite. */
 export const SUITE_TYPES = "export function conformance(...entries: object[]): Promise<object>;\n";
 
-const commonJs = jest("CommonJS, ts-jest", async () => ({
-  files: {
-    "package.json": JSON.stringify({ name: "app", private: true }),
-    "tsconfig.json": JSON.stringify({ compilerOptions: NODE10 }),
-    "suite.js": await suiteFor("cjs"),
-    "suite.d.ts": SUITE_TYPES,
-    "to-common-js.cjs": TO_COMMON_JS,
-    "suite.test.ts": `import * as library from "batchnorm-wasm";
+const commonJs = (name: string, testEnvironment: string): Trial =>
+  jest(name, async () => ({
+    files: {
+      "package.json": JSON.stringify({ name: "app", private: true }),
+      "tsconfig.json": JSON.stringify({ compilerOptions: NODE10 }),
+      "suite.js": await suiteFor("cjs"),
+      "suite.d.ts": SUITE_TYPES,
+      "to-common-js.cjs": TO_COMMON_JS,
+      "suite.test.ts": `import * as library from "batchnorm-wasm";
 import * as testTime from "batchnorm-wasm/infer";
 import { conformance } from "./suite";
 
@@ -110,16 +112,20 @@ declare const test: (name: string, body: () => Promise<void>, milliseconds: numb
 const { BatchNorm } = library;
 const run = () => conformance(library, testTime);
 ${TEST}`,
-  },
-  config: {
-    transform: { "\\.ts$": TS_JEST, "\\.js$": "<rootDir>/to-common-js.cjs" },
-    transformIgnorePatterns: ["/node_modules/(?!batchnorm-wasm/)"],
-  },
-}));
+    },
+    config: {
+      testEnvironment,
+      transform: { "\\.ts$": TS_JEST, "\\.js$": "<rootDir>/to-common-js.cjs" },
+      ...JSON.parse(blockWith("transformIgnorePatterns")),
+    },
+  }));
+
+const JSDOM = join(MODULES, "jest-environment-jsdom");
 
 export const JEST_TRIALS: readonly Trial[] = [
-  commonJs,
+  commonJs("CommonJS, ts-jest", "node"),
+  commonJs("CommonJS, jsdom", JSDOM),
   modules("ES modules", "node"),
-  modules("jsdom", join(MODULES, "jest-environment-jsdom")),
+  modules("jsdom", JSDOM),
   modules("edge-runtime", join(MODULES, "@edge-runtime/jest-environment")),
 ];

@@ -12,6 +12,7 @@ import { parseArgs } from "node:util";
 import type { Browser, BrowserKind } from "./browsers.js";
 import { BUNDLES } from "./bundlers.js";
 import { EXAMPLE_TRIALS } from "./examples.js";
+import { guideTrial } from "./guide.js";
 import { JEST_TRIALS } from "./jest.js";
 import { MEMORY } from "./memory.js";
 import { NEXT_BUILDS } from "./next.js";
@@ -25,7 +26,7 @@ import { SIZE_TRIALS } from "./sizes.js";
 import { THREADS } from "./threads.js";
 import { late, type Run, type Trial } from "./trial.js";
 
-const TRIALS: readonly Trial[] = [
+const OTHERS: readonly Trial[] = [
   ...RUNTIMES,
   ...BUNDLES,
   ...NEXT_BUILDS,
@@ -37,6 +38,7 @@ const TRIALS: readonly Trial[] = [
   ...THREADS,
   ...EXAMPLE_TRIALS,
 ];
+const TRIALS: readonly Trial[] = [...OTHERS, guideTrial(OTHERS)];
 
 /** Seconds that a trial may take: the slowest, a build by Next.js, took 80 on a busy machine. */
 const LONGEST = 300;

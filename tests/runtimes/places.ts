@@ -3,10 +3,11 @@
 
 import { symlink } from "node:fs/promises";
 import { join } from "node:path";
-import { type Alias, defaultClientConditions, type SSROptions, build as vite } from "vite";
+import { defaultClientConditions, type SSROptions, build as vite } from "vite";
 import type { Outcome } from "../conformance/suite.js";
 import { chromium, launchExtension } from "./browsers.js";
 import { startBundled, VITE } from "./bundlers.js";
+import { blockWith } from "./guide.js";
 import { NODE10, SUITE_TYPES } from "./jest.js";
 import {
   run as execute,
@@ -71,18 +72,17 @@ conformance(library, testTime).then((outcome) => console.log(JSON.stringify(outc
 };
 
 /** A server by Nitro, whose only route, loaded at the first request, is the suite: where its output is. */
-async function nitro(name: string, files: Record<string, string>, preset: string, wasm: boolean) {
+async function nitro(name: string, files: Record<string, string>, preset: string, config: string) {
   const folder = await project(name, {
     ...files,
     "routes/index.js": `import { run } from "../run.js";
 
 export default defineEventHandler(() => run());
 `,
-    "nitro.config.js": `export default {
-  preset: "${preset}",
-  compatibilityDate: "2026-01-01",
-  experimental: { wasm: ${wasm} },
-};
+    "guide.js": config,
+    "nitro.config.js": `import config from "./guide.js";
+
+export default { ...config, preset: "${preset}", compatibilityDate: "2026-01-01" };
 `,
   });
   await link(folder, "nitropack");
@@ -93,11 +93,13 @@ export default defineEventHandler(() => run());
   return folder;
 }
 
+const CONFIG = blockWith("experimental: { wasm: true } }");
+
 const nitroCloudflare: Trial = {
   name: "Nitro 2, Cloudflare",
   tags: ["places", "nitro", "workerd"],
   async run(run) {
-    const folder = await nitro("places-nitro", suiteFiles(run), "cloudflare-module", true);
+    const folder = await nitro("places-nitro", suiteFiles(run), "cloudflare-module", CONFIG);
     return {
       version: await versionOf("nitropack"),
       outcome: await served(join(folder, ".output/server"), "index.mjs"),
@@ -111,7 +113,12 @@ const nitroNetlify: Trial = {
   tags: ["places", "nitro", "deno"],
   missing: () => (denoBinary() ? undefined : "npm ci --prefix tests/runtimes --ignore-scripts"),
   async run(run) {
-    const folder = await nitro("places-netlify", suiteFiles(run), "netlify-edge", false);
+    const folder = await nitro(
+      "places-netlify",
+      suiteFiles(run),
+      "netlify-edge",
+      "export default {};",
+    );
     await write(folder, {
       "ask.mjs": `import serve from "./.netlify/edge-functions/server/server.js";
 
@@ -136,20 +143,20 @@ async function served(folder: string, main: string): Promise<Outcome> {
 }
 
 /** A Worker by plain Vite, which takes no import of a .wasm file. */
-const viteWorker = (name: string, ssr: SSROptions, alias: (folder: string) => Alias[]): Trial => ({
+const viteWorker = (name: string, ssr: SSROptions, config?: string): Trial => ({
   name,
   tags: ["places", "vite", "workerd"],
   async run(run) {
-    const folder = await project(
-      `places-${name.replace(/\W+/g, "-").toLowerCase()}`,
-      suiteFiles(run),
-    );
+    const folder = await project(`places-${name.replace(/\W+/g, "-").toLowerCase()}`, {
+      ...suiteFiles(run),
+      ...(config === undefined ? {} : { "vite.config.js": config }),
+    });
     await vite({
       ...VITE,
+      configFile: config === undefined ? false : join(folder, "vite.config.js"),
       root: folder,
       build: { ssr: "worker.js", outDir: "out" },
       ssr: { target: "webworker", noExternal: true, ...ssr },
-      resolve: { alias: alias(folder) },
     });
     const outcome = await served(join(folder, "out"), "worker.js");
     return { version: await versionOf("vite"), outcome };
@@ -158,14 +165,6 @@ const viteWorker = (name: string, ssr: SSROptions, alias: (folder: string) => Al
 
 /** The conditions that Shopify's mini-oxygen sets, of which `workerd` needs what docs/guides/places.md says. */
 const HYDROGEN = { resolve: { conditions: ["worker", "workerd", ...defaultClientConditions] } };
-
-const pastConditions = (folder: string): Alias[] => {
-  const dist = join(folder, "node_modules/batchnorm-wasm/dist");
-  return [
-    { find: /^batchnorm-wasm$/, replacement: `${dist}/index.js` },
-    { find: /^batchnorm-wasm\/([\w-]+)$/, replacement: `${dist}/$1.js` },
-  ];
-};
 
 /** A page of an extension, whose policy has to allow WebAssembly. */
 const extension: Trial = {
@@ -180,9 +179,7 @@ const extension: Trial = {
         manifest_version: 3,
         name: "batchnorm-wasm",
         version: "1",
-        content_security_policy: {
-          extension_pages: "script-src 'self' 'wasm-unsafe-eval'; object-src 'self'",
-        },
+        ...JSON.parse(blockWith("extension_pages")),
       }),
     });
     const { browser, address } = await launchExtension(folder);
@@ -230,8 +227,8 @@ export const PLACES: readonly Trial[] = [
   node10,
   nitroCloudflare,
   nitroNetlify,
-  viteWorker("Vite SSR bundle, workerd", {}, () => []),
-  viteWorker("Vite, Hydrogen's conditions", HYDROGEN, pastConditions),
+  viteWorker("Vite SSR bundle, workerd", {}),
+  viteWorker("Vite, Hydrogen's conditions", HYDROGEN, blockWith("resolve: {\n    alias")),
   extension,
   vue,
 ];

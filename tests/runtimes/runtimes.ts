@@ -5,13 +5,14 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { EdgeRuntime } from "edge-runtime";
 import { build } from "esbuild";
-import { BROWSERS, chromium } from "./browsers.js";
+import { BROWSERS } from "./browsers.js";
 import {
   binaryOf,
   run as execute,
   filesIn,
   MODULES,
   project,
+  suite as suiteFor,
   versionOf,
   write,
 } from "./project.js";
@@ -50,6 +51,30 @@ export function nodeBinary(major: number): string | undefined {
     .map((machine) => join(MODULES, `node${major}-linux-${machine}/bin/node`))
     .find(existsSync);
 }
+
+/** The package required, as a CommonJS program does; from Node 20.19 and 22.12 on that takes ES modules. */
+const required = (major: number): Trial => ({
+  name: `Node ${major}, require`,
+  tags: ["runtimes", "node", "require"],
+  missing: () => (nodeBinary(major) ? undefined : INSTALL),
+  async run() {
+    const path = nodeBinary(major)!;
+    const folder = await project(`run-node-${major}-require`, {
+      "package.json": JSON.stringify({ name: "app", private: true }),
+      "suite.js": await suiteFor("cjs"),
+      "main.js": `const library = require("batchnorm-wasm");
+const testTime = require("batchnorm-wasm/infer");
+const { conformance } = require("./suite.js");
+
+for (const entry of ["state", "hdf5", "threads"]) require("batchnorm-wasm/" + entry);
+conformance(library, testTime).then((outcome) => console.log(JSON.stringify(outcome)));
+`,
+    });
+    const output = await execute(path, ["main.js"], { cwd: folder });
+    const version = (await execute(path, ["--version"])).trim().slice(1);
+    return { version, outcome: outcomeOf(JSON.parse(output)) };
+  },
+});
 
 export const denoBinary = (): string | undefined => binaryOf("@deno", "deno");
 export const bunBinary = (): string | undefined => binaryOf("@oven", "bin/bun");
@@ -141,23 +166,26 @@ const browsers = BROWSERS.map(
   }),
 );
 
-const worker: Trial = {
-  name: "Chromium, web worker",
-  tags: ["runtimes", "browsers", "chromium", "worker"],
-  missing: chromium.missing,
-  async run(run) {
-    const browser = await run.browser(chromium);
-    const address = `${await page(run)}worker.html`;
-    return { version: browser.version, outcome: outcomeOf(await ask(run, browser, address)) };
-  },
-};
+const workers = BROWSERS.map(
+  (kind): Trial => ({
+    name: `${kind.name}, web worker`,
+    tags: ["runtimes", "browsers", kind.name.toLowerCase(), "worker"],
+    missing: kind.missing,
+    async run(run) {
+      const browser = await run.browser(kind);
+      const address = `${await page(run)}worker.html`;
+      return { version: browser.version, outcome: outcomeOf(await ask(run, browser, address)) };
+    },
+  }),
+);
 
 export const RUNTIMES: readonly Trial[] = [
   ...[20, 22, 24, 26].map((major) => program(`Node ${major}`, "node", () => nodeBinary(major))),
+  ...[20, 22, 24, 26].map(required),
   program("Deno", "deno", denoBinary, DENO_ARGS),
   program("Bun", "bun", bunBinary),
   workerd,
   edgeRuntime,
   ...browsers,
-  worker,
+  ...workers,
 ];

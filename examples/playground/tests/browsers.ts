@@ -251,6 +251,18 @@ for (const name of BROWSERS) {
           (all, chosen) => (all.at(chosen) as HTMLInputElement).click(),
           at,
         );
+      /** All that the page shows of the network: what it says, how many points are in the plots, and its answers. */
+      const shown = async () => ({
+        status: await playground.text(".status"),
+        verdict: await playground.text(".verdict"),
+        points: await page.$$eval("[data-points]", (all) =>
+          all.map((plot) => (plot as HTMLElement).dataset.points),
+        ),
+        shares: await playground.shares(),
+      });
+      const before = await shown();
+      assert.equal(before.status, "The network as the demo trained it");
+      assert.deepEqual(before.points, ["0", "0", "0"]);
       await speed(-1);
       // Each time after another number of milliseconds, so that the training is abandoned in each of its steps.
       for (let attempt = 0; attempt < 12; attempt++) {
@@ -263,11 +275,7 @@ for (const name of BROWSERS) {
         await playground.press("Back to the trained network");
         await new Promise((resolve) => setTimeout(resolve, 400));
         await playground.settled();
-        assert.equal(
-          await playground.text(".status"),
-          "The network as the demo trained it",
-          `attempt ${attempt + 1}`,
-        );
+        assert.deepEqual(await shown(), before, `attempt ${attempt + 1}`);
       }
       await speed(1);
     });

@@ -66,9 +66,9 @@ export function readKerasFile(
   options: KerasFileOptions = NO_OPTIONS,
 ): StateFile<KerasFileLoadOptions> {
   checkKeys("options", options, ["config"]);
-  const { root, config } = open(bytes, options.config);
+  const { root, config, file } = open(bytes, options.config);
   const found = findLayers(root, config);
-  return fileOf([...found.keys()], (name, own: KerasFileLoadOptions) => {
+  return fileOf([...found.keys()], [file], (name, own: KerasFileLoadOptions) => {
     const given = readLoadOptions(own, OWN_KEYS);
     const layer = found.get(name)!;
     const config = layer.config ?? configOf(name, layer, given);
@@ -93,7 +93,8 @@ function open(file: Bytes, given: KerasFileOptions["config"]) {
   if (format === "hdf5") {
     const root = Hdf5Node.root(bytes);
     const text = given === undefined ? root.texts("model_config")?.[0] : undefined;
-    return { root, config: text === undefined ? parsed(given) : jsonOf("model_config", text) };
+    const json = text === undefined ? parsed(given) : jsonOf("model_config", text);
+    return { root, config: json, file: bytes };
   }
   if (format === null) throw new StateError("bytes", EXPECTED, "bytes that begin as neither");
   const entries = entriesOf(bytes);
@@ -107,7 +108,7 @@ function open(file: Bytes, given: KerasFileOptions["config"]) {
   }
   const json =
     given === undefined ? jsonOf("config.json", textOf("config.json", config)) : parsed(given);
-  return { root: Hdf5Node.root(weights), config: json };
+  return { root: Hdf5Node.root(weights), config: json, file: bytes };
 }
 
 /** The config that the caller gave, parsed; `null` if none was given. */

@@ -46,7 +46,8 @@ export interface KerasReadOptions extends KerasLoadOptions {
  */
 export function readKeras(files: KerasFiles): StateFile<KerasReadOptions> {
   const model = parse("files", files);
-  return fileOf([...model.layers.keys()], (name, own: KerasReadOptions) => {
+  const bytes = model.groups.flatMap(({ shards }) => shards);
+  return fileOf([...model.layers.keys()], bytes, (name, own: KerasReadOptions) => {
     const { withActivation, ...options } = readLoadOptions(own, ["withActivation"]);
     const follows = flag("withActivation", withActivation, false);
     const layer = model.layers.get(name)!;

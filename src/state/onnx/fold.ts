@@ -8,11 +8,12 @@ import { NO_OPTIONS } from "../../values/check.js";
 import type { Bytes } from "../bytes.js";
 import { encodeFolded, foldBeside, type Into } from "../folding.js";
 import type { KeptNorm } from "../layers.js";
+import { externalOf } from "./external.js";
 import { LINEAR, type Linear, linearOf, perChannel } from "./linear.js";
 import { Network, type Step } from "./network.js";
 import { type Model, modelOf, type Norm } from "./norms.js";
 import { ranksOf } from "./ranks.js";
-import { externalOf, layerAt, type OnnxReadOptions } from "./read.js";
+import { layerAt, type OnnxReadOptions } from "./read.js";
 import { TYPES } from "./schema.js";
 
 /** What {@link foldOnnx} returns. */

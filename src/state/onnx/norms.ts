@@ -3,6 +3,7 @@
 
 import { StateError } from "../../errors.js";
 import { checkFormat } from "../format.js";
+import type { External } from "./external.js";
 import {
   attributesOf,
   floatOf,
@@ -14,7 +15,7 @@ import {
   textOf,
 } from "./graph.js";
 import { NODE } from "./schema.js";
-import { constantOf, type External, follow, formatOf, type Tensor } from "./tensor.js";
+import { constantOf, follow, formatOf, type Tensor } from "./tensor.js";
 
 /** The names that ONNX gives to the inputs of a node after its first input, the data, in their order. */
 export const SLOTS = ["scale", "B", "input_mean", "input_var"] as const;

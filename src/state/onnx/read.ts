@@ -1,12 +1,12 @@
 // Reads batch-norm layers from ONNX models.
 
 import type { Kernels } from "../../engine/kernels.js";
-import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
+import { checkKeys, StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
 import { keeping, onnxOptions } from "../../layer/frameworks.js";
 import { flag, NO_OPTIONS, readOptions } from "../../values/check.js";
 import { CHANNELS_FIRST, checkLayout, LAYOUTS, type Layout, ofRank } from "../../values/layout.js";
-import { type Bytes, bytesOf, decode } from "../bytes.js";
+import { type Bytes, decode } from "../bytes.js";
 import {
   fileOf,
   fromFile,
@@ -18,10 +18,11 @@ import {
   type StateFile,
   warningsTo,
 } from "../layers.js";
+import { externalOf } from "./external.js";
 import type { Graph, Operation } from "./graph.js";
 import { type Model, modelOf, parameterOf, SLOTS } from "./norms.js";
 import { ranksOf } from "./ranks.js";
-import { type External, formatOf } from "./tensor.js";
+import { formatOf } from "./tensor.js";
 import { usesOf } from "./uses.js";
 
 /** Options of {@link readOnnx}. */
@@ -108,7 +109,8 @@ export function readOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): O
   checkKeys("options", options, ["external"]);
   const model = modelOf("bytes", bytes, externalOf(options.external));
   let ranks: ReadonlyMap<string, number> | undefined;
-  const file = fileOf([...model.norms.keys()], (name, given: OnnxLoadOptions) => {
+  const files = [model.graph.wire.bytes, ...(model.external?.files.values() ?? [])];
+  const file = fileOf([...model.norms.keys()], files, (name, given: OnnxLoadOptions) => {
     ranks ??= ranksOf(model.graph);
     return layerAt(model, name, ranks, given);
   });
@@ -121,18 +123,6 @@ export function readOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): O
   const load = (name: string, ...of: Given<OnnxLoadOptions>): BatchNorm =>
     file.load(nameIn(model, name), ...of);
   return { ...file, nodes: Object.freeze(nodes), load };
-}
-
-/** Checks the option `external`, the files beside a model. */
-export function externalOf(external: unknown): External | undefined {
-  if (external === undefined) return external;
-  if (Object.prototype.toString.call(external) === "[object Object]") {
-    for (const [location, file] of Object.entries(external as External)) {
-      bytesOf(`external[${JSON.stringify(location)}]`, file);
-    }
-    return external as External;
-  }
-  throw new OptionError(`external: expected bytes by location, got ${describe(external)}`);
 }
 
 /**

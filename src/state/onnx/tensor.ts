@@ -3,14 +3,12 @@
 // (https://github.com/onnx/onnx/blob/main/docs/ExternalData.md).
 
 import { StateError } from "../../errors.js";
-import { type Bytes, bytesOf, type FloatFormat, viewOfBytes } from "../bytes.js";
+import { type FloatFormat, viewOfBytes } from "../bytes.js";
 import { hasOwn } from "../keys.js";
 import { joined, type Range, type Wire } from "../protobuf.js";
+import type { External } from "./external.js";
 import { attributesOf, type Graph, integersAt, numberOf, textOf } from "./graph.js";
 import { ATTRIBUTE, ENTRY, FLOAT, INT64, TENSOR, TYPES } from "./schema.js";
-
-/** The files beside a model that hold some of its tensors, by the location that the model names. */
-export type External = Readonly<Record<string, Bytes>>;
 
 /** A tensor whose values are known without running the network. */
 export interface Tensor {
@@ -147,15 +145,15 @@ function fetched(wire: Wire, name: string, range: Range, external?: External): U
     ]),
   );
   const { location = "", offset = "0", length } = entries;
-  if (external === undefined || !hasOwn(external, location)) {
-    const given = Object.keys(external ?? {}).slice(0, 8);
+  const bytes = external?.at(location);
+  if (bytes === undefined) {
+    const given = [...(external?.files.keys() ?? [])].slice(0, 8);
     throw new StateError(
       `tensor "${name}": expected the bytes of ${JSON.stringify(location)}, a file beside the model, in ` +
         `external, got ${given.length > 0 ? `only ${given.join(", ")}` : "none"}; or save the model in ` +
         "one file: onnx.save(onnx.load(path), one)",
     );
   }
-  const bytes = bytesOf(`external[${JSON.stringify(location)}]`, external[location]);
   const begin = Number(offset);
   const end = length === undefined ? bytes.length : begin + Number(length);
   if (!(begin >= 0 && begin <= end && end <= bytes.length && Number.isSafeInteger(begin))) {

@@ -7,10 +7,11 @@ import { NO_OPTIONS } from "../../values/check.js";
 import { type Bytes, decode, encode, holds } from "../bytes.js";
 import { checkName, entriesOf } from "../layers.js";
 import { isSame } from "../protobuf.js";
+import { externalOf } from "./external.js";
 import { modelOfLayers, numbersOf } from "./fresh.js";
 import { Network } from "./network.js";
 import { type Model, modelOf, parameterOf } from "./norms.js";
-import { externalOf, nameIn } from "./read.js";
+import { nameIn } from "./read.js";
 import { formatOf, type Tensor } from "./tensor.js";
 
 /** Options of {@link writeOnnx}. */

@@ -107,7 +107,7 @@ export function layersIn(source: Source): StateFile<TorchLoadOptions> {
     tensors,
     layers.map((name) => inFile(source, name)),
   );
-  return fileOf(layers, (name, options: TorchLoadOptions) => {
+  return fileOf(layers, [source.file], (name, options: TorchLoadOptions) => {
     const given = readOptions(options, LOAD_KEYS);
     const warn = warningsTo(given.onWarning);
     const full = inFile(source, name);

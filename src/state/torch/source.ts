@@ -9,6 +9,8 @@ import { savedIn } from "./saved.js";
 
 /** A model of a file, and the names of its batch norms. */
 export interface Source extends StateDict {
+  /** All of the file. */
+  readonly file: Uint8Array;
   readonly metadata: Readonly<Record<string, string>>;
   /** What the names of all tensors begin with because the model was wrapped, `"module."` or "". */
   readonly wrapper: string;
@@ -51,7 +53,7 @@ export function sourceOf(name: string, bytes: unknown, key: unknown, all: boolea
   checkSizes(file, all ? tensors.values() : wanted);
   const wrapper = wrapperOf(tensors);
   const layers = norms.map((name) => `${name}.`.slice(wrapper.length, -1));
-  return { metadata: { format: "pt" }, ...model, wrapper, layers };
+  return { metadata: { format: "pt" }, ...model, file, wrapper, layers };
 }
 
 /** The name that a module has in the file, which begins with the wrapper's prefix. */

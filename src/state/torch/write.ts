@@ -76,6 +76,7 @@ export function writeTorch(
 const NO_FILE: Source = {
   tensors: new Map(),
   modules: new Map(),
+  file: new Uint8Array(0),
   metadata: { format: "pt" },
   wrapper: "",
   layers: [],

@@ -81,7 +81,7 @@ export function Plot({ caption, label, height, empty = false, options, data }: P
     <figure>
       <figcaption>{caption}</figcaption>
       <div class="plot">
-        <div role="img" aria-label={label} ref={place} />
+        <div role="img" aria-label={label} data-points={data[0].length} ref={place} />
         {empty && <p class="empty">{empty}</p>}
       </div>
     </figure>

@@ -1,0 +1,82 @@
+// What `Moments` and `GradientSums` have in common: a count and arrays of float64 per channel, which are checked, pooled
+// one after the other, written as JSON and read back.
+
+import { describe, ShapeError, StateError } from "../errors.js";
+import { copyOf, isFloat64Array, sizeIn } from "./arrays.js";
+import { isWhole } from "./check.js";
+import { fromNumbers, type JsonNumber, parse, toNumbers } from "./json.js";
+
+/** Checks the parts, and merges them. The array `key` of what is merged so far tells the number of channels. */
+export function reduce<K extends string, T extends Readonly<Record<K, Float64Array>>>(
+  parts: Iterable<unknown>,
+  check: (name: string, value: unknown, channels?: number) => T,
+  merge: (all: T, part: T) => T,
+  key: K,
+): T {
+  if (typeof Object(parts)[Symbol.iterator] !== "function") {
+    throw new ShapeError("parts", "an iterable", describe(parts));
+  }
+  let all: T | undefined;
+  let i = 0;
+  for (const part of parts) {
+    const checked = check(`parts[${i++}]`, part, all?.[key].length);
+    all = all === undefined ? checked : merge(all, checked);
+  }
+  if (all === undefined) throw new ShapeError("parts", "at least one", "none");
+  return all;
+}
+
+/** An object for JSON with the count of `value` and its arrays named in `keys`. */
+export function write<F extends string, K extends string>(
+  format: F,
+  value: { readonly count: number } & Readonly<Record<K, Float64Array>>,
+  keys: readonly K[],
+) {
+  const arrays = keys.map((key) => [key, toNumbers(value[key])]);
+  const written: Record<K, JsonNumber[]> = Object.fromEntries(arrays);
+  return { format, version: 1 as const, count: value.count, ...written };
+}
+
+/** Reads what `write` wrote. The count is not checked here. */
+export function read<K extends string>(json: unknown, format: string, keys: readonly K[]) {
+  type Written = { format: string; version: number; count: number } & Record<K, unknown>;
+  const s = parse<Written>("json", json, format);
+  const first = s[keys[0]!];
+  const length = Array.isArray(first) ? first.length : 0;
+  const arrays = keys.map((key) => [key, Float64Array.from(fromNumbers(key, s[key], length))]);
+  return { ...(Object.fromEntries(arrays) as Record<K, Float64Array>), count: s.count };
+}
+
+export const noNumbers = (name: string): ShapeError =>
+  new ShapeError(`new ${name}`, "numbers", "none");
+/**
+ * The count of `value`, and copies of the float64 arrays that it has under these names, of `channels` values if that is
+ * given. The arrays may lie in memory that other threads write, so they are copied before anybody looks at the numbers.
+ */
+export function checked<K extends string>(
+  name: string,
+  value: unknown,
+  keys: readonly K[],
+  channels?: number,
+) {
+  const held = Object(value) as Record<K | "count", unknown>;
+  const copies = {} as { count: number } & Record<K, Float64Array>;
+  let length = channels;
+  for (const key of keys) {
+    let array = held[key];
+    if (array === undefined && key === "meanLow") array = new Float64Array(length!);
+    const size = isFloat64Array(array) ? sizeIn(array) : -1;
+    length ??= Math.max(size, 0);
+    if (size !== length) {
+      const got = held === value ? `${key} ${describe(array)}` : describe(value);
+      throw new ShapeError(name, `${keys.join(", ")} of ${length} channels`, got);
+    }
+    copies[key] = copyOf(array as Float64Array) as (typeof copies)[K];
+  }
+  const { count } = held;
+  if (!isWhole(count)) {
+    throw new StateError(`${name}.count`, "a whole number from 0 to 2^53 - 1", describe(count));
+  }
+  copies.count = count;
+  return copies;
+}

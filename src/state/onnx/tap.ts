@@ -18,6 +18,8 @@ import { GRAPH, VALUE_INFO } from "./schema.js";
  * outputs. Tell the runtime not to optimize the graph (onnxruntime: `graphOptimizationLevel: "disabled"`):
  * it may otherwise fold the batch norms into other layers, and then their inputs are no longer computed.
  *
+ * The new outputs have names and no types, which runtimes work out; `onnx.checker` would want to see them.
+ *
  * @param bytes the model. It is not changed.
  * @param names the names of batch norms, as `readOnnx` lists them, or the names of their modules in PyTorch.
  * A value that is already an output does not become an output twice.

@@ -6,7 +6,7 @@ import { loadChannels, storeChannels } from "../engine/channel.js";
 import type { Exports, Machine, ThreadExports } from "../engine/machine.js";
 import { type At, MAX_COLUMNS } from "../engine/memory.js";
 import { pointer, storeHeld } from "../engine/operand.js";
-import { BLOCK_ONE, channelsNear, type Pass, rowsOf } from "../engine/plan.js";
+import { BLOCK_ONE, BLOCK_TWO, channelsNear, type Pass, rowsOf } from "../engine/plan.js";
 import { sizeOf } from "../values/layout.js";
 import type { Gradients, Normalizer } from "../values/terms.js";
 import type { Crew } from "./crew.js";
@@ -19,8 +19,13 @@ import { CACHED, HEAVY, MOST } from "./sizes.js";
 const ARRAY = 8 * MAX_COLUMNS;
 /** Columns of all blocks together whose states there is room for at a time. */
 const COLUMNS = 32 * MAX_COLUMNS;
-/** Bytes for three arrays per channel, and for a float32 and two float64 values of the state of each of these columns. */
-export const ROOM_BYTES = 3 * ARRAY + 20 * COLUMNS;
+/** Cache lines for what fours of rows leave of the sums of a gradient (assembly/fours.ts). */
+const LINES = 24576;
+/**
+ * Bytes for three arrays per channel, and for what pieces leave: these lines, or a float32 and two float64 values of the
+ * state of each of these columns, which take less.
+ */
+export const ROOM_BYTES = 3 * ARRAY + 64 * LINES;
 
 /** Shared memory for what pieces leave, and all of that memory as bytes. */
 export interface Room {
@@ -69,11 +74,9 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     stride: number,
   ): boolean => {
     const work = rows * width * (b === 0 ? 1 : HEAVY);
-    const byColumns = rows * width <= CACHED && columnsOf(width) > 1;
-    const n = crew.threads === 1 ? 1 : piecesOf(work, byColumns ? columnsOf(width) : MOST);
+    const n = crew.threads === 1 ? 1 : piecesOf(work);
     if (n === 1) return false;
-    const parts = byColumns ? n : 1;
-    crew.job.begin(kind, n, out, a).on(b, terms, rows, width).of(stride, 0).parts(0, parts);
+    crew.job.begin(kind, n, out, a).on(b, terms, rows, width).of(stride, 0);
     crew.run(n, work, out !== a);
     return true;
   };
@@ -168,24 +171,58 @@ function reductionsOfRows(
     },
     gradientSumsRows(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole) {
       const size = rows * width;
-      const isAlone = crew.threads === 1 || size > CACHED;
-      const n = isAlone ? 1 : piecesOf(size * HEAVY, columnsOf(width));
-      if (n === 1) {
+      const isCached = size <= CACHED;
+      const n = piecesOf(size * HEAVY, isCached ? columnsOf(width) : MOST);
+      if (crew.threads === 1 || n === 1) {
         const { gradientSumsRows: alone } = wasm;
         return alone(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole);
       }
-      job
-        .begin(kinds.SUMS_ROWS, n, 0, dy)
-        .on(x, center, rows, width)
-        .of(stride, 0, sumDy, sumDyX)
-        .into(0, sums0, sums1, 0)
-        .numbers(count);
-      crew.run(n, size * HEAVY, true);
-      move(room, sumDy, sums0, 8 * padded(width));
-      move(room, sumDyX, sums1, 8 * padded(width));
+      const keep = (): void => {
+        move(room, sumDy, sums0, 8 * padded(width));
+        move(room, sumDyX, sums1, 8 * padded(width));
+      };
+      if (isCached) {
+        job
+          .begin(kinds.SUMS_ROWS, n, 0, dy)
+          .on(x, center, rows, width)
+          .of(stride, 0, sumDy, sumDyX)
+          .into(0, sums0, sums1, 0)
+          .numbers(count);
+        crew.run(n, size * HEAVY, true);
+        return keep();
+      }
+      const each = rowsOf(width, BLOCK_TWO);
+      const most = Math.floor(foursAtOnce(width) / (each / 4)) * each;
+      for (let row = 0; row < rows; row += most) {
+        const some = Math.min(most, rows - row);
+        const work = some * width * HEAVY;
+        const parts = piecesOf(work);
+        const at = row * stride;
+        job
+          .begin(kinds.FOURS, parts, 0, dy + at)
+          .on(x + at, center, some, width)
+          .of(stride, 0)
+          .into(0, states0, 0, 0)
+          .parts(each, 0);
+        crew.run(parts, work, true);
+        const columns = Math.min(parts, columnsOf(width));
+        job
+          .begin(kinds.ADD_FOURS, columns, 0, states0)
+          .on(0, 0, some, width)
+          .of(0, 0, sumDy, sumDyX)
+          .into(0, sums0, sums1, 0)
+          .parts(0, parts)
+          .numbers(count + row);
+        crew.run(columns, some * width, true);
+        keep();
+      }
     },
   };
 }
+
+/** How many fours of rows there is room for at a time: see `pitchOf` in assembly/fours.ts. */
+const foursAtOnce = (width: number): number =>
+  (LINES / Math.ceil(width / 8) / (MOST + 1) - 3) * MOST;
 
 function reductionsOfPlanes(
   wasm: Exports,

@@ -2,18 +2,17 @@
 // sums over four rows to float64 sums, one after the other, and another order would give other bits. So threads make the
 // sums over four rows first, each of other rows, and then add them up, each of other columns, in the order of one thread.
 //
-// In between they lie in the shared memory: for each piece of rows (and then for the rows that fours leave over), for each
-// strip of columns, for each four of rows, one cache line with the sums of dy and those of dy·(x - center). A piece has a
-// place of its own, because hardware reads ahead: where two threads write near to each other, they take lines away from
-// each other, which took three times as long.
+// In between they lie in the shared memory: for each piece of rows, for each strip of columns, for each four of rows, the
+// sums of dy and those of dy·(x - center). A piece has a place of its own, because hardware reads ahead: where two threads
+// write near to each other, they take cache lines away from each other, which took three times as long.
 
 import { apartOf, stepOf } from "./blocks";
 import { product } from "./gradient";
 import { widen, widenNext } from "./lanes";
 
-/** Columns of a strip: the float64 sums of so many, of both kinds, fit the registers. */
+/** Columns of a strip. Their float64 sums, of both kinds, fit the registers. */
 const STRIP: u32 = 8;
-/** Bytes that a four leaves in a strip. */
+/** Bytes that a four leaves in a strip: a whole cache line. With strips of four columns all of this took twice as long. */
 const LINE: usize = 64;
 
 /** Where part p of n of something long `size` begins, if it is cut at multiples of `step`. */
@@ -30,12 +29,12 @@ const LINE: usize = 64;
 }
 
 /**
- * Bytes of a strip of a piece: room for all its fours, and for three rows. The number of lines is odd, since strips a
- * multiple of 4 KB apart would compete for the same places of the cache.
+ * Bytes of a strip of a piece: room for all its fours. It is an odd number of cache lines, since strips a multiple of
+ * 4 KB apart would compete for the same places of the cache.
  */
 // @ts-ignore: decorator
 @inline function pitchOf(rows: u32, pieces: u32): usize {
-  return <usize>(((rows >> 2) / pieces + 2) | 1) * LINE;
+  return <usize>(((rows >> 2) / pieces + 1) | 1) * LINE;
 }
 
 // @ts-ignore: decorator
@@ -43,7 +42,7 @@ const LINE: usize = 64;
   return (width + STRIP - 1) / STRIP;
 }
 
-/** The sums over four rows of piece p of `pieces`; the last piece also has the rows that are left over. */
+/** The sums over four rows of piece p of `pieces`. Up to three rows are left over. */
 export function fours(
   to: usize, dy: usize, x: usize, center: usize,
   rows: u32, width: u32, stride: usize, each: u32, p: u32, pieces: u32,
@@ -66,13 +65,6 @@ export function fours(
       row += step;
     }
   }
-  if (p + 1 < pieces) return;
-  at = to + pieces * perPiece;
-  for (let row = rows & ~3; row < rows; row++) {
-    const from = <usize>row * stride;
-    singleRow(at, pitch, dy + from, x + from, center, width);
-    at += LINE;
-  }
 }
 
 function sumsOfFour(
@@ -89,16 +81,6 @@ function sumsOfFour(
     const q2 = product(g2, x2 + c, k), q3 = product(g3, x3 + c, k);
     v128.store(to, f32x4.add(f32x4.add(g, g1), f32x4.add(g2, g3)));
     v128.store(to, f32x4.add(f32x4.add(q, q1), f32x4.add(q2, q3)), 32);
-    to += c & 16 ? pitch - 16 : 16;
-  }
-}
-
-function singleRow(to: usize, pitch: usize, dy: usize, x: usize, center: usize, width: u32): void {
-  const bytes = <usize>padded(width) << 2;
-  for (let c: usize = 0; c < bytes; c += 16) {
-    const g = v128.load(dy + c);
-    v128.store(to, g);
-    v128.store(to, product(g, x + c, v128.load(center + c)), 32);
     to += c & 16 ? pitch - 16 : 16;
   }
 }
@@ -122,11 +104,9 @@ export function addFours(
     let s2 = v128.load(sumDy, 32), s3 = v128.load(sumDy, 48);
     let p0 = v128.load(sumDyX), p1 = v128.load(sumDyX, 16);
     let p2 = v128.load(sumDyX, 32), p3 = v128.load(sumDyX, 48);
-    for (let piece: u32 = 0; piece <= pieces; piece++) {
-      let left = rows & 3;
-      if (piece < pieces) left = cut(rows >> 2, piece + 1, pieces, 1) - cut(rows >> 2, piece, pieces, 1);
+    for (let piece: u32 = 0; piece < pieces; piece++) {
       let at = strip + piece * perPiece;
-      for (; left; left--) {
+      for (let i = cut(rows >> 2, piece + 1, pieces, 1) - cut(rows >> 2, piece, pieces, 1); i; i--) {
         s0 = f64x2.add(s0, widen(at));
         s1 = f64x2.add(s1, widenNext(at));
         s2 = f64x2.add(s2, widen(at + 16));

@@ -193,8 +193,10 @@ function reductionsOfRows(
       }
       const each = rowsOf(width, BLOCK_TWO);
       const most = Math.floor(foursAtOnce(width) / (each / 4)) * each;
-      for (let row = 0; row < rows; row += most) {
-        const some = Math.min(most, rows - row);
+      // Up to three rows are left over, which come last.
+      const fours = rows - (rows % 4);
+      for (let row = 0; row < fours; row += most) {
+        const some = Math.min(most, fours - row);
         const work = some * width * HEAVY;
         const parts = piecesOf(work);
         const at = row * stride;
@@ -216,13 +218,17 @@ function reductionsOfRows(
         crew.run(columns, some * width, true);
         keep();
       }
+      if (fours === rows) return;
+      const g = (dy + fours * stride) as typeof dy;
+      const p = (x + fours * stride) as typeof x;
+      const [n0, left] = [count + fours, rows - fours];
+      wasm.gradientSumsRows(sumDy, sumDyX, g, p, center, n0, left, width, stride, whole);
     },
   };
 }
 
 /** How many fours of rows there is room for at a time: see `pitchOf` in assembly/fours.ts. */
-const foursAtOnce = (width: number): number =>
-  (LINES / Math.ceil(width / 8) / (MOST + 1) - 3) * MOST;
+const foursAtOnce = (width: number): number => (LINES / Math.ceil(width / 8) / MOST - 2) * MOST;
 
 function reductionsOfPlanes(
   wasm: Exports,

@@ -1,37 +1,15 @@
 // Kernels that share large traversals out to a crew. They have the names and the arguments of all other kernels, so the
 // engine does not know of threads, but for two hooks: calls without a tensor in shared memory take another machine
-// (src/threads/start.ts), and `backward` in planes does some channels at a time in pieces (`nearOn`).
+// (src/threads/start.ts), and `backward` in planes does some channels at a time in pieces (near.ts).
 
-import { loadChannels, storeChannels } from "../engine/channel.js";
-import type { Exports, Machine, ThreadExports } from "../engine/machine.js";
-import { type At, MAX_COLUMNS } from "../engine/memory.js";
-import { type Operand, pointer, storeHeld } from "../engine/operand.js";
-import { BLOCK_ONE, channelsNear, type Pass, rowsOf } from "../engine/plan.js";
-import { sizeOf } from "../values/layout.js";
-import type { Gradients, Normalizer } from "../values/terms.js";
+import type { Exports, ThreadExports } from "../engine/machine.js";
+import type { At } from "../engine/memory.js";
+import { BLOCK_ONE, BLOCK_TWO, rowsOf } from "../engine/plan.js";
 import type { Crew } from "./crew.js";
 import * as kinds from "./job.js";
 import { columnsOf, piecesOf } from "./job.js";
-import { MAX_PIECES } from "./protocol.js";
+import { ARRAY, COLUMNS, LINES, move, type Room } from "./room.js";
 import { CACHED, HEAVY, MOST } from "./sizes.js";
-
-/** Bytes of an array per channel. */
-const ARRAY = 8 * MAX_COLUMNS;
-/** Columns of all blocks together whose states there is room for at a time. */
-const COLUMNS = 32 * MAX_COLUMNS;
-/** Bytes for three arrays per channel, and for a float32 and two float64 values of the state of each of these columns. */
-export const ROOM_BYTES = 3 * ARRAY + 20 * COLUMNS;
-
-/** Shared memory for what pieces leave, and all of that memory as bytes. */
-export interface Room {
-  readonly at: number;
-  readonly bytes: Uint8Array;
-}
-
-/** Copies `length` bytes of kernel memory. */
-const move = ({ bytes }: Room, to: number, from: number, length: number): void => {
-  bytes.copyWithin(to, from, from + length);
-};
 
 const padded = (width: number): number => (width + 3) & ~3;
 
@@ -74,12 +52,10 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     stride: number,
   ): boolean => {
     const work = rows * width * (b === 0 ? 1 : HEAVY);
-    const byColumns = rows * width <= CACHED && columnsOf(width) > 1;
-    const n = crew.threads === 1 ? 1 : piecesOf(work, byColumns ? columnsOf(width) : MOST);
+    const n = crew.threads === 1 ? 1 : piecesOf(work);
     if (n === 1) return false;
-    const parts = byColumns ? n : 1;
     crew.job.begin(kind, n, out, a).on(b, terms, rows, width).of(stride, 0, add);
-    crew.job.parts(0, parts).limits(low, high);
+    crew.job.parts(0, 1).limits(low, high);
     crew.run(n, work, out !== a && out !== add);
     return true;
   };
@@ -189,24 +165,64 @@ function reductionsOfRows(
     },
     gradientSumsRows(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole) {
       const size = rows * width;
-      const isAlone = crew.threads === 1 || size > CACHED;
-      const n = isAlone ? 1 : piecesOf(size * HEAVY, columnsOf(width));
-      if (n === 1) {
+      const isCached = size <= CACHED;
+      const n = piecesOf(size * HEAVY, isCached ? columnsOf(width) : MOST);
+      if (crew.threads === 1 || n === 1) {
         const { gradientSumsRows: alone } = wasm;
         return alone(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole);
       }
-      job
-        .begin(kinds.SUMS_ROWS, n, 0, dy)
-        .on(x, center, rows, width)
-        .of(stride, 0, sumDy, sumDyX)
-        .into(0, sums0, sums1, 0)
-        .numbers(count);
-      crew.run(n, size * HEAVY, true);
-      move(room, sumDy, sums0, 8 * padded(width));
-      move(room, sumDyX, sums1, 8 * padded(width));
+      const keep = (): void => {
+        move(room, sumDy, sums0, 8 * padded(width));
+        move(room, sumDyX, sums1, 8 * padded(width));
+      };
+      if (isCached) {
+        job
+          .begin(kinds.SUMS_ROWS, n, 0, dy)
+          .on(x, center, rows, width)
+          .of(stride, 0, sumDy, sumDyX)
+          .into(0, sums0, sums1, 0)
+          .numbers(count);
+        crew.run(n, size * HEAVY, true);
+        return keep();
+      }
+      const each = rowsOf(width, BLOCK_TWO);
+      const most = Math.floor(foursAtOnce(width) / (each / 4)) * each;
+      // Up to three rows are left over, which come last.
+      const fours = rows - (rows % 4);
+      for (let row = 0; row < fours; row += most) {
+        const some = Math.min(most, fours - row);
+        const work = some * width * HEAVY;
+        const parts = piecesOf(work);
+        const at = row * stride;
+        job
+          .begin(kinds.FOURS, parts, 0, dy + at)
+          .on(x + at, center, some, width)
+          .of(stride, 0)
+          .into(0, states0, 0, 0)
+          .parts(each, 0);
+        crew.run(parts, work, true);
+        const columns = Math.min(parts, columnsOf(width));
+        job
+          .begin(kinds.ADD_FOURS, columns, 0, states0)
+          .on(0, 0, some, width)
+          .of(0, 0, sumDy, sumDyX)
+          .into(0, sums0, sums1, 0)
+          .parts(0, parts)
+          .numbers(count + row);
+        crew.run(columns, some * width, true);
+        keep();
+      }
+      if (fours === rows) return;
+      const g = (dy + fours * stride) as typeof dy;
+      const p = (x + fours * stride) as typeof x;
+      const [n0, left] = [count + fours, rows - fours];
+      wasm.gradientSumsRows(sumDy, sumDyX, g, p, center, n0, left, width, stride, whole);
     },
   };
 }
+
+/** How many fours of rows there is room for at a time: see `pitchOf` in assembly/fours.ts. */
+const foursAtOnce = (width: number): number => (LINES / Math.ceil(width / 8) / MOST - 2) * MOST;
 
 function reductionsOfPlanes(
   wasm: Exports,
@@ -256,54 +272,4 @@ function reductionsOfPlanes(
       move(room, sumDyX, into1, 8 * channels);
     },
   };
-}
-
-/**
- * `backward` in planes, some channels at a time: a piece does both traversals of its channels, so that the second one
- * finds in cache what the first one has read. Returns false, and has done nothing, if that is left to one thread.
- */
-export function nearOn(
-  crew: Crew,
-  room: Room,
-  { machine, view, out, b, tile }: Pass<Machine>,
-  dy: Operand,
-  into: Gradients,
-  normalizer: Normalizer,
-  perValue: number,
-): boolean {
-  const { outer, channels, inner } = view;
-  const { limits } = normalizer;
-  const work = 2 * HEAVY * sizeOf(view);
-  const least = crew.threads === 1 || normalizer.correction !== null ? 1 : piecesOf(work, channels);
-  if (least === 1) return false;
-  const { slots } = machine.memory;
-  const each = Math.min(channelsNear(view), tile, Math.ceil(channels / least));
-  const dgamma = room.at;
-  const dbeta = dgamma + ARRAY;
-  // A job has at most MAX_PIECES pieces, and the arrays per channel hold a tile.
-  const most = Math.min(tile, MAX_PIECES * each);
-  for (let first = 0; first < channels; first += most) {
-    const n = Math.min(most, channels - first);
-    const pieces = Math.ceil(n / each);
-    const at = first * inner;
-    const mean = loadChannels(slots.mean, normalizer.mean, first, n);
-    const variance = loadChannels(slots.variance, normalizer.variance, first, n);
-    const meanLow = loadChannels(slots.meanLow, normalizer.meanLow, first, n);
-    const beta = loadChannels(slots.beta, normalizer.beta, first, n);
-    crew.job
-      .begin(kinds.NEAR, pieces, pointer(out, at), pointer(dy, at))
-      .on(pointer(b, at), mean, variance, loadChannels(slots.gamma, normalizer.gamma, first, n))
-      .of(dgamma, dbeta, each, n)
-      .into(channels, inner, outer, meanLow)
-      .parts(beta, limits === null ? 0 : 1)
-      .numbers(normalizer.epsilon, perValue)
-      .limits(limits?.low ?? 0, limits?.high ?? 0);
-    crew.run(pieces, n * inner * outer * 2 * HEAVY, out!.base !== dy.base);
-    move(room, slots.dgamma.at, dgamma, 4 * n);
-    move(room, slots.dbeta.at, dbeta, 4 * n);
-    storeChannels(into.dgamma, slots.dgamma, first, n);
-    storeChannels(into.dbeta, slots.dbeta, first, n);
-  }
-  storeHeld(out!);
-  return true;
 }

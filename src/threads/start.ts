@@ -12,7 +12,7 @@ import {
   MIN_BYTES,
 } from "../engine/memory.js";
 import { checkKeys, describe, OptionError } from "../errors.js";
-import { bufferOf } from "../values/arrays.js";
+import { offsetOf } from "../values/arrays.js";
 import { NO_OPTIONS, number } from "../values/check.js";
 import { Raw } from "../values/raw.js";
 import { compile, decode } from "../wasm/compile.js";
@@ -22,8 +22,10 @@ import { TEXT as WORKER } from "../wasm/worker-text.js";
 import { onSharedMemory } from "./binary.js";
 import { Crew } from "./crew.js";
 import { JOB_BYTES, Job, SCRATCH_BYTES } from "./job.js";
-import { nearOn, ROOM_BYTES, type Room, sharedOut } from "./machine.js";
+import { sharedOut } from "./machine.js";
+import { nearOn } from "./near.js";
 import { stopWorkers, wordsOf } from "./protocol.js";
+import { ROOM_BYTES, type Room } from "./room.js";
 import { checkThreads, coresOf, type Hand, spawn } from "./spawn.js";
 
 declare global {
@@ -162,9 +164,16 @@ async function allOf(starting: readonly Promise<Hand>[], words: Int32Array): Pro
 
 /** The machine of several threads on a memory. */
 function machineOn(memory: Memory, wasm: Exports, crew: Crew, room: Room): Machine {
-  const { buffer } = memory.wasm;
-  const isShared = (array: Float32Array | null | undefined): boolean =>
-    array != null && bufferOf(array) === buffer;
+  const isShared = (array: Float32Array | null | undefined): boolean => {
+    // No tensor lies at the beginning of the memory, as most ordinary arrays do; to ask them for their buffer takes ten
+    // times as long. Later on all are looked at again, by their names, and a view of the whole memory is refused.
+    if (array == null || offsetOf(array) === 0) return false;
+    try {
+      return memory.addressOf("", array) >= 0;
+    } catch {
+      return true;
+    }
+  };
   let alone: Machine | undefined;
   const machine: Machine = {
     wasm,

@@ -5,6 +5,7 @@ import { Worker } from "node:worker_threads";
 import { BatchNorm, Kernels } from "batchnorm-wasm";
 import { startKernels, type ThreadedKernels } from "batchnorm-wasm/threads";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { TEXT as WORKER } from "../../src/wasm/worker-text.js";
 import { assertSameBits } from "../support/compare.js";
 import { normal } from "../support/data.js";
 
@@ -107,4 +108,36 @@ describe("the bits of one thread", () => {
     await pause(50);
     for (let i = 0; i < 20; i++) compare(kernels, 3000 + i);
   });
+
+  test.each([
+    ["ends before it has done it", "process.exit()", ""],
+    ["ends before it has said that it has done it", "", "process.exit()"],
+    ["stops for ever", "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)", ""],
+  ])("when a worker has begun a piece and %s", async (_, before, after) => {
+    const url = `data:text/javascript,${encodeURIComponent(mortal(before, after, 7) + WORKER)}`;
+    const some = await startKernels({ threads: 3, memory: 32 << 20, worker: url });
+    // A worker does no piece of a call that ends before it has come, so it may take many calls until one is at its 7th.
+    let calls = 0;
+    while (some.threads > 1 && calls < 3000) compare(some, 4000 + calls++);
+    expect(some.threads).toBe(1);
+    for (let i = 0; i < 5; i++) compare(some, 5000 + i);
+    some.close();
+  });
 });
+
+/** Code before the script of a worker: its `last` piece has something before it or after it. */
+const mortal = (before: string, after: string, last: number): string => `
+  const { Instance } = WebAssembly;
+  let pieces = 0;
+  WebAssembly.Instance = function (module, imports) {
+    const { exports } = new Instance(module, imports);
+    if (exports.piece === undefined) return { exports };
+    const piece = (...args) => {
+      const isLast = ++pieces === ${last};
+      if (isLast) { ${before}; }
+      exports.piece(...args);
+      if (isLast) { ${after}; }
+    };
+    return { exports: { ...exports, piece } };
+  };
+`;

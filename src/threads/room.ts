@@ -1,0 +1,26 @@
+// Shared memory for what pieces of a traversal leave, until one thread has pooled it.
+
+import { MAX_COLUMNS } from "../engine/memory.js";
+
+/** Bytes of an array per channel. */
+export const ARRAY = 8 * MAX_COLUMNS;
+/** Columns of all blocks together whose states there is room for at a time. */
+export const COLUMNS = 32 * MAX_COLUMNS;
+/** Cache lines for what fours of rows leave of the sums of a gradient (assembly/fours.ts). */
+export const LINES = 24576;
+/**
+ * Bytes for three arrays per channel, and for what pieces leave: these lines, or a float32 and two float64 values of the
+ * state of each of these columns, which take less.
+ */
+export const ROOM_BYTES = 3 * ARRAY + 64 * LINES;
+
+/** Shared memory for what pieces leave, and all of that memory as bytes. */
+export interface Room {
+  readonly at: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Copies `length` bytes of kernel memory. */
+export const move = ({ bytes }: Room, to: number, from: number, length: number): void => {
+  bytes.copyWithin(to, from, from + length);
+};

@@ -74,10 +74,10 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     stride: number,
   ): boolean => {
     const work = rows * width * (b === 0 ? 1 : HEAVY);
-    const n = crew.threads === 1 ? 1 : piecesOf(work);
+    const n = crew.pieces(work);
     if (n === 1) return false;
     crew.job.begin(kind, n, out, a).on(b, terms, rows, width).of(stride, 0);
-    crew.run(n, work, out !== a);
+    crew.run(n, out !== a);
     return true;
   };
   /** The same of planes. */
@@ -93,7 +93,7 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     inner: number,
   ): boolean => {
     const work = planes * inner * (b === 0 ? 1 : HEAVY);
-    let n = crew.threads === 1 ? 1 : piecesOf(work);
+    let n = crew.pieces(work);
     if (n === 1) return false;
     const byChannels =
       planes * inner <= CACHED && first === 0 && planes % channels === 0 && channels >= n;
@@ -101,7 +101,7 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     if (planes < n) n = Math.floor(n / planes) * planes;
     const parts = byChannels ? n : 1;
     crew.job.begin(kind, n, out, a).on(b, terms, first, planes).of(channels, inner).parts(0, parts);
-    crew.run(n, work, out !== a);
+    crew.run(n, out !== a);
     return true;
   };
   const affineRows =
@@ -151,7 +151,7 @@ function reductionsOfRows(
       const isCached = rows * width <= CACHED;
       const most = Math.floor(COLUMNS / padded(width)) * each;
       const possible = isCached ? columnsOf(width) : Math.ceil(rows / each);
-      if (crew.threads === 1 || piecesOf(rows * width * HEAVY, possible) === 1) {
+      if (crew.pieces(rows * width * HEAVY, possible) === 1) {
         return wasm.momentsRows(base, offset, m2, scratch, x, count, rows, width, stride, whole);
       }
       for (let row = 0; row < rows; row += most) {
@@ -164,7 +164,7 @@ function reductionsOfRows(
           .of(stride, 0)
           .into(0, states0, states1, states2)
           .parts(each, isCached ? n : 1);
-        crew.run(n, work, true);
+        crew.run(n, true);
         const { poolMoments } = pieces;
         poolMoments(base, offset, m2, states0, states1, states2, count + row, some, width, each);
       }
@@ -172,8 +172,8 @@ function reductionsOfRows(
     gradientSumsRows(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole) {
       const size = rows * width;
       const isCached = size <= CACHED;
-      const n = piecesOf(size * HEAVY, isCached ? columnsOf(width) : MOST);
-      if (crew.threads === 1 || n === 1) {
+      const n = crew.pieces(size * HEAVY, isCached ? columnsOf(width) : MOST);
+      if (n === 1) {
         const { gradientSumsRows: alone } = wasm;
         return alone(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole);
       }
@@ -188,7 +188,7 @@ function reductionsOfRows(
           .of(stride, 0, sumDy, sumDyX)
           .into(0, sums0, sums1, 0)
           .numbers(count);
-        crew.run(n, size * HEAVY, true);
+        crew.run(n, true);
         return keep();
       }
       const each = rowsOf(width, BLOCK_TWO);
@@ -206,7 +206,7 @@ function reductionsOfRows(
           .of(stride, 0)
           .into(0, states0, 0, 0)
           .parts(each, 0);
-        crew.run(parts, work, true);
+        crew.run(parts, true);
         const columns = Math.min(parts, columnsOf(width));
         job
           .begin(kinds.ADD_FOURS, columns, 0, states0)
@@ -215,7 +215,7 @@ function reductionsOfRows(
           .into(0, sums0, sums1, 0)
           .parts(0, parts)
           .numbers(count + row);
-        crew.run(columns, some * width, true);
+        crew.run(columns, true);
         keep();
       }
       if (fours === rows) return;
@@ -241,9 +241,7 @@ function reductionsOfPlanes(
   const into2 = into1 + ARRAY;
   /** Pieces have some channels each. The planes have to begin with channel 0 and to end with the last one. */
   const piecesOfChannels = (first: number, planes: number, channels: number, inner: number) =>
-    crew.threads === 1 || first !== 0 || planes % channels !== 0
-      ? 1
-      : piecesOf(planes * inner * HEAVY, channels);
+    first !== 0 || planes % channels !== 0 ? 1 : crew.pieces(planes * inner * HEAVY, channels);
   return {
     momentsPlanes(base, offset, m2, x, count, first, planes, channels, inner) {
       const n = piecesOfChannels(first, planes, channels, inner);
@@ -256,7 +254,7 @@ function reductionsOfPlanes(
         .of(channels, inner, base, offset)
         .into(m2, into0, into1, into2)
         .numbers(count);
-      crew.run(n, planes * inner * HEAVY, true);
+      crew.run(n, true);
       move(room, base, into0, 4 * channels);
       move(room, offset, into1, 8 * channels);
       move(room, m2, into2, 8 * channels);
@@ -273,7 +271,7 @@ function reductionsOfPlanes(
         .of(channels, inner, sumDy, sumDyX)
         .into(0, into0, into1, 0)
         .numbers(count);
-      crew.run(n, planes * inner * HEAVY, true);
+      crew.run(n, true);
       move(room, sumDy, into0, 8 * channels);
       move(room, sumDyX, into1, 8 * channels);
     },
@@ -294,7 +292,7 @@ export function nearOn(
 ): boolean {
   const { outer, channels, inner } = view;
   const work = 2 * HEAVY * sizeOf(view);
-  const least = crew.threads === 1 ? 1 : piecesOf(work, channels);
+  const least = crew.pieces(work, channels);
   if (least === 1) return false;
   const { slots } = machine.memory;
   const each = Math.min(channelsNear(view), tile, Math.ceil(channels / least));
@@ -314,7 +312,7 @@ export function nearOn(
       .of(dgamma, dbeta, each, n)
       .into(channels, inner, outer, 0)
       .numbers(normalizer.epsilon, perValue);
-    crew.run(pieces, n * inner * outer * 2 * HEAVY, out!.base !== a.base);
+    crew.run(pieces, out!.base !== a.base);
     move(room, slots.dgamma.at, dgamma, 4 * n);
     move(room, slots.dbeta.at, dbeta, 4 * n);
     storeChannels(into.dgamma, slots.dgamma, first, n);

@@ -1,7 +1,7 @@
 // The caller's side of the workers: has them help with a job, and waits for the pieces that they have begun.
 
 import { StateError } from "../errors.js";
-import type { Job } from "./job.js";
+import { type Job, piecesOf } from "./job.js";
 import { LOOKS, NAP, PATIENCE } from "./patience.js";
 import { type Caller, callerStep, EPOCH, FAILED, SLEEPERS, stopWorkers } from "./protocol.js";
 import { WAKE } from "./sizes.js";
@@ -12,10 +12,10 @@ export class Crew {
   readonly job: Job;
   readonly #words: Int32Array;
   readonly #me: Caller;
-  readonly #piece: (piece: number) => void;
   #hands: readonly Hand[];
-  /** Values of the calls in which all workers have slept, since one was woken. */
+  /** Work that came while all workers slept, since they were last woken. */
   #asleep = 0;
+  #wakes = false;
   #since = 0;
 
   /** @param run does a piece of the job on this thread. */
@@ -23,7 +23,6 @@ export class Crew {
     this.job = job;
     this.#words = words;
     this.#hands = hands;
-    this.#piece = run;
     const mayWait = canWait();
     this.#me = {
       at: "count",
@@ -57,26 +56,34 @@ export class Crew {
   }
 
   /**
-   * Does the job that is described, all its pieces. `size` is how many values it has; `repeatable` says that a piece may
-   * be done twice: that what it reads is not what it writes.
+   * Into how many pieces some work is cut, if at most `most` are possible; 1 if this thread is to do it alone. It is while
+   * all workers sleep and there is too little work to wake them: all pieces in one thread take longer than the whole.
    */
-  run(pieces: number, size: number, repeatable: boolean): void {
-    const me = this.#me;
+  pieces(work: number, most?: number): number {
+    const { length } = this.#hands;
+    const pieces = length === 0 ? 1 : piecesOf(work, most);
+    if (pieces === 1) return 1;
     const asleep = Atomics.load(this.#words, SLEEPERS);
-    let wakes = false;
     if (asleep > 0) {
-      this.#asleep += size;
-      wakes = this.#asleep >= WAKE;
-      if (wakes) this.#asleep = 0;
-      else if (asleep >= this.#hands.length) {
-        for (let p = 0; p < pieces; p++) this.#piece(p);
-        return;
-      }
+      this.#asleep += work;
+      this.#wakes = this.#asleep >= WAKE;
+      if (this.#wakes) this.#asleep = 0;
+      else if (asleep >= length) return 1;
     }
+    return pieces;
+  }
+
+  /**
+   * Does the job that is described, all its pieces. `repeatable` says that a piece may be done twice: that what it reads
+   * is not what it writes.
+   */
+  run(pieces: number, repeatable: boolean): void {
+    const me = this.#me;
     me.at = "count";
     me.pieces = pieces;
-    me.wakes = wakes;
+    me.wakes = this.#wakes;
     me.repeatable = repeatable;
+    this.#wakes = false;
     while (callerStep(me)) {}
     if ((me.at as string) === "given up") this.#dismiss();
     if (Atomics.load(this.#words, FAILED) !== 0) {

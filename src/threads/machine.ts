@@ -52,11 +52,11 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     stride: number,
   ): boolean => {
     const work = rows * width * (b === 0 ? 1 : HEAVY);
-    const n = crew.threads === 1 ? 1 : piecesOf(work);
+    const n = crew.pieces(work);
     if (n === 1) return false;
     crew.job.begin(kind, n, out, a).on(b, terms, rows, width).of(stride, 0, add);
     crew.job.parts(0, 1).limits(low, high);
-    crew.run(n, work, out !== a && out !== add);
+    crew.run(n, out !== a && out !== add);
     return true;
   };
   /** The same of planes. */
@@ -75,7 +75,7 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     inner: number,
   ): boolean => {
     const work = planes * inner * (b === 0 ? 1 : HEAVY);
-    let n = crew.threads === 1 ? 1 : piecesOf(work);
+    let n = crew.pieces(work);
     if (n === 1) return false;
     const byChannels =
       planes * inner <= CACHED && first === 0 && planes % channels === 0 && channels >= n;
@@ -84,7 +84,7 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     const parts = byChannels ? n : 1;
     crew.job.begin(kind, n, out, a).on(b, terms, first, planes).of(channels, inner, add);
     crew.job.parts(0, parts).limits(low, high);
-    crew.run(n, work, out !== a && out !== add);
+    crew.run(n, out !== a && out !== add);
     return true;
   };
   const affineRows =
@@ -145,7 +145,7 @@ function reductionsOfRows(
       const isCached = rows * width <= CACHED;
       const most = Math.floor(COLUMNS / padded(width)) * each;
       const possible = isCached ? columnsOf(width) : Math.ceil(rows / each);
-      if (crew.threads === 1 || piecesOf(rows * width * HEAVY, possible) === 1) {
+      if (crew.pieces(rows * width * HEAVY, possible) === 1) {
         return wasm.momentsRows(base, offset, m2, scratch, x, count, rows, width, stride, whole);
       }
       for (let row = 0; row < rows; row += most) {
@@ -158,7 +158,7 @@ function reductionsOfRows(
           .of(stride, 0)
           .into(0, states0, states1, states2)
           .parts(each, isCached ? n : 1);
-        crew.run(n, work, true);
+        crew.run(n, true);
         const { poolMoments } = pieces;
         poolMoments(base, offset, m2, states0, states1, states2, count + row, some, width, each);
       }
@@ -166,8 +166,8 @@ function reductionsOfRows(
     gradientSumsRows(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole) {
       const size = rows * width;
       const isCached = size <= CACHED;
-      const n = piecesOf(size * HEAVY, isCached ? columnsOf(width) : MOST);
-      if (crew.threads === 1 || n === 1) {
+      const n = crew.pieces(size * HEAVY, isCached ? columnsOf(width) : MOST);
+      if (n === 1) {
         const { gradientSumsRows: alone } = wasm;
         return alone(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole);
       }
@@ -182,7 +182,7 @@ function reductionsOfRows(
           .of(stride, 0, sumDy, sumDyX)
           .into(0, sums0, sums1, 0)
           .numbers(count);
-        crew.run(n, size * HEAVY, true);
+        crew.run(n, true);
         return keep();
       }
       const each = rowsOf(width, BLOCK_TWO);
@@ -200,7 +200,7 @@ function reductionsOfRows(
           .of(stride, 0)
           .into(0, states0, 0, 0)
           .parts(each, 0);
-        crew.run(parts, work, true);
+        crew.run(parts, true);
         const columns = Math.min(parts, columnsOf(width));
         job
           .begin(kinds.ADD_FOURS, columns, 0, states0)
@@ -209,7 +209,7 @@ function reductionsOfRows(
           .into(0, sums0, sums1, 0)
           .parts(0, parts)
           .numbers(count + row);
-        crew.run(columns, some * width, true);
+        crew.run(columns, true);
         keep();
       }
       if (fours === rows) return;
@@ -235,9 +235,7 @@ function reductionsOfPlanes(
   const into2 = into1 + ARRAY;
   /** Pieces have some channels each. The planes have to begin with channel 0 and to end with the last one. */
   const piecesOfChannels = (first: number, planes: number, channels: number, inner: number) =>
-    crew.threads === 1 || first !== 0 || planes % channels !== 0
-      ? 1
-      : piecesOf(planes * inner * HEAVY, channels);
+    first !== 0 || planes % channels !== 0 ? 1 : crew.pieces(planes * inner * HEAVY, channels);
   return {
     momentsPlanes(base, offset, m2, x, count, first, planes, channels, inner) {
       const n = piecesOfChannels(first, planes, channels, inner);
@@ -250,7 +248,7 @@ function reductionsOfPlanes(
         .of(channels, inner, base, offset)
         .into(m2, into0, into1, into2)
         .numbers(count);
-      crew.run(n, planes * inner * HEAVY, true);
+      crew.run(n, true);
       move(room, base, into0, 4 * channels);
       move(room, offset, into1, 8 * channels);
       move(room, m2, into2, 8 * channels);
@@ -267,7 +265,7 @@ function reductionsOfPlanes(
         .of(channels, inner, sumDy, sumDyX)
         .into(0, into0, into1, 0)
         .numbers(count);
-      crew.run(n, planes * inner * HEAVY, true);
+      crew.run(n, true);
       move(room, sumDy, into0, 8 * channels);
       move(room, sumDyX, into1, 8 * channels);
     },

@@ -7,7 +7,7 @@ import { channelsNear, type Pass } from "../engine/plan.js";
 import { sizeOf } from "../values/layout.js";
 import type { Gradients, Normalizer } from "../values/terms.js";
 import type { Crew } from "./crew.js";
-import { NEAR, piecesOf } from "./job.js";
+import { NEAR } from "./job.js";
 import { MAX_PIECES } from "./protocol.js";
 import { ARRAY, move, type Room } from "./room.js";
 import { HEAVY } from "./sizes.js";
@@ -28,7 +28,7 @@ export function nearOn(
   const { outer, channels, inner } = view;
   const { limits } = normalizer;
   const work = 2 * HEAVY * sizeOf(view);
-  const least = crew.threads === 1 || normalizer.correction !== null ? 1 : piecesOf(work, channels);
+  const least = normalizer.correction !== null ? 1 : crew.pieces(work, channels);
   if (least === 1) return false;
   const { slots } = machine.memory;
   const each = Math.min(channelsNear(view), tile, Math.ceil(channels / least));
@@ -52,7 +52,7 @@ export function nearOn(
       .parts(beta, limits === null ? 0 : 1)
       .numbers(normalizer.epsilon, perValue)
       .limits(limits?.low ?? 0, limits?.high ?? 0);
-    crew.run(pieces, n * inner * outer * 2 * HEAVY, out!.base !== dy.base);
+    crew.run(pieces, out!.base !== dy.base);
     move(room, slots.dgamma.at, dgamma, 4 * n);
     move(room, slots.dbeta.at, dbeta, 4 * n);
     storeChannels(into.dgamma, slots.dgamma, first, n);

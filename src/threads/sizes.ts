@@ -9,12 +9,12 @@ export const PIECE = 32768;
 /** Pieces that a call has at most. With more of them, a thread reads shorter runs of memory, and takes longer. */
 export const MOST = 16;
 /**
- * Up to this many values, tensors are taken to be in the caches of the cores. Elementwise kernels then work on the same
- * columns or channels as the reductions before them, and sums of a gradient in rows are cut at all.
+ * Up to this many values, tensors are taken to be in the caches of the cores. Elementwise kernels on planes then work on the
+ * same channels as the reductions before them, and reductions of rows are cut by columns.
  */
 export const CACHED = 524288;
 /**
- * Workers that sleep are woken once there has been this much work since: waking costs the caller as much time as some
- * 200,000 values.
+ * Workers that sleep are woken once there has been this much work since they fell asleep. Less is done by one thread before
+ * they are awake.
  */
-export const WAKE = 262144;
+export const WAKE = 2097152;

@@ -19,7 +19,7 @@ interface Scope extends Port {
 }
 
 /** Milliseconds that a worker looks for the next call before it sleeps (docs/tuning.md). */
-const SPIN = 0.5;
+const SPIN = 2;
 /** It asks for the time once in so many looks, which is a power of two. */
 const LOOKS = 512;
 

@@ -15,18 +15,18 @@ const BUDGETS = {
   "kernels.wasm": 4.75,
   "infer.wasm": 1.25,
   "threads.wasm": 1.75,
-  "index.js": 25.75,
+  "index.js": 26,
   "infer.js": 6.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 51.5,
+  "state.js": 51.75,
   "hdf5.js": 31.75,
-  "tfjs.js": 24.25,
+  "tfjs.js": 24.5,
   "tfjs-layers.js": 24.75,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
   "threads.js": 15.25,
   'threads beyond "."': 7.25,
-  'BatchNorm of "."': 21.5,
-  'FrozenBatchNorm of "."': 11.5,
+  'BatchNorm of "."': 21.75,
+  'FrozenBatchNorm of "."': 11.75,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

@@ -264,7 +264,7 @@ describe("nothing has changed, and the layers are free, when", () => {
       "a layer is named twice",
       (layers, forward) => calibrate([...layers, layers[0]!], forward, BATCHES),
       StateError,
-      "got one twice",
+      "got one twice, or one of another",
     ],
     [
       "what is no layer is named",

@@ -22,22 +22,22 @@ const cumulative = BatchNorm.torch(64, { momentum: null, eps: 1e-7 });
 const frozen = bn.freeze();
 
 test.each<[object, string]>([
-  [bn, 'BatchNorm(64, { layout: "NCHW", decay: 0.9, epsilon: 0.00001 }) after 12 mini-batches'],
+  [bn, 'BatchNorm(64, { layout: "NCHW", decay: 0.9, epsilon: 0.00001 }), mini-batches seen: 12'],
   [
     cumulative,
-    'BatchNorm(64, { layout: "NC", decay: "cumulative", epsilon: 1e-7 }) after 0 mini-batches',
+    'BatchNorm(64, { layout: "NC", decay: "cumulative", epsilon: 1e-7 }), mini-batches seen: 0',
   ],
   [frozen, 'FrozenBatchNorm(64, { layout: "NCHW" })'],
   [SmallFrozen.fromJSON(frozen.toJSON()), 'FrozenBatchNorm(64, { layout: "NCHW" })'],
   [new Kernels({ memory: 1 << 20 }), "Kernels({ memory: 1048576 })"],
-  [bn.moments(normal(256, 1), { shape: [4, 64, 1, 1] }), "Moments(64) of 4 values per channel"],
+  [bn.moments(normal(256, 1), { shape: [4, 64, 1, 1] }), "Moments(64), values per channel: 4"],
   [
     adapter(bn, { prior: 16, memory: Infinity }),
-    'Adapter(64, { layout: "NCHW", prior: 16, memory: Infinity }) after 0 examples',
+    'Adapter(64, { layout: "NCHW", prior: 16, memory: Infinity }), examples: 0',
   ],
   [
     new TfBatchNorm(trained(new BatchNorm(64, { layout: "channelsFirst" }), 1)),
-    'TfBatchNorm(64, { layout: "channelsFirst", decay: 0.9, epsilon: 0.00001 }) after 1 mini-batches',
+    'TfBatchNorm(64, { layout: "channelsFirst", decay: 0.9, epsilon: 0.00001 }), mini-batches seen: 1',
   ],
 ])("%s", (object, line) => {
   expect(String(object)).toBe(line);

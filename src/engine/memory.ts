@@ -298,7 +298,11 @@ export class Memory extends Buffers {
     const to = from + lengthOf(array) * 4;
     const isInside = (block: Block): boolean => block.from <= from && to <= block.to;
     if (known !== FREED && this.#live.some(isInside)) return from;
-    throw new StateError(name, "a tensor of kernel memory in use", "one that is freed already");
+    throw new StateError(
+      name,
+      "a tensor of kernel memory in use",
+      "one that is freed, or no tensor",
+    );
   }
 }
 

@@ -26,7 +26,7 @@ import {
 } from "../values/moments.js";
 import { Raw } from "../values/raw.js";
 import type { Gradients } from "../values/terms.js";
-import { type Batch, type Collector, checkSums, LatestBatch, markOf } from "./batch.js";
+import { type Batch, type Collector, checkSums, LatestBatch, marksOf } from "./batch.js";
 import * as frameworks from "./frameworks.js";
 import { type Buffers, buffersOf, gradientArrays, outputFor, readOut } from "./gradient-arrays.js";
 import {
@@ -244,7 +244,12 @@ export class BatchNorm extends Raw {
    * @throws UnsupportedError or MemoryError at their first use, as `new Kernels`.
    */
   get kernels(): Kernels {
-    return (this.raw.#kernels ??= sharedKernels());
+    return this.raw.#own;
+  }
+
+  /** The same, for methods: a subclass may have a getter `kernels` that calls this layer. */
+  get #own(): Kernels {
+    return (this.#kernels ??= sharedKernels());
   }
 
   /**
@@ -277,20 +282,20 @@ export class BatchNorm extends Raw {
     const shape = sizesOf(options.shape);
     const statistics = statisticsOf(by, this.raw.#channels);
     const moving = flag("updateRunning", updateRunning, true);
-    const seen = seenBy(this.layout, this.#channels, x, shape, mask);
+    const seen = seenBy(this.raw.#settings.layout, this.#channels, x, shape, mask);
     const size = sizeOf(seen.full);
     const add = residualOf(residual, size);
     const out = outputFor(into, x, add, size, this.#buffers) as Out;
-    const mark = markOf(x, seen);
-    const addMark = add && markOf(add, seen);
+    const marks = marksOf(x, seen);
+    const addMarks = add && marksOf(add, seen);
     const collector = this.#collector;
-    const { machine } = this.kernels;
+    const { machine } = this.#own;
     const parts = this.#parts;
     const tensors = { out, x, add, seen };
     let count = countOf(seen.view);
     if (statistics === "running") {
       trainByStatistics(parts, machine, tensors, this.#averages, null, null);
-    } else if (statistics === "batch" && collector === null && this.renorm === null) {
+    } else if (statistics === "batch" && collector === null && parts.parameters.renorm === null) {
       trainByBatch(parts, machine, tensors, moving);
     } else {
       const examples = shape?.[0] ?? seen.full.outer;
@@ -302,9 +307,9 @@ export class BatchNorm extends Raw {
       mask: mask ?? null,
       count,
       x: isSame(out, x) ? null : x,
-      mark,
+      marks,
       add: add === null || isSame(out, add) ? null : add,
-      addMark,
+      addMarks,
       shape: shape ?? null,
       statistics,
     });
@@ -338,14 +343,14 @@ export class BatchNorm extends Raw {
     checkKeys("options", options, BACKWARD_KEYS);
     const { batch, x: input, add: residual, out, sums: merged } = options;
     const arrays = readOut(out);
-    const sums = merged === undefined ? null : asSums("sums", merged, this.channels);
-    const normalized = this.raw.#latest.differentiated(this.kernels, dy, batch, input, residual);
+    const sums = merged === undefined ? null : asSums("sums", merged, this.raw.#channels);
+    const normalized = this.raw.#latest.differentiated(this.#own, dy, batch, input, residual);
     const { source, x, add } = normalized;
     const { statistics, count } = source;
     const { full, view, selection } = source.seen;
     const frozen = statistics === "running";
     checkSums(sums, source);
-    const { machine } = this.kernels;
+    const { machine } = this.#own;
     const normalizer = this.#parameters.with(normalized, normalized.meanLow, normalized.correction);
     const into = gradientArrays(arrays, dy, x, add, sizeOf(full), normalizer, this.#buffers);
     const perValue = frozen ? 0 : 1 / count;
@@ -364,11 +369,11 @@ export class BatchNorm extends Raw {
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
     checkKeys("options", options, SUMS_KEYS);
     const { batch, x: input, add: residual } = options;
-    const normalized = this.raw.#latest.differentiated(this.kernels, dy, batch, input, residual);
+    const normalized = this.raw.#latest.differentiated(this.#own, dy, batch, input, residual);
     const { source, x, add } = normalized;
     const { view, selection } = source.seen;
     const normalizer = this.#parameters.with(normalized, normalized.meanLow, normalized.correction);
-    return computeSums(this.kernels.machine, dy, x, view, normalizer, selection, add);
+    return computeSums(this.#own.machine, dy, x, view, normalizer, selection, add);
   }
 
   /**
@@ -388,13 +393,13 @@ export class BatchNorm extends Raw {
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
     const { shape, mask: given, out: into, add: residual } = options;
-    const view = viewOf(this.layout, this.#channels, x, shape);
+    const view = viewOf(this.raw.#settings.layout, this.#channels, x, shape);
     const mask = maskOf(given, view);
     const length = sizeOf(view);
     const add = residualOf(residual, length);
     const out = outputFor(into, x, add, length, this.#buffers) as Out;
     const normalizer = this.#parameters.with(this.#averages, null);
-    normalize(this.kernels.machine, out, x, view, normalizer, null, add);
+    normalize(this.#own.machine, out, x, view, normalizer, null, add);
     if (mask !== null) pad(out, view, mask, normalizer.beta, normalizer.limits);
     return out;
   }
@@ -413,8 +418,8 @@ export class BatchNorm extends Raw {
   moments(x: Float32Array, options: MomentsOptions = NO_OPTIONS): Moments {
     checkKeys("options", options, MOMENTS_KEYS);
     const { shape, mask } = options;
-    const { view, selection } = seenBy(this.layout, this.#channels, x, shape, mask);
-    return computeMoments(this.kernels.machine, x, view, selection);
+    const { view, selection } = seenBy(this.raw.#settings.layout, this.#channels, x, shape, mask);
+    return computeMoments(this.#own.machine, x, view, selection);
   }
 
   /** @internal For `calibrate`: while set, `train` hands moments to it, and averages stay. Returns the one before. */
@@ -448,7 +453,7 @@ export class BatchNorm extends Raw {
 
   /** Options and state as an object for JSON, exact to the bit. `lastBatch` and `kernels` are not in it. */
   snapshot(): Snapshot {
-    return writeSnapshot({ ...this.raw.#settings, renorm: this.renorm }, this);
+    return writeSnapshot({ ...this.raw.#settings, renorm: this.#parameters.renorm }, this);
   }
 
   /** The snapshot: with this method, JSON.stringify of a layer writes one. */
@@ -486,7 +491,7 @@ export class BatchNorm extends Raw {
 
   /** @internal Takes over a state that has been checked; `batchnorm-wasm/state` calls it too. */
   setState(state: State): void {
-    const { gamma, beta } = this;
+    const { gamma, beta } = this.#parameters;
     const { gamma: scale, beta: shift } = state;
     this.#averages.restore(state);
     if (gamma && scale) copy(gamma, scale);
@@ -496,7 +501,7 @@ export class BatchNorm extends Raw {
   /** The layer in one line, which Node's `console.log` shows too. */
   override toString(): string {
     const { channels, layout, decay, epsilon, batchesSeen } = this;
-    return `BatchNorm(${channels}, { layout: "${layout}", decay: ${describe(decay)}, epsilon: ${epsilon} }) after ${batchesSeen} mini-batches`;
+    return `BatchNorm(${channels}, { layout: "${layout}", decay: ${describe(decay)}, epsilon: ${epsilon} }), mini-batches seen: ${batchesSeen}`;
   }
 
   /**
@@ -513,7 +518,7 @@ export class BatchNorm extends Raw {
    * @throws StateError as `gamma`.
    */
   clone(): BatchNorm {
-    const copy = create(this.raw.#channels, { ...this.#settings, renorm: this.renorm });
+    const copy = create(this.raw.#channels, { ...this.#settings, renorm: this.#parameters.renorm });
     copy.setState(this);
     return copy;
   }

@@ -4,8 +4,8 @@ import type { Machine } from "../engine/machine.js";
 import type { MachineOwner } from "../engine/shared.js";
 import { describe, OptionError, ShapeError, SingleValueError, StateError } from "../errors.js";
 import { float32Of } from "../values/arrays.js";
-import { type Layout, rowsShape, sizeOf } from "../values/layout.js";
-import type { Seen } from "../values/mask.js";
+import { countOf, type Layout, rowsShape, sizeOf } from "../values/layout.js";
+import { placeIn, type Seen } from "../values/mask.js";
 import type { GradientSums, Moments } from "../values/moments.js";
 import type { Correction, Statistics } from "../values/terms.js";
 
@@ -23,29 +23,35 @@ export interface BatchSource {
   readonly count: number;
   /** The input; `null` after an in-place `train`, or if tfjs lent it for the call only. */
   x: Float32Array | null;
-  /** What `markOf` made of its values. */
-  readonly mark: number;
+  /** Some of its values. */
+  readonly marks: Marks;
   /** The residual; `null` if there was none or it has been overwritten. */
   readonly add: Float32Array | null;
-  /** What `markOf` made of its values; `null` if there was none. */
-  readonly addMark: number | null;
+  /** Some of its values; `null` if there was none. */
+  readonly addMarks: Marks | null;
   /** The option `shape` of the `train`; `null` if it was left out. */
   readonly shape: readonly number[] | null;
   readonly statistics: StatisticsKind | Moments;
 }
 
+/** Four values of an input, by which `backward` notices an array that no longer holds what `train` normalized. */
+export type Marks = readonly number[];
+
 /**
- * A number made of four values of x. By it `backward` notices an array that no longer holds what `train` normalized.
- * They lie where rows of a usual number do not begin or end, as many images have borders that are always the same.
+ * The next of these values lies so much further on among the positions, and among the channels as well: one channel may be
+ * the same in all examples. They are not at the beginnings and ends of rows of the usual sizes of images and batches, as
+ * borders are often the same.
  */
-export function markOf(x: Float32Array, { full, selection, view }: Seen): number {
-  const places = selection === null ? sizeOf(full) : view.outer;
-  let mark = 0;
-  for (let k = 1; k < 5; k++) {
-    const place = Math.floor(0.21 * k * places);
-    mark = 3 * mark + x[selection === null ? place : selection.at(place)]!;
+const STEP = 0.208531;
+
+export function marksOf(x: Float32Array, { full, selection, view }: Seen): Marks {
+  const marks: number[] = [];
+  for (let share = STEP; share < 1; share += STEP) {
+    const position = Math.floor(share * countOf(view));
+    const first = placeIn(selection, full, position);
+    marks.push(x[first + Math.floor(share * full.channels) * full.inner]!);
   }
-  return mark;
+  return marks;
 }
 
 /** What the latest `train` leaves for its `backward`: `bn.lastBatch`. */
@@ -141,7 +147,7 @@ interface Differentiated extends Kept {
 
 /**
  * An input of a `train`: `given`, or `kept` if that is undefined. Throws StateError if it is not there, or if its values
- * are not those that had this mark.
+ * are not those that had these marks.
  */
 function inputOf(
   { memory }: Machine,
@@ -149,12 +155,12 @@ function inputOf(
   given: Float32Array | undefined,
   kept: Float32Array | null,
   seen: Seen,
-  mark: number,
+  marks: Marks,
 ): Float32Array {
   const value = given === undefined ? kept : given;
   if (value !== null || given === null) {
     const array = float32Of(name, value, sizeOf(seen.full));
-    if (Object.is(markOf(array, seen), mark)) return array;
+    if (marksOf(array, seen).every((value, k) => Object.is(value, marks[k]))) return array;
     memory.addressOf(name, array); // Throws if it is a freed tensor, where others may have written since.
   }
   throw new StateError(
@@ -240,13 +246,14 @@ export class LatestBatch {
     add: Float32Array | undefined,
   ): Differentiated {
     const { source, mean, meanLow, variance, correction } = this.#read(batch);
-    const { seen, mark, addMark } = source;
-    const input = inputOf(machine, "x", x, source.x, seen, mark);
+    const { seen, marks, addMarks } = source;
+    const input = inputOf(machine, "x", x, source.x, seen, marks);
     float32Of("dy", dy, sizeOf(seen.full));
-    if (addMark === null && add !== undefined) {
+    if (addMarks === null && add !== undefined) {
       throw new OptionError("add", "none, since train was given no add", describe(add));
     }
-    const added = addMark === null ? null : inputOf(machine, "add", add, source.add, seen, addMark);
+    const added =
+      addMarks === null ? null : inputOf(machine, "add", add, source.add, seen, addMarks);
     return { source, x: input, add: added, mean, meanLow, variance, correction };
   }
 

@@ -1,7 +1,7 @@
 // Options of the layer and of its methods: their types, and the check of those of the layer, which is made once.
 
 import { checkKernels, type Kernels } from "../engine/kernels.js";
-import { checkKeys, describe, OptionError } from "../errors.js";
+import { checkKeys, describe, OptionError, StateError } from "../errors.js";
 import { type Activation, checkActivation } from "../values/activation.js";
 import { choice, epsilonOf, flag, number } from "../values/check.js";
 import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
@@ -148,7 +148,12 @@ export function completed(options: BatchNormOptions): Settings {
 /** Checks what `train` is to normalize by; moments are copied. */
 export function statisticsOf(value: unknown = "batch", channels: number): StatisticsKind | Moments {
   if (value === "batch" || value === "running") return value;
-  if (typeof value === "object" && value !== null) return asMoments("statistics", value, channels);
+  if (typeof value === "object" && value !== null) {
+    const moments = asMoments("statistics", value, channels);
+    const beyond = moments.mean.find((mean) => !Number.isFinite(Math.fround(mean)));
+    if (beyond === undefined) return moments;
+    throw new StateError("statistics", "means of float32 values", beyond);
+  }
   throw new OptionError("statistics", '"batch", "running" or Moments', describe(value));
 }
 

@@ -9,7 +9,7 @@ export type Bytes = Uint8Array | ArrayBuffer;
 /** The bytes as a Uint8Array, without a copy. `value` may be of another realm, and may be a Buffer of Node. */
 export function bytesOf(name: string, value: unknown): Uint8Array {
   const isView = isUint8Array(value);
-  if (isView || Object.prototype.toString.call(value) === "[object ArrayBuffer]") {
+  if (isView || describe(value) === "an ArrayBuffer") {
     try {
       // An array that lost its memory has the size -1, of which there is no part.
       return isView ? part(value, 0, sizeIn(value)) : new Uint8Array(value as ArrayBuffer);

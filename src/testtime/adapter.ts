@@ -170,7 +170,7 @@ export class Adapter extends Raw {
   /** The adapter in one line, which Node's `console.log` shows too. */
   override toString(): string {
     const { channels, layout } = this.raw.#layer;
-    return `Adapter(${channels}, { layout: "${layout}", prior: ${this.#prior}, memory: ${this.#memory} }) after ${this.#examples} examples`;
+    return `Adapter(${channels}, { layout: "${layout}", prior: ${this.#prior}, memory: ${this.#memory} }), examples: ${this.#examples}`;
   }
 
   /** Forgets all targets. */

@@ -112,7 +112,11 @@ export async function calibrate<B>(
       });
       if (before !== null) {
         each.layer.collectInto(before);
-        throw new StateError("layers", "layers that no calibrate works on", "one twice");
+        throw new StateError(
+          "layers",
+          "layers that no calibrate works on",
+          "one twice, or one of another",
+        );
       }
       taken.push(each);
     }

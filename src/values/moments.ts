@@ -114,7 +114,7 @@ export class Moments extends Raw implements MomentsLike {
 
   /** The moments in one line, which Node's `console.log` shows too. */
   override toString(): string {
-    return `Moments(${this.mean.length}) of ${this.count} values per channel`;
+    return `Moments(${this.mean.length}), values per channel: ${this.count}`;
   }
 
   /**

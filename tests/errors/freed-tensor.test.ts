@@ -9,69 +9,73 @@ describe("use of a freed tensor", () => {
   refuses(StateError, "STATE", [
     {
       name: "train on a freed tensor",
-      message: "x: expected a tensor of kernel memory in use, got one that is freed already",
+      message: "x: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.train(f.freed(), { out: f.out }),
     },
     {
       name: "train into one",
-      message: "out: expected a tensor of kernel memory in use, got one that is freed already",
+      message:
+        "out: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.train(f.x, { out: f.freed() }),
     },
     {
       name: "infer of one",
-      message: "x: expected a tensor of kernel memory in use, got one that is freed already",
+      message: "x: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.infer(f.freed(), { out: f.out }),
     },
     {
       name: "infer into one",
-      message: "out: expected a tensor of kernel memory in use, got one that is freed already",
+      message:
+        "out: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.infer(f.x, { out: f.freed() }),
     },
     {
       name: "a frozen layer's infer of one",
-      message: "x: expected a tensor of kernel memory in use, got one that is freed already",
+      message: "x: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.freeze().infer(f.freed(), { out: f.out }),
     },
     {
       name: "a frozen layer's infer into one",
-      message: "out: expected a tensor of kernel memory in use, got one that is freed already",
+      message:
+        "out: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.freeze().infer(f.x, { out: f.freed() }),
     },
     {
       name: "a frozen layer's infer of a large one",
-      message: "x: expected a tensor of kernel memory in use, got one that is freed already",
+      message: "x: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.freeze().infer(f.freed(3000)),
     },
     {
       name: "backward of one",
-      message: "dy: expected a tensor of kernel memory in use, got one that is freed already",
+      message: "dy: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.backward(f.freed(), { out: { dx: f.out } }),
     },
     {
       name: "backward with its x",
-      message: "x: expected a tensor of kernel memory in use, got one that is freed already",
+      message: "x: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.backward(f.dy, { x: f.freed(), out: { dx: f.out } }),
     },
     {
       name: "backward into one",
-      message: "out.dx: expected a tensor of kernel memory in use, got one that is freed already",
+      message:
+        "out.dx: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.backward(f.dy, { out: { dx: f.freed() } }),
     },
     {
       name: "backward: dgamma into one",
       message:
-        "out.dgamma: expected a tensor of kernel memory in use, got one that is freed already",
+        "out.dgamma: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.backward(f.dy, { out: { dx: f.out, dgamma: f.freed(3) } }),
     },
     {
       name: "backward: dbeta into one",
       message:
-        "out.dbeta: expected a tensor of kernel memory in use, got one that is freed already",
+        "out.dbeta: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.backward(f.dy, { out: { dx: f.out, dbeta: f.freed(3) } }),
     },
     {
       name: "backward after its x was freed",
-      message: "x: expected a tensor of kernel memory in use, got one that is freed already",
+      message: "x: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: ({ kernels, x: values, dy, out: dx }) => {
         const layer = new BatchNorm(3, { kernels });
         const x = kernels.alloc(12);
@@ -83,12 +87,12 @@ describe("use of a freed tensor", () => {
     },
     {
       name: "a part of a freed tensor",
-      message: "x: expected a tensor of kernel memory in use, got one that is freed already",
+      message: "x: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.infer(f.freed(40).subarray(5, 17)),
     },
     {
       name: "a view of the kernels' own scratch",
-      message: "x: expected a tensor of kernel memory in use, got one that is freed already",
+      message: "x: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: ({ layer, kernels }) => {
         const view = kernels.alloc(1);
         kernels.free(view);
@@ -97,7 +101,7 @@ describe("use of a freed tensor", () => {
     },
     {
       name: "a view over two tensors",
-      message: "x: expected a tensor of kernel memory in use, got one that is freed already",
+      message: "x: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: ({ layer, kernels }) => {
         const [a, b] = [kernels.alloc(64), kernels.alloc(64)];
         try {

@@ -42,7 +42,7 @@ function sharedIn(make: Memory["make"]): Shared {
   const next = parts(make(40), 1, 12, 12) as [Float32Array, Float32Array];
   const small = parts(make(40), 2, 3, 3) as [Float32Array, Float32Array];
   const all = make(12);
-  for (const each of [first, second, ...next, all]) each.set(normal(12, 1));
+  for (const each of [second, first, ...next, all]) each.set(normal(12, 1));
   return { first, second, next, small, all };
 }
 

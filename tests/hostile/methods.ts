@@ -247,6 +247,18 @@ export const METHODS: readonly Method[] = [
     call: (_, arrays) => GradientSums.pool([{ count: 5, ...arrays } as never]),
   },
   {
+    name: "GradientSums.merge",
+    slots: sums,
+    call: ({ layer }, arrays) =>
+      layer.backwardSums(layer.lastBatch!.x!).merge({ count: 5, ...arrays } as never),
+  },
+  {
+    name: "Moments.fromJSON of what merge gives",
+    slots: moments,
+    call: (_, arrays) =>
+      Moments.fromJSON(Moments.pool([{ count: 5, ...arrays } as never]).toJSON()),
+  },
+  {
     name: "diagnose",
     slots: { x, mask },
     call: ({ layer }, { x, mask }) => diagnose(layer, x, { mask }),

@@ -181,6 +181,48 @@ describe("an input that was overwritten", () => {
     assertSameBits("dx", layer.backward(dy, { batch, x }).dx, trained().backward(dy).dx);
   });
 
+  test.each([2, 3, 4, 5, 7, 10, 50, 100, 128, 200, 500, 1000])(
+    "though a channel is the same in all of %i examples",
+    (rows) => {
+      for (const [channels, inner] of [
+        [2, 1],
+        [3, 1],
+        [784, 1],
+        [2, 16],
+        [3, 64],
+      ] as const) {
+        const layer = new Layer(channels, { layout: "channelsFirst" });
+        const shape = inner === 1 ? [rows, channels] : [rows, channels, inner];
+        const some = normal(rows * channels * inner, 4);
+        const first = (i: number) => Math.floor(i / inner) % channels === 0;
+        for (let i = 0; i < some.length; i++) if (first(i)) some[i] = 0;
+        layer.train(some, { shape });
+        const grad = normal(some.length, 5);
+        expect(layer.backward(grad).dx).toHaveLength(some.length);
+        for (let i = 0; i < some.length; i++) if (!first(i)) some[i] = some[i]! + 1;
+        expect(() => layer.backward(grad)).toThrow(message);
+      }
+    },
+  );
+
+  test("though a channel is the same in all that a mask selects", () => {
+    const layer = new Layer(2);
+    const some = Float32Array.of(0, 1, 0, 2, 0, 4, 0, 8);
+    layer.train(some, { mask: Uint8Array.of(1, 1, 1, 0) });
+    expect(layer.backward(normal(8, 5)).dx).toHaveLength(8);
+    for (let i = 1; i < 6; i += 2) some[i]!++;
+    expect(() => layer.backward(normal(8, 5))).toThrow(message);
+  });
+
+  test("in its small values, beside a large one", () => {
+    const layer = new Layer(1);
+    const some = normal(64, 6);
+    some[13] = 1e30;
+    layer.train(some, { statistics: "running" });
+    some.set(normal(50, 7), 14);
+    expect(() => layer.backward(normal(64, 5))).toThrow(message);
+  });
+
   test("where a mask leaves padding out, which may hold anything", () => {
     const layer = new Layer(C);
     const mask = Uint8Array.of(0, 1, 1, 0);
@@ -306,6 +348,50 @@ describe("moments and sums of which an array was transferred", () => {
     const json = { ...moments.toJSON(), mean: [], m2: [], meanLow: [] };
     expect(Moments.fromJSON(Moments.fromJSON(json).toJSON()).variance("sample")).toHaveLength(0);
   });
+});
+
+test("a subclass whose getters call the layer: each call is right all the same", () => {
+  const other = normal(12, 30, 9, 4);
+  for (const name of ["gamma", "beta", "layout", "kernels", "channels", "runningMean"] as const) {
+    class Calling extends Layer {
+      on = false;
+    }
+    Object.defineProperty(Calling.prototype, name, {
+      get(this: Calling) {
+        if (this.on) {
+          this.on = false;
+          this.train(other);
+          this.train(x);
+          this.train(other);
+          this.on = true;
+        }
+        return Reflect.get(Layer.prototype, name, this);
+      },
+    });
+    const layer = new Calling(C);
+    layer.on = true;
+    const right = new Layer(C);
+    assertSameBits(`y with a getter ${name}`, layer.train(x), right.train(x));
+    const [batch, expected] = [layer.lastBatch!, right.lastBatch!];
+    assertSameBits("mean", batch.mean, expected.mean);
+    assertSameBits("dx", layer.backward(dy).dx, right.backward(dy).dx);
+    assertSameBits("sumDyXmu", layer.backwardSums(dy).sumDyXmu, right.backwardSums(dy).sumDyXmu);
+    expect(layer.lastBatch).toBe(batch);
+  }
+});
+
+test("given means that float32 does not hold are refused", () => {
+  const layer = trained();
+  const before = JSON.stringify(layer);
+  const out = x.slice();
+  for (const mean of [1e300, -3.5e38]) {
+    const statistics = { count: 2, mean: Float64Array.of(0, mean, 0), m2: new Float64Array(3) };
+    const call = () => layer.train(x, { statistics, out });
+    expect(call).toThrow(StateError);
+    expect(call).toThrow(/^statistics: expected means of float32 values, got -?3.5e\+38|1e\+300$/);
+  }
+  assertSameBits("out", out, x);
+  expect(JSON.stringify(layer)).toBe(before);
 });
 
 test("moments over memory that another thread writes are those that were checked", () => {

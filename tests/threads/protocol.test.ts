@@ -215,7 +215,10 @@ class Model {
   }
 
   make(step: number): void {
-    if (step < 2) return this.#stepOfCaller(step === 1);
+    if (step < 2) {
+      this.#stepOfCaller(step === 1);
+      return;
+    }
     const worker = this.#workers[Math.floor((step - 2) / 3)]!;
     if (step % 3 === 1) worker.isDead = true;
     else this.#stepOfWorker(worker, step % 3 === 0);

@@ -15,7 +15,7 @@ export class External {
    * @throws OptionError if it is no object; ShapeError for a file that is not bytes.
    */
   constructor(given: unknown) {
-    if (Object.prototype.toString.call(given) !== "[object Object]") {
+    if (describe(given) !== "an Object") {
       throw new OptionError(`external: expected bytes by location, got ${describe(given)}`);
     }
     this.#given = given as Readonly<Record<string, Bytes>>;

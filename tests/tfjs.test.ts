@@ -5,6 +5,7 @@
 
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
+import * as tfl from "@tensorflow/tfjs-layers";
 import {
   BatchNorm,
   calibrate,
@@ -18,7 +19,7 @@ import {
   StateError,
   UnsupportedError,
 } from "batchnorm-wasm";
-import { batchNorm, type Pool, TfBatchNorm } from "batchnorm-wasm/tfjs";
+import { type ApplyOptions, batchNorm, type Pool, TfBatchNorm } from "batchnorm-wasm/tfjs";
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { chosen, expectClose, random, useBackend } from "./support/tfjs.js";
 
@@ -198,10 +199,10 @@ describe("values and gradients", () => {
     const norm = new TfBatchNorm(trainedLayer(6));
     const x = random([10, 6], 22);
     const expected = norm.layer.infer(x.dataSync<"float32">());
-    expect(norm.apply(x).dataSync()).toEqual(expected);
+    expect(norm.apply(x, { training: false }).dataSync()).toEqual(expected);
     let inside: Float32Array | undefined;
     tf.grad((x: tf.Tensor) => {
-      const y = norm.apply(x);
+      const y = norm.apply(x, { training: false });
       inside = y.dataSync<"float32">();
       return loss(y);
     })(x);
@@ -217,7 +218,10 @@ describe("inside a network", () => {
     const a = random([8, 3], 30);
     const b = random([5, 3], 31, -3, 0.5);
     const twice = (use: (x: tf.Tensor) => tf.Tensor) => (a: tf.Tensor, b: tf.Tensor) =>
-      tf.add(loss(use(use(a))), tf.add(loss(use(b)), loss(norm.apply(b)))) as tf.Scalar;
+      tf.add(
+        loss(use(use(a))),
+        tf.add(loss(use(b)), loss(norm.apply(b, { training: false }))),
+      ) as tf.Scalar;
     const frozen = norm.layer.clone();
     const expected = tf.grads((a: tf.Tensor, b: tf.Tensor) => {
       const use = (x: tf.Tensor) => reference(x, gamma, beta);
@@ -241,7 +245,7 @@ describe("inside a network", () => {
     const actual = tf.grad((x: tf.Tensor) => {
       const y = norm.apply(x, { training: true });
       norm.gamma?.assign(tf.tensor1d([7, 8, 9]));
-      norm.apply(x);
+      norm.apply(x, { training: false });
       return loss(y);
     })(x);
     expectClose(actual, expected);
@@ -300,10 +304,10 @@ describe("inside a network", () => {
     const step = () => {
       optimizer.minimize(() => loss(norm.apply(x, { training: true })));
       tf.tidy(() => {
-        tf.tidy(() => norm.apply(norm.apply(x, { training: true })));
-        tf.grad((x: tf.Tensor) => loss(tf.tidy(() => norm.apply(x))))(x);
+        tf.tidy(() => norm.apply(norm.apply(x, { training: true }), { training: false }));
+        tf.grad((x: tf.Tensor) => loss(tf.tidy(() => norm.apply(x, { training: false }))))(x);
       });
-      norm.apply(x).dispose();
+      norm.apply(x, { training: false }).dispose();
       norm.layer.gamma?.fill(2);
       norm.layer.freeze();
     };
@@ -319,7 +323,7 @@ describe("inside a network", () => {
     const x = random([6, 4], 62);
     const before = x.dataSync().slice();
     derive(norm, x, true);
-    norm.apply(x);
+    norm.apply(x, { training: false });
     expect(x.dataSync()).toEqual(before);
   });
 });
@@ -397,7 +401,7 @@ describe("gamma and beta, on both sides", () => {
     const norm = new TfBatchNorm(new BatchNorm(2));
     const saved = trainedLayer(2).snapshot();
     norm.layer.restore(saved);
-    const y = norm.apply(tf.tensor2d([[0, 0]]));
+    const y = norm.apply(tf.tensor2d([[0, 0]]), { training: false });
     expect(y.dataSync()).toEqual(BatchNorm.fromSnapshot(saved).infer(new Float32Array(2)));
     expect(norm.gamma?.dataSync()).toEqual(trainedLayer(2).gamma);
     expect(norm.beta?.dataSync()).toEqual(trainedLayer(2).beta);
@@ -427,7 +431,7 @@ describe("gamma and beta, on both sides", () => {
     expect([...(norm.layer.gamma ?? [])]).toEqual([3, 4]);
     expect(norm.gamma?.isDisposed).toBe(true);
     expect(tf.memory().numTensors).toBe(numTensors);
-    expect(() => norm.apply(tf.zeros([3, 2]))).toThrow(StateError);
+    expect(() => norm.apply(tf.zeros([3, 2]), { training: false })).toThrow(StateError);
   });
 });
 
@@ -449,13 +453,13 @@ describe("variables that are given", () => {
     expect(layer.runningMean[1]).toBeCloseTo(1.05, 7); // 0.2 is a float32
     expect(layer.batchesSeen).toBe(1);
     const before = layer.runningMean[1];
-    norm.apply(tf.zeros([1, 2]));
+    norm.apply(tf.zeros([1, 2]), { training: false });
     expect(layer.runningMean[1]).toBe(before); // not rounded by the way through the variable
 
     movingVariance.assign(tf.tensor1d([1, 16]));
     expect([...norm.layer.runningVariance]).toEqual([1, 16]);
     layer.runningMean.fill(-1);
-    norm.apply(tf.zeros([1, 2]));
+    norm.apply(tf.zeros([1, 2]), { training: false });
     expect([...movingMean.dataSync()]).toEqual([-1, -1]);
   });
 
@@ -557,7 +561,7 @@ describe("the values of tensors", () => {
     const x = random([5, 3], 82);
     const values = x.dataSync<"float32">().slice();
     await useBackend();
-    expect(norm.apply(x).dataSync()).toEqual(norm.layer.infer(values));
+    expect(norm.apply(x, { training: false }).dataSync()).toEqual(norm.layer.infer(values));
   });
 
   test.runIf(chosen.backend === "wasm")("have no room: an error, and nothing is written", () => {
@@ -569,7 +573,9 @@ describe("the values of tensors", () => {
     backend.makeOutput = (shape, dtype) => makeOutput.call(backend, shape, dtype, 0);
     try {
       expect(() => norm.apply(x, { training: true })).toThrow(MemoryError);
-      expect(() => norm.apply(x)).toThrow("x: expected room for 15 more values in tfjs, got none");
+      expect(() => norm.apply(x, { training: false })).toThrow(
+        "x: expected room for 15 more values in tfjs, got none",
+      );
     } finally {
       backend.makeOutput = makeOutput;
     }
@@ -619,6 +625,40 @@ describe("batchNorm by given statistics (see also tfjs-published.test.ts)", () =
     });
   });
 
+  test.each([
+    { name: "[1, …, C]", x: [2, 3, 4, 3], mean: [1, 1, 1, 3], others: [3] },
+    { name: "[1, C]", x: [7, 3], mean: [1, 3], others: [1, 3] },
+    { name: "scalars", x: [7, 3], mean: [], others: [] },
+    { name: "[1] among [C]", x: [7, 3], mean: [1], others: [3] },
+    { name: "[N, 1]", x: [7, 3], mean: [7, 1], others: [3] },
+    { name: "[1, C, 1, 1]", x: [2, 3, 4, 3], mean: [1, 3, 1, 1], others: [1, 3, 1, 1] },
+    { name: "the shape of x and [C]", x: [7, 3], mean: [7, 3], others: [3] },
+    { name: "one value", x: [], mean: [], others: [] },
+  ])("broadcasts $name", ({ x: shape, mean: means, others }) => {
+    const x = random(shape, 96);
+    const positive = (seed: number, of: number[]) => tf.add(0.5, tf.abs(random(of, seed)));
+    const args = [x, random(means, 101), positive(98, others)];
+    args.push(random(others, 99), random(others, 100));
+    const formula = (x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, ...rest: tf.Tensor[]) => {
+      const [offset, scale] = rest as [tf.Tensor, tf.Tensor];
+      const deviations = tf.div(tf.sub(x, mean), tf.sqrt(tf.add(variance, 1e-3)));
+      return tf.add(tf.mul(deviations, scale), offset);
+    };
+    const of = (f: typeof formula) =>
+      tf.valueAndGrads((...all: tf.Tensor[]) => loss(f(...(all as Parameters<typeof formula>))));
+    const actual = of(batchNorm as unknown as typeof formula)(args);
+    const expected = of(formula)(args);
+    expectClose(actual.value, expected.value);
+    actual.grads.forEach((grad, i) => {
+      expectClose(grad, expected.grads[i]!);
+    });
+  });
+
+  test("numbers", () => {
+    expectClose(batchNorm([[1, 2, 3]], 1, 4, 10, 3, 0), tf.tensor2d([[10, 11.5, 13]]));
+    expectClose(batchNorm(5, 1, 4, null, null, 0), tf.scalar(2));
+  });
+
   test("variance and epsilon 0: beta, and gradients of 0", () => {
     const of = (x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) =>
       batchNorm(x, mean, variance, [5, 6, 7], null, 0);
@@ -657,14 +697,14 @@ describe("batchNorm by given statistics (see also tfjs-published.test.ts)", () =
     const text = ["a", "b", "c"] as unknown as tf.Tensor;
     expect(() => batchNorm({} as tf.Tensor, mean(), variance())).toThrow("x: expected a tf.Tensor");
     expect(() => batchNorm(x, text, variance())).toThrow("mean: expected a tensor of float32, got");
-    expect(() => batchNorm(x, channel([1]), variance())).toThrow(
-      "mean: expected shape [3], got [1]",
+    expect(() => batchNorm(x, channel([1, 2]), variance())).toThrow(
+      "mean: expected a shape that broadcasts to [4, 3], got [2]",
     );
-    expect(() => batchNorm(x, tf.zeros([1, 3]), variance())).toThrow("expected shape [4, 3]");
-    expect(() => batchNorm(x, mean(), channel([1]))).toThrow("variance: expected shape [3]");
+    expect(() => batchNorm(x, tf.zeros([1, 4, 3]), variance())).toThrow("got [1, 4, 3]");
+    expect(() => batchNorm(x, mean(), channel([1, 2]))).toThrow("variance: expected a shape that");
     expect(() => batchNorm(x, mean(), channel([1, -2, 1]))).toThrow(StateError);
-    expect(() => batchNorm(x, mean(), variance(), [1])).toThrow("offset: expected shape [3]");
-    expect(() => batchNorm(x, mean(), variance(), null, [1])).toThrow("scale: expected shape [3]");
+    expect(() => batchNorm(x, mean(), variance(), [1, 2])).toThrow("offset: expected a sh");
+    expect(() => batchNorm(x, mean(), variance(), null, [1, 2])).toThrow("scale: expected a sh");
     expect(() => batchNorm(x, mean(), variance(), null, null, -1)).toThrow("varianceEpsilon");
     const none = undefined as unknown as tf.Tensor;
     expect(() => batchNorm(x, mean(), none)).toThrow("variance: expected a tf.Tensor, got undef");
@@ -687,34 +727,53 @@ describe("errors", () => {
 
   test("no tensor of float32", () => {
     const norm = new TfBatchNorm(new BatchNorm(2));
-    expect(() => norm.apply(tf.zeros([3, 2], "int32"))).toThrow(
+    expect(() => norm.apply(tf.zeros([3, 2], "int32"), { training: false })).toThrow(
       "x: expected a tensor of float32, got int32",
     );
     const array = new Float32Array(4) as unknown as tf.Tensor;
-    expect(() => norm.apply(array)).toThrow(
+    expect(() => norm.apply(array, { training: false })).toThrow(
       "x: expected a tf.Tensor, got a Float32Array of length 4",
     );
-    expect(() => norm.apply(array)).toThrow(ShapeError);
+    expect(() => norm.apply(array, { training: false })).toThrow(ShapeError);
+  });
+
+  test("in a layers model, each place names the layer that belongs there", () => {
+    const make = () => new TfBatchNorm(new BatchNorm(2)) as unknown as tfl.layers.Layer;
+    const named = "batchNormalization() of batchnorm-wasm/tfjs-layers";
+    expect(() => tfl.sequential().add(make())).toThrow(OptionError);
+    expect(() => tfl.sequential().add(make())).toThrow(named);
+    const model = tfl.sequential({ layers: [tfl.layers.dense({ units: 2, inputShape: [3] })] });
+    expect(() => model.add(make())).toThrow(ShapeError);
+    expect(() => model.add(make())).toThrow(named);
   });
 
   test("options that are unknown or of another type, and what is no layer", () => {
     const norm = new TfBatchNorm(new BatchNorm(2));
     const x = tf.zeros([3, 2]);
-    const apply = (options: object) => () => norm.apply(x, options);
+    const apply = (options: object) => () => norm.apply(x, options as ApplyOptions);
     expect(apply({ trainig: true })).toThrow(OptionError);
     expect(apply({ trainig: true })).toThrow(
       'trainig: expected an option among training, updateRunning, pool, got "trainig"',
     );
     expect(apply({ training: 1 })).toThrow("training: expected a boolean, got 1");
-    expect(apply({ training: undefined })().shape).toEqual([3, 2]);
-    expect(apply(null as unknown as object)).toThrow("options: expected an object, got null");
+    for (const none of [{}, { training: undefined }, { updateRunning: false }, undefined, null]) {
+      expect(apply(none as object)).toThrow(OptionError);
+      expect(apply(none as object)).toThrow(
+        "training: expected true in a training step, false at test time, got none",
+      );
+    }
+    expect(norm.layer.batchesSeen).toBe(0);
+    expect(apply(7 as unknown as object)).toThrow("options: expected an object, got 7");
     expect(apply({ training: true, pool: {} })).toThrow(
       "pool: expected functions moments and sums, got an Object",
     );
     const create = (layer: unknown, options = {}) => {
       return () => new TfBatchNorm(layer as BatchNorm, options);
     };
-    expect(create(64)).toThrow("layer: expected a BatchNorm, got 64");
+    expect(create(64)).toThrow("layer: expected a BatchNorm; a layers model takes");
+    expect(create(undefined)).toThrow(
+      "batchNormalization() of batchnorm-wasm/tfjs-layers, got und",
+    );
     expect(create(new BatchNorm(2).freeze())).toThrow(OptionError);
     expect(create(new BatchNorm(2), { name: 5 })).toThrow("name: expected a string, got 5");
     expect(create(new BatchNorm(2), null as unknown as object)).toThrow(OptionError);
@@ -762,14 +821,22 @@ describe("errors", () => {
     tf.registerBackend(name, () => new FakeBackend());
     try {
       await tf.setBackend(name);
-      expect(() => norm.apply(x)).toThrow(UnsupportedError);
+      expect(() => norm.apply(x, { training: false })).toThrow(UnsupportedError);
       expect(() => norm.apply(x, { training: true })).toThrow(`got "${name}"`);
       expect(() => new TfBatchNorm(new BatchNorm(2))).toThrow('await tf.setBackend("wasm")');
+      expect(() => new TfBatchNorm(new BatchNorm(2))).toThrow(
+        "new TfBatchNorm: expected a tfjs ba",
+      );
+      const given = () => batchNorm([1, 2], 0, 1);
+      expect(given).toThrow("batchNorm: expected a tfjs backend with its data in main memory");
+      expect(given).toThrow(
+        'no gradient of conv2d: train convolutions on "cpu", or in Node on "tensorflow"',
+      );
     } finally {
       await tf.setBackend(chosen.backend);
       tf.removeBackend(name);
     }
-    expect(norm.apply(x).shape).toEqual([3, 2]);
+    expect(norm.apply(x, { training: false }).shape).toEqual([3, 2]);
   });
 });
 

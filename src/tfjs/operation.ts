@@ -4,21 +4,20 @@
 import * as tf from "@tensorflow/tfjs-core";
 import { StateError, UnsupportedError } from "../errors.js";
 import type { Batch } from "../layer/batch.js";
-import { BatchNorm } from "../layer/batch-norm.js";
-import { epsilonOf } from "../layer/options.js";
+import type { BatchNorm } from "../layer/batch-norm.js";
 import { copy, copyOf } from "../values/arrays.js";
 import type { GradientSums, GradientSumsLike, Moments, MomentsLike } from "../values/moments.js";
 import type { Gradients } from "../values/terms.js";
-import { requireHostBackend, requireShape, tensorOf } from "./check.js";
 import { filled, same, valuesOf } from "./data.js";
 
 /** How one call of {@link TfBatchNorm.apply} normalizes. */
 export interface ApplyOptions {
   /**
    * `true`: normalize by the mean and variance of this mini-batch, and move the running averages.
-   * `false` (default, as in tfjs): normalize by the running averages, which stay as they are.
+   * `false`: normalize by the running averages, which stay as they are. There is no default, since a
+   * training step that lacks it would train nothing, and say nothing.
    */
-  training?: boolean;
+  training: boolean;
   /** `false`: do not move the running averages in this training call. Default `true`. */
   updateRunning?: boolean;
   /** Needed if `x` is one worker's part of a mini-batch: how the statistics of all parts are merged. */
@@ -35,68 +34,6 @@ export interface Pool {
   moments(own: Moments): MomentsLike;
   /** Is given this worker's sums, and returns those of all workers, merged. */
   sums(own: GradientSums): GradientSumsLike;
-}
-
-/**
- * Batch normalization by given statistics: `tf.batchNorm`, with its arguments in its order, on the
- * kernels of this package.
- *
- * y = scale · (x − mean) / √(variance + varianceEpsilon) + offset, differentiable with respect to all
- * five (first derivatives). Every tensor is float32, or a nested array of numbers.
- *
- * ```ts
- * const y = batchNorm(x, mean, variance, offset, scale, 1e-3); // x [N, H, W, C], the others [C]
- * ```
- *
- * @param x […, C], any rank from 1 on, channels last.
- * @param mean [C], or in the shape of `x`: a mean for every value.
- * @param variance [C], or in the shape of `x`, as `mean`; >= 0.
- * @param offset beta, in the shape of `mean`; 0 where left out.
- * @param scale gamma, in the shape of `mean`; 1 where left out.
- * @param varianceEpsilon added to the variance under the square root. Default 1e-3, as in tfjs.
- * @returns y in the shape of `x`.
- * @throws ShapeError where a tensor is not float32 or does not fit; OptionError for the epsilon;
- *   StateError for a negative variance; UnsupportedError on a backend that keeps its data on a
- *   graphics processor, or where a second derivative is asked for.
- */
-export function batchNorm<T extends tf.Tensor>(
-  x: T | tf.TensorLike,
-  mean: tf.Tensor | tf.TensorLike,
-  variance: tf.Tensor | tf.TensorLike,
-  offset?: tf.Tensor | tf.TensorLike | null,
-  scale?: tf.Tensor | tf.TensorLike | null,
-  varianceEpsilon?: number,
-): T {
-  requireHostBackend("batchNorm");
-  return tf.tidy(() => {
-    const epsilon = epsilonOf("varianceEpsilon", varianceEpsilon, 1e-3);
-    const input = tensorOf("x", x) as T;
-    const means = tensorOf("mean", mean);
-    requireShape("mean", means, means.rank === 1 ? input.shape.slice(-1) : input.shape);
-    const variances = tensorOf("variance", variance);
-    requireShape("variance", variances, means.shape);
-    const like = (name: string, value: typeof offset): tf.Tensor | null => {
-      if (value === undefined || value === null) return null;
-      const tensor = tensorOf(name, value);
-      requireShape(name, tensor, means.shape);
-      return tensor;
-    };
-    const parameters = {
-      mean: means,
-      variance: variances,
-      gamma: like("scale", scale),
-      beta: like("offset", offset),
-    };
-    if (input.size === 0) return tf.clone(input);
-
-    // With a mean for every value, every value is a channel, and x a single row of them.
-    const layer = new BatchNorm(means.size, { epsilon });
-    copy(layer.runningMean, valuesOf(means));
-    copy(layer.runningVariance, valuesOf(variances));
-    if (layer.gamma && parameters.gamma) copy(layer.gamma, valuesOf(parameters.gamma));
-    if (layer.beta && parameters.beta) copy(layer.beta, valuesOf(parameters.beta));
-    return normalize(layer, input, {}, parameters, {});
-  });
 }
 
 /** The tensors besides x that receive gradients: parameters of a layer, and statistics if they are inputs. */
@@ -116,7 +53,7 @@ export function normalize<T extends tf.Tensor>(
   x: T,
   view: { shape?: number[] },
   inputs: Inputs,
-  { training = false, updateRunning = true, pool }: ApplyOptions,
+  { training, updateRunning = true, pool }: ApplyOptions,
 ): T {
   const statistics = !training
     ? "running"

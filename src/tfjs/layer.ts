@@ -13,7 +13,7 @@ import {
   requireShape,
 } from "./check.js";
 import { same, valuesOf } from "./data.js";
-import { type ApplyOptions, normalize, type Pool } from "./operation.js";
+import { type ApplyOptions, type Asked, normalize, type Pool } from "./operation.js";
 
 /** Options of {@link TfBatchNorm}. */
 export interface TfBatchNormOptions {
@@ -176,15 +176,20 @@ export class TfBatchNorm extends Raw {
     }
     requirePool(read.pool);
     requireHostBackend("apply");
-    const undo = this.#synchronize();
+    return this.run(x, read);
+  }
+
+  /** @internal Does the work of `apply`, all of whose arguments have been checked. */
+  run<T extends tf.Tensor>(x: T, asked: Asked): T {
+    const undo = this.raw.#synchronize();
     let y: T;
     try {
-      y = normalize(this.#layer, x, { shape: x.shape }, this, read);
+      y = normalize(this.#layer, x, { shape: x.shape }, this, asked);
     } catch (error) {
       undo();
       throw error;
     }
-    if (read.training) this.#synchronize();
+    if (asked.training) this.#synchronize();
     return y;
   }
 

@@ -36,6 +36,15 @@ export interface Pool {
   sums(own: GradientSums): GradientSumsLike;
 }
 
+/** What a call is asked for, with what only {@link BatchNormalization} of tfjs-layers has to say. */
+export interface Asked extends ApplyOptions {
+  /**
+   * In training, the positions that statistics are taken of (nonzero), where the channels are last. As in Keras, all
+   * positions are normalized by these statistics, and all count in the gradient.
+   */
+  mask?: Uint8Array | null;
+}
+
 /** The tensors besides x that receive gradients: parameters of a layer, and statistics if they are inputs. */
 interface Inputs {
   readonly gamma: tf.Tensor | null;
@@ -53,13 +62,15 @@ export function normalize<T extends tf.Tensor>(
   x: T,
   view: { shape?: number[] },
   inputs: Inputs,
-  { training, updateRunning = true, pool }: ApplyOptions,
+  { training, updateRunning = true, pool, mask }: Asked,
 ): T {
   const statistics = !training
     ? "running"
     : pool
       ? pool.moments(layer.moments(valuesOf(x), view))
-      : "batch";
+      : mask
+        ? layer.moments(valuesOf(x), { ...view, mask })
+        : "batch";
   const taped = tf.engine().isTapeOn();
   const before = layer.lastBatch;
   const y = filled<T>(x.shape, (place) =>
@@ -88,11 +99,14 @@ export function normalize<T extends tf.Tensor>(
     }
     // The memory of tfjs may have grown since, which detaches views of it; so the view is made anew.
     const now = () => ({ batch, x: valuesOf(saved[0] as tf.Tensor) });
-    const sums = training ? pool?.sums(layer.backwardSums(valuesOf(dy), now())) : undefined;
+    const own = training && (pool || mask) && layer.backwardSums(valuesOf(dy), now());
+    // What a mask leaves out has a part in these sums, but none in the statistics.
+    const sums = own && (pool ? pool.sums(own) : { ...own, count: batch.count });
     let gradients: Gradients | undefined;
     const dx = filled(x.shape, ({ out }) => {
       const options = { ...now(), ...(sums && { sums }), ...(out && { out: { dx: out } }) };
       gradients = withGamma(layer, gammaThen, () => layer.backward(valuesOf(dy), options));
+      if (training && mask) leftOut(gradients.dx, valuesOf(dy), mask, batch, gammaThen, layer);
       return gradients.dx;
     });
     const tensors = others.map((key) => {
@@ -128,6 +142,23 @@ function gradientOf(
     if (square === 0) return 0;
     return (-(gamma?.[c] ?? 1) * sum) / (key === "mean" ? Math.sqrt(square) : 2 * square);
   });
+}
+
+/** Positions that a mask leaves out move no statistics: there dx = γ·dy/√(σ² + ε). */
+function leftOut(
+  dx: Float32Array,
+  dy: Float32Array,
+  mask: Uint8Array,
+  { variance }: Batch,
+  gamma: Float32Array | null,
+  { channels, epsilon }: BatchNorm,
+): void {
+  for (let c = 0; c < channels; c++) {
+    const scale = (gamma?.[c] ?? 1) / Math.sqrt(variance[c]! + epsilon);
+    for (let p = 0; p < mask.length; p++) {
+      if (mask[p] === 0) dx[p * channels + c] = scale * dy[p * channels + c]!;
+    }
+  }
 }
 
 /**

@@ -177,6 +177,7 @@ const BEFORE_IN: Readonly<Record<string, string>> = {
   "tfjs/layer.ts": TENSORS,
   "tfjs/given.ts": TENSORS,
   "tfjs/keras-layer.ts": "",
+  "tfjs/normalization.ts": "",
   "state/model.ts": TORCH,
   "state/onnx/fold.ts": ONNX,
   "state/torch/read.ts": TORCH,

@@ -554,6 +554,16 @@ describe("the values of tensors", () => {
     }
   });
 
+  test.each(["int32", "bool"] as const)(
+    "of %s, cast to float32, which the cpu backend keeps as they are",
+    (dtype) => {
+      const norm = new TfBatchNorm(trainedLayer(2));
+      const x = tf.tensor2d([1, 0, 1, 1], [2, 2], dtype);
+      const expected = norm.layer.infer(Float32Array.of(1, 0, 1, 1));
+      expect(norm.apply(tf.cast(x, "float32"), { training: false }).dataSync()).toEqual(expected);
+    },
+  );
+
   test("of another backend come along", async () => {
     const norm = new TfBatchNorm(trainedLayer(3));
     const [other] = ["cpu", "wasm"].filter((name) => name !== chosen.backend) as ["cpu" | "wasm"];

@@ -26,10 +26,15 @@ export function requireOptions<T extends object>(
   return read;
 }
 
-export function requireHostBackend(method: string): void {
+/** Whether tensors are in main memory. */
+export function onHost(): boolean {
   tf.backend(); // Starts one if none has been used yet.
+  return HOST_BACKENDS.includes(tf.getBackend());
+}
+
+export function requireHostBackend(method: string): void {
+  if (onHost()) return;
   const name = tf.getBackend();
-  if (HOST_BACKENDS.includes(name)) return;
   throw new UnsupportedError(
     method,
     `a tfjs backend with its data in main memory (${HOST_BACKENDS.join(", ")})`,

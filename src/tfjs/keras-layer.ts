@@ -4,7 +4,6 @@
 import {
   reshape,
   type serialization as Serialization,
-  serialization,
   type Tensor,
   tidy,
   type Variable,
@@ -18,7 +17,7 @@ import { CHANNELS_FIRST, CHANNELS_LAST, ofRank } from "../values/layout.js";
 import { requireFloatTensor, requireHostBackend } from "./check.js";
 import { TfBatchNorm } from "./layer.js";
 import type { Asked } from "./operation.js";
-import { knownOnly, maskFor, storedTraining } from "./rules.js";
+import { knownOnly, LAYER_KEYS, maskFor, storedTraining } from "./rules.js";
 
 /** The configuration of `tf.layers.batchNormalization`, and of every layer. */
 type Configuration = NonNullable<Parameters<typeof layers.batchNormalization>[0]>;
@@ -32,17 +31,23 @@ export type BatchNormalizationArgs = Configuration & {
   rules?: "keras" | "tfjs";
 };
 
-/** Options of {@link register}. */
-export interface RegisterOptions {
-  /** That of the batch-norm layers in models that are loaded from now on. Default `"keras"`. */
-  rules?: "keras" | "tfjs";
-}
-
 /** What `tf.layers.batchNormalization` takes, and every layer. */
-const KNOWN: readonly string[] =
-  "axis momentum epsilon center scale betaInitializer gammaInitializer movingMeanInitializer \
-movingVarianceInitializer betaConstraint gammaConstraint betaRegularizer gammaRegularizer inputShape \
-batchInputShape batchSize dtype name trainable weights inputDType".split(" ");
+const KNOWN: readonly string[] = [
+  "axis",
+  "momentum",
+  "epsilon",
+  "center",
+  "scale",
+  "betaInitializer",
+  "gammaInitializer",
+  "movingMeanInitializer",
+  "movingVarianceInitializer",
+  "betaConstraint",
+  "gammaConstraint",
+  "betaRegularizer",
+  "gammaRegularizer",
+  ...LAYER_KEYS,
+];
 
 /** What options are called here. */
 const NAMES: Readonly<Record<string, unknown>> = {
@@ -58,7 +63,7 @@ const NAMES: Readonly<Record<string, unknown>> = {
 };
 
 // tfjs numbers layers that are given no name; this one has a name, so that the user's layers keep their numbers.
-const Theirs = layers.batchNormalization({ name: "batch_normalization" })
+export const Theirs = layers.batchNormalization({ name: "batch_normalization" })
   .constructor as unknown as Serialization.SerializableConstructor<layers.Layer> &
   (new (
     args?: BatchNormalizationArgs,
@@ -309,23 +314,4 @@ function aroundAxis(shape: number[], axis: number): number[] {
  */
 export function batchNormalization(args?: BatchNormalizationArgs): BatchNormalization {
   return new BatchNormalization(args);
-}
-
-/**
- * Makes tfjs use this package's layer for every `BatchNormalization` in models that are loaded
- * (`tf.loadLayersModel`, `tf.models.modelFromJSON`) or cloned from now on, whichever layer they were saved with.
- * Models that exist already, and `tf.layers.batchNormalization`, stay as they are.
- *
- * @returns a function that gives the name back to tfjs' own class.
- * @throws OptionError for other `rules`.
- */
-export function register({ rules }: RegisterOptions = {}): () => void {
-  const chosen = choice("rules", rules, "keras", ["keras", "tfjs"]);
-  class AsTfjs extends BatchNormalization {
-    constructor(args?: BatchNormalizationArgs) {
-      super({ ...args, rules: "tfjs" });
-    }
-  }
-  serialization.SerializationMap.register(chosen === "keras" ? BatchNormalization : AsTfjs);
-  return () => serialization.SerializationMap.register(Theirs);
 }

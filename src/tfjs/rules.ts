@@ -9,6 +9,18 @@ import { show } from "../values/layout.js";
 
 type Symbolic = layers.Layer["inboundNodes"][number]["inputTensors"][number];
 
+/** The arguments of every layer of tfjs. */
+export const LAYER_KEYS: readonly string[] = [
+  "inputShape",
+  "batchInputShape",
+  "batchSize",
+  "dtype",
+  "name",
+  "trainable",
+  "weights",
+  "inputDType",
+];
+
 /** For messages: how to have what tfjs does instead. */
 const AS_TFJS = 'or choose rules: "tfjs"';
 

@@ -19,11 +19,10 @@ import { TfBatchNorm } from "./layer.js";
 import type { Asked } from "./operation.js";
 import { knownOnly, LAYER_KEYS, maskFor, storedTraining } from "./rules.js";
 
-/** The configuration of `tf.layers.batchNormalization`, and of every layer. */
-type Configuration = NonNullable<Parameters<typeof layers.batchNormalization>[0]>;
-
 /** The configuration of `tf.layers.batchNormalization`, and of every layer, with one option more. */
-export type BatchNormalizationArgs = Configuration & {
+export type BatchNormalizationArgs = NonNullable<
+  Parameters<typeof layers.batchNormalization>[0]
+> & {
   /**
    * `"keras"` (default), or `"tfjs"` for a model that was trained by tfjs' own layer and depends on what it does
    * otherwise: see {@link BatchNormalization}. It is not saved with a model; {@link register} takes it too.

@@ -148,14 +148,15 @@ export class TfBatchNorm extends Raw {
   }
 
   /**
-   * Normalizes a tensor. It can be differentiated with respect to `x`, gamma and beta, in training and at test
+   * Normalizes a tensor. It can be differentiated with respect to `x`, `add`, gamma and beta, in training and at test
    * time, and may be called any number of times before gradients are taken. With `training: false`, the running
    * averages count as constants in the gradient.
    *
    * @param x float32, in the rank and order of the layer's `layout`: `"NC"` [N, C], `"NHWC"`
    *   [N, H, W, C] (tfjs' own order for images), `"NCHW"` [N, C, H, W], …
-   * @returns gamma · (x − mean) / √(variance + epsilon) + beta, in the shape of `x`.
-   * @throws ShapeError where `x` is no float32 tensor or does not fit the layout; OptionError for an
+   * @returns the layer's activation of gamma · (x − mean) / √(variance + epsilon) + beta [+ add], in the shape of `x`.
+   *   All of it is one operation with one gradient, which passes no value through memory more often than it must.
+   * @throws ShapeError where `x` or `add` is no float32 tensor or does not fit the layout; OptionError for an
    *   unknown option, or without `training`; SingleValueError and NonFiniteError in training, as from `BatchNorm.train`,
    *   with nothing changed; StateError after `dispose`, or where a gradient is asked for inside a
    *   `calibrate`; MemoryError if the wasm backend has no room for the result; UnsupportedError on a
@@ -169,10 +170,15 @@ export class TfBatchNorm extends Raw {
     const read = requireOptions(options ?? {}, {
       training: "boolean",
       updateRunning: "boolean",
+      add: "object",
       pool: "object",
     });
     if (read.training === undefined) {
       throw new OptionError("training", "true in a training step, false at test time", "none");
+    }
+    if (read.add) {
+      requireFloatTensor("add", read.add);
+      requireShape("add", read.add, x.shape);
     }
     requirePool(read.pool);
     requireHostBackend("apply");

@@ -20,6 +20,11 @@ export interface ApplyOptions {
   training: boolean;
   /** `false`: do not move the running averages in this training call. Default `true`. */
   updateRunning?: boolean;
+  /**
+   * A residual, float32 in the shape of `x`: it is added before the activation of the layer, in the same pass, and
+   * gets its gradient.
+   */
+  add?: tf.Tensor;
   /** Needed if `x` is one worker's part of a mini-batch: how the statistics of all parts are merged. */
   pool?: Pool;
 }
@@ -62,7 +67,7 @@ export function normalize<T extends tf.Tensor>(
   x: T,
   view: { shape?: number[] },
   inputs: Inputs,
-  { training, updateRunning = true, pool, mask }: Asked,
+  { training, updateRunning = true, pool, mask, add }: Asked,
 ): T {
   const statistics = !training
     ? "running"
@@ -73,21 +78,25 @@ export function normalize<T extends tf.Tensor>(
         : "batch";
   const taped = tf.engine().isTapeOn();
   const before = layer.lastBatch;
-  const y = filled<T>(x.shape, (place) =>
-    training || taped
-      ? layer.train(valuesOf(x), { ...view, ...place, statistics, updateRunning })
-      : layer.infer(valuesOf(x), { ...view, ...place }),
-  );
+  const y = filled<T>(x.shape, (place) => {
+    const given = { ...view, ...place, ...(add && { add: valuesOf(add) }) };
+    return training || taped
+      ? layer.train(valuesOf(x), { ...given, statistics, updateRunning })
+      : layer.infer(valuesOf(x), given);
+  });
   if (!training && !taped) return y;
   const batch = layer.lastBatch as Batch;
   const kept = batch !== before; // False inside a `calibrate`, where `train` leaves `lastBatch` alone.
   if (kept) batch.forgetInput();
   if (!taped) return y;
 
-  // Before the gradient of this call is taken, the layer may be called again, with another gamma.
+  // Before the gradient of this call is taken, the layer may be called again, with another gamma. Where the activation
+  // limits depends on beta too.
   const gammaThen = layer.gamma && copyOf(layer.gamma);
+  const betaThen = layer.activation && layer.beta && copyOf(layer.beta);
   const others = (["gamma", "beta", "mean", "variance"] as const).filter((key) => inputs[key]);
-  const all = [x, ...others.map((key) => inputs[key] as tf.Tensor)];
+  const large = add ? [x, add] : [x];
+  const all = [...large, ...others.map((key) => inputs[key] as tf.Tensor)];
 
   const gradient = (dy: tf.Tensor, saved: tf.Tensor[]): tf.Tensor[] => {
     if (!kept) {
@@ -98,25 +107,37 @@ export function normalize<T extends tf.Tensor>(
       );
     }
     // The memory of tfjs may have grown since, which detaches views of it; so the view is made anew.
-    const now = () => ({ batch, x: valuesOf(saved[0] as tf.Tensor) });
-    const own = training && (pool || mask) && layer.backwardSums(valuesOf(dy), now());
+    const now = () => ({
+      batch,
+      x: valuesOf(saved[0] as tf.Tensor),
+      ...(add && { add: valuesOf(saved[1] as tf.Tensor) }),
+    });
+    const then = <R>(f: () => R): R =>
+      withValues(layer.gamma, gammaThen, () => withValues(layer.beta, betaThen, f));
+    const own = training && (pool || mask) && then(() => layer.backwardSums(valuesOf(dy), now()));
     // What a mask leaves out has a part in these sums, but none in the statistics.
     const sums = own && (pool ? pool.sums(own) : { ...own, count: batch.count });
+    const passes = add && layer.activation === null;
     let gradients: Gradients | undefined;
     const dx = filled(x.shape, ({ out }) => {
-      const options = { ...now(), ...(sums && { sums }), ...(out && { out: { dx: out } }) };
-      gradients = withGamma(layer, gammaThen, () => layer.backward(valuesOf(dy), options));
-      if (training && mask) leftOut(gradients.dx, valuesOf(dy), mask, batch, gammaThen, layer);
+      const given = valuesOf(dy);
+      // Without an activation the gradient of a residual is dy as it is, so that nothing is changed there.
+      const into = { ...(out && { dx: out }), ...(passes && { dadd: given }) };
+      const options = { ...now(), ...(sums && { sums }), out: into };
+      gradients = then(() => layer.backward(given, options));
+      if (training && mask) leftOut(gradients.dx, given, mask, batch, gammaThen, layer);
       return gradients.dx;
     });
     const tensors = others.map((key) => {
       const values = gradientOf(key, gradients as Gradients, batch, gammaThen, layer.epsilon);
       return tf.tensor(values, (inputs[key] as tf.Tensor).shape);
     });
-    return [dx, ...tensors].map((value) => firstDerivative(value, [dy, ...all]));
+    const { dadd } = gradients as unknown as Gradients;
+    const residual = add ? [passes ? tf.clone(dy) : tf.tensor(dadd!, x.shape)] : [];
+    return [dx, ...residual, ...tensors].map((value) => firstDerivative(value, [dy, ...all]));
   };
   const operation = tf.customGrad((...given) => {
-    (given[given.length - 1] as unknown as (tensors: tf.Tensor[]) => void)([x]);
+    (given[given.length - 1] as unknown as (tensors: tf.Tensor[]) => void)(large);
     return { value: y, gradFunc: gradient };
   });
   return operation(...all) as T;
@@ -177,12 +198,11 @@ function firstDerivative(value: tf.Tensor, inputs: tf.Tensor[]): tf.Tensor {
   return tf.customGrad(() => ({ value, gradFunc }))(...inputs);
 }
 
-/** Gives the layer an earlier gamma while `f` runs. */
-function withGamma<R>(layer: BatchNorm, gamma: Float32Array | null, f: () => R): R {
-  const now = layer.gamma;
-  if (now === null || gamma === null || same(now, gamma)) return f();
+/** Gives a parameter of the layer earlier values while `f` runs. */
+function withValues<R>(now: Float32Array | null, then: Float32Array | null, f: () => R): R {
+  if (now === null || then === null || same(now, then)) return f();
   const kept = copyOf(now);
-  copy(now, gamma);
+  copy(now, then);
   try {
     return f();
   } finally {

@@ -5,6 +5,8 @@
  * Configuration, weights, initializers, constraints, regularizers and serialization are those of tfjs' own class,
  * which this one extends. tfjs does not export that class, so it is taken from an instance.
  *
+ * `Normalization` is Keras' layer of that name for features, which tfjs lacks.
+ *
  * @module
  */
 
@@ -12,5 +14,6 @@ export {
   BatchNormalization,
   type BatchNormalizationArgs,
   batchNormalization,
-  register,
 } from "./tfjs/keras-layer.js";
+export { Normalization, type NormalizationArgs, normalization } from "./tfjs/normalization.js";
+export { type RegisterOptions, register } from "./tfjs/register.js";

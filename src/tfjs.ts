@@ -11,5 +11,6 @@
  * @module
  */
 
+export { batchNorm } from "./tfjs/given.js";
 export { TfBatchNorm, type TfBatchNormOptions, type TfBatchNormVariables } from "./tfjs/layer.js";
-export { type ApplyOptions, batchNorm, type Pool } from "./tfjs/operation.js";
+export type { ApplyOptions, Pool } from "./tfjs/operation.js";

@@ -176,8 +176,9 @@ const fetch = async (name: string): Promise<Response> =>
 const BEFORE_IN: Readonly<Record<string, string>> = {
   "hdf5.ts": HDF5,
   "tfjs/layer.ts": TENSORS,
-  "tfjs/operation.ts": TENSORS,
+  "tfjs/given.ts": TENSORS,
   "tfjs/keras-layer.ts": "",
+  "tfjs/normalization.ts": "",
   "state/model.ts": TORCH,
   "state/onnx/fold.ts": ONNX,
   "state/torch/read.ts": TORCH,
@@ -204,7 +205,7 @@ function programOf({ name, file, code }: Example): Program {
     missing("batchnorm-wasm/state", Object.keys(state)),
     missing("batchnorm-wasm/hdf5", Object.keys(hdf5)),
   ];
-  if (file === "tfjs/layer.ts" || file === "tfjs/operation.ts") {
+  if (file === "tfjs/layer.ts" || file === "tfjs/given.ts") {
     if (!own.some((line) => line.includes(" tf ")))
       imports.push(`import * as tf from "@tensorflow/tfjs";\n`);
     imports.push(missing("batchnorm-wasm/tfjs", ["TfBatchNorm", "batchNorm"]));

@@ -13,7 +13,7 @@ export type Normalization = (norm: TfBatchNorm, x: tf.Tensor2D, index: number) =
 /** Training: by the mini-batch, and the running averages move. */
 export const training: Normalization = (norm, x) => norm.apply(x, { training: true });
 /** Test time: by the running averages. */
-export const runningAverages: Normalization = (norm, x) => norm.apply(x);
+export const runningAverages: Normalization = (norm, x) => norm.apply(x, { training: false });
 /** By the batch at hand, as in training, but nothing moves: what test time should not do. */
 export const batchAtHand: Normalization = (norm, x) =>
   norm.apply(x, { training: true, updateRunning: false });

@@ -145,7 +145,7 @@ export function accuracyByTestBatch(ways: readonly Way[]): Promise<Plot> {
 
 /** Mean and variance of one unit: what each mini-batch says, and the averages that settle. */
 export function unitStatistics(unit: readonly UnitStatistics[]): Promise<Plot> {
-  const names = ["this mini-batch", "running average"];
+  const names = ["this mini-batch (dots)", "running average (line)"];
   const panel = (
     room: Room,
     quantity: {

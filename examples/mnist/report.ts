@@ -102,7 +102,8 @@ ${diagnosed(testTime.shiftedDiagnosis)}
 <h2>Too short a training, noticed and repaired</h2>
 <p>${brief.steps} mini-batches with decay ${brief.decay}: the averages still remember the 0 and 1 that
 they started with, and test accuracy is ${percent(brief.before)}. <code>diagnose</code> says so;
-after <code>calibrate</code> it is ${percent(brief.after)}.</p>
+after <code>calibrate</code> it is ${percent(brief.after)}. <code>calibrate</code> went over the training
+digits in mini-batches and took the averages of these alone; so they are what the second text counts.</p>
 ${diagnosed(brief.diagnosis)}
 ${diagnosed(brief.diagnosisAfter)}
 

@@ -26,7 +26,7 @@ export interface BatchSource {
   /** Some of its values. */
   readonly marks: Marks;
   /** The residual; `null` if there was none or it has been overwritten. */
-  readonly add: Float32Array | null;
+  add: Float32Array | null;
   /** Some of its values; `null` if there was none. */
   readonly addMarks: Marks | null;
   /** The option `shape` of the `train`; `null` if it was left out. */
@@ -124,10 +124,15 @@ export class Batch {
     return true;
   }
 
-  /** @internal Drops the input; `backward` then has to be given it, as after an in-place `train`. */
+  /** @internal Drops the input and the residual; `backward` then has to be given them, as after an in-place `train`. */
   forgetInput(): void {
-    (this as { x: Float32Array | null }).x = null;
-    this.#normalized.source.x = null;
+    for (const holder of [
+      this as { -readonly [key in "x" | "add"]: Float32Array | null },
+      this.#normalized.source,
+    ]) {
+      holder.x = null;
+      holder.add = null;
+    }
   }
 }
 

@@ -26,21 +26,32 @@ export function requireOptions<T extends object>(
   return read;
 }
 
-export function requireHostBackend(method: string): void {
+/** Whether tensors are in main memory. */
+export function onHost(): boolean {
   tf.backend(); // Starts one if none has been used yet.
+  return HOST_BACKENDS.includes(tf.getBackend());
+}
+
+export function requireHostBackend(method: string): void {
+  if (onHost()) return;
   const name = tf.getBackend();
-  if (HOST_BACKENDS.includes(name)) return;
   throw new UnsupportedError(
     method,
     `a tfjs backend with its data in main memory (${HOST_BACKENDS.join(", ")})`,
     `"${name}". Call \`await tf.setBackend("wasm")\` (package @tensorflow/tfjs-backend-wasm) before building ` +
-      "the network, or use tf.layers.batchNormalization on this backend",
+      'the network. That backend has no gradient of conv2d: train convolutions on "cpu", or in Node on "tensorflow" ' +
+      "(@tensorflow/tfjs-node). Or use tf.layers.batchNormalization on this backend",
   );
 }
 
+/** For who puts a `TfBatchNorm` into a layers model, which takes other classes. */
+export const IN_MODELS =
+  "; a layers model takes batchNormalization() of batchnorm-wasm/tfjs-layers";
+
 export function requireFloatTensor(name: string, x: tf.Tensor): void {
   if (!(x instanceof tf.Tensor)) {
-    throw new ShapeError(name, "a tf.Tensor", describe(x));
+    const symbolic = typeof x === "object" && x !== null && "sourceLayer" in x;
+    throw new ShapeError(name, `a tf.Tensor${symbolic ? IN_MODELS : ""}`, describe(x));
   }
   if (x.dtype !== "float32") {
     throw new ShapeError(name, "a tensor of float32", x.dtype);
@@ -56,10 +67,10 @@ export function requireShape(
   throw new ShapeError(name, `shape ${show([...expected])}`, show(shape));
 }
 
-/** Returns a tensor as it is, and makes one of the numbers in a nested array. */
+/** Returns a tensor as it is, and makes one of a number and of the numbers in a nested array. */
 export function tensorOf(name: string, value: unknown): tf.Tensor {
-  const isArray = Array.isArray(value) || ArrayBuffer.isView(value);
-  const tensor = isArray ? tensorFrom(name, value as tf.TensorLike) : (value as tf.Tensor);
+  const isPlain = typeof value === "number" || Array.isArray(value) || ArrayBuffer.isView(value);
+  const tensor = isPlain ? tensorFrom(name, value as tf.TensorLike) : (value as tf.Tensor);
   requireFloatTensor(name, tensor);
   return tensor;
 }

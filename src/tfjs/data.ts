@@ -31,8 +31,11 @@ export function valuesOf(tensor: tf.Tensor): Float32Array {
   const values = backend?.dataIdMap.has(tensor.dataId)
     ? backend.typedArrayFromHeap(tensor)
     : tensor.dataSync<"float32">();
-  // The cpu backend keeps the very array that the tensor was made of, whose buffer may have been transferred since.
-  return float32Of("tensor", values, tensor.size);
+  // The cpu backend keeps the very array that the tensor was made of: after `tf.cast` one of integers, and one whose
+  // buffer may have been transferred since.
+  const stored: unknown = values;
+  const whole = stored instanceof Int32Array || stored instanceof Uint8Array;
+  return float32Of("tensor", whole ? Float32Array.from(stored) : values, tensor.size);
 }
 
 /**

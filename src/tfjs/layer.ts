@@ -5,9 +5,15 @@ import { describe, OptionError, StateError } from "../errors.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
 import { copy, copyOf } from "../values/arrays.js";
 import { Raw } from "../values/raw.js";
-import { requireFloatTensor, requireHostBackend, requireOptions, requireShape } from "./check.js";
+import {
+  IN_MODELS,
+  requireFloatTensor,
+  requireHostBackend,
+  requireOptions,
+  requireShape,
+} from "./check.js";
 import { same, valuesOf } from "./data.js";
-import { type ApplyOptions, normalize, type Pool } from "./operation.js";
+import { type ApplyOptions, type Asked, normalize, type Pool } from "./operation.js";
 
 /** Options of {@link TfBatchNorm}. */
 export interface TfBatchNormOptions {
@@ -142,41 +148,61 @@ export class TfBatchNorm extends Raw {
   }
 
   /**
-   * Normalizes a tensor. It can be differentiated with respect to `x`, gamma and beta, in training and at test
+   * Normalizes a tensor. It can be differentiated with respect to `x`, `add`, gamma and beta, in training and at test
    * time, and may be called any number of times before gradients are taken. With `training: false`, the running
    * averages count as constants in the gradient.
    *
    * @param x float32, in the rank and order of the layer's `layout`: `"NC"` [N, C], `"NHWC"`
    *   [N, H, W, C] (tfjs' own order for images), `"NCHW"` [N, C, H, W], …
-   * @returns gamma · (x − mean) / √(variance + epsilon) + beta, in the shape of `x`.
-   * @throws ShapeError where `x` is no float32 tensor or does not fit the layout; OptionError for an
-   *   unknown option; SingleValueError and NonFiniteError in training, as from `BatchNorm.train`,
+   * @returns the layer's activation of gamma · (x − mean) / √(variance + epsilon) + beta [+ add], in the shape of `x`.
+   *   All of it is one operation with one gradient, which passes no value through memory more often than it must.
+   * @throws ShapeError where `x` or `add` is no float32 tensor or does not fit the layout; OptionError for an
+   *   unknown option, or without `training`; SingleValueError and NonFiniteError in training, as from `BatchNorm.train`,
    *   with nothing changed; StateError after `dispose`, or where a gradient is asked for inside a
    *   `calibrate`; MemoryError if the wasm backend has no room for the result; UnsupportedError on a
    *   backend that keeps its data on a graphics processor, or if a second derivative is asked for.
    */
-  apply<T extends tf.Tensor>(x: T, options: ApplyOptions = {}): T {
+  apply<T extends tf.Tensor>(x: T, options: ApplyOptions): T {
     if (this.raw.#disposed) {
       throw new StateError("apply", "a layer in use", "one that was disposed");
     }
-    const read = requireOptions(options, {
+    requireFloatTensor("x", x);
+    const read = requireOptions(options ?? {}, {
       training: "boolean",
       updateRunning: "boolean",
+      add: "object",
       pool: "object",
     });
+    if (read.training === undefined) {
+      throw new OptionError("training", "true in a training step, false at test time", "none");
+    }
+    if (read.add) {
+      requireFloatTensor("add", read.add);
+      requireShape("add", read.add, x.shape);
+    }
     requirePool(read.pool);
     requireHostBackend("apply");
-    requireFloatTensor("x", x);
-    const undo = this.#synchronize();
+    return this.run(x, read);
+  }
+
+  /** @internal Does the work of `apply`, all of whose arguments have been checked. */
+  run<T extends tf.Tensor>(x: T, asked: Asked): T {
+    const undo = this.raw.#synchronize();
     let y: T;
     try {
-      y = normalize(this.#layer, x, { shape: x.shape }, this, read);
+      y = normalize(this.#layer, x, { shape: x.shape }, this, asked);
     } catch (error) {
       undo();
       throw error;
     }
-    if (read.training) this.#synchronize();
+    if (asked.training) this.#synchronize();
     return y;
+  }
+
+  /** @internal What `sequential.add` of tfjs-layers asks a first layer for; later ones have their `apply` called. */
+  get inboundNodes(): never {
+    this.raw.#layer;
+    throw new OptionError("layer", `a tf.layers.Layer${IN_MODELS}`, "a TfBatchNorm");
   }
 
   /** The layer in one line, which Node's `console.log` shows too. */
@@ -270,7 +296,7 @@ function nextName(): string {
 // Not by instanceof: the layer may come from another copy of this package, since each bundle has one.
 function requireLayer(layer: unknown): void {
   if (typeof (layer as Partial<BatchNorm> | null | undefined)?.backward === "function") return;
-  throw new OptionError("layer", "a BatchNorm", describe(layer));
+  throw new OptionError("layer", `a BatchNorm${IN_MODELS}`, describe(layer));
 }
 
 function requirePool(pool: Pool | null | undefined): void {

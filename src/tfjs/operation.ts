@@ -4,23 +4,27 @@
 import * as tf from "@tensorflow/tfjs-core";
 import { StateError, UnsupportedError } from "../errors.js";
 import type { Batch } from "../layer/batch.js";
-import { BatchNorm } from "../layer/batch-norm.js";
+import type { BatchNorm } from "../layer/batch-norm.js";
 import { copy, copyOf } from "../values/arrays.js";
-import { epsilonOf } from "../values/check.js";
 import type { GradientSums, GradientSumsLike, Moments, MomentsLike } from "../values/moments.js";
 import type { Gradients } from "../values/terms.js";
-import { requireHostBackend, requireShape, tensorOf } from "./check.js";
 import { filled, same, valuesOf } from "./data.js";
 
 /** How one call of {@link TfBatchNorm.apply} normalizes. */
 export interface ApplyOptions {
   /**
    * `true`: normalize by the mean and variance of this mini-batch, and move the running averages.
-   * `false` (default, as in tfjs): normalize by the running averages, which stay as they are.
+   * `false`: normalize by the running averages, which stay as they are. There is no default, since a
+   * training step that lacks it would train nothing, and say nothing.
    */
-  training?: boolean;
+  training: boolean;
   /** `false`: do not move the running averages in this training call. Default `true`. */
   updateRunning?: boolean;
+  /**
+   * A residual, float32 in the shape of `x`: it is added before the activation of the layer, in the same pass, and
+   * gets its gradient.
+   */
+  add?: tf.Tensor;
   /** Needed if `x` is one worker's part of a mini-batch: how the statistics of all parts are merged. */
   pool?: Pool;
 }
@@ -37,66 +41,13 @@ export interface Pool {
   sums(own: GradientSums): GradientSumsLike;
 }
 
-/**
- * Batch normalization by given statistics: `tf.batchNorm`, with its arguments in its order, on the
- * kernels of this package.
- *
- * y = scale · (x − mean) / √(variance + varianceEpsilon) + offset, differentiable with respect to all
- * five (first derivatives). Every tensor is float32, or a nested array of numbers.
- *
- * ```ts
- * const y = batchNorm(x, mean, variance, offset, scale, 1e-3); // x [N, H, W, C], the others [C]
- * ```
- *
- * @param x […, C], any rank from 1 on, channels last.
- * @param mean [C], or in the shape of `x`: a mean for every value.
- * @param variance [C], or in the shape of `x`, as `mean`; >= 0.
- * @param offset beta, in the shape of `mean`; 0 where left out.
- * @param scale gamma, in the shape of `mean`; 1 where left out.
- * @param varianceEpsilon added to the variance under the square root. Default 1e-3, as in tfjs.
- * @returns y in the shape of `x`.
- * @throws ShapeError where a tensor is not float32 or does not fit; OptionError for the epsilon;
- *   StateError for a negative variance; UnsupportedError on a backend that keeps its data on a
- *   graphics processor, or where a second derivative is asked for.
- */
-export function batchNorm<T extends tf.Tensor>(
-  x: T | tf.TensorLike,
-  mean: tf.Tensor | tf.TensorLike,
-  variance: tf.Tensor | tf.TensorLike,
-  offset?: tf.Tensor | tf.TensorLike | null,
-  scale?: tf.Tensor | tf.TensorLike | null,
-  varianceEpsilon?: number,
-): T {
-  requireHostBackend("batchNorm");
-  return tf.tidy(() => {
-    const epsilon = epsilonOf("varianceEpsilon", varianceEpsilon, 1e-3);
-    const input = tensorOf("x", x) as T;
-    const means = tensorOf("mean", mean);
-    requireShape("mean", means, means.rank === 1 ? input.shape.slice(-1) : input.shape);
-    const variances = tensorOf("variance", variance);
-    requireShape("variance", variances, means.shape);
-    const like = (name: string, value: typeof offset): tf.Tensor | null => {
-      if (value === undefined || value === null) return null;
-      const tensor = tensorOf(name, value);
-      requireShape(name, tensor, means.shape);
-      return tensor;
-    };
-    const parameters = {
-      mean: means,
-      variance: variances,
-      gamma: like("scale", scale),
-      beta: like("offset", offset),
-    };
-    if (input.size === 0) return tf.clone(input);
-
-    // With a mean for every value, every value is a channel, and x a single row of them.
-    const layer = new BatchNorm(means.size, { epsilon });
-    copy(layer.runningMean, valuesOf(means));
-    copy(layer.runningVariance, valuesOf(variances));
-    if (layer.gamma && parameters.gamma) copy(layer.gamma, valuesOf(parameters.gamma));
-    if (layer.beta && parameters.beta) copy(layer.beta, valuesOf(parameters.beta));
-    return normalize(layer, input, {}, parameters, {});
-  });
+/** What a call is asked for, with what only {@link BatchNormalization} of tfjs-layers has to say. */
+export interface Asked extends ApplyOptions {
+  /**
+   * In training, the positions that statistics are taken of (nonzero), where the channels are last. As in Keras, all
+   * positions are normalized by these statistics, and all count in the gradient.
+   */
+  mask?: Uint8Array | null;
 }
 
 /** The tensors besides x that receive gradients: parameters of a layer, and statistics if they are inputs. */
@@ -116,30 +67,36 @@ export function normalize<T extends tf.Tensor>(
   x: T,
   view: { shape?: number[] },
   inputs: Inputs,
-  { training = false, updateRunning = true, pool }: ApplyOptions,
+  { training, updateRunning = true, pool, mask, add }: Asked,
 ): T {
   const statistics = !training
     ? "running"
     : pool
       ? pool.moments(layer.moments(valuesOf(x), view))
-      : "batch";
+      : mask
+        ? layer.moments(valuesOf(x), { ...view, mask })
+        : "batch";
   const taped = tf.engine().isTapeOn();
   const before = layer.lastBatch;
-  const y = filled<T>(x.shape, (place) =>
-    training || taped
-      ? layer.train(valuesOf(x), { ...view, ...place, statistics, updateRunning })
-      : layer.infer(valuesOf(x), { ...view, ...place }),
-  );
+  const y = filled<T>(x.shape, (place) => {
+    const given = { ...view, ...place, ...(add && { add: valuesOf(add) }) };
+    return training || taped
+      ? layer.train(valuesOf(x), { ...given, statistics, updateRunning })
+      : layer.infer(valuesOf(x), given);
+  });
   if (!training && !taped) return y;
   const batch = layer.lastBatch as Batch;
   const kept = batch !== before; // False inside a `calibrate`, where `train` leaves `lastBatch` alone.
   if (kept) batch.forgetInput();
   if (!taped) return y;
 
-  // Before the gradient of this call is taken, the layer may be called again, with another gamma.
+  // Before the gradient of this call is taken, the layer may be called again, with another gamma. Where the activation
+  // limits depends on beta too.
   const gammaThen = layer.gamma && copyOf(layer.gamma);
+  const betaThen = layer.activation && layer.beta && copyOf(layer.beta);
   const others = (["gamma", "beta", "mean", "variance"] as const).filter((key) => inputs[key]);
-  const all = [x, ...others.map((key) => inputs[key] as tf.Tensor)];
+  const large = add ? [x, add] : [x];
+  const all = [...large, ...others.map((key) => inputs[key] as tf.Tensor)];
 
   const gradient = (dy: tf.Tensor, saved: tf.Tensor[]): tf.Tensor[] => {
     if (!kept) {
@@ -150,22 +107,37 @@ export function normalize<T extends tf.Tensor>(
       );
     }
     // The memory of tfjs may have grown since, which detaches views of it; so the view is made anew.
-    const now = () => ({ batch, x: valuesOf(saved[0] as tf.Tensor) });
-    const sums = training ? pool?.sums(layer.backwardSums(valuesOf(dy), now())) : undefined;
+    const now = () => ({
+      batch,
+      x: valuesOf(saved[0] as tf.Tensor),
+      ...(add && { add: valuesOf(saved[1] as tf.Tensor) }),
+    });
+    const then = <R>(f: () => R): R =>
+      withValues(layer.gamma, gammaThen, () => withValues(layer.beta, betaThen, f));
+    const own = training && (pool || mask) && then(() => layer.backwardSums(valuesOf(dy), now()));
+    // What a mask leaves out has a part in these sums, but none in the statistics.
+    const sums = own && (pool ? pool.sums(own) : { ...own, count: batch.count });
+    const passes = add && layer.activation === null;
     let gradients: Gradients | undefined;
     const dx = filled(x.shape, ({ out }) => {
-      const options = { ...now(), ...(sums && { sums }), ...(out && { out: { dx: out } }) };
-      gradients = withGamma(layer, gammaThen, () => layer.backward(valuesOf(dy), options));
+      const given = valuesOf(dy);
+      // Without an activation the gradient of a residual is dy as it is, so that nothing is changed there.
+      const into = { ...(out && { dx: out }), ...(passes && { dadd: given }) };
+      const options = { ...now(), ...(sums && { sums }), out: into };
+      gradients = then(() => layer.backward(given, options));
+      if (training && mask) leftOut(gradients.dx, given, mask, batch, gammaThen, layer);
       return gradients.dx;
     });
     const tensors = others.map((key) => {
       const values = gradientOf(key, gradients as Gradients, batch, gammaThen, layer.epsilon);
       return tf.tensor(values, (inputs[key] as tf.Tensor).shape);
     });
-    return [dx, ...tensors].map((value) => firstDerivative(value, [dy, ...all]));
+    const { dadd } = gradients as unknown as Gradients;
+    const residual = add ? [passes ? tf.clone(dy) : tf.tensor(dadd!, x.shape)] : [];
+    return [dx, ...residual, ...tensors].map((value) => firstDerivative(value, [dy, ...all]));
   };
   const operation = tf.customGrad((...given) => {
-    (given[given.length - 1] as unknown as (tensors: tf.Tensor[]) => void)([x]);
+    (given[given.length - 1] as unknown as (tensors: tf.Tensor[]) => void)(large);
     return { value: y, gradFunc: gradient };
   });
   return operation(...all) as T;
@@ -193,6 +165,23 @@ function gradientOf(
   });
 }
 
+/** Positions that a mask leaves out move no statistics: there dx = γ·dy/√(σ² + ε). */
+function leftOut(
+  dx: Float32Array,
+  dy: Float32Array,
+  mask: Uint8Array,
+  { variance }: Batch,
+  gamma: Float32Array | null,
+  { channels, epsilon }: BatchNorm,
+): void {
+  for (let c = 0; c < channels; c++) {
+    const scale = (gamma?.[c] ?? 1) / Math.sqrt(variance[c]! + epsilon);
+    for (let p = 0; p < mask.length; p++) {
+      if (mask[p] === 0) dx[p * channels + c] = scale * dy[p * channels + c]!;
+    }
+  }
+}
+
 /**
  * Makes a gradient that was computed outside tfjs into an operation that depends on `inputs` and has no
  * derivative. Otherwise tfjs would take it for a constant, and second derivatives would be wrong without an error.
@@ -209,12 +198,11 @@ function firstDerivative(value: tf.Tensor, inputs: tf.Tensor[]): tf.Tensor {
   return tf.customGrad(() => ({ value, gradFunc }))(...inputs);
 }
 
-/** Gives the layer an earlier gamma while `f` runs. */
-function withGamma<R>(layer: BatchNorm, gamma: Float32Array | null, f: () => R): R {
-  const now = layer.gamma;
-  if (now === null || gamma === null || same(now, gamma)) return f();
+/** Gives a parameter of the layer earlier values while `f` runs. */
+function withValues<R>(now: Float32Array | null, then: Float32Array | null, f: () => R): R {
+  if (now === null || then === null || same(now, then)) return f();
   const kept = copyOf(now);
-  copy(now, gamma);
+  copy(now, then);
   try {
     return f();
   } finally {

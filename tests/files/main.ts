@@ -7,9 +7,10 @@ import { parseArgs } from "node:util";
 import { COMMANDS } from "./command.js";
 import { KERAS } from "./keras.js";
 import { ONNX } from "./onnx.js";
+import { REPAIRS } from "./repair.js";
 import type { Trial } from "./trial.js";
 
-const TRIALS: readonly Trial[] = [...ONNX, ...KERAS, ...COMMANDS];
+const TRIALS: readonly Trial[] = [...ONNX, ...REPAIRS, ...KERAS, ...COMMANDS];
 
 const { values } = parseArgs({ options: { only: { type: "string" } } });
 const only = values.only?.split(",").map((name) => name.trim());

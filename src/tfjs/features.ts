@@ -1,0 +1,114 @@
+// What the layer `Normalization` is given, made ready: data in batches, the axes that it keeps, and statistics that
+// are numbers. Source: keras/src/layers/preprocessing/normalization.py.
+
+import { cast, dispose, Tensor, type TensorLike, tensor, tidy } from "@tensorflow/tfjs-core";
+import { describe, OptionError, ShapeError } from "../errors.js";
+import { show } from "../values/layout.js";
+import { tensorOf } from "./check.js";
+import { valuesOf } from "./data.js";
+
+/** How an input is brought to [before, channels, after]. */
+export interface Arrangement {
+  /** Sizes of the kept axes; their product is the number of channels. */
+  readonly sizes: readonly number[];
+  /** The kept axes, ascending. */
+  readonly kept: readonly number[];
+  /** The order that brings the kept axes to the end; `null` if they stand side by side. */
+  readonly order: readonly number[] | null;
+}
+
+export const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);
+
+/** Throws OptionError for an axis that the shape does not have, or whose size it does not know. */
+export function arrange(axis: unknown, shape: readonly (number | null)[]): Arrangement {
+  const axes = axis === null ? [] : [axis].flat();
+  const kept = axes.map((each) => {
+    const at = Number(each) < 0 ? Number(each) + shape.length : Number(each);
+    if (typeof shape[at] === "number") return at;
+    const known = shape.map((n) => n ?? "null").join(", ");
+    throw new OptionError(
+      "axis",
+      `axes of known size in [${known}], or null for one mean of all values`,
+      describe(each),
+    );
+  });
+  kept.sort((a, b) => a - b);
+  const others = shape.map((_, i) => i).filter((i) => !kept.includes(i));
+  return {
+    kept,
+    sizes: kept.map((i) => shape[i] as number),
+    order: kept.every((i, k) => i === kept[0]! + k) ? null : [...others, ...kept],
+  };
+}
+
+/** Given means or variances, one for each channel. Throws ShapeError if they do not broadcast to the kept axes. */
+export function perChannel(
+  name: string,
+  value: TensorLike,
+  sizes: readonly number[],
+): Float32Array {
+  return tidy(() => {
+    const given = tensorOf(name, value);
+    const values = valuesOf(given);
+    const shape = given.shape.slice(given.shape.findIndex((n) => n !== 1));
+    const fits = values.length === 1 || show(shape) === show([...sizes].slice(-shape.length));
+    if (!fits)
+      throw new ShapeError(
+        name,
+        `a shape that broadcasts to ${show([...sizes])}`,
+        show(given.shape),
+      );
+    return Float32Array.from({ length: product(sizes) }, (_, i) => values[i % values.length]!);
+  });
+}
+
+/** A tensor as float32. Throws ShapeError if it is none, or holds no real numbers. */
+export function floats(x: Tensor): Tensor {
+  const isWhole = x instanceof Tensor && (x.dtype === "int32" || x.dtype === "bool");
+  return isWhole ? cast(x, "float32") : tensorOf("inputs", x);
+}
+
+/** The members of a `tf.data.Dataset` that this file uses. */
+interface Dataset {
+  iterator(): Promise<{ next(): Promise<IteratorResult<unknown>> }>;
+}
+
+/** The input in a batch, which may be `{ xs, ys }` or `[x, y]`. */
+function inputIn(batch: unknown): Tensor {
+  const { xs } = Object(batch) as { xs?: unknown };
+  return (xs ?? (Array.isArray(batch) ? batch[0] : batch)) as Tensor;
+}
+
+/** Is called with each input; a promise where it has to wait for the backend. */
+type Use = (x: Tensor) => Promise<void> | undefined;
+
+/** Calls `use` with the input of each batch in the data. With a tensor or an array nothing is waited for. */
+export function eachBatch(data: unknown, use: Use): Promise<void> | undefined {
+  if (data instanceof Tensor) return use(data);
+  let first = data;
+  while (Array.isArray(first)) first = first[0];
+  if ((first !== data && typeof first === "number") || ArrayBuffer.isView(first)) {
+    const made = tensor(data as TensorLike);
+    try {
+      return use(made);
+    } finally {
+      made.dispose();
+    }
+  }
+  return inOrder(data, use);
+}
+
+async function inOrder(data: unknown, use: Use): Promise<void> {
+  const given = Object(data) as Partial<Dataset & AsyncIterable<unknown> & Iterable<unknown>>;
+  if (typeof given.iterator === "function") {
+    const items = await given.iterator();
+    for (let item = await items.next(); !item.done; item = await items.next()) {
+      await use(inputIn(item.value));
+      dispose(item.value as Tensor); // A data set makes tensors that nobody else has.
+    }
+  } else if (given[Symbol.asyncIterator] || given[Symbol.iterator]) {
+    for await (const batch of data as AsyncIterable<unknown>) await use(inputIn(batch));
+  } else {
+    throw new ShapeError("data", "a tensor, an array or batches of them", describe(data));
+  }
+}

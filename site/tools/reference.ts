@@ -1,0 +1,45 @@
+// Writes the API reference as Markdown, from the doc comments of all entries, with the options of `npm run docs` where
+// they apply.
+
+import { join } from "node:path";
+import { Application, Converter, ReflectionKind, TSConfigReader } from "typedoc";
+import { ENTRIES, specifierOf } from "../../scripts/entries.mjs";
+import { PAGES, ROOT } from "./paths.js";
+
+/** Writes .pages/api, and its sidebar. */
+export async function writeReference(): Promise<void> {
+  const options = {
+    name: "API reference",
+    plugin: ["typedoc-plugin-markdown", "typedoc-vitepress-theme"],
+    entryPoints: ENTRIES.map((entry: string) => join(ROOT, `src/${entry}.ts`)),
+    tsconfig: join(ROOT, "tsconfig.build.json"),
+    out: join(PAGES, "api"),
+    docsRoot: PAGES,
+    readme: "none",
+    excludeInternal: true,
+    excludePrivate: true,
+    disableSources: true,
+    hidePageHeader: true,
+    hideBreadcrumbs: false,
+    useCodeBlocks: true,
+    expandObjects: true,
+    parametersFormat: "table",
+    typeDeclarationFormat: "table",
+    interfacePropertiesFormat: "table",
+    propertyMembersFormat: "table",
+    logLevel: "Warn",
+  };
+  const app = await Application.bootstrapWithPlugins(
+    options as Parameters<typeof Application.bootstrapWithPlugins>[0],
+    [new TSConfigReader()],
+  );
+  app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
+    for (const module of project.getChildrenByKind(ReflectionKind.Module)) {
+      module.name = specifierOf(module.name);
+    }
+  });
+  const project = await app.convert();
+  if (!project || app.logger.hasErrors()) throw new Error("typedoc: see above.");
+  await app.generateOutputs(project);
+  if (app.logger.hasErrors() || app.logger.hasWarnings()) throw new Error("typedoc: see above.");
+}

@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type DefaultTheme, defineConfig } from "vitepress";
+import { type DefaultTheme, defineConfigWithTheme } from "vitepress";
 import { extend, slugify } from "../tools/markdown.js";
 import { PAGES, pageOf, ROOT } from "../tools/paths.js";
 
@@ -44,7 +44,12 @@ const chapters = [
   { text: "For those who change the package", collapsed: true, items: inside },
 ];
 
-export default defineConfig({
+/** What the theme is told besides VitePress' own options: the version of the package. */
+interface Options extends DefaultTheme.Config {
+  readonly version: string;
+}
+
+export default defineConfigWithTheme<Options>({
   srcDir: PAGES,
   base: process.env.SITE_BASE ?? "/",
   outDir: process.env.SITE_OUT ?? here("../../build/site"),
@@ -73,6 +78,7 @@ export default defineConfig({
     config: extend,
   },
   themeConfig: {
+    version,
     nav: [
       { text: "Guides", link: "/guides/first-steps", activeMatch: "^/guides/(?!places)" },
       { text: "API", link: "/api/", activeMatch: "^/api/" },
@@ -101,6 +107,8 @@ export default defineConfig({
       dedupe: ["@tensorflow/tfjs-core", "@tensorflow/tfjs-layers"],
     },
     worker: { format: "es" },
+    // The benchmark's loop in JavaScript says which V8 it ran on, which pages do not know.
+    define: { "process.versions.v8": '""' },
     build: { target: ["chrome114", "firefox114", "safari16.4"], chunkSizeWarningLimit: 2000 },
     server: { fs: { allow: [ROOT] } },
   },

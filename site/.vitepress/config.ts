@@ -1,11 +1,12 @@
 // The site as VitePress builds it. tools/build.ts calls it, after it has written the pages.
 
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type DefaultTheme, defineConfigWithTheme } from "vitepress";
 import { extend, slugify } from "../tools/markdown.js";
 import { PAGES, pageOf, ROOT } from "../tools/paths.js";
+import { referenceItems } from "../tools/reference.js";
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const dist = (name: string): string => here(`../../dist/${name}.js`);
@@ -32,12 +33,6 @@ const inside: DefaultTheme.SidebarItem[] = [
   { text: "The recorded benchmark", link: "/inside/benchmark" },
   { text: "The record of runtimes", link: "/guides/places-record" },
 ];
-
-/** The sidebar of the reference, which typedoc has written. */
-function reference(): DefaultTheme.SidebarItem[] {
-  const path = join(PAGES, "api/typedoc-sidebar.json");
-  return existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : [];
-}
 
 const chapters = [
   ...guides(),
@@ -90,7 +85,7 @@ export default defineConfigWithTheme<Options>({
     sidebar: {
       "/guides/": chapters,
       "/inside/": chapters,
-      "/api/": [{ text: "API reference", link: "/api/", items: reference() }],
+      "/api/": [{ text: "API reference", link: "/api/", items: referenceItems() }],
     },
     outline: { level: [2, 3], label: "On this page" },
     search: { provider: "local" },

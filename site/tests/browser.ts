@@ -38,8 +38,7 @@ interface Driven {
   on(event: any, listener: (value: any) => void): unknown;
   goto(address: string, options?: { waitUntil?: "load" }): Promise<unknown>;
   evaluate(script: string): Promise<unknown>;
-  // biome-ignore lint/suspicious/noExplicitAny: as above.
-  readonly keyboard: { press(key: any): Promise<void>; type(text: string): Promise<void> };
+  readonly keyboard: Record<"press" | "type" | "down" | "up", (key: unknown) => Promise<void>>;
   // biome-ignore lint/suspicious/noExplicitAny: as above.
   screenshot(options?: any): Promise<Uint8Array>;
   close(): Promise<void>;
@@ -86,7 +85,12 @@ export class Page {
 
   /** Presses keys, as a person at the keyboard does. */
   async press(...keys: readonly string[]): Promise<void> {
-    for (const key of keys) await this.#page.keyboard.press(key);
+    for (const key of keys) {
+      const [last, ...held] = key === "/" ? [key] : key.split("+").reverse();
+      for (const each of held) await this.#page.keyboard.down(each);
+      await this.#page.keyboard.press(last);
+      for (const each of held) await this.#page.keyboard.up(each);
+    }
   }
 
   type(text: string): Promise<void> {
@@ -111,7 +115,8 @@ export class Page {
 
 export interface Browser {
   readonly version: string;
-  page(): Promise<Page>;
+  /** A new page; `empty`: with an empty cache, which it shares with no other page. */
+  page(options?: { empty?: boolean }): Promise<Page>;
   close(): Promise<void>;
 }
 
@@ -148,8 +153,8 @@ const ofPlaywright = (browser: Chromium): Browser => ({
 
 const ofPuppeteer = async (browser: Firefox): Promise<Browser> => ({
   version: (await browser.version()).replace(/^firefox\//i, "Firefox "),
-  async page() {
-    const page = await browser.newPage();
+  async page({ empty = false } = {}) {
+    const page = await (empty ? await browser.createBrowserContext() : browser).newPage();
     await page.setViewport(WIDE);
     return new Page(
       page as unknown as Driven,

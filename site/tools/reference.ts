@@ -1,6 +1,7 @@
 // Writes the API reference as Markdown, from the doc comments of all entries, with the options of `npm run docs` where
 // they apply.
 
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Application, Converter, ReflectionKind, TSConfigReader } from "typedoc";
 import { ENTRIES, specifierOf } from "../../scripts/entries.mjs";
@@ -42,4 +43,29 @@ export async function writeReference(): Promise<void> {
   if (!project || app.logger.hasErrors()) throw new Error("typedoc: see above.");
   await app.generateOutputs(project);
   if (app.logger.hasErrors() || app.logger.hasWarnings()) throw new Error("typedoc: see above.");
+}
+
+/** An entry of a sidebar of VitePress, as typedoc writes it. */
+interface Item {
+  text: string;
+  link?: string;
+  collapsed?: boolean;
+  items?: Item[];
+}
+
+/** The sidebar of the reference: all entries of the package side by side, where typedoc puts them into each other. */
+export function referenceItems(): Item[] {
+  const [main, ...rest]: Item[] = JSON.parse(
+    readFileSync(join(PAGES, "api/typedoc-sidebar.json"), "utf8"),
+  );
+  if (main === undefined || rest.length > 0) throw new Error("typedoc: expected one tree.");
+  const isEntry = ({ link }: Item): boolean => link?.endsWith("/") === true;
+  const groups = (items: Item[] = []): Item[] =>
+    items.map((item) => ({ ...item, collapsed: !/^(Classes|Functions)$/.test(item.text) }));
+  return [
+    { ...main, items: groups(main.items?.filter((item) => !isEntry(item))) },
+    ...(main.items ?? [])
+      .filter(isEntry)
+      .map((item) => ({ ...item, text: `${main.text}/${item.text}`, items: groups(item.items) })),
+  ];
 }

@@ -6,6 +6,18 @@ export interface Row extends RowTitle {
   readonly figures: Partial<Record<SideName, Figure>>;
 }
 
+/** The browser and its system, from its User-Agent. */
+export function browserOf(userAgent: string): string {
+  const [, system = ""] = /\(([^)]+)\)/.exec(userAgent) ?? [];
+  const names = ["Firefox", "Edg", "HeadlessChrome", "Chrome", "Version"];
+  for (const name of names) {
+    const [, version] = new RegExp(`\\b${name}/(\\d+)`).exec(userAgent) ?? [];
+    const called = { Edg: "Edge", HeadlessChrome: "Chrome", Version: "Safari" }[name] ?? name;
+    if (version !== undefined) return `${called} ${version} (${system.replace(/; rv:.*/, "")})`;
+  }
+  return userAgent;
+}
+
 /** Where it was measured. */
 export interface Place {
   readonly version: string;

@@ -33,6 +33,7 @@ export function runsOf(markdown: string): (Run | undefined)[] {
   const files = Object.fromEntries(filesIn(markdown));
   let broken: string | undefined;
   let step = 0;
+  let threads = false;
   return blocksOf(markdown).map(({ language, file, code }) => {
     if (language !== "ts" && language !== "js") return undefined;
     if (file !== "") {
@@ -44,9 +45,10 @@ export function runsOf(markdown: string): (Run | undefined)[] {
     }
     broken ??= why;
     if (why !== undefined) return { why };
+    threads ||= /"batchnorm-wasm\/threads"/.test(code);
     return {
       step: step++,
-      threads: /"batchnorm-wasm\/threads"/.test(code),
+      threads,
       files,
       reads: [...code.matchAll(/readFileSync\("([^"]+)"/g)].map(([, name]) => name!),
     };

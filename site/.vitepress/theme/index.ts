@@ -1,7 +1,6 @@
 // The design of the site: VitePress' own theme, with the fonts and colours of the playground.
 
-import "@fontsource-variable/inter/wght.css";
-import "@fontsource-variable/source-serif-4/wght.css";
+import "./fonts.css";
 import type { Theme } from "vitepress";
 import DefaultTheme from "vitepress/theme-without-fonts";
 import RunBlock from "../../src/examples/run-block.vue";

@@ -3,7 +3,7 @@
 /** An example that a reader can run. All examples of a text are one program, of which each is a step. */
 export interface Runnable {
   readonly step: number;
-  /** Whether this step imports the threads, for which the page has to be isolated. */
+  /** Whether this step or one above it imports the threads, for which the page has to be isolated. */
   readonly threads: boolean;
   /** The files that the program reads: the address of each, below files/, by name. */
   readonly files: Readonly<Record<string, string>>;

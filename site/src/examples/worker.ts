@@ -40,7 +40,7 @@ function placeOf(line: number, steps: readonly string[]): { step: number; line: 
   return { step: steps.length - 1, line: 1 };
 }
 
-/** From TypeScript to a script whose imports are calls. Throws a SyntaxError that says where. */
+/** From TypeScript to a script whose imports are calls. Throws a SyntaxError that says in which line, and has the step. */
 function compile(steps: readonly string[]): string {
   const joined = steps.map((code, step) => `${code}\n__step(${step + 1});\n`).join("");
   try {
@@ -48,10 +48,9 @@ function compile(steps: readonly string[]): string {
       .code;
   } catch (error) {
     const { message, loc } = error as Error & { loc?: { line: number } };
-    const place = placeOf(loc?.line ?? 1, steps);
-    const where = place.step === steps.length - 1 ? "" : ` of example ${place.step + 1}`;
+    const { step, line } = placeOf(loc?.line ?? 1, steps);
     const what = message.replace(/^Error transforming [^:]*: /, "").replace(/ \(\d+:\d+\)$/, "");
-    throw new SyntaxError(`line ${place.line}${where}: ${what}`);
+    throw Object.assign(new SyntaxError(`line ${line}: ${what}`), { step });
   }
 }
 
@@ -92,7 +91,8 @@ async function run({ steps, files }: Program): Promise<void> {
     );
     answer({ done: performance.now() - began });
   } catch (error) {
-    answer({ failed: String(error), step: Math.min(now, steps.length - 1) });
+    const { step = now } = error as { step?: number };
+    answer({ failed: String(error), step: Math.min(step, steps.length - 1) });
   }
 }
 

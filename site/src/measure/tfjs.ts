@@ -10,8 +10,12 @@ import { openTfjs } from "../../../bench/peers/tfjs-session.js";
 export async function tfjsOnWasm(): Promise<Peer> {
   // Its binary for threads would start workers of its own.
   tf.env().set("WASM_HAS_MULTITHREAD_SUPPORT", false);
+  // It wants an address for each of its binaries, and fetches the one with SIMD: this package needs SIMD anyway.
+  const address = new URL(simd, location.href).href;
   backend.setWasmPaths({
-    "tfjs-backend-wasm-simd.wasm": new URL(simd, location.href).href,
+    "tfjs-backend-wasm.wasm": address,
+    "tfjs-backend-wasm-simd.wasm": address,
+    "tfjs-backend-wasm-threaded-simd.wasm": address,
   });
   if (!(await tf.setBackend("wasm")))
     throw new Error("TensorFlow.js: its wasm backend does not start here.");

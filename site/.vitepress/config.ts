@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { type DefaultTheme, defineConfigWithTheme } from "vitepress";
 import { extend, slugify } from "../tools/markdown.js";
 import { PAGES, pageOf, ROOT } from "../tools/paths.js";
-import { referenceItems } from "../tools/reference.js";
+import { referenceSidebars } from "../tools/reference.js";
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const dist = (name: string): string => here(`../../dist/${name}.js`);
@@ -34,10 +34,7 @@ const inside: DefaultTheme.SidebarItem[] = [
   { text: "The record of runtimes", link: "/guides/places-record" },
 ];
 
-const chapters = [
-  ...guides(),
-  { text: "For those who change the package", collapsed: true, items: inside },
-];
+const chapters = [...guides(), { text: "For those who change the package", items: inside }];
 
 /** What the theme is told besides VitePress' own options: the version of the package. */
 interface Options extends DefaultTheme.Config {
@@ -68,7 +65,7 @@ export default defineConfigWithTheme<Options>({
     anchor: { slugify },
     toc: { slugify },
     headers: { slugify },
-    theme: { light: "github-light-high-contrast", dark: "github-dark" },
+    theme: { light: "github-light-high-contrast", dark: "github-dark-high-contrast" },
     languageAlias: { http: "yaml" },
     config: extend,
   },
@@ -85,7 +82,7 @@ export default defineConfigWithTheme<Options>({
     sidebar: {
       "/guides/": chapters,
       "/inside/": chapters,
-      "/api/": [{ text: "API reference", link: "/api/", items: referenceItems() }],
+      ...referenceSidebars(),
     },
     outline: { level: [2, 3], label: "On this page" },
     search: { provider: "local" },

@@ -393,14 +393,17 @@ for (const name of BROWSERS) {
 
     if (name === "chromium") {
       test("axe-core objects to nothing, in light and in dark", async () => {
+        const objections: string[] = [];
         for (const dark of [false, true]) {
           await page.emulate({ dark });
           for (const path of PAGES) {
             await open(path);
             await pause(300);
-            assert.deepEqual(await page.objections(), [], `${path}${dark ? ", dark" : ""}`);
+            const where = `${path}${dark ? ", dark" : ""}`;
+            objections.push(...(await page.objections()).map((each) => `${where}: ${each}`));
           }
         }
+        assert.deepEqual(objections, []);
         await page.emulate({});
       });
 

@@ -57,7 +57,15 @@ export function extend(md: MarkdownRenderer): void {
     for (const { children } of tokens) if (children) leadLinks(children, file);
   });
 
-  // The texts of a clone use no Vue: what looks like a tag or a binding of Vue is text.
+  // A head of a table without words is no head to those who hear the page.
+  md.core.ruler.push("empty_heads", ({ tokens }) => {
+    for (const [i, token] of tokens.entries()) {
+      if (token.type !== "th_open" || tokens[i + 1]?.content !== "") continue;
+      token.tag = "td";
+      tokens[i + 2]!.tag = "td";
+    }
+  });
+
   md.core.ruler.push("examples", ({ tokens, env, src }) => {
     if (!env.frontmatter?.examples && !/^docs\/guides\//.test(env.frontmatter?.source ?? ""))
       return;

@@ -49,23 +49,33 @@ export async function writeReference(): Promise<void> {
 interface Item {
   text: string;
   link?: string;
-  collapsed?: boolean;
   items?: Item[];
 }
 
-/** The sidebar of the reference: all entries of the package side by side, where typedoc puts them into each other. */
-export function referenceItems(): Item[] {
+/**
+ * The sidebars of the reference, by the addresses below which each stands: all entries of the package, which typedoc puts
+ * into each other, as one list, and below it what the entry at hand exports.
+ */
+export function referenceSidebars(): Record<string, Item[]> {
   const [main, ...rest]: Item[] = JSON.parse(
     readFileSync(join(PAGES, "api/typedoc-sidebar.json"), "utf8"),
   );
   if (main === undefined || rest.length > 0) throw new Error("typedoc: expected one tree.");
   const isEntry = ({ link }: Item): boolean => link?.endsWith("/") === true;
-  const groups = (items: Item[] = []): Item[] =>
-    items.map((item) => ({ ...item, collapsed: !/^(Classes|Functions)$/.test(item.text) }));
-  return [
-    { ...main, items: groups(main.items?.filter((item) => !isEntry(item))) },
-    ...(main.items ?? [])
-      .filter(isEntry)
-      .map((item) => ({ ...item, text: `${main.text}/${item.text}`, items: groups(item.items) })),
+  const inMain = main.items ?? [];
+  const entries = [
+    { ...main, items: inMain.filter((item) => !isEntry(item)) },
+    ...inMain.filter(isEntry).map((item) => ({ ...item, text: `${main.text}/${item.text}` })),
   ];
+  const list: Item = {
+    text: "API reference",
+    link: "/api/",
+    items: entries.map(({ text, link }) => ({ text, link: link! })),
+  };
+  const groupsOf = ({ items = [] }: Item): Item[] =>
+    items.map(({ text, items: members = [] }) => ({ text, items: members }));
+  return Object.fromEntries([
+    ["/api/", [list]],
+    ...entries.map((entry) => [entry.link!, [list, ...groupsOf(entry)]]),
+  ]);
 }

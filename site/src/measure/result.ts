@@ -55,13 +55,15 @@ export function ratioOf(rows: readonly Row[], side: SideName): number | undefine
 
 /** One sentence for each side that was compared. */
 export function sentencesOf(rows: readonly Row[], { threads }: Place): string[] {
-  const all: SideName[] = ["loop", "tfjs", "several"];
-  return all.flatMap((side) => {
+  const subjects: readonly (readonly [SideName, string])[] = [
+    ["loop", "A JavaScript loop"],
+    ["tfjs", "TensorFlow.js on its wasm backend"],
+    ["several", `This package on ${threads} threads`],
+  ];
+  return subjects.flatMap(([side, subject]) => {
     const ratio = ratioOf(rows, side);
     if (ratio === undefined) return [];
-    const name = nameOf(side, threads);
-    const share = `${ratio.toFixed(2)} times as long as this package on one thread`;
-    return [`${name[0]!.toUpperCase()}${name.slice(1)} takes ${share}.`];
+    return [`${subject} takes ${ratio.toFixed(2)} times as long as this package on one thread.`];
   });
 }
 

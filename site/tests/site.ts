@@ -104,7 +104,7 @@ describe("files", () => {
   });
 });
 
-/** The part of the first letters of an example's text that a program prints; and the example itself. */
+/** The frame of an example, as an expression of the page. */
 const example = (index: number): string => `document.querySelectorAll(".example")[${index}]`;
 
 /** Runs an example, and waits until it has ended. */

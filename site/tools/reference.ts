@@ -28,6 +28,7 @@ export async function writeReference(): Promise<void> {
     typeDeclarationFormat: "table",
     interfacePropertiesFormat: "table",
     propertyMembersFormat: "table",
+    tableColumnSettings: { hideDefaults: true },
     logLevel: "Warn",
   };
   const app = await Application.bootstrapWithPlugins(

@@ -17,8 +17,9 @@ const programs = guides.map((file) => {
 });
 
 /** The files that a guide's program reads. */
-const filesOf = (guide: string): Map<string, Uint8Array> =>
-  new Map(filesIn(guide).map(([name, path]) => [name, readFileSync(new URL(path, root))]));
+function filesOf(guide: string): Map<string, Uint8Array> {
+  return new Map(filesIn(guide).map(([name, path]) => [name, readFileSync(new URL(path, root))]));
+}
 
 describe("guides", () => {
   it("are programs that compile", () => {

@@ -409,13 +409,24 @@ for (const name of BROWSERS) {
 
       test("on paper there is the text alone", async () => {
         await open("guides/first-steps.html");
-        await page.emulate({ print: true });
+        await page.emulate({ print: true, dark: true });
         const seen = (selector: string) =>
           page.read<boolean>(`document.querySelector('${selector}').checkVisibility()`);
         assert.equal(await seen(".VPNav"), false);
         assert.equal(await seen(".VPSidebar"), false);
         assert.equal(await seen(".example .bar"), false);
         assert.equal(await seen(".vp-doc h1"), true);
+        // Dark ink, even where the screen is dark.
+        const ink = (selector: string) =>
+          page.read<string>(`getComputedStyle(document.querySelector('${selector}')).color`);
+        assert.equal(await ink(".vp-doc p"), "rgb(34, 38, 45)");
+        for (const word of ["span.line span", "span.line span:last-child"]) {
+          const [red, green, blue] = (await ink(`.language-ts ${word}`)).match(/\d+/g)!.map(Number);
+          assert.ok(
+            0.3 * red! + 0.6 * green! + 0.1 * blue! < 130,
+            `${word}: ${red} ${green} ${blue}`,
+          );
+        }
         await page.emulate({});
       });
     }

@@ -1,13 +1,11 @@
 // `npm run bench -- --threads N`: this package on N threads against itself on one, and against PyTorch and oneDNN on N. All
 // take turns in one run, as in measure.ts, so what else the machine does hits them alike. Nothing is kept.
 
-import { BatchNorm, type Kernels } from "../dist/index.js";
-import { startKernels } from "../dist/threads.js";
 import { CASES, type Case, LARGE, makeData, OPS, type Op, opsOf } from "./cases.js";
 import { type Effort, measure, type Timing } from "./measure.js";
-import { type Build, ours, PLAIN, RESIDENT, waysOf } from "./ours.js";
+import { ours, PLAIN, RESIDENT } from "./ours.js";
 import { loadPeers } from "./peers/index.js";
-import type { Peer } from "./peers/peer.js";
+import { threaded } from "./threaded.js";
 
 const EFFORT: Effort = { rounds: 12, burst: 10 };
 const NATIVE: readonly string[] = ["PyTorch", "oneDNN"];
@@ -20,27 +18,6 @@ interface Row {
   readonly op: Op;
   readonly times: ReadonlyMap<string, Timing>;
 }
-
-/** A way to call this package, on kernels of several threads. */
-const threaded = (way: "resident" | "plain", threads: number): Peer => ({
-  ...ours[way],
-  name: `${ours[way].name}, ${threads} threads`,
-  async open(c, op, data) {
-    const memory = 3 * (4 * c.size + 131072) + 4 * 2 ** 20 + 256 * c.channels;
-    const kernels = await startKernels({ threads, memory });
-    class Layer extends BatchNorm {
-      constructor(channels: number, options: ConstructorParameters<typeof BatchNorm>[1] = {}) {
-        super(channels, { ...options, kernels });
-      }
-    }
-    // A constructor that returns an object makes that object.
-    const Started = function Started(): Kernels {
-      return kernels;
-    } as unknown as Build["Kernels"];
-    const session = await waysOf({ BatchNorm: Layer, Kernels: Started })[way].open(c, op, data);
-    return { ...session, close: () => kernels.close() };
-  },
-});
 
 /** Measures the chosen cases and prints what several threads gain. */
 export async function threads(

@@ -19,7 +19,7 @@ const titleOf = (path) => /^# (.*)$/m.exec(read(path))[1];
 function withoutLinksOut(parts = []) {
   for (const [i, part] of parts.entries()) {
     if (part.kind !== "relative-link") continue;
-    if (!/^(\.\.\/)*(examples|bench|tests)\//.test(part.text)) continue;
+    if (!/^(\.\.\/)*(examples|bench|site|tests)\//.test(part.text)) continue;
     // "[words](", or, as code is a part of its own: "[", code, "](".
     const [open, code, middle, close] = [parts[i - 3], parts[i - 2], parts[i - 1], parts[i + 1]];
     const words = /(?<!!)\[([^[\]]*)\]\($/;

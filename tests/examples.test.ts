@@ -27,6 +27,8 @@ const PROGRAMS = [
     (file) => `examples/playground/tools/${file}`,
   ),
   "examples/vite/main.ts",
+  "site/tests/site.ts",
+  "site/tools/build.ts",
   "tests/runtimes/main.ts",
 ];
 

@@ -5,7 +5,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { inspect } from "node:util";
 import { build } from "esbuild";
 import { describe, expect, it } from "vitest";
-import { blocksOf, compile, programOf, run, write } from "./support/examples.js";
+import { blocksOf, compile, filesIn, programOf, run, write } from "./support/examples.js";
 
 const root = new URL("..", import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, root), "utf8");
@@ -16,10 +16,9 @@ const programs = guides.map((file) => {
   return programOf(file.replace(".md", ""), blocksOf(text), filesOf(text));
 });
 
-/** The files that a guide's reader has, and where the tests have such: `<!-- file: name path -->`. */
+/** The files that a guide's program reads. */
 function filesOf(guide: string): Map<string, Uint8Array> {
-  const named = [...guide.matchAll(/^<!-- file: (\S+) (\S+) -->$/gm)];
-  return new Map(named.map(([, name, path]) => [name!, readFileSync(new URL(path!, root))]));
+  return new Map(filesIn(guide).map(([name, path]) => [name, readFileSync(new URL(path, root))]));
 }
 
 describe("guides", () => {

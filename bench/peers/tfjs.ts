@@ -1,14 +1,10 @@
-// TensorFlow.js on its cpu and wasm backends, on one thread. It takes a Float32Array and returns one. Test time is
-// tf.batchNorm. Training is what tf.layers.batchNormalization does: tf.moments, then tf.batchNorm. Gradients come
-// from its autograd, which runs forward and backward in one call: `step`.
+// TensorFlow.js on its cpu and wasm backends, on one thread.
 
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import type * as Tf from "@tensorflow/tfjs-core";
-import { type Case, type Data, EPSILON, type PeerOp } from "../cases.js";
-import { type Answer, keep, type Peer, peerModule, type Session } from "./peer.js";
-
-type Backend = "cpu" | "wasm";
+import { type Peer, peerModule } from "./peer.js";
+import { type Backend, openTfjs } from "./tfjs-session.js";
 
 export async function tfjs(backend: Backend): Promise<Peer> {
   // The package that holds all of tfjs, because only it registers the gradients of the operations.
@@ -30,71 +26,6 @@ export async function tfjs(backend: Backend): Promise<Peer> {
     ops: ["infer", "train", "step"],
     // A step of the cpu backend takes a microsecond per value: ten seconds for [32,64,56,56].
     ...(backend === "cpu" && { most: { step: 2 ** 20 } }),
-    open: (c, op, data) => open(tf, backend, c, op, data),
-  };
-}
-
-async function open(
-  tf: typeof Tf,
-  backend: Backend,
-  c: Case,
-  op: PeerOp,
-  data: Data,
-): Promise<Session> {
-  await tf.setBackend(backend);
-  const { x, dy } = data;
-  const shape = [...c.shape];
-  const axes = shape.slice(0, -1).map((_, axis) => axis);
-  const gamma = tf.tensor1d(data.gamma);
-  const beta = tf.tensor1d(data.beta);
-  const mean = tf.tensor1d(data.mean);
-  const variance = tf.tensor1d(data.variance);
-
-  const normalize = (input: Tf.Tensor, scale: Tf.Tensor1D, offset: Tf.Tensor1D): Tf.Tensor => {
-    if (op === "infer") return tf.batchNorm(input, mean, variance, offset, scale, EPSILON);
-    const of = tf.moments(input, axes);
-    return tf.batchNorm(
-      input,
-      of.mean as Tf.Tensor1D,
-      of.variance as Tf.Tensor1D,
-      offset,
-      scale,
-      EPSILON,
-    );
-  };
-  const forward = (): Float32Array => {
-    const y = tf.tidy(() => normalize(tf.tensor(x, shape), gamma, beta));
-    const values = y.dataSync() as Float32Array;
-    y.dispose();
-    return values;
-  };
-  const derive = tf.grads((input, scale, offset) =>
-    normalize(input, scale as Tf.Tensor1D, offset as Tf.Tensor1D),
-  );
-  const step = (): Answer => {
-    const of = tf.tidy(() => derive([tf.tensor(x, shape), gamma, beta], tf.tensor(dy, shape)));
-    const [dx, dgamma, dbeta] = of.map((tensor) => {
-      const values = tensor.dataSync() as Float32Array;
-      tensor.dispose();
-      return values;
-    });
-    return { dx, dgamma, dbeta };
-  };
-
-  return {
-    answer: () => (op === "step" ? step() : { y: forward() }),
-    async sample(calls) {
-      await tf.setBackend(backend);
-      const start = performance.now();
-      let last = x;
-      if (op === "step") for (let i = 0; i < calls; i++) last = step().dx as typeof x;
-      else for (let i = 0; i < calls; i++) last = forward() as typeof x;
-      const spent = performance.now() - start;
-      keep(last);
-      return spent;
-    },
-    close() {
-      tf.dispose([gamma, beta, mean, variance]);
-    },
+    open: (c, op, data) => openTfjs(tf, backend, c, op, data),
   };
 }

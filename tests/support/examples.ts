@@ -26,6 +26,10 @@ export const blocksOf = (markdown: string): Block[] =>
     code: code!,
   }));
 
+/** The files that a guide's reader has, and where the tests have such: `<!-- file: name path -->`. */
+export const filesIn = (guide: string): [name: string, path: string][] =>
+  [...guide.matchAll(/^<!-- file: (\S+) (\S+) -->$/gm)].map(([, name, path]) => [name!, path!]);
+
 /** A part of a program, and what the text says that it prints. */
 interface Step {
   readonly code: string;

@@ -14,7 +14,7 @@ const KB = 1024;
 const BUDGETS = {
   "kernels.wasm": 4,
   "infer.wasm": 0.75,
-  "threads.wasm": 2,
+  "threads.wasm": 1.5,
   "index.js": 23,
   "infer.js": 5.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
@@ -23,8 +23,8 @@ const BUDGETS = {
   "tfjs.js": 21.75,
   "tfjs-layers.js": 22,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
-  "threads.js": 14.75,
-  'threads beyond "."': 7.75,
+  "threads.js": 14,
+  'threads beyond "."': 6.75,
   'BatchNorm of "."': 19,
   'FrozenBatchNorm of "."': 9.75,
 };

@@ -15,8 +15,6 @@ export const MOMENTS_PLANES = 7;
 export const SUMS_ROWS = 8;
 export const SUMS_PLANES = 9;
 export const NEAR = 10;
-export const FOURS = 11;
-export const ADD_FOURS = 12;
 
 /** Fields of four bytes in a job; two of eight bytes come behind them. */
 const FIELDS = 18;

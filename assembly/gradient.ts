@@ -62,7 +62,8 @@ export function gradientSumsRows(
 
 /** dy·(x - center) of four columns. `x` is an address, so that its load and the subtraction are one instruction. */
 // @ts-ignore: decorator
-@inline export function product(dy: v128, x: usize, center: v128): v128 {
+@inline
+function product(dy: v128, x: usize, center: v128): v128 {
   return f32x4.mul(dy, f32x4.sub(v128.load(x), center));
 }
 

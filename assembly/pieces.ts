@@ -6,8 +6,7 @@
 //   moments   of rows: a piece has whole blocks of rows (or a part of the columns of a block) and leaves the state of each
 //             block by itself; `poolMoments` then pools them, one after the other, as `momentsRows` does
 //   sums      of rows in cache: a piece has some columns. From memory, reading a part of each row takes two to five
-//             times as long as whole rows. So there are two jobs: pieces of whole rows leave float32 sums over four rows,
-//             and pieces of columns add these up (FOURS, ADD_FOURS)
+//             times as long as whole rows, so one thread does it alone (src/threads/machine.ts)
 //
 // Elementwise kernels on rows are never cut by columns. Two threads that write to the same rows take cache lines away from
 // each other, since hardware reads ahead: it took 0.6 times as long on one thread. Planes in cache are cut by channels, as
@@ -24,7 +23,6 @@ import {
   momentsPlanes, momentsRows, roundMeans, scaleShift,
 } from "./kernels";
 import { SCRATCH, SHIFT, SLOPE } from "./blocks";
-import { addFours, cut, fours, padded } from "./fours";
 import { widen } from "./lanes";
 
 /** What a job does. */
@@ -41,8 +39,6 @@ const MOMENTS_PLANES: u32 = 9;
 const SUMS_ROWS: u32 = 10;
 const SUMS_PLANES: u32 = 11;
 const NEAR: u32 = 12;
-const FOURS: u32 = 13;
-const ADD_FOURS: u32 = 14;
 
 /** A job, field by field. Pointers that a kind does not need are 0. */
 @unmanaged class Job {
@@ -71,12 +67,9 @@ const ADD_FOURS: u32 = 14;
   into0: usize;
   into1: usize;
   into2: usize;
-  /** Moments of rows, and FOURS: rows in a block. */
+  /** Moments of rows: rows in a block. */
   each: u32;
-  /**
-   * How many parts the columns are cut into; for elementwise kernels on planes, whether channels are cut; for ADD_FOURS,
-   * how many pieces FOURS had.
-   */
+  /** How many parts the columns are cut into; for elementwise kernels on planes, whether channels are cut. */
   parts: u32;
   /** How much of the same channels or columns came before: values or rows. */
   count: f64;
@@ -84,6 +77,19 @@ const ADD_FOURS: u32 = 14;
   /** The range of the activation. */
   low: f64;
   high: f64;
+}
+
+/** Where part p of n of something long `size` begins, if it is cut at multiples of `step`. */
+// @ts-ignore: decorator
+@inline function cut(size: u32, p: u32, n: u32, step: u32): u32 {
+  const steps = (size + step - 1) / step;
+  return min(size, <u32>(<u64>steps * p / n) * step);
+}
+
+/** How many columns a row of states or of sums has, with those that are written past its end. */
+// @ts-ignore: decorator
+@inline function padded(width: u32): u32 {
+  return (width + 3) & ~3;
 }
 
 /** Does piece p of a job. `scratch` is memory of the thread that calls (src/threads/job.ts). */
@@ -95,8 +101,6 @@ export function piece(at: usize, p: u32, scratch: usize): void {
   else if (kind == MOMENTS_ROWS) blocksOfPiece(job, p, scratch);
   else if (kind == SUMS_ROWS) columnsOfPiece(job, p);
   else if (kind == NEAR) nearPiece(changetype<NearJob>(at), p, scratch);
-  else if (kind == FOURS) fours(job.into0, job.a, job.b, job.terms, job.d0, job.d1, job.d2, job.each, p, job.pieces);
-  else if (kind == ADD_FOURS) addedOfPiece(job, p);
   else channelsOfPiece(job, p);
 }
 
@@ -211,15 +215,6 @@ function columnsOfPiece(job: Job, p: u32): void {
   gradientSumsRows(
     into0, into1, job.a + at, job.b + at, job.terms + at, job.count, rows, n, stride, whole,
   );
-}
-
-/** Adds what FOURS has left to the sums of some columns. */
-function addedOfPiece(job: Job, p: u32): void {
-  const first = cut(job.d1, p, job.pieces, 16);
-  const n = cut(job.d1, p + 1, job.pieces, 16) - first;
-  begin(job, first, padded(n));
-  const sumDy = job.into0 + (<usize>first << 3), sumDyX = job.into1 + (<usize>first << 3);
-  addFours(sumDy, sumDyX, job.a, job.count, first, n, job.d0, job.d1, job.parts);
 }
 
 /** A reduction of some channels, in all the examples. The first plane is one of channel 0. */

@@ -17,8 +17,6 @@ export const MOMENTS_PLANES = 9;
 export const SUMS_ROWS = 10;
 export const SUMS_PLANES = 11;
 export const NEAR = 12;
-export const FOURS = 13;
-export const ADD_FOURS = 14;
 
 /** Fields of four bytes in a job; four of eight bytes come behind them. */
 const FIELDS = 18;

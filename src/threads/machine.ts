@@ -4,12 +4,12 @@
 
 import type { Exports, ThreadExports } from "../engine/machine.js";
 import type { At } from "../engine/memory.js";
-import { BLOCK_ONE, BLOCK_TWO, rowsOf } from "../engine/plan.js";
+import { BLOCK_ONE, rowsOf } from "../engine/plan.js";
 import type { Crew } from "./crew.js";
 import * as kinds from "./job.js";
 import { columnsOf, piecesOf } from "./job.js";
-import { ARRAY, COLUMNS, LINES, move, type Room } from "./room.js";
-import { CACHED, HEAVY, MOST } from "./sizes.js";
+import { ARRAY, COLUMNS, move, type Room } from "./room.js";
+import { CACHED, HEAVY } from "./sizes.js";
 
 const padded = (width: number): number => (width + 3) & ~3;
 
@@ -165,64 +165,23 @@ function reductionsOfRows(
     },
     gradientSumsRows(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole) {
       const size = rows * width;
-      const isCached = size <= CACHED;
-      const n = crew.pieces(size * HEAVY, isCached ? columnsOf(width) : MOST);
+      const n = size > CACHED ? 1 : crew.pieces(size * HEAVY, columnsOf(width));
       if (n === 1) {
         const { gradientSumsRows: alone } = wasm;
         return alone(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole);
       }
-      const keep = (): void => {
-        move(room, sumDy, sums0, 8 * padded(width));
-        move(room, sumDyX, sums1, 8 * padded(width));
-      };
-      if (isCached) {
-        job
-          .begin(kinds.SUMS_ROWS, n, 0, dy)
-          .on(x, center, rows, width)
-          .of(stride, 0, sumDy, sumDyX)
-          .into(0, sums0, sums1, 0)
-          .numbers(count);
-        crew.run(n, true);
-        return keep();
-      }
-      const each = rowsOf(width, BLOCK_TWO);
-      const most = Math.floor(foursAtOnce(width) / (each / 4)) * each;
-      // Up to three rows are left over, which come last.
-      const fours = rows - (rows % 4);
-      for (let row = 0; row < fours; row += most) {
-        const some = Math.min(most, fours - row);
-        const work = some * width * HEAVY;
-        const parts = piecesOf(work);
-        const at = row * stride;
-        job
-          .begin(kinds.FOURS, parts, 0, dy + at)
-          .on(x + at, center, some, width)
-          .of(stride, 0)
-          .into(0, states0, 0, 0)
-          .parts(each, 0);
-        crew.run(parts, true);
-        const columns = Math.min(parts, columnsOf(width));
-        job
-          .begin(kinds.ADD_FOURS, columns, 0, states0)
-          .on(0, 0, some, width)
-          .of(0, 0, sumDy, sumDyX)
-          .into(0, sums0, sums1, 0)
-          .parts(0, parts)
-          .numbers(count + row);
-        crew.run(columns, true);
-        keep();
-      }
-      if (fours === rows) return;
-      const g = (dy + fours * stride) as typeof dy;
-      const p = (x + fours * stride) as typeof x;
-      const [n0, left] = [count + fours, rows - fours];
-      wasm.gradientSumsRows(sumDy, sumDyX, g, p, center, n0, left, width, stride, whole);
+      job
+        .begin(kinds.SUMS_ROWS, n, 0, dy)
+        .on(x, center, rows, width)
+        .of(stride, 0, sumDy, sumDyX)
+        .into(0, sums0, sums1, 0)
+        .numbers(count);
+      crew.run(n, true);
+      move(room, sumDy, sums0, 8 * padded(width));
+      move(room, sumDyX, sums1, 8 * padded(width));
     },
   };
 }
-
-/** How many fours of rows there is room for at a time: see `pitchOf` in assembly/fours.ts. */
-const foursAtOnce = (width: number): number => (LINES / Math.ceil(width / 8) / MOST - 2) * MOST;
 
 function reductionsOfPlanes(
   wasm: Exports,

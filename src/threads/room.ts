@@ -6,13 +6,8 @@ import { MAX_COLUMNS } from "../engine/memory.js";
 export const ARRAY = 8 * MAX_COLUMNS;
 /** Columns of all blocks together whose states there is room for at a time. */
 export const COLUMNS = 32 * MAX_COLUMNS;
-/** Cache lines for what fours of rows leave of the sums of a gradient (assembly/fours.ts). */
-export const LINES = 24576;
-/**
- * Bytes for three arrays per channel, and for what pieces leave: these lines, or a float32 and two float64 values of the
- * state of each of these columns, which take less.
- */
-export const ROOM_BYTES = 3 * ARRAY + 64 * LINES;
+/** Bytes for three arrays per channel, and for a float32 and two float64 values of the state of each of these columns. */
+export const ROOM_BYTES = 3 * ARRAY + 20 * COLUMNS;
 
 /** Shared memory for what pieces leave, and all of that memory as bytes. */
 export interface Room {

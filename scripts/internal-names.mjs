@@ -52,7 +52,7 @@ export const PROPERTIES = [
 ];
 
 /** Letters that name no property in src/. They may be keys of tables, for these never have a name of this list. */
-const LETTERS = "cdefghijklmnopqrstuvwyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const LETTERS = "cefghijklmnopqstuvwyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 /** The short name of each of these properties and of each kernel; the same in all entries, which share objects. */
 export const shortNames = (kernels) =>

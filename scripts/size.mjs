@@ -14,19 +14,19 @@ const KB = 1024;
 const BUDGETS = {
   "kernels.wasm": 4.75,
   "infer.wasm": 1.25,
-  "threads.wasm": 1.75,
-  "index.js": 26,
-  "infer.js": 6.5,
+  "threads.wasm": 1.5,
+  "index.js": 27.75,
+  "infer.js": 6.75,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 51.75,
-  "hdf5.js": 31.75,
-  "tfjs.js": 25,
-  "tfjs-layers.js": 28,
+  "state.js": 53.25,
+  "hdf5.js": 33.5,
+  "tfjs.js": 26.5,
+  "tfjs-layers.js": 29.5,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
   "threads.js": 15.25,
-  'threads beyond "."': 7.25,
-  'BatchNorm of "."': 21.75,
-  'FrozenBatchNorm of "."': 11.75,
+  'threads beyond "."': 7,
+  'BatchNorm of "."': 23,
+  'FrozenBatchNorm of "."': 13,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

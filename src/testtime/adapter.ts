@@ -139,6 +139,8 @@ export class Adapter extends Raw {
   /**
    * What `JSON.stringify` writes and `fromJSON` reads, exactly: the layer, and what the targets have left. An adapter
    * that is made of it goes on with the same bits.
+   *
+   * @throws StateError if an array of the layer was transferred to another thread.
    */
   toJSON(): AdapterJSON {
     const target = this.raw.#target;

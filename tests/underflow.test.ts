@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { layerOf, nameOf, type Shaped, sizeOf, stateOf, viewOf } from "./support/cases.js";
 import { assertMoments } from "./support/compare.js";
 import { distributed, normal } from "./support/data.js";
+import { VARIANCE_ERROR, Y_ERROR } from "./support/limits.js";
 import { moments } from "./support/oracle.js";
 import { checkBackward, checkTrain } from "./support/passes.js";
 import { PLACES, put } from "./support/places.js";
@@ -108,6 +109,40 @@ test("values that cancel to a mean of exactly 0 are seen", () => {
     const x = Float32Array.from({ length: 64 }, (_, i) => (i % 2 ? size : -size));
     const bn = new BatchNorm(1, { epsilon: 0 });
     expect([...bn.train(x)]).toEqual(Array.from(x, Math.sign));
+  }
+});
+
+test.each([
+  // With these values, all additions to a naive sum round alike in the binade where most of them are made.
+  [140_784, 1.4792760407500187e-19],
+  [3_000_001, 1.234567839717218e-19],
+])("one tiny value among %i zeros: mean, variance and y", (m, value) => {
+  const x = new Float32Array(m);
+  x[0] = value;
+  const bn = new BatchNorm(1, { epsilon: 0 });
+  const mean = x[0]! / m;
+  const variance = (x[0]! ** 2 * (m - 1)) / m / m;
+  const found = bn.moments(x);
+  assertMoments(
+    { mean: found.mean, variance: found.variance("population") },
+    { mean: [mean], variance: [variance] },
+  );
+  expect(Math.abs(found.m2[0]! / (variance * m) - 1)).toBeLessThan(1e-9);
+  expect(Math.abs(found.mean[0]! - mean)).toBeLessThan(1e-12 * Math.sqrt(variance));
+  const y = bn.train(x);
+  expect(Math.abs(y[0]! / Math.sqrt(m - 1) - 1)).toBeLessThan(Y_ERROR);
+});
+
+test("beside the default epsilon, such a variance is off; the moments and y are right", () => {
+  const x = Float32Array.of(1e-21, -1e-21, 1e-21, -1e-21);
+  const right = x[0]! ** 2;
+  const bn = new BatchNorm(1);
+  const y = bn.train(x);
+  expect(Math.abs(bn.lastBatch!.variance[0]! / right - 1)).toBeGreaterThan(VARIANCE_ERROR);
+  expect(Math.abs(bn.moments(x).m2[0]! / 4 / right - 1)).toBeLessThan(1e-15);
+  for (let i = 0; i < 4; i++) {
+    const wanted = x[i]! / Math.sqrt(right + 1e-5);
+    expect(Math.abs(y[i]! / wanted - 1)).toBeLessThan(Y_ERROR);
   }
 });
 

@@ -2,7 +2,8 @@
 // where nothing is between 0 and 2^-149. Such a channel is taken again here, in float64, which can square every
 // float32. The first value x₀ is subtracted from all: with S = Σ(x - x₀), the mean is x₀ + S/m, and m2 is
 // Σ(x - x₀)² - S²/m (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 1.3 on shifted
-// data). That cancels at most m-fold, since (x₀ - mean)² is at most m2.
+// data). That cancels at most m-fold, since (x₀ - mean)² is at most m2. Both sums are carried in two parts: where each
+// addition rounds alike, a sum in one part would be off by m times its rounding, and m2 by m² times it.
 
 import { countOf } from "../values/layout.js";
 import { placeIn } from "../values/mask.js";
@@ -42,15 +43,19 @@ export function mend(
     const valueAt = (i: number): number =>
       a.array[placeIn(selection, view, i) + (first + c) * full.inner]!;
     const from = valueAt(0);
-    let sum = 0;
-    let squares = 0;
+    // Of the deviations, and of their squares.
+    const sum = new Float64Array(2);
+    const low = new Float64Array(2);
     for (let i = 0; i < m; i++) {
       const apart = valueAt(i) - from;
-      sum += apart;
-      squares += apart * apart;
+      // Most values of a channel of zeros add nothing, and are passed over quickly.
+      if (apart === 0) continue;
+      addTo(sum, low, 0, sum[0]!, apart, low[0]!);
+      addTo(sum, low, 1, sum[1]!, apart * apart, low[1]!);
     }
-    squares -= (sum * sum) / m;
-    addTo(mean.array, meanLow.array, c, from, sum / m, 0);
+    const [all, squared] = sum as unknown as [number, number];
+    const squares = squared - (all * all) / m;
+    addTo(mean.array, meanLow.array, c, from, all / m, 0);
     m2.array[c] = squares;
     variance.array[c] = squares && squares / m + epsilon < LEAST_FOR_SCALE ? Infinity : squares / m;
   }

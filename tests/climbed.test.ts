@@ -5,8 +5,8 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { type Column, climb, type Errors, errorsOf, type Walk } from "./support/climb.js";
 import {
-  DX_FAR_ERROR,
   dxBound,
+  dxFarError,
   VARIANCE_ERROR,
   Y_BOUND,
   Y_ERROR,
@@ -63,44 +63,70 @@ describe("columns that a search found", () => {
       assertBounds(errors);
       expect(errors[what]).toBeGreaterThan(least);
     }
-    if (name === "dx") expect(all[0]!.dx).toBeLessThan(DX_FAR_ERROR);
+    if (name === "dx") expect(all[0]!.dx).toBeLessThan(dxFarError(all[0]!.product));
   });
 });
 
 /** What rounding errors alone do not reach, however they fall: the climb has to do better than chance. */
 const CHANCE = { rows: 2.4e-7, planes: 2.4e-7 };
 
+/**
+ * How many times as high as its start a climb has to end. On four seeds the least was 2.36 for the variance, 1.48 for y,
+ * 1.74 for y of `infer` and 1.12 for dx. The share of dx in its bound begins where dx was climbed to: it often rises
+ * by no more than 1 %, but it has to rise.
+ */
+const RISE = { variance: 1.5, y: 1.2, infer: 1.2, dx: 1.05, share: 1 };
+
+const heights = {
+  variance: ({ variance }: Errors) => variance,
+  y: ({ y }: Errors) => y,
+  infer: ({ infer }: Errors) => infer,
+  dx: ({ dx }: Errors) => dx,
+  share: ({ dx, product }: Errors) => dx / dxBound(product),
+};
+
+/** Climbs, and holds where that ends to the bounds and to a height of at least `rise` times its start. */
+function climbed(
+  walk: Walk,
+  m: number,
+  seed: number,
+  rounds: number,
+  what: keyof typeof heights,
+  begin: Column | null,
+  rise = RISE[what],
+): { column: Column; errors: Errors } {
+  const height = heights[what];
+  const start = climb(walk, m, seed, 0, height, begin).errors;
+  const end = climb(walk, m, seed, rounds, height, begin);
+  assertBounds(end.errors);
+  expect(height(end.errors), what).toBeGreaterThan(rise * height(start));
+  return end;
+}
+
 describe.each(["rows", "planes"] as const)("climbing, in %s", (walk) => {
   test.each([24, 64, 128, 200])("of %i values: variance, y of train and of infer, dx", (m) => {
     const rounds = 40 * FACTOR;
     const seed = SEED + m;
-    const start = climb(walk, m, seed, rounds, ({ variance }) => variance);
-    assertBounds(start.errors);
+    const start = climbed(walk, m, seed, rounds, "variance", null);
     if (m >= 64) expect(start.errors.variance).toBeGreaterThan(CHANCE[walk]);
-    const toY = climb(walk, m, seed, rounds, ({ y }) => y, start.column);
-    assertBounds(toY.errors);
-    expect(toY.errors.y).toBeGreaterThanOrEqual(start.errors.y);
-    assertBounds(climb(walk, m, seed, rounds, ({ infer }) => infer, start.column).errors);
-    const toDx = climb(walk, m, seed, rounds, ({ dx }) => dx, start.column);
-    assertBounds(toDx.errors);
-    const toShare = climb(
-      walk,
-      m,
-      seed,
-      rounds,
-      ({ dx, product }) => dx / dxBound(product),
-      toDx.column,
-    );
-    assertBounds(toShare.errors);
+    climbed(walk, m, seed, rounds, "y", start.column);
+    climbed(walk, m, seed, rounds, "infer", start.column);
+    const toDx = climbed(walk, m, seed, rounds, "dx", start.column);
+    climbed(walk, m, seed, rounds, "share", toDx.column);
   });
 
   test("on from a column that a search found: y, dx", () => {
     const column = columnOf(golden[walk]);
     const begin = { ...column, dy: column.x.map((v) => (Math.abs(v) > 1 ? -1 : 1)) };
+    const m = column.x.length;
     const rounds = (walk === "planes" ? 2 : 25) * FACTOR;
-    const toY = climb(walk, column.x.length, SEED, rounds, ({ y }) => y, begin);
-    assertBounds(toY.errors);
-    expect(toY.errors.y).toBeGreaterThan(Y_ERROR);
-    assertBounds(climb(walk, column.x.length, SEED, rounds, ({ dx }) => dx, begin).errors);
+    if (walk === "rows") {
+      // 7.0 to 7.2 times as high, on four seeds. The search had 1024 channels. Rows of fewer are added in other groups, so that
+      // the climb begins far below where the search ended.
+      const toY = climbed(walk, m, SEED, rounds, "y", begin, 3);
+      expect(toY.errors.y).toBeGreaterThan(Y_ERROR);
+    }
+    // In planes, y is as far off as a search can make it, but dx is not.
+    climbed(walk, m, SEED, rounds, "dx", begin);
   });
 });

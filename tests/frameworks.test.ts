@@ -382,6 +382,19 @@ describe.each(names)("options of BatchNorm.%s", (name) => {
   });
 });
 
+test("the limit that the error about PyTorch's momentum names is the least that is refused", () => {
+  const limit = 2 ** -54;
+  for (const momentum of [1e-17, limit]) {
+    const message = messageOf(() => BatchNorm.torch(1, { momentum }));
+    expect(message).toContain(`expected 2^-54 < momentum <= 1 or null`);
+    expect(message).toContain(`got ${momentum}`);
+  }
+  const least = limit * (1 + 2 ** -52);
+  const bn = BatchNorm.torch(1, { momentum: least });
+  bn.train(Float32Array.of(1, 3));
+  expect(bn.runningMean[0]).toBe(2 * least);
+});
+
 test("a PyTorch momentum too small to move anything is told apart by its name, too", () => {
   const message = messageOf(() => BatchNorm.torch(3, { momentum: 1e-20 }));
   expect(message).toContain("momentum");

@@ -1,6 +1,6 @@
 // `train` against the float64 oracle, and the running averages against their formula.
 
-import { BatchNorm, type BatchNormOptions } from "batchnorm-wasm";
+import { BatchNorm, type BatchNormOptions, NonFiniteError } from "batchnorm-wasm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -527,4 +527,20 @@ test("a layer that has counted as far as numbers go stays usable", () => {
     }
     expect(BatchNorm.fromSnapshot(layer.snapshot()).batchesSeen).toBe(most);
   }
+});
+
+test("NaN and infinity are refused by the mini-batch's own statistics alone; elsewhere they reach their own outputs", () => {
+  const x = Float32Array.of(Infinity, 1, NaN, 2);
+  const bn = new BatchNorm(1, { epsilon: 0 });
+  expect(() => bn.train(x)).toThrow(NonFiniteError);
+  const pooled = bn.moments(Float32Array.of(-1, 1));
+  for (const statistics of ["running", pooled] as const) {
+    expect([...bn.train(x, { statistics })]).toEqual([Infinity, 1, NaN, 2]);
+  }
+  // By the formula dx is γ·dy/√(σ² + ε), whatever x is; the kernel multiplies x - mean by 0.
+  bn.setRunning(pooled);
+  bn.train(x, { statistics: "running" });
+  const { dx } = bn.backward(Float32Array.of(3, 3, 3, 3));
+  const inverse = Math.fround(1 / Math.sqrt(bn.runningVariance[0]!));
+  expect([...dx]).toEqual([NaN, 3 * inverse, NaN, 3 * inverse].map(Math.fround));
 });

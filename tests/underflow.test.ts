@@ -153,6 +153,19 @@ test("where 1/σ is near the end of float32, and not beyond it, train normalizes
   }
 });
 
+test("equal values are not refused, however small epsilon is: y is beta", () => {
+  for (const epsilon of [0, 1e-80, 1e-300]) {
+    const bn = new BatchNorm(2, { epsilon });
+    bn.beta![0] = 3;
+    expect([...bn.train(Float32Array.of(1, 0, 1, 0))]).toEqual([3, 0, 3, 0]);
+    // 1/√epsilon is limited to the range of float32.
+    expect(bn.backward(Float32Array.of(1, 1, 0, 0)).dx.every(Number.isFinite)).toBe(true);
+    bn.runningMean.fill(7);
+    bn.runningVariance.fill(0);
+    if (epsilon === 0) expect([...bn.infer(Float32Array.of(1, 9))]).toEqual([3, 0]);
+  }
+});
+
 test("where 1/σ is beyond float32, train refuses and changes nothing; moments has the numbers", () => {
   const x = Float32Array.from({ length: 128 }, (_, i) => (i % 2 === 0 ? i : 1e-42 * (i % 7)));
   const bn = new BatchNorm(2, { epsilon: 0 });

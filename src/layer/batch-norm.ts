@@ -259,15 +259,16 @@ export class BatchNorm extends Raw {
    * Then moves each running average v towards the statistics:
    * v += w·(new - v), with w = 1 - decay (Ioffe & Szegedy 2015, algorithm 1 and section 3.1).
    *
-   * Largest error against float64, for |μ|/σ up to 1e6: 6.5e-7 · max(1, |γ·x̂|, |β|); less than half of it is usual.
+   * Largest error against float64, for |μ|/σ up to 1e6: 6.5e-7 · max(1, |γ·x̂|, |β|); usual is less than half of it.
    *
    * @param x float32 values in the layer's layout, for `"NC"` [N, C]. `lastBatch` refers to it:
    * leave it unchanged until `backward`.
    * @returns `out`, or a fresh Float32Array, in the shape of x.
    * @throws ShapeError if x, shape, mask, add or out do not fit, or there is no example; SingleValueError if the
    * batch, or all parts of pooled moments together, have one value per channel, or only padding;
-   * NonFiniteError if x holds NaN or infinity, or a variance overflows, or, with the mini-batch's own statistics,
-   * 1/√(σ² + ε) is beyond float32 (elsewhere that is limited to the range of float32); StateError for a freed tensor, an
+   * NonFiniteError if, with the mini-batch's own statistics, x holds NaN or infinity, a variance overflows, or
+   * 1/√(σ² + ε) of a σ > 0 is beyond float32 (elsewhere that is limited to the range of float32, and NaN and infinity
+   * reach only their own outputs); StateError for a freed tensor, an
    * invalid `batchesSeen`, with `"running"` an invalid running variance, or averages that are to move by a momentum
    * of a file under which none moves; OptionError for an unknown option. When it throws, nothing has changed. The
    * first use of kernels, here and in other methods, may throw UnsupportedError or MemoryError, as `new Kernels`.
@@ -319,13 +320,13 @@ export class BatchNorm extends Raw {
   /**
    * Given dy, the gradient of a loss with respect to the output of a `train`, works out those with respect to
    * x, γ and β (Ioffe & Szegedy 2015, section 3), with the present γ. Accumulates nothing, changes no state.
-   * After `statistics: "running"` the statistics count as constants: dx = γ·dy/√(σ² + ε).
+   * After `statistics: "running"` the statistics count as constants: dx = γ·dy/√(σ² + ε), NaN where x is not finite.
    *
    * With an activation, dy counts where the value that it limited lies strictly between low and high, and is 0 elsewhere,
    * so also where that value is NaN. This dy is `dadd`, the gradient of the residual.
    *
-   * Usual error of dx against float64: at most 1e-6 of the channel's largest |γ·dy|/√(σ² + ε) or |dx|. On any
-   * data: 3.1e-6 + 4.2e-7 · max|x̂| · mean|x̂| of it.
+   * Usual error of dx against float64: at most 1e-6 of the channel's largest |γ·dy|/√(σ² + ε) or |dx|, and with
+   * values far from all others 2e-6 + 6e-8 · max|x̂| · mean|x̂|. On any data: 3.1e-6 + 4.2e-7 · max|x̂| · mean|x̂| of it.
    *
    * @param dy float32 values in the shape of x.
    * @returns dx and dadd in the shape of x, dadd `null` where nothing was added; dgamma and dbeta [channels], `null`

@@ -13,7 +13,7 @@ import { type BatchNormOptions, METHODS, oursOf, WEIGHT } from "./options.js";
 export interface TorchOptions {
   /** Default 1e-5. */
   eps?: number;
-  /** Weight of the NEW value, 0 < momentum <= 1, or `null` for the cumulative average. Default 0.1. */
+  /** Weight of the NEW value, 2^-54 < momentum <= 1, or `null` for the cumulative average. Default 0.1. */
   momentum?: number | null;
   /** False leaves weight and bias out. Default true. */
   affine?: boolean;
@@ -97,7 +97,7 @@ function ofNew(momentum: unknown): Moving {
   if (momentum === null) return { decay: "cumulative" };
   // Where 1 - momentum rounds to 1, it would not move anything either.
   const holds = (m: number): boolean => 1 - m < 1 && m <= 1;
-  const weight = number("momentum", momentum, 0.1, `0 < momentum <= 1 or null${STILL}`, holds);
+  const weight = number("momentum", momentum, 0.1, `2^-54 < momentum <= 1 or null${STILL}`, holds);
   return weight < 1e-4 ? { [WEIGHT]: weight } : { decay: 1 - weight };
 }
 

@@ -561,7 +561,7 @@ describe("what is saved", () => {
     [
       "a negative momentum",
       { momentum: float(-1) },
-      /^module "": momentum: expected 0 < momentum <= 1/,
+      /^module "": momentum: expected 2\^-54 < momentum <= 1 or null/,
     ],
     ["a momentum above 1", { momentum: float(2) }, /^module "": momentum: .* got 2$/],
   ])("%s is the fault of the file", (_, more, message) => {

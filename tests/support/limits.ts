@@ -7,8 +7,9 @@
 const UNIT = 2 ** -24;
 
 /**
- * y of `train` and of `infer`, as a share of max(1, |γ·x̂|, |β|), the largest of the terms that meet in it, on data
- * that nobody built to be bad. The 1 is there for the rounding of x - mean itself.
+ * y of `train` and of `infer`, as a share of max(1, |γ·x̂|, |β|), the largest of the terms that meet in it: what is
+ * usual, and what the random data of the tests stay below. It is no maximum: of 10⁷ to 10⁸ values, about one is
+ * beyond it. The 1 is there for the rounding of x - mean itself.
  */
 export const Y_ERROR = 3e-7;
 
@@ -16,29 +17,32 @@ export const Y_ERROR = 3e-7;
 export const Y_BOUND = 6.5e-7;
 export const Y_INFER_BOUND = 3.6e-7;
 
-/** The mean, in standard deviations, for up to 10⁸ values. */
+/** The mean, in standard deviations, for up to 10⁷ values. */
 export const MEAN_ERROR = 5e-7;
 
 /** The variance, relative to its value, on any data: nine roundings. By the square root, half of that reaches y. */
 export const VARIANCE_ERROR = 5.5e-7;
 
 /**
- * dx, as a share of the channel's largest |γ·dy|/√(σ² + ε), on data that nobody built to be bad: it goes through
- * twice the roundings of y.
+ * dx, as a share of the channel's largest |γ·dy|/√(σ² + ε), as is usual where no value lies far from all others: it
+ * goes through twice the roundings of y. Of random channels with no |x̂| above 16, none was above 5.1e-7.
  */
 export const DX_ERROR = 1e-6;
 
 /**
  * The same for a channel in which a small share of the values lies far from all others. The x̂ of these values is
- * large, and the error of a sum over the channel is multiplied by it.
+ * large, and the error of a sum over the channel is multiplied by it. That error may be one rounding of every term,
+ * always in the same direction: all x of a binade are rounded alike when the center is subtracted. `product` is
+ * max|x̂|·mean|x̂|. Of 15,898 random channels none was above 1e-6 + 0.7 · 2^-24 · product.
  */
-export const DX_FAR_ERROR = 2e-6;
+export const dxFarError = (product: number): number => 2e-6 + product * UNIT;
 
 /**
  * The same on any data, as a share of the larger of that and the channel's largest |dx|: proved in
- * docs/guides/exactness.md. `product` is max|x̂|·(mean|x̂| + 1.2e-7·|mean|/σ).
+ * docs/guides/exactness.md. `product` is max|x̂|·(mean|x̂| + 1.2e-7·|mean|/σ). Of the 52 roundings, 0.3 come from the
+ * distance between the mean and its float32, where |mean|/σ is 1e6.
  */
-export const dxBound = (product: number): number => (51.5 + 7 * product) * UNIT;
+export const dxBound = (product: number): number => (52 + 7 * product) * UNIT;
 
 /**
  * dgamma, dbeta and the sums behind them, as a share of the sum of their terms' magnitudes: they add float32

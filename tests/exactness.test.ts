@@ -499,6 +499,24 @@ describe("data that rounding once went wrong on", () => {
   });
 });
 
+test("the weight of the newest mini-batch is exact; that of an older one suffers where little of it is left", () => {
+  const [zero, one] = [Float32Array.of(-1, 1), Float32Array.of(0, 2)];
+  for (const [decay, older] of [
+    [1e-3, 3e-14],
+    [1e-10, 9e-8],
+  ] as const) {
+    const weightOf = (batches: readonly Float32Array[]): number => {
+      const bn = new BatchNorm(1, { decay });
+      for (const x of batches) bn.train(x);
+      return bn.runningMean[0]!;
+    };
+    expect(Math.abs(weightOf([zero, one]) / (1 - decay) - 1)).toBeLessThan(2e-14);
+    const off = Math.abs(weightOf([one, zero]) / (decay * (1 - decay)) - 1);
+    expect(off).toBeGreaterThan(2e-14);
+    expect(off).toBeLessThan(older);
+  }
+});
+
 test("the guide promises these limits", () => {
   const guide = readFileSync(new URL("../docs/guides/exactness.md", import.meta.url), "utf8");
   const rows = [...guide.matchAll(/^\| ([^|]+) \| (.+) \|$/gm)].slice(1);

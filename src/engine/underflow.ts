@@ -53,9 +53,8 @@ export function mend(
       addTo(sum, low, 0, sum[0]!, apart, low[0]!);
       addTo(sum, low, 1, sum[1]!, apart * apart, low[1]!);
     }
-    const [all, squared] = sum as unknown as [number, number];
-    const squares = squared - (all * all) / m;
-    addTo(mean.array, meanLow.array, c, from, all / m, 0);
+    const squares = sum[1]! - (sum[0]! * sum[0]!) / m;
+    addTo(mean.array, meanLow.array, c, from, sum[0]! / m, 0);
     m2.array[c] = squares;
     variance.array[c] = squares && squares / m + epsilon < LEAST_FOR_SCALE ? Infinity : squares / m;
   }

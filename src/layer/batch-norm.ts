@@ -178,6 +178,11 @@ export class BatchNorm extends Raw {
     return this.raw.#parameters.renorm;
   }
 
+  /**
+   * Takes other limits, from the next `train` on; `null` for none.
+   *
+   * @throws OptionError if it is neither.
+   */
   set renorm(limits: Renorm | null) {
     this.raw.#parameters.renorm = checkRenorm(limits);
   }
@@ -492,7 +497,7 @@ export class BatchNorm extends Raw {
 
   /** @internal Takes over a state that has been checked; `batchnorm-wasm/state` calls it too. */
   setState(state: State): void {
-    const { gamma, beta } = this.#parameters;
+    const { gamma, beta } = this.raw.#parameters;
     const { gamma: scale, beta: shift } = state;
     this.#averages.restore(state);
     if (gamma && scale) copy(gamma, scale);

@@ -275,7 +275,7 @@ describe("writing", () => {
       "moments",
       { a: new BatchNorm(1).moments(new Float32Array(3)) },
       {},
-      /^layers\["a"\]: expected a BatchNorm, got Moments\(1\) of 3 values per channel$/,
+      /^layers\["a"\]: expected a BatchNorm, got Moments\(1\), values per channel: 3$/,
     ],
     [
       "an option unknown",

@@ -2,10 +2,10 @@
 // Golub & LeVeque 1983, "Algorithms for computing the sample variance").
 
 import { SingleValueError, StateError } from "../errors.js";
-import { copyOf } from "./arrays.js";
+import { lengthOf } from "./arrays.js";
 import { choice } from "./check.js";
 import type { JsonNumber, Widened } from "./json.js";
-import { checked, noNumbers, read, reduce, write } from "./pooled.js";
+import { checkCount, checked, noNumbers, read, reduce, write } from "./pooled.js";
 import { Raw } from "./raw.js";
 import { isVariance, present, whole } from "./terms.js";
 import { addTo } from "./two-sum.js";
@@ -242,14 +242,18 @@ export function asMoments(name: string, value: unknown, channels?: number): Mome
 /** The same, without the class. */
 export function momentsIn(name: string, value: unknown, channels?: number): Required<MomentsLike> {
   const copies = checked(name, value, MOMENTS, channels);
-  const { mean, m2, meanLow } = copies;
+  checkNumbers(name, copies);
+  return copies;
+}
+
+/** Throws StateError if no values can have these moments. */
+function checkNumbers(name: string, { mean, m2, meanLow }: Required<MomentsLike>): void {
   for (let c = 0; c < mean.length; c++) {
     if (!Number.isFinite(mean[c]! + meanLow[c]!) || !isVariance(m2[c]!)) {
       const got = `${mean[c]} and ${m2[c]} in channel ${c}`;
       throw new StateError(name, "finite means and m2 >= 0", got);
     }
   }
-  return copies;
 }
 
 /** m2 divided by count - 1 or by count. Throws SingleValueError where the count is too small for that. */
@@ -259,7 +263,9 @@ export function varianceOf(count: number, m2: Float64Array, kind: VarianceKind):
     const expected = `at least ${least} values per channel for a ${kind} variance`;
     throw new SingleValueError("moments", expected, count);
   }
-  return copyOf(m2).map((sum) => sum / (count - least + 1));
+  const variance = new Float64Array(lengthOf(m2));
+  for (let c = 0; c < variance.length; c++) variance[c] = m2[c]! / (count - least + 1);
+  return variance;
 }
 
 /** Does what `asMoments` does, for a `GradientSums` or its structured clone. */
@@ -277,7 +283,14 @@ const add = (a: GradientSums, b: GradientSums): GradientSums =>
   });
 
 /** `merge` of moments that have been checked. Checks that they have not overflowed. */
-const both = (a: Moments, b: Moments): Moments => asMoments("both", pool(a, b));
+function both(a: Moments, b: Moments): Moments {
+  const pooled = pool(a, b);
+  // The answer has arrays of its own.
+  if (pooled === a) return asMoments("both", a);
+  checkCount("both", pooled.count);
+  checkNumbers("both", pooled);
+  return pooled;
+}
 
 /** The moments of both together, which nobody checks. Counts may be fractions, so that a part can weigh less. */
 export function pool(a: Moments, b: Moments): Moments {

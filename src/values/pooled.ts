@@ -2,7 +2,7 @@
 // one after the other, written as JSON and read back.
 
 import { describe, ShapeError, StateError } from "../errors.js";
-import { copyOf, isFloat64Array, sizeIn } from "./arrays.js";
+import { isFloat64Array, sizeIn } from "./arrays.js";
 import { isWhole } from "./check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "./json.js";
 
@@ -71,12 +71,17 @@ export function checked<K extends string>(
       const got = held === value ? `${key} ${describe(array)}` : describe(value);
       throw new ShapeError(name, `${keys.join(", ")} of ${length} channels`, got);
     }
-    copies[key] = copyOf(array as Float64Array) as (typeof copies)[K];
+    // By index: there are few values, and for these `copyOf` takes ten times as long.
+    const own = new Float64Array(length);
+    for (let c = 0; c < length; c++) own[c] = (array as Float64Array)[c]!;
+    copies[key] = own as (typeof copies)[K];
   }
-  const { count } = held;
-  if (!isWhole(count)) {
-    throw new StateError(`${name}.count`, "a whole number from 0 to 2^53 - 1", describe(count));
-  }
-  copies.count = count;
+  copies.count = checkCount(name, held.count);
   return copies;
+}
+
+/** Returns a count of values; throws StateError if it is none. */
+export function checkCount(name: string, count: unknown): number {
+  if (isWhole(count)) return count;
+  throw new StateError(`${name}.count`, "a whole number from 0 to 2^53 - 1", describe(count));
 }

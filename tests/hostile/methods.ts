@@ -7,7 +7,7 @@ import {
   BatchNorm,
   calibrate,
   diagnose,
-  type FrozenBatchNorm,
+  FrozenBatchNorm,
   fold,
   GradientSums,
   Kernels,
@@ -183,6 +183,27 @@ export const METHODS: readonly Method[] = [
     name: "frozen infer",
     slots: { x, mask, out },
     call: ({ frozen }, { x, mask, out }) => frozen.infer(x, { mask, out }),
+  },
+  {
+    name: "train with renorm",
+    slots: { x, mask, out },
+    call: (_world, { x, mask, out }) =>
+      new BatchNorm(C, { renorm: { rmax: 2, dmax: 1 }, kernels: OWN }).train(x, { mask, out }),
+  },
+  {
+    name: "a frozen layer of moments",
+    slots: {
+      x,
+      out,
+      gamma: float32(() => [1, -2, 3]),
+      beta: float32(() => [0, 5, -1]),
+      ...moments,
+    },
+    call: (_world, { x, out, gamma, beta, mean, m2, meanLow }) =>
+      FrozenBatchNorm.fromMoments(
+        { count: 5, mean, m2, meanLow },
+        { gamma, beta, kernels: OWN },
+      ).infer(x, { out }),
   },
   {
     name: "inverse",

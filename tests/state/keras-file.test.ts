@@ -72,7 +72,7 @@ describe("layers have the numbers that were written", () => {
   test("renorm is warned about", () => {
     const log = vi.spyOn(console, "warn").mockImplementation(() => {});
     readKerasFile(bytesOf("nested.keras")).loadAll();
-    expect(log.mock.calls).toEqual([['layer "bn_own": has renorm, without which it trains here']]);
+    expect(log.mock.calls).toEqual([[expect.stringMatching(/^layer "bn_own": has renorm, /)]]);
     log.mockRestore();
   });
 

@@ -250,7 +250,11 @@ describe("models of the converter from Python", () => {
   });
 
   test.each<[string, object, RegExp]>([
-    ["renorm", { renorm: true }, /^layer "bn": has renorm, without which it trains here$/],
+    [
+      "renorm",
+      { renorm: true },
+      /^layer "bn": has renorm, whose r and d come from the moving averages here, /,
+    ],
     [
       "virtual_batch_size",
       { virtual_batch_size: 32 },
@@ -267,6 +271,24 @@ describe("models of the converter from Python", () => {
     expect(messages).toEqual([expect.stringMatching(message)]);
     expect(log.mock.calls).toEqual([]);
     log.mockRestore();
+  });
+
+  test("renorm: with the limits of renorm_clipping, and without any where it has none", () => {
+    const quiet = { onWarning: () => {} };
+    const limited = { renorm: true, renorm_clipping: { rmax: 3, dmax: 5 } };
+    expect(readKeras(modelOf(limited)).load("bn", quiet).renorm).toEqual({
+      rmax: 3,
+      dmax: 5,
+      rmin: 0,
+    });
+    const free = { rmax: Infinity, dmax: Infinity, rmin: 0 };
+    for (const renorm_clipping of [undefined, null, {}]) {
+      const model = modelOf({ renorm: true, renorm_clipping });
+      expect(readKeras(model).load("bn", quiet).renorm).toEqual(free);
+    }
+    expect(readKeras(modelOf({ renorm: false })).load("bn").renorm).toBeNull();
+    const wrong = modelOf({ renorm: true, renorm_clipping: { rmax: 0.5 } });
+    assertRefuses(StateError, /^layer "bn": renorm\.rmax: /, () => readKeras(wrong).load("bn"));
   });
 
   test("what is as usual is not warned about", () => {

@@ -4,6 +4,7 @@ import type { Kernels } from "../../engine/kernels.js";
 import { StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
 import { type KerasOptions, keeping, kerasOptions } from "../../layer/frameworks.js";
+import { checkRenorm } from "../../layer/renorm.js";
 import type { Activation } from "../../values/activation.js";
 import { readOptions } from "../../values/check.js";
 import type { Layout } from "../../values/layout.js";
@@ -76,7 +77,8 @@ export function loadLayer(name: string, given: Given, options: KerasLoadOptions)
       kernels,
     };
     const { activation = null } = given;
-    return { ...keeping(kerasOptions, own as KerasOptions), activation };
+    const renorm = checkRenorm(config.renorm === true ? limitsOf(config) : null);
+    return { ...keeping(kerasOptions, own as KerasOptions), activation, renorm };
   });
   const runningMean = given.values("moving_mean");
   const state = {
@@ -97,10 +99,20 @@ export function loadLayer(name: string, given: Given, options: KerasLoadOptions)
   return layerOf(settings, state);
 }
 
+/** The limits of batch renormalization in a config: Keras has none for what `renorm_clipping` leaves out. */
+const limitsOf = ({ renorm_clipping: limits }: Json): object => ({
+  rmax: Number.POSITIVE_INFINITY,
+  dmax: Number.POSITIVE_INFINITY,
+  rmin: 0,
+  ...(limits as object | null),
+});
+
 /** Sentences about what the layer does differently when Keras trains it. */
 function* warningsOf(config: Json): Iterable<string> {
   const { virtual_batch_size: part } = config;
-  if (config.renorm === true) yield "has renorm, without which it trains here";
+  if (config.renorm === true) {
+    yield "has renorm, whose r and d come from the moving averages here, and in Keras from averages of their own";
+  }
   if (part !== undefined && part !== null) {
     yield `has virtual_batch_size ${part}, but trains here on the whole mini-batch`;
   }

@@ -2,6 +2,7 @@
 
 import * as tf from "@tensorflow/tfjs-core";
 import { checkKeys, describe, OptionError, ShapeError, UnsupportedError } from "../errors.js";
+import { copyOf, isFloat32Array } from "../values/arrays.js";
 import { show } from "../values/layout.js";
 
 /** Backends whose data `dataSync()` reads without waiting for a graphics processor. */
@@ -77,7 +78,8 @@ export function tensorOf(name: string, value: unknown): tf.Tensor {
 
 function tensorFrom(name: string, values: tf.TensorLike): tf.Tensor {
   try {
-    return tf.tensor(values);
+    // tfjs asks an array for its length, its class and more, which may be code of a user's.
+    return tf.tensor(isFloat32Array(values) ? copyOf(values) : values);
   } catch (cause) {
     throw new ShapeError(name, "what tf.tensor takes", String(cause), { cause });
   }

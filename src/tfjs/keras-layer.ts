@@ -15,6 +15,7 @@ import { keeping, kerasOptions } from "../layer/frameworks.js";
 import { oursOf } from "../layer/options.js";
 import { choice } from "../values/check.js";
 import { CHANNELS_FIRST, CHANNELS_LAST, ofRank } from "../values/layout.js";
+import { notRaw } from "../values/raw.js";
 import { requireFloatTensor, requireHostBackend } from "./check.js";
 import { TfBatchNorm } from "./layer.js";
 import type { Asked } from "./operation.js";
@@ -167,7 +168,17 @@ export class BatchNormalization extends Theirs {
    * @throws StateError before the layer is built, and as `TfBatchNorm.layer`; ShapeError as that.
    */
   get batchNorm(): BatchNorm {
-    return this.#built("batchNorm").layer;
+    return this.raw.#built("batchNorm").layer;
+  }
+
+  /** @internal This object, as `Raw` has it (values/raw.ts), whose place tfjs' own layer takes here. */
+  get raw(): this {
+    try {
+      this.#norm;
+      return this;
+    } catch {
+      throw notRaw();
+    }
   }
 
   /** @internal Vue's mark of what stays outside of its proxies: see values/raw.ts. */
@@ -192,8 +203,12 @@ export class BatchNormalization extends Theirs {
    */
   override build(inputShape: Parameters<layers.Layer["build"]>[0]): void {
     requireHostBackend("batchNormalization");
+    const inside = this.raw as unknown as Inside;
+    const { scale, center, epsilon, momentum } = inside;
+    const settings = { momentum, epsilon, scale, center };
+    // Before tfjs makes variables.
+    keeping(kerasOptions, settings);
     super.build(inputShape);
-    const inside = this as unknown as Inside;
     const rank = this.inputSpec[0]?.ndim as number;
     const given = Number(inside.axis);
     const axis = given < 0 ? given + rank : given;
@@ -201,11 +216,13 @@ export class BatchNormalization extends Theirs {
     const layout = ofRank(layouts, rank);
     this.#channelsLast = axis === rank - 1;
     if (layout === undefined) this.#view = (shape) => aroundAxis(shape, axis);
-    const { scale, center, epsilon, momentum, gamma, beta, movingMean, movingVariance } = inside;
+    const { gamma, beta, movingMean, movingVariance } = inside;
     const [channels] = movingMean.shape as [number];
-    const settings = { momentum, epsilon, scale, center, layout: layout ?? "NCL" } as const;
     // tfjs takes a momentum of 1, under which averages do not move: see `call`.
-    const layer = new BatchNorm(channels, keeping(kerasOptions, settings));
+    const layer = new BatchNorm(
+      channels,
+      keeping(kerasOptions, { ...settings, layout: layout ?? "NCL" }),
+    );
     this.#moves = layer.decay !== 1;
     this.#norm = new TfBatchNorm(layer, {
       name: this.name,
@@ -228,7 +245,7 @@ export class BatchNormalization extends Theirs {
    *   model has the layer twice, with two values of `training`.
    */
   override call(inputs: Tensor | Tensor[], kwargs: { [key: string]: unknown } = {}): Tensor {
-    const norm = this.#built("call");
+    const norm = this.raw.#built("call");
     const x = (Array.isArray(inputs) ? inputs[0] : inputs) as Tensor;
     if (Array.isArray(inputs) && inputs.length !== 1) {
       throw new ShapeError("inputs", "one tensor", inputs.length);
@@ -272,7 +289,7 @@ export class BatchNormalization extends Theirs {
    * @throws ShapeError and StateError as `TfBatchNorm.layer`.
    */
   override get trainableWeights(): LayerVariable[] {
-    this.#norm?.layer;
+    this.raw.#norm?.layer;
     return super.trainableWeights;
   }
 
@@ -287,7 +304,7 @@ export class BatchNormalization extends Theirs {
    * @throws ShapeError and StateError as `TfBatchNorm.layer`.
    */
   override get nonTrainableWeights(): LayerVariable[] {
-    this.#norm?.layer;
+    this.raw.#norm?.layer;
     return super.nonTrainableWeights;
   }
 

@@ -180,7 +180,7 @@ export class TfBatchNorm extends Raw {
       requireFloatTensor("add", read.add);
       requireShape("add", read.add, x.shape);
     }
-    requirePool(read.pool);
+    if (read.pool) read.pool = poolOf(read.pool);
     requireHostBackend("apply");
     return this.run(x, read);
   }
@@ -299,9 +299,13 @@ function requireLayer(layer: unknown): void {
   throw new OptionError("layer", `a BatchNorm${IN_MODELS}`, describe(layer));
 }
 
-function requirePool(pool: Pool | null | undefined): void {
-  if (!pool || (typeof pool.moments === "function" && typeof pool.sums === "function")) return;
-  throw new OptionError("pool", "functions moments and sums", describe(pool));
+/** Checks the functions of a pool, each of which is read once, and returns them in an object of ours. */
+function poolOf(pool: Pool): Pool {
+  const { moments, sums } = pool;
+  if (typeof moments !== "function" || typeof sums !== "function") {
+    throw new OptionError("pool", "functions moments and sums", describe(pool));
+  }
+  return { moments: (own) => moments.call(pool, own), sums: (own) => sums.call(pool, own) };
 }
 
 /** Checks the variables, each of which is read once, and returns them in an object of ours. */

@@ -55,7 +55,7 @@ export function copyOf<A extends Typed>(array: A): A {
 }
 
 /** True for a Float32Array of this or another realm. */
-const isFloat32Array = (value: unknown): value is Float32Array =>
+export const isFloat32Array = (value: unknown): value is Float32Array =>
   brand.call(value) === "Float32Array";
 
 /** True for a Float64Array of this or another realm. */

@@ -6,6 +6,10 @@
 
 import { StateError } from "../errors.js";
 
+/** What a member throws that is called on a proxy of its object, or on a copy. */
+export const notRaw = (): StateError =>
+  new StateError("this", "the raw object (toRaw, markRaw, shallowRef)", "a proxy or copy");
+
 /** The base class of what users hold. */
 export abstract class Raw {
   /** The object itself. Proxies and copies lack this. */
@@ -16,8 +20,7 @@ export abstract class Raw {
     try {
       return this.#raw;
     } catch {
-      const raw = "the raw object (toRaw, markRaw, shallowRef)";
-      throw new StateError("this", raw, "a proxy or copy");
+      throw notRaw();
     }
   }
 

@@ -1,8 +1,16 @@
 // The TensorFlow.js adapter: arrays that tensors were made of, options with getters, and calls that throw half way.
 
 import * as tf from "@tensorflow/tfjs-core";
-import { BatchNorm, OptionError, ShapeError, StateError } from "batchnorm-wasm";
+import {
+  BatchNorm,
+  type GradientSums,
+  type Moments,
+  OptionError,
+  ShapeError,
+  StateError,
+} from "batchnorm-wasm";
 import { type ApplyOptions, batchNorm, TfBatchNorm } from "batchnorm-wasm/tfjs";
+import { batchNormalization } from "batchnorm-wasm/tfjs-layers";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { assertSameBits } from "../support/compare.js";
 import { normal } from "../support/data.js";
@@ -152,5 +160,82 @@ describe("a call that throws takes nothing over from the variables", () => {
     norm.apply(x(), { training: true });
     expect(Array.from(layer.gamma!)).toEqual([7, 7, 7]);
     expect(Array.from(norm.beta!.dataSync())).toEqual([3, 3, 3]);
+  });
+});
+
+test.each(["mean", "variance", "offset", "scale"])(
+  "batchNorm: %s may be an array of any disguise, and none of its code runs",
+  (name) => {
+    const given: Record<string, unknown> = {
+      x: x(),
+      mean: Float32Array.of(1, 2, 3),
+      variance: Float32Array.of(4, 5, 6),
+      offset: Float32Array.of(0, 1, 0),
+      scale: Float32Array.of(1, 2, 1),
+    };
+    const call = ({ x, mean, variance, offset, scale }: typeof given) =>
+      batchNorm(
+        x as tf.Tensor2D,
+        mean as never,
+        variance as never,
+        offset as never,
+        scale as never,
+      ).dataSync<"float32">();
+    const expected = call(given);
+    for (const way of Object.keys(RIGHT)) {
+      const disguised = RIGHT[way]!("Float32Array", Array.from(given[name] as Float32Array));
+      assertSameBits(way, call({ ...given, [name]: disguised }), expected);
+    }
+  },
+);
+
+test("the functions of a pool are read once", () => {
+  let reads = 0;
+  const layer = new BatchNorm(3);
+  const pool = {
+    get moments() {
+      reads++;
+      return (own: Moments) => own;
+    },
+    get sums() {
+      reads++;
+      return (own: GradientSums) => own;
+    },
+  };
+  const norm = new TfBatchNorm(layer);
+  tf.grad((t) => norm.apply(t, { training: true, pool }))(x());
+  expect(reads).toBe(2);
+});
+
+describe("a layer of a layers model", () => {
+  test("behind a proxy: StateError that says to keep the raw object", () => {
+    const layer = batchNormalization();
+    layer.apply(x());
+    const proxy = new Proxy(layer, {});
+    const uses: (() => unknown)[] = [
+      () => proxy.apply(x()),
+      () => proxy.call(x()),
+      () => proxy.batchNorm,
+      () => proxy.trainableWeights,
+      () => proxy.nonTrainableWeights,
+      () => proxy.weights,
+      () => new Proxy(batchNormalization(), {}).build([null, 3]),
+    ];
+    for (const use of uses) {
+      expect(use).toThrow(StateError);
+      expect(use).toThrow(/^this: expected the raw object \(toRaw, .*got a proxy or copy$/);
+    }
+  });
+
+  test("an option out of range: OptionError each time, and nothing is made", () => {
+    const { numTensors } = tf.memory();
+    const variables = Object.keys(tf.engine().registeredVariables);
+    const layer = batchNormalization({ momentum: 2 });
+    for (let i = 0; i < 2; i++) {
+      expect(() => tf.tidy(() => void layer.apply(x()))).toThrow(OptionError);
+      expect(layer.built).toBe(false);
+    }
+    expect(tf.memory().numTensors).toBe(numTensors);
+    expect(Object.keys(tf.engine().registeredVariables)).toEqual(variables);
   });
 });

@@ -81,14 +81,14 @@ async function run({ steps, files }: Program): Promise<void> {
     const script = compile(steps);
     const require = await modulesOf(script, await filesOf(files));
     const AsyncFunction = (async () => {}).constructor as FunctionConstructor;
-    const program = new AsyncFunction("require", "exports", "console", "__step", script);
-    const began = performance.now();
-    await program(
-      require,
-      {},
+    const program = new AsyncFunction("require", "exports", "__step", script);
+    // The worker's own console, since the package warns there too.
+    Object.assign(
+      console,
       consoleOf(() => now),
-      (step: number) => (now = step),
     );
+    const began = performance.now();
+    await program(require, {}, (step: number) => (now = step));
     answer({ done: performance.now() - began });
   } catch (error) {
     const { step = now } = error as { step?: number };

@@ -13,8 +13,8 @@ import {
   batchNormalization,
   register,
 } from "batchnorm-wasm/tfjs-layers";
-import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { BACKENDS, expectClose, random, useBackend } from "./support/tfjs.js";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { BACKENDS, expectClose, onBackend, random } from "./support/tfjs.js";
 
 type AnyLayer = tfl.layers.Layer;
 
@@ -46,16 +46,8 @@ const dense = (units: number, inputShape?: number[]): AnyLayer =>
   tfl.layers.dense({ units, useBias: false, ...(inputShape && { inputShape }) });
 
 describe.each(BACKENDS)("%s", (backend) => {
-  beforeAll(async () => {
-    await useBackend(backend);
-    tf.env().set("IS_TEST", backend !== "wasm");
-  });
-  beforeEach(() => tf.engine().startScope());
-  afterEach(() => {
-    vi.restoreAllMocks();
-    tf.engine().endScope();
-    tf.disposeVariables();
-  });
+  onBackend(backend);
+  afterEach(() => vi.restoreAllMocks());
 
   describe("trainable: false is test time", () => {
     function frozenNetwork(args: BatchNormalizationArgs): [tfl.Sequential, BatchNormalization] {

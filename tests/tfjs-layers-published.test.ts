@@ -9,8 +9,8 @@ import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
 import * as tfl from "@tensorflow/tfjs-layers";
 import { batchNorm } from "batchnorm-wasm/tfjs";
 import { BatchNormalization, batchNormalization, register } from "batchnorm-wasm/tfjs-layers";
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { BACKENDS, useBackend } from "./support/tfjs.js";
+import { describe, expect, test } from "vitest";
+import { BACKENDS, onBackend } from "./support/tfjs.js";
 
 /** Twelve values, in whatever shape, for which Keras gave the figures of the tests in training. */
 const TWELVE = [1, 2, 3, 4, 2, 4, 6, 8, 12, 11, 10, 9];
@@ -52,15 +52,7 @@ const weightsOf = (layer: tfl.layers.Layer | undefined): number[][] =>
   layer!.getWeights().map((weight) => [...weight.dataSync()]);
 
 describe.each(BACKENDS)("%s", (backend) => {
-  beforeAll(async () => {
-    await useBackend(backend);
-    tf.env().set("IS_TEST", backend !== "wasm");
-  });
-  beforeEach(() => tf.engine().startScope());
-  afterEach(() => {
-    tf.engine().endScope();
-    tf.disposeVariables();
-  });
+  onBackend(backend);
 
   describe("in training", () => {
     test.each([

@@ -22,8 +22,8 @@ import {
   batchNormalization,
   register,
 } from "batchnorm-wasm/tfjs-layers";
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { BACKENDS, expectClose, random, useBackend } from "./support/tfjs.js";
+import { beforeAll, describe, expect, test } from "vitest";
+import { BACKENDS, expectClose, onBackend, random, useBackend } from "./support/tfjs.js";
 
 type AnyLayer = tfl.layers.Layer;
 
@@ -88,18 +88,7 @@ test("importing the entry does not use up a name of the user's layers", () => {
 });
 
 describe.each(BACKENDS)("%s", (backend) => {
-  beforeAll(async () => {
-    await useBackend(backend);
-    // tfjs' own wasm kernel for a dense layer with an activation is reported as a leak.
-    tf.env().set("IS_TEST", backend !== "wasm");
-  });
-
-  // Every test owns its tensors and variables, and leaves none behind.
-  beforeEach(() => tf.engine().startScope());
-  afterEach(() => {
-    tf.engine().endScope();
-    tf.disposeVariables();
-  });
+  onBackend(backend);
 
   describe("as tfjs' own layer: outputs, gradients, weights", () => {
     test.each([

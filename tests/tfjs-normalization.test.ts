@@ -17,23 +17,15 @@ import {
   normalization,
   register,
 } from "batchnorm-wasm/tfjs-layers";
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { BACKENDS, expectClose, random, useBackend } from "./support/tfjs.js";
+import { describe, expect, test } from "vitest";
+import { BACKENDS, expectClose, onBackend, random } from "./support/tfjs.js";
 
 /** The formula in float64, of values and statistics that lie in the same order. */
 const formula = (x: number, mean: number, variance: number): number =>
   (x - mean) / Math.max(Math.sqrt(variance), 1e-7);
 
 describe.each(BACKENDS)("%s", (backend) => {
-  beforeAll(async () => {
-    await useBackend(backend);
-    tf.env().set("IS_TEST", backend !== "wasm");
-  });
-  beforeEach(() => tf.engine().startScope());
-  afterEach(() => {
-    tf.engine().endScope();
-    tf.disposeVariables();
-  });
+  onBackend(backend);
 
   describe("the examples of Keras' documentation", () => {
     const table = [

@@ -20,19 +20,14 @@ import {
   UnsupportedError,
 } from "batchnorm-wasm";
 import { type ApplyOptions, batchNorm, type Pool, TfBatchNorm } from "batchnorm-wasm/tfjs";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { chosen, expectClose, random, useBackend } from "./support/tfjs.js";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { chosen, expectClose, ownTensors, random, useBackend } from "./support/tfjs.js";
 
 const EPSILON = 1e-5;
 
 beforeAll(() => useBackend());
 
-// Every test owns its tensors and variables, and leaves none behind.
-beforeEach(() => tf.engine().startScope());
-afterEach(() => {
-  tf.engine().endScope();
-  tf.disposeVariables();
-});
+ownTensors();
 
 /** Batch norm in tfjs operations: statistics over all axes but the channels'. */
 function reference(

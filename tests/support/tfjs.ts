@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-backend-cpu";
 import { setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
-import { expect } from "vitest";
+import { afterEach, beforeAll, beforeEach, expect } from "vitest";
 
 export const BACKENDS = ["cpu", "wasm"] as const;
 export type Backend = (typeof BACKENDS)[number];
@@ -20,6 +20,25 @@ export async function useBackend(name: Backend = chosen.backend): Promise<void> 
   // Suppresses the advice to install tfjs-node, and has each operation checked for leaks.
   tf.env().set("IS_TEST", true);
   if (!(await tf.setBackend(name))) throw new Error(`expected the backend ${name} to start`);
+}
+
+/** Every test owns its tensors and variables, and leaves none behind. */
+export function ownTensors(): void {
+  beforeEach(() => tf.engine().startScope());
+  afterEach(() => {
+    tf.engine().endScope();
+    tf.disposeVariables();
+  });
+}
+
+/** For the tests of a `describe` on layers models: they run on this backend, and own their tensors. */
+export function onBackend(backend: Backend): void {
+  beforeAll(async () => {
+    await useBackend(backend);
+    // tfjs' own wasm kernel for a dense layer with an activation is reported as a leak.
+    tf.env().set("IS_TEST", backend !== "wasm");
+  });
+  ownTensors();
 }
 
 export function random(shape: number[], seed: number, mean = 0.5, deviation = 2): tf.Tensor {

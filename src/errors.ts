@@ -70,8 +70,8 @@ export function describe(value: unknown): string {
   if (typeof value !== "object" || value === null)
     return Object.is(value, -0) ? "-0" : String(value);
   try {
-    // What users hold of this package has this mark (values/raw.ts), and says in one line what it is.
-    if ((value as { __v_skip?: unknown }).__v_skip) return String(value);
+    // What users hold of this package knows itself (values/raw.ts), and says in one line what it is.
+    if ((value as { raw?: unknown }).raw === value) return String(value);
     const kind = Object.prototype.toString.call(value).slice(8, -1);
     const name = `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}`;
     return isArray(value) ? `${name} of length ${value.length}` : name;
@@ -105,7 +105,7 @@ export function checkKeys(
   oursOf?: (key: string) => unknown,
 ): void {
   if (typeof options !== "object" || options === null) {
-    throw new OptionError(name, "an object", describe(options));
+    throw new OptionError(name, `an object { ${known.join(", ")} }`, describe(options));
   }
   for (const key in options) {
     // What somebody put on Object.prototype is no option.

@@ -331,6 +331,7 @@ describe("adapter", () => {
       { ...json, examples: -1 },
       { ...json, target: {} },
       { ...json, target: { ...target, count: -1 } },
+      { ...json, target: { ...target, count: 0 } },
       { ...json, target: { ...target, m2: target.m2.map(() => -1) } },
       { ...json, target: { ...target, mean: target.mean.slice(1) } },
       { ...json, target: { ...target, mean: target.mean.map(() => "NaN") } },

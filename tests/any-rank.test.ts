@@ -185,7 +185,7 @@ test("channelsFirst always needs a shape", () => {
   const x = normal(30, 1);
   const frozen = layer.freeze();
   const message =
-    /^shape: expected for layout "channelsFirst", as a length does not tell the axes, got none$/;
+    /^shape: expected the sizes of all axes for layout "channelsFirst", as a length does not tell them, got none$/;
   for (const call of [
     () => layer.train(x),
     () => layer.train(x, { statistics: "running" }),
@@ -215,7 +215,7 @@ test("channelsLast without a shape: rows; examples do not follow from a length",
     channels: 5,
     inner: 1,
   });
-  const message = /^shape: expected for layout "channelsLast", .* got none$/;
+  const message = /^shape: expected the sizes of all axes for layout "channelsLast", .* got none$/;
   assertRefuses(ShapeError, message, () => adapt(layer, x, { prior: 1 }), layer);
   assertRefuses(ShapeError, /^x: expected rows of 5 channels, got 61 values$/, () =>
     layer.infer(new Float32Array(61)),

@@ -658,7 +658,11 @@ describe("refused", () => {
       "groups: expected a divisor of the 2 in channels, got 4",
     ],
     ["an unknown option", { ...valid, stride: 2 }, "stride: expected an option among weight, bias"],
-    ["no options", null as unknown as object, "options: expected an object, got null"],
+    [
+      "no options",
+      null as unknown as object,
+      "options: expected an object { weight, bias, shape, kind, order, groups, padding, into }, got null",
+    ],
   ])("%s: OptionError", (_, options, message) => {
     expect(folding(options)).toThrow(OptionError);
     expect(folding(options)).toThrow(message);

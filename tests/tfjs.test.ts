@@ -926,7 +926,9 @@ describe("errors", () => {
       );
     }
     expect(norm.layer.batchesSeen).toBe(0);
-    expect(apply(7 as unknown as object)).toThrow("options: expected an object, got 7");
+    expect(apply(7 as unknown as object)).toThrow(
+      "options: expected an object { training, updateRunning, add, pool }, got 7",
+    );
     expect(apply({ training: true, pool: {} })).toThrow(
       "pool: expected functions moments and sums, got an Object",
     );

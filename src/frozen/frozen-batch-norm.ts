@@ -59,7 +59,10 @@ const FROM_MOMENTS = ["layout", "epsilon", "gamma", "beta", "activation", "varia
  * const y = frozen.infer(x); // x: one example [1, 64]
  */
 export class FrozenBatchNorm extends Frozen {
-  /** @internal Use `bn.freeze()` or `FrozenBatchNorm.fromJSON`. */
+  /**
+   * @ignore Use `bn.freeze()`, `FrozenBatchNorm.fromJSON` or `FrozenBatchNorm.fromMoments`.
+   * @throws StateError without what these give it.
+   */
   constructor(state: FrozenState, kernels: Kernels | undefined) {
     super(state, sourceOf(kernels));
   }

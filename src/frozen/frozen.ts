@@ -103,9 +103,14 @@ export class Frozen extends Raw {
   /** The terms of `inverse`, from its first use on. */
   #back: AffineTerms | undefined;
 
-  /** @internal */
+  /**
+   * @ignore Use `bn.freeze()` or `FrozenBatchNorm.fromJSON`.
+   * @throws StateError without what these give it.
+   */
   constructor(state: FrozenState, kernels: KernelSource) {
     super();
+    if (!state?.terms)
+      throw new StateError("FrozenBatchNorm", "freeze, fromJSON or fromMoments", "new");
     this.#state = state;
     this.#kernels = kernels;
   }

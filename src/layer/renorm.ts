@@ -56,8 +56,8 @@ export function readRenorm(value: unknown): Required<Renorm> | null {
 
 /**
  * r = σ/s and d = (μ - running mean)/s within their limits, where σ = √(variance + ε) of the mini-batch and
- * s = √(running variance + ε). Where s is 0, so that these are no numbers, r is 1 or d is 0. Throws StateError for an
- * invalid running variance.
+ * s = √(running variance + ε). Where s is 0, the averages say nothing: r is 1 and d is 0, as without renormalization.
+ * Throws StateError for an invalid running variance.
  */
 export function correctionOf(
   batch: Statistics & { readonly meanLow: Float64Array },
@@ -72,8 +72,8 @@ export function correctionOf(
     const s = Math.sqrt(running.variance[c]! + epsilon);
     const ratio = Math.sqrt(batch.variance[c]! + epsilon) / s;
     const apart = (batch.mean[c]! - running.mean[c]! + batch.meanLow[c]!) / s;
-    r[c] = Number.isNaN(ratio) ? 1 : Math.min(rmax, Math.max(rmin, ratio));
-    d[c] = Number.isNaN(apart) ? 0 : Math.min(dmax, Math.max(-dmax, apart));
+    r[c] = s === 0 ? 1 : Math.min(rmax, Math.max(rmin, ratio));
+    d[c] = s === 0 ? 0 : Math.min(dmax, Math.max(-dmax, apart));
   }
   return { r, d };
 }

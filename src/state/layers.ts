@@ -139,7 +139,7 @@ export function entriesOf(layers: unknown): [string, BatchNorm][] {
   }
   const entries = Object.entries(layers);
   if (entries.length === 0) {
-    throw new OptionError("layers", "at least one layer", "none");
+    throw new OptionError("layers", "at least one layer, { name: layer }", describe(layers));
   }
   for (const [name, layer] of entries) {
     const where = `layers[${JSON.stringify(name)}]`;

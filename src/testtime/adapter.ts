@@ -215,11 +215,11 @@ function targetFrom(json: unknown, channels: number): Moments {
   const [mean, m2, meanLow] = [numbers("mean"), numbers("m2"), numbers("meanLow")];
   const isSum = (value: number): boolean => value >= 0 && value < Number.POSITIVE_INFINITY;
   if (
-    !isSum(own.count) ||
+    !isSum(own.count || -1) ||
     !m2.every(isSum) ||
     !mean.every((m, c) => Number.isFinite(m + meanLow[c]!))
   ) {
-    throw new StateError("json.target", "a count and m2 >= 0, and finite means", describe(json));
+    throw new StateError("json.target", "a count > 0, m2 >= 0, and finite means", describe(json));
   }
   return new Moments(own.count, mean, m2, meanLow);
 }

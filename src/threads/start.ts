@@ -46,7 +46,10 @@ export interface Address {
 
 /** Options of `startKernels`. */
 export interface StartOptions {
-  /** Size of the memory in bytes, 1 MiB to 4 GiB, rounded up to 64 KiB. Default 16 MiB. */
+  /**
+   * Bytes for tensors and for what every kernel needs, 1 MiB to 4 GiB. `kernels.memory` is larger by what the threads need.
+   * Default 16 MiB.
+   */
   memory?: number;
   /** How many threads compute, the caller's among them: 1 to 64. Default: as many as the machine says it has, at most 8. */
   threads?: number;

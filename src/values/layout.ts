@@ -52,7 +52,11 @@ export const checkLayout = (layout: unknown, allowed: readonly Layout[]): Layout
 
 /** The error about a shape that was left out. */
 export const noShape = (layout: Layout): ShapeError =>
-  new ShapeError("shape", `for layout "${layout}", as a length does not tell the axes`, "none");
+  new ShapeError(
+    "shape",
+    `the sizes of all axes for layout "${layout}", as a length does not tell them`,
+    "none",
+  );
 
 /**
  * A copy of the option `shape`, or of another list of sizes, or what was given in its place, which `viewOf` refuses. It is made before anything

@@ -19,7 +19,8 @@ describe("options of methods", () => {
     },
     {
       name: "train: options null",
-      message: "options: expected an object, got null",
+      message:
+        "options: expected an object { shape, out, mask, statistics, updateRunning, add }, got null",
       call: ({ layer, x }) => layer.train(x, wrong(null)),
     },
     {
@@ -54,7 +55,7 @@ describe("options of methods", () => {
     },
     {
       name: "infer: options null",
-      message: "options: expected an object, got null",
+      message: "options: expected an object { shape, out, mask, add }, got null",
       call: ({ layer, x }) => layer.infer(x, wrong(null)),
     },
     {
@@ -94,7 +95,7 @@ describe("options of methods", () => {
     },
     {
       name: "backward: options null",
-      message: "options: expected an object, got null",
+      message: "options: expected an object { batch, x, add, out, sums }, got null",
       call: ({ layer, dy }) => layer.backward(dy, wrong(null)),
     },
     {
@@ -105,12 +106,12 @@ describe("options of methods", () => {
     },
     {
       name: "backward: a number for out",
-      message: "out: expected an object, got 5",
+      message: "out: expected an object { dx, dgamma, dbeta, dadd }, got 5",
       call: ({ layer, dy }) => layer.backward(dy, { out: wrong(5) }),
     },
     {
       name: "backward: out null",
-      message: "out: expected an object, got null",
+      message: "out: expected an object { dx, dgamma, dbeta, dadd }, got null",
       call: ({ layer, dy }) => layer.backward(dy, { out: wrong(null) }),
     },
     {

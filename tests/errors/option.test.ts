@@ -71,12 +71,14 @@ describe("options of a layer", () => {
   refuses(OptionError, "OPTION", [
     {
       name: "options null",
-      message: "options: expected an object, got null",
+      message:
+        "options: expected an object { layout, epsilon, decay, debias, runningVarianceOf, gamma, beta, activation, renorm, kernels }, got null",
       call: () => new BatchNorm(3, wrong(null)),
     },
     {
       name: "a number for options",
-      message: "options: expected an object, got 5",
+      message:
+        "options: expected an object { layout, epsilon, decay, debias, runningVarianceOf, gamma, beta, activation, renorm, kernels }, got 5",
       call: () => new BatchNorm(3, wrong(5)),
     },
     {
@@ -274,7 +276,7 @@ describe("options of the factories", () => {
     },
     {
       name: "torch: options null",
-      message: "options: expected an object, got null",
+      message: "options: expected an object { eps, momentum, affine, layout, kernels }, got null",
       call: () => BatchNorm.torch(3, wrong(null)),
     },
     {
@@ -362,12 +364,12 @@ describe("kernels", () => {
     },
     {
       name: "Kernels: options null",
-      message: "options: expected an object, got null",
+      message: "options: expected an object { memory }, got null",
       call: () => new Kernels(wrong(null)),
     },
     {
       name: "Kernels: a number for options",
-      message: "options: expected an object, got 1048576",
+      message: "options: expected an object { memory }, got 1048576",
       call: () => new Kernels(wrong(1 << 20)),
     },
     {

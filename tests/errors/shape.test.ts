@@ -232,7 +232,8 @@ describe("shapes", () => {
     },
     {
       name: "no shape where one is needed",
-      message: 'shape: expected for layout "NCL", as a length does not tell the axes, got none',
+      message:
+        'shape: expected the sizes of all axes for layout "NCL", as a length does not tell them, got none',
       call: ({ x, out }) => planes().infer(x, { out }),
     },
     {

@@ -79,3 +79,15 @@ describe.each(Object.entries(READERS))("%s", (_, [bytes, read]) => {
     },
   );
 });
+
+test("what Vue's markRaw marked is what it was: the object of files, and bytes", () => {
+  const marked = <T extends object>(value: T): T =>
+    Object.defineProperty(value, "__v_skip", { value: true });
+  const [model, weights] = ["onnx", "bin"].map((end) => goldenBytes(`opset15-external.${end}`));
+  const { buffer } = Uint8Array.from(model!);
+  const external = marked({ "weights.bin": weights! });
+  expect(plainOf(readOnnx(marked(buffer), { external }).loadAll())).toBe(
+    plainOf(readOnnx(model!, { external: { "weights.bin": weights! } }).loadAll()),
+  );
+  expect(() => readOnnx(marked([1]) as never)).toThrow("got an Array of length 1");
+});

@@ -463,7 +463,7 @@ describe("readModel", () => {
       /^key: expected none for a safetensors file, which holds one model, got "ema"$/,
       () => readModel(save({ a: layer }), { key: "ema" }),
     );
-    assertRefuses(OptionError, /^options: expected an object, got null$/, () =>
+    assertRefuses(OptionError, /^options: expected an object \{ {2}\}, got null$/, () =>
       file.load("a", wrong(null)),
     );
     assertRefuses(OptionError, /^eps: expected no options for a file of save, got "eps"$/, () =>

@@ -532,16 +532,20 @@ describe("models of our own making", () => {
     const x = Float32Array.of(0, 1, 2, 3, 0, 1, 2, 3);
     const y = [0, 1, 2, 3, -9, -8, -7, -6];
     assertWithin("y", bn.infer(x, { shape: [1, 2, 2, 2] }), y, () => 5e-5);
-    assertRefuses(ShapeError, /^shape: expected for layout "NCHW", .* got none$/, () =>
-      bn.infer(x),
+    assertRefuses(
+      ShapeError,
+      /^shape: expected the sizes of all axes for layout "NCHW", .* got none$/,
+      () => bn.infer(x),
     );
   });
 
   test("where nothing tells the axes, the channels are the second, and shape is needed", () => {
     const bn = read(graph(norm("y"), ...all), opset(15)).load("y");
     expect(bn.layout).toBe("channelsFirst");
-    assertRefuses(ShapeError, /^shape: expected for layout "channelsFirst", .* got none$/, () =>
-      bn.infer(new Float32Array(4)),
+    assertRefuses(
+      ShapeError,
+      /^shape: expected the sizes of all axes for layout "channelsFirst", .* got none$/,
+      () => bn.infer(new Float32Array(4)),
     );
     expect(bn.infer(new Float32Array(4), { shape: [2, 1, 1, 1, 2, 1] }).length).toBe(4);
   });

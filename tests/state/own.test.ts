@@ -245,7 +245,7 @@ describe("refusals", () => {
     [
       "options without end",
       changed("batchnorm-wasm:a", " ".repeat(1001)),
-      /^layer "a": options: expected an object, got null$/,
+      /^layer "a": options: expected an object \{ layout, .*\}, got null$/,
     ],
   ])("%s", (_, file, message) => {
     assertRefuses(StateError, message, () => load(file));

@@ -128,7 +128,11 @@ describe("a network of PyTorch", () => {
     const layer = readTorch(bytes).load("bn", { eps: 1e-5 });
     expect(layer.layout).toBe("channelsFirst");
     const x = Float32Array.of(0, 1, 2, 3, 0, 1, 2, 3);
-    assertRefuses(ShapeError, /^shape: expected for layout "channelsFirst"/, () => layer.infer(x));
+    assertRefuses(
+      ShapeError,
+      /^shape: expected the sizes of all axes for layout "channelsFirst"/,
+      () => layer.infer(x),
+    );
     const wanted = [0, 1, 2, 3, -9, -8, -7, -6];
     for (const shape of [
       [1, 2, 2, 2],
@@ -269,7 +273,12 @@ describe("writing", () => {
 
   test.each<[string, unknown, unknown, RegExp]>([
     ["no object", null, {}, /^layers: expected an object of layers by name, got null$/],
-    ["no layers", {}, {}, /^layers: expected at least one layer, got none$/],
+    [
+      "no layers",
+      {},
+      {},
+      /^layers: expected at least one layer, \{ name: layer \}, got an Object$/,
+    ],
     ["no layer", { a: 5 }, {}, /^layers\["a"\]: expected a BatchNorm, got 5$/],
     [
       "moments",

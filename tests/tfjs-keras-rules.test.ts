@@ -349,6 +349,20 @@ describe.each(BACKENDS)("%s", (backend) => {
       expect(averages(norm)).toEqual([MEAN, VARIANCE]);
     });
 
+    test("in one call of a layer and not in another are refused, since tfjs does not say which one it runs", () => {
+      const inputs = [0, 1].map(() => tfl.input({ shape: [4, 2] }));
+      const [masked, plain] = [tfl.layers.masking().apply(inputs[0]!), inputs[1]!];
+      const shared = batchNormalization({ name: "twice" });
+      const outputs = [masked, plain].map((each) => shared.apply(each) as tfl.SymbolicTensor);
+      const model = tfl.model({ inputs, outputs });
+      const train = () => model.apply([padded(), padded()], { training: true });
+      expect(train).toThrow(StateError);
+      expect(train).toThrow(
+        "mask: expected masks in all calls of the layer twice in models or in ",
+      );
+      expect(averages(shared)[0]).toEqual([0, 0]);
+    });
+
     test("of a model inside the model, which tfjs frees, are left alone", async () => {
       const inner = tfl.sequential({
         layers: [tfl.layers.masking({ maskValue: 0, inputShape: [4, 2] })],

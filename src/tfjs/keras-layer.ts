@@ -246,7 +246,7 @@ export class BatchNormalization extends Theirs {
    * @param kwargs with `training: true`, the statistics are those of this mini-batch, and the averages move; `mask`, in
    *   the shape of the input without its last axis, says where data are.
    * @throws as `TfBatchNorm.apply`, with nothing changed; ShapeError for a mask that does not fit; StateError if
-   *   models call the layer several times, with different values of `training`.
+   *   models call the layer several times, with different values of `training`, or with a mask and without.
    */
   override call(inputs: Tensor | Tensor[], kwargs: { [key: string]: unknown } = {}): Tensor {
     const norm = this.raw.#built("call");

@@ -60,6 +60,19 @@ function mayHaveMask(tensor: Symbolic, seen: Set<Symbolic>): boolean {
   return tensor.inputs.slice(0, count).some((input) => mayHaveMask(input, seen));
 }
 
+/** The same of the input of a layer. Throws StateError if it holds for some of its calls in models alone. */
+function mayBeMasked({ inboundNodes, name }: layers.Layer): boolean {
+  const found = new Set(
+    inboundNodes.map(({ inputTensors: [input] }) => mayHaveMask(input!, new Set())),
+  );
+  if (found.size < 2) return found.has(true);
+  throw new StateError(
+    "mask",
+    `masks in all calls of the layer ${name} in models or in none, ${AS_TFJS}`,
+    "some with and some without",
+  );
+}
+
 /**
  * The mask of a layer's input, one entry per position, nonzero for data; null if there is none, or no padding. In a
  * model, it is the one that tfjs hands over if the input can have one; elsewhere the argument `mask`, or the one that
@@ -73,9 +86,7 @@ export function maskFor(
   channelsLast: boolean,
 ): Uint8Array | null {
   const own = (x as { kerasMask?: Tensor }).kerasMask;
-  const reaches = (): boolean =>
-    layer.inboundNodes.some(({ inputTensors: [input] }) => mayHaveMask(input!, new Set()));
-  const mask = (given && (!inModel || reaches()) ? given : own) ?? null;
+  const mask = (given && (!inModel || mayBeMasked(layer)) ? given : own) ?? null;
   // tfjs frees the masks of a model that ran inside this one, and leaves them at its results.
   if (mask === null || (mask === own && own.isDisposed)) return null;
   const positions = x.shape.slice(0, -1);

@@ -528,6 +528,7 @@ describe.each(BACKENDS)("%s", (backend) => {
       await expect(layer.adapt(7)).rejects.toThrow(ShapeError);
       await expect(layer.adapt(null)).rejects.toThrow("data: expected a tensor, an array or bat");
       await expect(layer.adapt(["a"])).rejects.toThrow(ShapeError);
+      await expect(layer.adapt([[1], []])).rejects.toThrow(ShapeError);
       expect(layer.getWeights().map((w) => w.dataSync()[0])).toEqual(before);
       await expect(normalization({ mean: 1, variance: 1 }).adapt([[1]])).rejects.toThrow(
         StateError,

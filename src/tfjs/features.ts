@@ -8,7 +8,6 @@ import {
   reshape,
   Tensor,
   type TensorLike,
-  tensor,
   tidy,
 } from "@tensorflow/tfjs-core";
 import { describe, OptionError, ShapeError } from "../errors.js";
@@ -108,7 +107,7 @@ export function eachBatch(data: unknown, use: Use): Promise<void> | undefined {
   let first = data;
   while (Array.isArray(first)) first = first[0];
   if ((first !== data && typeof first === "number") || ArrayBuffer.isView(first)) {
-    const made = tensor(data as TensorLike);
+    const made = tidy(() => tensorOf("data", data));
     try {
       return use(made);
     } finally {

@@ -58,6 +58,7 @@ export default {
   plugin: [names],
   excludeInternal: true,
   excludePrivate: true,
+  excludeExternals: true, // Else the classes for tfjs would show all of its Layer.
   useFirstParagraphOfCommentAsSummary: true, // on the pages of modules
   navigation: { includeGroups: true },
   highlightLanguages: [...OptionDefaults.highlightLanguages, "http", "python"],

@@ -180,6 +180,7 @@ describe.each(BACKENDS)("%s", (backend) => {
       expect(predict).toThrow(
         "training: expected the same in all calls of the layer shared in mod",
       );
+      expect(predict).toThrow("got true, undefined");
     });
 
     test('rules: "tfjs": it is ignored', () => {
@@ -319,6 +320,59 @@ describe.each(BACKENDS)("%s", (backend) => {
         ],
       });
       expect((model.apply(padded(), { training: true }) as tf.Tensor).shape).toEqual([2, 4]);
+    });
+
+    test("that a layer ended, or the first input of a sum does not have, are left alone", () => {
+      const [plain, masked] = [tfl.input({ shape: [4, 2] }), tfl.input({ shape: [4, 2] })];
+      const mask = tfl.layers.masking({ maskValue: 0 }).apply(masked) as tfl.SymbolicTensor;
+      const norms = [0, 1].map(() => batchNormalization({ momentum: 0 }));
+      const dot = tfl.layers.dot({ axes: -1 }).apply([mask, mask]);
+      // Its mask is the latest of the model when the layer behind the sum is called.
+      const other = tfl.layers.reLU().apply(mask);
+      const sum = tfl.layers.add().apply([plain, mask]);
+      const outputs = [norms[0]!.apply(dot), other, norms[1]!.apply(sum)] as tfl.SymbolicTensor[];
+      const model = tfl.model({ inputs: [plain, masked], outputs });
+      model.apply([padded(), padded()], { training: true });
+      expect(averages(norms[0]!)[0]).toEqual([29.75, 37.25, 0, 0]);
+      expect(averages(norms[1]!)[0]).toEqual([5.5, 5.5]);
+    });
+
+    test("of Add and its like, which tfjs gives one axis more", async () => {
+      const inputs = [0, 1].map(() => tfl.input({ shape: [4, 2] }));
+      const parts = inputs.map((input) => tfl.layers.masking({ maskValue: 0 }).apply(input));
+      const norm = batchNormalization({ momentum: 0 });
+      const mean = tfl.layers.average().apply(parts as tfl.SymbolicTensor[]);
+      const model = compiled(
+        tfl.model({ inputs, outputs: norm.apply(mean) as tfl.SymbolicTensor }),
+      );
+      await model.fit([padded(), padded()], tf.zeros([2, 4, 2]), { batchSize: 2, verbose: 0 });
+      expect(averages(norm)).toEqual([MEAN, VARIANCE]);
+    });
+
+    test("in one call of a layer and not in another are refused, since tfjs does not say which one it runs", () => {
+      const inputs = [0, 1].map(() => tfl.input({ shape: [4, 2] }));
+      const [masked, plain] = [tfl.layers.masking().apply(inputs[0]!), inputs[1]!];
+      const shared = batchNormalization({ name: "twice" });
+      const outputs = [masked, plain].map((each) => shared.apply(each) as tfl.SymbolicTensor);
+      const model = tfl.model({ inputs, outputs });
+      const train = () => model.apply([padded(), padded()], { training: true });
+      expect(train).toThrow(StateError);
+      expect(train).toThrow(
+        "mask: expected masks in all calls of the layer twice in models or in ",
+      );
+      expect(averages(shared)[0]).toEqual([0, 0]);
+    });
+
+    test("of a model inside the model, which tfjs frees, are left alone", async () => {
+      const inner = tfl.sequential({
+        layers: [tfl.layers.masking({ maskValue: 0, inputShape: [4, 2] })],
+      });
+      const input = tfl.input({ shape: [4, 2] });
+      const norm = batchNormalization({ momentum: 0 });
+      const outputs = norm.apply(inner.apply(input)) as tfl.SymbolicTensor;
+      const model = compiled(tfl.model({ inputs: input, outputs }));
+      await model.fit(padded(), tf.zeros([2, 4, 2]), { batchSize: 2, verbose: 0 });
+      expect(averages(norm)[0]).toEqual([2.75, 2.75]);
     });
 
     test("without padding the bits are those without a mask", () => {
@@ -466,6 +520,23 @@ describe.each(BACKENDS)("%s", (backend) => {
         expect(norm.batchNorm.batchesSeen).toBe(rules === "tfjs" ? 1 : 0);
       }
     });
+  });
+
+  test("register gives both names back to those that had them", () => {
+    const { classNameMap } = tf.serialization.SerializationMap.getMap();
+    const now = () => [classNameMap.BatchNormalization?.[0], classNameMap.Normalization?.[0]];
+    const theirs = now();
+    const undo = register();
+    const ours = now();
+    expect(ours[0]).toBe(BatchNormalization);
+    register({ rules: "tfjs" })();
+    expect(now()).toEqual(ours);
+    undo();
+    expect(now()).toEqual(theirs);
+    expect("Normalization" in classNameMap).toBe(false);
+    const wrong = { rule: "tfjs" } as object;
+    expect(() => register(wrong)).toThrow("rule: expected an option among rules");
+    expect(now()).toEqual(theirs);
   });
 
   test("a backend that is refused is refused by the name that users know", async () => {

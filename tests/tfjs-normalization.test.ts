@@ -164,6 +164,8 @@ describe.each(BACKENDS)("%s", (backend) => {
         });
       }
       expect((await weightsOf([[x, tf.zeros([12])]]))[2]).toEqual([12]);
+      const nested = new Set(batches.map((batch) => batch.arraySync()));
+      expect((await weightsOf(nested))[2]).toEqual([12]);
       expect(tf.memory().numTensors - numTensors).toBeLessThan(6 * 3 * 5); // weights, and what this test made
     });
 
@@ -177,6 +179,22 @@ describe.each(BACKENDS)("%s", (backend) => {
         whole.apply(tf.tensor2d([3, 4], [1, 2], "int32")) as tf.Tensor,
         tf.tensor2d([[1, 0]]),
       );
+    });
+
+    test("arrays in batches: each is an input, none the pair of an input and a target", async () => {
+      const layer = normalization({ axis: null });
+      await layer.adapt(new Set([[1, 2, 3], Int32Array.of(6)]));
+      expect(layer.getWeights().map((w) => w.dataSync()[0])).toEqual([3, 3.5, 4]);
+      const sequences = normalization();
+      await sequences.adapt(
+        new Set([
+          [
+            [[1], [2]],
+            [[3], [6]],
+          ],
+        ]),
+      );
+      expect(sequences.getWeights().map((w) => w.dataSync()[0])).toEqual([3, 3.5, 4]);
     });
 
     test("a tensor is taken at once, and adapting again forgets", async () => {
@@ -394,6 +412,31 @@ describe.each(BACKENDS)("%s", (backend) => {
       expectClose(y, tf.tensor3d([1, 2, 2, 3], [1, 2, 2]), 1e-6);
     });
 
+    test("given in any form of numbers: saved and loaded, it predicts the same", async () => {
+      const x = tf.tensor2d([[3, 8]]);
+      const forms = [Float32Array.of(1, 2), Int32Array.of(1, 2), tf.tensor1d([1, 2]), [[1, 2]]];
+      for (const mean of forms as tf.TensorLike[]) {
+        const norm = normalization({ mean, variance: [4, 9], inputShape: [2] });
+        const model = tfl.sequential({ layers: [norm] });
+        expectClose(model.predict(x) as tf.Tensor, tf.tensor2d([[1, 2]]));
+        const text = JSON.stringify(model.toJSON(null, false));
+        const undo = register();
+        const loaded = await tfl.models
+          .modelFromJSON({ modelTopology: JSON.parse(text) })
+          .finally(undo);
+        expectClose(loaded.predict(x) as tf.Tensor, tf.tensor2d([[1, 2]]));
+      }
+    });
+
+    test("given with axes of size 1, which broadcast", () => {
+      const y = (mean: tf.TensorLike, shape: number[]) =>
+        normalization({ axis: [1, 2], mean, variance: 1 }).apply(tf.zeros([1, ...shape]));
+      const rows = y([[1], [2]], [2, 3]) as tf.Tensor;
+      expect([...rows.dataSync()]).toEqual([-1, -1, -1, -2, -2, -2]);
+      const columns = y([[1, 2, 3]], [2, 3]) as tf.Tensor;
+      expect([...columns.dataSync()]).toEqual([-1, -2, -3, -1, -2, -3]);
+    });
+
     test("register leaves a layer of that name that somebody else had", () => {
       class Own extends tfl.layers.Layer {
         static readonly className = "Normalization";
@@ -460,6 +503,9 @@ describe.each(BACKENDS)("%s", (backend) => {
       expect(build({ axis: 0 }, [null, 3])).toThrow(
         "axis: expected axes of known size in [null, 3], or null for one mean of all values, got 0",
       );
+      expect(build({ axis: [1, -1] }, [null, 3])).toThrow(
+        "axis: expected each axis once, got [1, -1]",
+      );
       expect(build({ mean: [1, 2], variance: [1, 2] }, [null, 3])).toThrow(ShapeError);
       expect(build({ mean: [1, 2], variance: [1, 2] }, [null, 3])).toThrow(
         "broadcasts to [3], got [2]",
@@ -474,10 +520,15 @@ describe.each(BACKENDS)("%s", (backend) => {
       await expect(layer.adapt(tf.tensor2d([[1], [Number.NaN]]))).rejects.toThrow(NonFiniteError);
       await expect(layer.adapt([])).rejects.toThrow("data: expected at least one value, got none");
       await expect(layer.adapt(tf.zeros([0, 1]))).rejects.toThrow(SingleValueError);
-      await expect(layer.adapt(tf.zeros([2, 2]))).rejects.toThrow(/axis/); // tfjs' own check
+      for (const wrong of [tf.zeros([2, 2]), tf.zeros([2, 1, 1])]) {
+        await expect(layer.adapt(wrong)).rejects.toThrow(ShapeError);
+        await expect(layer.adapt(wrong)).rejects.toThrow("a tensor of shape [null, 1], got [2, ");
+        expect(() => layer.call(wrong)).toThrow(ShapeError);
+      }
       await expect(layer.adapt(7)).rejects.toThrow(ShapeError);
       await expect(layer.adapt(null)).rejects.toThrow("data: expected a tensor, an array or bat");
       await expect(layer.adapt(["a"])).rejects.toThrow(ShapeError);
+      await expect(layer.adapt([[1], []])).rejects.toThrow(ShapeError);
       expect(layer.getWeights().map((w) => w.dataSync()[0])).toEqual(before);
       await expect(normalization({ mean: 1, variance: 1 }).adapt([[1]])).rejects.toThrow(
         StateError,
@@ -486,6 +537,29 @@ describe.each(BACKENDS)("%s", (backend) => {
       expect(() => layer.apply(tf.tensor2d([["a"]]))).toThrow(ShapeError);
       layer.setWeights([tf.zeros([1]), tf.tensor1d([-1]), tf.scalar(0, "int32")]);
       expect(() => layer.apply(tf.zeros([1, 1]))).toThrow(StateError);
+      const inverse = normalization({ mean: 0, variance: -1, invert: true });
+      expect(() => inverse.apply(tf.zeros([1, 1]))).toThrow(
+        "variance: expected finite numbers >= 0",
+      );
+    });
+
+    test("of the first data: the layer takes others afterwards", async () => {
+      const layer = normalization();
+      await expect(layer.adapt([[1, Number.NaN, 3]])).rejects.toThrow(NonFiniteError);
+      expect(layer.built).toBe(false);
+      await layer.adapt([[1, 2]]);
+      expect([...layer.getWeights()[0]!.dataSync()]).toEqual([1, 2]);
+    });
+
+    test("in a data set: its tensors are freed", async () => {
+      const layer = normalization();
+      const once = [tf.tensor2d([[1], [Number.NaN]])];
+      const next = async () => ({ done: once.length === 0, value: once.pop() });
+      const { numTensors } = tf.memory();
+      await expect(layer.adapt({ iterator: async () => ({ next }) })).rejects.toThrow(
+        "x: expected",
+      );
+      expect(tf.memory().numTensors).toBe(numTensors - 1);
     });
   });
 });

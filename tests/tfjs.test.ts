@@ -820,6 +820,8 @@ describe("batchNorm by given statistics (see also tfjs-published.test.ts)", () =
   test("numbers", () => {
     expectClose(batchNorm([[1, 2, 3]], 1, 4, 10, 3, 0), tf.tensor2d([[10, 11.5, 13]]));
     expectClose(batchNorm(5, 1, 4, null, null, 0), tf.scalar(2));
+    const [one, four] = [Int32Array.of(1, 1), Uint8Array.of(4, 4)];
+    expectClose(batchNorm([[3, 5]], one, four, null, null, 0), tf.tensor2d([[1, 2]]));
   });
 
   test("variance and epsilon 0: beta, and gradients of 0", () => {
@@ -833,7 +835,9 @@ describe("batchNorm by given statistics (see also tfjs-published.test.ts)", () =
 
   test("epsilon is 1e-3 where left out, as in tfjs", () => {
     const x = random([4, 3], 91);
-    expectClose(batchNorm(x, mean(), variance()), tf.batchNorm(x, mean(), variance()), 1e-6);
+    const expected = tf.batchNorm(x, mean(), variance());
+    expectClose(batchNorm(x, mean(), variance()), expected, 1e-6);
+    expectClose(batchNorm(x, mean(), variance(), null, null, null), expected, 1e-6);
   });
 
   test("no examples", () => {
@@ -865,7 +869,9 @@ describe("batchNorm by given statistics (see also tfjs-published.test.ts)", () =
     );
     expect(() => batchNorm(x, tf.zeros([1, 4, 3]), variance())).toThrow("got [1, 4, 3]");
     expect(() => batchNorm(x, mean(), channel([1, 2]))).toThrow("variance: expected a shape that");
-    expect(() => batchNorm(x, mean(), channel([1, -2, 1]))).toThrow(StateError);
+    const negative = () => batchNorm(x, mean(), channel([1, -2, 1]));
+    expect(negative).toThrow(StateError);
+    expect(negative).toThrow("variance: expected finite numbers >= 0, got -2 at 1");
     expect(() => batchNorm(x, mean(), variance(), [1, 2])).toThrow("offset: expected a sh");
     expect(() => batchNorm(x, mean(), variance(), null, [1, 2])).toThrow("scale: expected a sh");
     expect(() => batchNorm(x, mean(), variance(), null, null, -1)).toThrow("varianceEpsilon");

@@ -403,6 +403,20 @@ for (const name of BROWSERS) {
             objections.push(...(await page.objections()).map((each) => `${where}: ${each}`));
           }
         }
+        for (const dark of [false, true]) {
+          await page.emulate({ dark });
+          await open("index.html");
+          await page.press("/");
+          await page.until(
+            "document.querySelector('#localsearch-input') === document.activeElement",
+          );
+          await page.type("normalization");
+          await page.until("document.querySelector('.VPLocalSearchBox .result mark')");
+          await pause(300);
+          // Results are links inside of options: VitePress' own.
+          const own = (await page.objections()).filter((each) => !/^nested-interactive/.test(each));
+          objections.push(...own.map((each) => `search${dark ? ", dark" : ""}: ${each}`));
+        }
         assert.deepEqual(objections, []);
         await page.emulate({});
       });

@@ -19,6 +19,7 @@ export async function writeReference(): Promise<void> {
     readme: "none",
     excludeInternal: true,
     excludePrivate: true,
+    excludeExternals: true, // Else the classes for tfjs would show all of its Layer.
     disableSources: true,
     hidePageHeader: true,
     hideBreadcrumbs: false,

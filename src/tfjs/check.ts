@@ -1,7 +1,14 @@
 // Checks of tensors, backends and options that users of the adapters for tfjs pass in.
 
 import * as tf from "@tensorflow/tfjs-core";
-import { checkKeys, describe, OptionError, ShapeError, UnsupportedError } from "../errors.js";
+import {
+  checkKeys,
+  describe,
+  OptionError,
+  ShapeError,
+  StateError,
+  UnsupportedError,
+} from "../errors.js";
 import { copyOf, isFloat32Array } from "../values/arrays.js";
 import { show } from "../values/layout.js";
 
@@ -68,7 +75,22 @@ export function requireShape(
   throw new ShapeError(name, `shape ${show([...expected])}`, show(shape));
 }
 
-/** Returns a tensor as it is, and makes one of a number and of the numbers in a nested array. */
+/** Whether the sizes broadcast to `to`, before which there may be axes of size 1, up to `axes` in all. */
+export const broadcasts = (
+  sizes: readonly number[],
+  to: readonly number[],
+  axes = to.length,
+): boolean =>
+  sizes.length <= axes && sizes.every((n, i) => n === 1 || n === to[to.length - sizes.length + i]);
+
+/** Returns variances if all are finite and >= 0; else throws StateError. */
+export function requireVariances(values: Float32Array): Float32Array {
+  const at = values.findIndex((v) => !(v >= 0 && v < Infinity));
+  if (at < 0) return values;
+  throw new StateError("variance", "finite numbers >= 0", `${values[at]} at ${at}`);
+}
+
+/** Returns a tensor as it is, and makes one of a number and of the numbers in an array, typed or nested. */
 export function tensorOf(name: string, value: unknown): tf.Tensor {
   const isPlain = typeof value === "number" || Array.isArray(value) || ArrayBuffer.isView(value);
   const tensor = isPlain ? tensorFrom(name, value as tf.TensorLike) : (value as tf.Tensor);
@@ -79,7 +101,8 @@ export function tensorOf(name: string, value: unknown): tf.Tensor {
 function tensorFrom(name: string, values: tf.TensorLike): tf.Tensor {
   try {
     // tfjs asks an array for its length, its class and more, which may be code of a user's.
-    return tf.tensor(isFloat32Array(values) ? copyOf(values) : values);
+    const made = tf.tensor(isFloat32Array(values) ? copyOf(values) : values);
+    return made.dtype === "int32" ? tf.cast(made, "float32") : made;
   } catch (cause) {
     throw new ShapeError(name, "what tf.tensor takes", String(cause), { cause });
   }

@@ -1,14 +1,24 @@
 // What the layer `Normalization` is given, made ready: data in batches, the axes that it keeps, and statistics that
 // are numbers. Source: keras/src/layers/preprocessing/normalization.py.
 
-import { cast, dispose, Tensor, type TensorLike, tensor, tidy } from "@tensorflow/tfjs-core";
+import {
+  broadcastTo,
+  cast,
+  dispose,
+  reshape,
+  Tensor,
+  type TensorLike,
+  tidy,
+} from "@tensorflow/tfjs-core";
 import { describe, OptionError, ShapeError } from "../errors.js";
 import { show } from "../values/layout.js";
-import { tensorOf } from "./check.js";
+import { broadcasts, tensorOf } from "./check.js";
 import { valuesOf } from "./data.js";
 
 /** How an input is brought to [before, channels, after]. */
 export interface Arrangement {
+  /** Sizes of the axes of the input; `null` where they may differ. */
+  readonly shape: readonly (number | null)[];
   /** Sizes of the kept axes; their product is the number of channels. */
   readonly sizes: readonly number[];
   /** The kept axes, ascending. */
@@ -19,26 +29,36 @@ export interface Arrangement {
 
 export const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);
 
-/** Throws OptionError for an axis that the shape does not have, or whose size it does not know. */
+/** Throws OptionError for an axis that the shape does not have or whose size it does not know, or one that comes twice. */
 export function arrange(axis: unknown, shape: readonly (number | null)[]): Arrangement {
   const axes = axis === null ? [] : [axis].flat();
   const kept = axes.map((each) => {
     const at = Number(each) < 0 ? Number(each) + shape.length : Number(each);
     if (typeof shape[at] === "number") return at;
-    const known = shape.map((n) => n ?? "null").join(", ");
     throw new OptionError(
       "axis",
-      `axes of known size in [${known}], or null for one mean of all values`,
+      `axes of known size in ${show([...shape])}, or null for one mean of all values`,
       describe(each),
     );
   });
   kept.sort((a, b) => a - b);
+  if (new Set(kept).size < kept.length) {
+    throw new OptionError("axis", "each axis once", show(axes));
+  }
   const others = shape.map((_, i) => i).filter((i) => !kept.includes(i));
   return {
+    shape: shape.map((n, i) => (kept.includes(i) ? n : null)),
     kept,
     sizes: kept.map((i) => shape[i] as number),
     order: kept.every((i, k) => i === kept[0]! + k) ? null : [...others, ...kept],
   };
+}
+
+/** Throws ShapeError for an input that does not have the sizes of the arrangement. */
+export function requireFit({ shape }: Tensor, arrangement: Arrangement): void {
+  const known = arrangement.shape;
+  if (shape.length === known.length && shape.every((n, i) => n === (known[i] ?? n))) return;
+  throw new ShapeError("inputs", `a tensor of shape ${show([...known])}`, show(shape));
 }
 
 /** Given means or variances, one for each channel. Throws ShapeError if they do not broadcast to the kept axes. */
@@ -49,16 +69,14 @@ export function perChannel(
 ): Float32Array {
   return tidy(() => {
     const given = tensorOf(name, value);
-    const values = valuesOf(given);
-    const shape = given.shape.slice(given.shape.findIndex((n) => n !== 1));
-    const fits = values.length === 1 || show(shape) === show([...sizes].slice(-shape.length));
-    if (!fits)
-      throw new ShapeError(
-        name,
-        `a shape that broadcasts to ${show([...sizes])}`,
-        show(given.shape),
-      );
-    return Float32Array.from({ length: product(sizes) }, (_, i) => values[i % values.length]!);
+    const to = [...sizes];
+    // Axes of size 1 in front say nothing, however many there are.
+    const first = given.shape.findIndex((n) => n !== 1);
+    const shape = first < 0 ? [] : given.shape.slice(first);
+    if (!broadcasts(shape, sizes)) {
+      throw new ShapeError(name, `a shape that broadcasts to ${show(to)}`, show(given.shape));
+    }
+    return Float32Array.from(valuesOf(broadcastTo(reshape(given, shape), to)));
   });
 }
 
@@ -73,10 +91,11 @@ interface Dataset {
   iterator(): Promise<{ next(): Promise<IteratorResult<unknown>> }>;
 }
 
-/** The input in a batch, which may be `{ xs, ys }` or `[x, y]`. */
+/** The input in a batch, which may be `{ xs, ys }`, or `[x, y]` of tensors; an array of numbers is the input itself. */
 function inputIn(batch: unknown): Tensor {
   const { xs } = Object(batch) as { xs?: unknown };
-  return (xs ?? (Array.isArray(batch) ? batch[0] : batch)) as Tensor;
+  const isPair = Array.isArray(batch) && batch[0] instanceof Tensor;
+  return (xs ?? (isPair ? batch[0] : batch)) as Tensor;
 }
 
 /** Is called with each input; a promise where it has to wait for the backend. */
@@ -88,7 +107,7 @@ export function eachBatch(data: unknown, use: Use): Promise<void> | undefined {
   let first = data;
   while (Array.isArray(first)) first = first[0];
   if ((first !== data && typeof first === "number") || ArrayBuffer.isView(first)) {
-    const made = tensor(data as TensorLike);
+    const made = tidy(() => tensorOf("data", data));
     try {
       return use(made);
     } finally {
@@ -103,8 +122,11 @@ async function inOrder(data: unknown, use: Use): Promise<void> {
   if (typeof given.iterator === "function") {
     const items = await given.iterator();
     for (let item = await items.next(); !item.done; item = await items.next()) {
-      await use(inputIn(item.value));
-      dispose(item.value as Tensor); // A data set makes tensors that nobody else has.
+      try {
+        await use(inputIn(item.value));
+      } finally {
+        dispose(item.value as Tensor); // A data set makes tensors that nobody else has.
+      }
     }
   } else if (given[Symbol.asyncIterator] || given[Symbol.iterator]) {
     for await (const batch of data as AsyncIterable<unknown>) await use(inputIn(batch));

@@ -6,7 +6,7 @@ import { BatchNorm } from "../layer/batch-norm.js";
 import { copy } from "../values/arrays.js";
 import { epsilonOf } from "../values/check.js";
 import { show } from "../values/layout.js";
-import { requireHostBackend, tensorOf } from "./check.js";
+import { broadcasts, requireHostBackend, requireVariances, tensorOf } from "./check.js";
 import { valuesOf } from "./data.js";
 import { normalize } from "./operation.js";
 
@@ -15,7 +15,7 @@ import { normalize } from "./operation.js";
  * kernels of this package.
  *
  * y = scale · (x − mean) / √(variance + varianceEpsilon) + offset, differentiable with respect to all
- * five (first derivatives). Every tensor is float32, a number, or a nested array of numbers.
+ * five (first derivatives). Every tensor is float32, or numbers as `tf.tensor` takes them.
  *
  * ```ts
  * const y = batchNorm(x, mean, variance, offset, scale, 1e-3); // x [N, H, W, C], the others [C]
@@ -40,11 +40,11 @@ export function batchNorm<T extends tf.Tensor>(
   variance: tf.Tensor | tf.TensorLike,
   offset?: tf.Tensor | tf.TensorLike | null,
   scale?: tf.Tensor | tf.TensorLike | null,
-  varianceEpsilon?: number,
+  varianceEpsilon?: number | null,
 ): T {
   requireHostBackend("batchNorm");
   return tf.tidy(() => {
-    const epsilon = epsilonOf("varianceEpsilon", varianceEpsilon, 1e-3);
+    const epsilon = epsilonOf("varianceEpsilon", varianceEpsilon ?? undefined, 1e-3);
     const input = tensorOf("x", x) as T;
     const optional = (name: string, value: typeof offset): tf.Tensor | null =>
       value === undefined || value === null ? null : tensorOf(name, value);
@@ -59,7 +59,7 @@ export function batchNorm<T extends tf.Tensor>(
     // With a mean for every value, every value is a channel, and x a single row of them.
     const layer = new BatchNorm(means.size, { epsilon });
     copy(layer.runningMean, valuesOf(means));
-    copy(layer.runningVariance, valuesOf(variances));
+    copy(layer.runningVariance, requireVariances(valuesOf(variances)));
     if (layer.gamma && gamma) copy(layer.gamma, valuesOf(gamma));
     if (layer.beta && beta) copy(layer.beta, valuesOf(beta));
     const parameters = { mean: means, variance: variances, gamma, beta };
@@ -77,14 +77,13 @@ function together(
 ): (tf.Tensor | null)[] {
   const whole = [...(shape.length > 0 ? shape : [1])];
   const channels = whole.slice(-1);
-  const fits = (sizes: readonly number[], to: readonly number[]): boolean =>
-    sizes.length <= whole.length &&
-    sizes.every((n, i) => n === 1 || n === to[to.length - sizes.length + i]);
   for (const [name, parameter] of named) {
-    if (parameter === null || fits(parameter.shape, whole)) continue;
+    if (parameter === null || broadcasts(parameter.shape, whole, whole.length)) continue;
     throw new ShapeError(name, `a shape that broadcasts to ${show(whole)}`, show(parameter.shape));
   }
-  const perChannel = named.every(([, parameter]) => !parameter || fits(parameter.shape, channels));
+  const perChannel = named.every(
+    ([, parameter]) => !parameter || broadcasts(parameter.shape, channels, whole.length),
+  );
   return named.map(([, parameter]) => {
     if (parameter === null) return null;
     const to = perChannel ? channels : whole;

@@ -64,7 +64,7 @@ const NAMES: Readonly<Record<string, unknown>> = {
 };
 
 // tfjs numbers layers that are given no name; this one has a name, so that the user's layers keep their numbers.
-export const Theirs = layers.batchNormalization({ name: "batch_normalization" })
+const Theirs = layers.batchNormalization({ name: "batch_normalization" })
   .constructor as unknown as Serialization.SerializableConstructor<layers.Layer> &
   (new (
     args?: BatchNormalizationArgs,
@@ -108,12 +108,16 @@ interface Inside {
  *
  * - `trainable: false`, of the layer or of a model that holds it, means test time in training too: the moving averages
  *   normalize, stay as they are, and count as constants in the gradient. tfjs freezes gamma and beta alone. (tfjs does
- *   not tell layers of a model that is the first of a `Sequential`, or that have neither gamma nor beta. There, set
- *   `trainable` of the layers: `for (const layer of base.layers) layer.trainable = false`.)
+ *   not tell layers of a model that is the first of a `Sequential`, of a model inside the one that is frozen, or that have
+ *   neither gamma nor beta. There, set `trainable` of the layers: `for (const layer of base.layers) layer.trainable =
+ *   false`.)
  * - A `training` that the layer was applied with when the model was made is obeyed in `fit`, `evaluate` and `predict`,
- *   as Keras 2 does. tfjs stores it and ignores it. (One of a model inside a model cannot be seen from here.)
+ *   as Keras 2 does. tfjs stores it and ignores it. (One that a model inside a model, or a wrapper of the layer, was applied
+ *   with cannot be seen from here.)
  * - The mask of `Masking` or `Embedding` reaches the statistics of a training step: they are taken of the data alone.
- *   All positions are normalized by them, and all count in the gradient. It needs the channels on the last axis.
+ *   All positions are normalized by them, and all count in the gradient. It needs the channels on the last axis, and is
+ *   refused inside `TimeDistributed`. (tfjs passes no mask into or out of a model inside a model, and of the masks of
+ *   `Add` and its like the first.)
  * - `center: false` and `scale: false` can be trained, 5-D input is taken, and every `axis` is right on the cpu and wasm
  *   backends.
  *
@@ -241,8 +245,8 @@ export class BatchNormalization extends Theirs {
    * @param inputs float32 in the shape that the layer was built for, or an array of one such.
    * @param kwargs with `training: true`, the statistics are those of this mini-batch, and the averages move; `mask`, in
    *   the shape of the input without its last axis, says where data are.
-   * @throws as `TfBatchNorm.apply`, with nothing changed; ShapeError for a mask that does not fit; StateError if a
-   *   model has the layer twice, with two values of `training`.
+   * @throws as `TfBatchNorm.apply`, with nothing changed; ShapeError for a mask that does not fit; StateError if
+   *   models call the layer several times, with different values of `training`, or with a mask and without.
    */
   override call(inputs: Tensor | Tensor[], kwargs: { [key: string]: unknown } = {}): Tensor {
     const norm = this.raw.#built("call");

@@ -13,6 +13,7 @@ import {
   sqrt,
   sub,
   type Tensor,
+  type Tensor3D,
   type TensorLike,
   tensor,
   tensor1d,
@@ -25,9 +26,17 @@ import { BatchNorm } from "../layer/batch-norm.js";
 import { copy } from "../values/arrays.js";
 import { flag } from "../values/check.js";
 import type { Moments } from "../values/moments.js";
-import { onHost } from "./check.js";
+import { onHost, requireVariances, tensorOf } from "./check.js";
 import { valuesOf } from "./data.js";
-import { type Arrangement, arrange, eachBatch, floats, perChannel, product } from "./features.js";
+import {
+  type Arrangement,
+  arrange,
+  eachBatch,
+  floats,
+  perChannel,
+  product,
+  requireFit,
+} from "./features.js";
 import { normalize } from "./operation.js";
 import { knownOnly, LAYER_KEYS } from "./rules.js";
 
@@ -39,13 +48,19 @@ export interface NormalizationArgs extends LayerArgs {
   axis?: number | number[] | null;
   /** Given means, in the shape of the kept axes or one that broadcasts to it; then there is nothing to `adapt`. */
   mean?: number | TensorLike | null;
-  /** Given variances, in the shape of `mean`. */
+  /** Given variances, in the same. */
   variance?: number | TensorLike | null;
   /** `true`: from normalized values back to those of the data. Default false. */
   invert?: boolean;
 }
 
 const KNOWN: readonly string[] = ["axis", "mean", "variance", "invert", ...LAYER_KEYS];
+
+/** A given mean or variance as numbers in arrays, which a file can hold. */
+function plain(name: string, value: TensorLike | null): unknown {
+  if (value === null || typeof value === "number") return value;
+  return tidy(() => tensorOf(name, value).arraySync());
+}
 
 /** Keras' `backend.epsilon()`: the least standard deviation that is divided by. */
 const LEAST = 1e-7;
@@ -109,10 +124,20 @@ export class Normalization extends layers.Layer {
     return true;
   }
 
-  /** The configuration, as it is saved. For tfjs' own use. */
+  /**
+   * The configuration, as it is saved. For tfjs' own use.
+   *
+   * @throws ShapeError for a given mean or variance that is no array of numbers.
+   */
   override getConfig(): Serialization.ConfigDict {
-    const config = { ...this.#args, ...super.getConfig() };
-    return config as Serialization.ConfigDict;
+    const { axis, mean, variance, invert } = this.#args;
+    const given = {
+      axis,
+      mean: plain("mean", mean),
+      variance: plain("variance", variance),
+      invert,
+    };
+    return { ...given, ...super.getConfig() } as Serialization.ConfigDict;
   }
 
   /**
@@ -162,17 +187,19 @@ export class Normalization extends layers.Layer {
    *
    * @param inputs a tensor in the shape that the layer was built for, or an array of one such.
    * @throws as `TfBatchNorm.apply`; ShapeError for what is no such tensor; StateError before the layer is
-   *   built, or for a negative variance.
+   *   built, or, on a backend in main memory, for a negative variance.
    */
   override call(inputs: Tensor | Tensor[]): Tensor {
     const given = (Array.isArray(inputs) ? inputs[0] : inputs) as Tensor;
     if (Array.isArray(inputs) && inputs.length !== 1) {
       throw new ShapeError("inputs", "one tensor", inputs.length);
     }
-    const { order } = this.#built("call");
+    const arrangement = this.#built("call");
+    const { order } = arrangement;
     return tidy(() => {
       const x = floats(given);
-      const seen = this.#arranged(x);
+      requireFit(x, arrangement);
+      const seen = arranged(x, arrangement);
       const y = onHost() ? this.#byKernels(seen) : this.#byOperations(seen);
       if (order === null) return reshape(y, x.shape);
       const back = order.map((_, i) => order.indexOf(i));
@@ -190,7 +217,8 @@ export class Normalization extends layers.Layer {
    * Takes mean and variance of data, in float64, instead of those that were there.
    *
    * @param data a tensor or nested array, [N, …] as the input of the layer; or batches of such: a `tf.data.Dataset`,
-   *   an iterable, sync or async. Of a batch `{ xs, ys }` or `[x, y]`, x counts. Tensors stay the caller's.
+   *   an iterable, sync or async. Of a batch `{ xs, ys }`, or `[x, y]` of tensors, x counts. Nested arrays in an array
+   *   are one nested array. Tensors stay the caller's.
    * @returns a promise. With a tensor or an array, on a backend in main memory, all is done when it is returned.
    * @throws StateError if mean and variance were given; SingleValueError if there are no data; NonFiniteError for NaN or
    *   infinity; ShapeError for what does not fit; OptionError as `build`. When it throws, nothing has changed.
@@ -199,16 +227,18 @@ export class Normalization extends layers.Layer {
     if (this.#args.mean !== null) {
       throw new StateError("adapt", "a layer without mean and variance", "one that was given them");
     }
-    let moments: Moments | undefined;
+    let [moments, arrangement] = [undefined as Moments | undefined, this.#arrangement];
     const waiting = eachBatch(data, (x) => {
       const seen = tidy(() => {
         const input = floats(x);
-        if (!this.built) this.build([null, ...input.shape.slice(1)]);
-        this.assertInputCompatibility(input);
-        return this.#arranged(input);
+        // The layer is built when all data have been seen and are good.
+        arrangement ??= arrange(this.#args.axis, [null, ...input.shape.slice(1)]);
+        requireFit(input, arrangement);
+        return arranged(input, arrangement);
       });
       const take = (values: Float32Array): void => {
-        const these = this.#norm!.moments(values, { shape: seen.shape });
+        const norm = new BatchNorm(seen.shape[1], { layout: "NCL" });
+        const these = norm.moments(values, { shape: seen.shape });
         moments = moments ? moments.merge(these) : these;
       };
       if (!onHost()) {
@@ -226,10 +256,13 @@ export class Normalization extends layers.Layer {
       return undefined;
     });
     if (waiting) await waiting;
-    if (!moments) throw new SingleValueError("data", "at least one value", "none");
-    const { count, mean } = moments as Moments;
-    const variance = (moments as Moments).variance("population");
-    const { sizes } = this.#built("adapt");
+    if (!moments || !arrangement) {
+      throw new SingleValueError("data", "at least one value", "none");
+    }
+    const { count, mean } = moments;
+    const variance = moments.variance("population");
+    const { shape, sizes } = arrangement;
+    if (!this.built) this.build([...shape]);
     tidy(() => {
       const [means, variances, counted] = this.#variables as LayerVariable[];
       means!.write(reshape(tensor1d(Float32Array.from(mean)), [...sizes]));
@@ -238,35 +271,19 @@ export class Normalization extends layers.Layer {
     });
   }
 
-  /** The input as [before, channels, after]; always a new tensor. */
-  #arranged(x: Tensor): Tensor {
-    const { kept, order, sizes } = this.#built("call");
-    const channels = product(sizes);
-    if (order !== null) {
-      return reshape(transpose(x, [...order]), [product(x.shape) / channels, channels, 1]);
-    }
-    const [first = 0, last = -1] = [kept[0], kept.at(-1)];
-    return reshape(x, [
-      product(x.shape.slice(0, first)),
-      channels,
-      product(x.shape.slice(last + 1)),
-    ]);
-  }
-
   /** y of an input that is arranged, by this package's kernels. */
   #byKernels(x: Tensor): Tensor {
     const norm = this.#norm as BatchNorm;
     const [mean, variance] = this.#given.length
       ? this.#given
       : this.#variables.slice(0, 2).map((weight) => valuesOf(weight.read()));
-    // A variance below 0 stays, and is refused where it is used.
-    const least = (v: number): number => (v < LEAST ** 2 && v >= 0 ? LEAST ** 2 : v);
+    const least = Float64Array.from(requireVariances(variance!), (v) => Math.max(v, LEAST ** 2));
     if (norm.gamma && norm.beta) {
-      norm.gamma.set(Float32Array.from(variance!, (v) => Math.sqrt(least(v))));
+      norm.gamma.set(least.map(Math.sqrt));
       copy(norm.beta, mean!);
     } else {
       copy(norm.runningMean, mean!);
-      norm.runningVariance.set(Float64Array.from(variance!, least));
+      norm.runningVariance.set(least);
     }
     return normalize(norm, x, { shape: x.shape }, { gamma: null, beta: null }, { training: false });
   }
@@ -289,6 +306,16 @@ export class Normalization extends layers.Layer {
       `${this.name} before that`,
     );
   }
+}
+
+/** An input as [before, channels, after]; always a new tensor. */
+function arranged(x: Tensor, { kept, order, sizes }: Arrangement): Tensor3D {
+  const channels = product(sizes);
+  if (order !== null) {
+    return reshape(transpose(x, [...order]), [product(x.shape) / channels, channels, 1]);
+  }
+  const [first = 0, last = -1] = [kept[0], kept.at(-1)];
+  return reshape(x, [product(x.shape.slice(0, first)), channels, product(x.shape.slice(last + 1))]);
 }
 
 /**

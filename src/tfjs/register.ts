@@ -1,8 +1,9 @@
 // `register`: models that are loaded get the layers of this package.
 
 import { serialization } from "@tensorflow/tfjs-core";
+import { checkKeys } from "../errors.js";
 import { choice } from "../values/check.js";
-import { BatchNormalization, type BatchNormalizationArgs, Theirs } from "./keras-layer.js";
+import { BatchNormalization, type BatchNormalizationArgs } from "./keras-layer.js";
 import { Normalization } from "./normalization.js";
 
 /** Options of {@link register}. */
@@ -11,16 +12,21 @@ export interface RegisterOptions {
   rules?: "keras" | "tfjs";
 }
 
+/** The names that are taken over. */
+const NAMES = ["BatchNormalization", "Normalization"];
+
 /**
  * Makes tfjs use this package's layer for every `BatchNormalization` in models that are loaded
  * (`tf.loadLayersModel`, `tf.models.modelFromJSON`) or cloned from now on, whichever layer they were saved with, and
  * {@link Normalization} for the layer of that name, which tfjs lacks. Models that exist already, and
  * `tf.layers.batchNormalization`, stay as they are.
  *
- * @returns a function that gives the names back to those that had them.
- * @throws OptionError for other `rules`.
+ * @returns a function that gives both names back to those that had them.
+ * @throws OptionError for other `rules`, and for an option that is none.
  */
-export function register({ rules }: RegisterOptions = {}): () => void {
+export function register(options: RegisterOptions = {}): () => void {
+  checkKeys("options", options, ["rules"]);
+  const { rules } = options;
   const chosen = choice("rules", rules, "keras", ["keras", "tfjs"]);
   class AsTfjs extends BatchNormalization {
     constructor(args?: BatchNormalizationArgs) {
@@ -29,12 +35,13 @@ export function register({ rules }: RegisterOptions = {}): () => void {
   }
   const { SerializationMap } = serialization;
   const { classNameMap } = SerializationMap.getMap();
-  const { Normalization: before } = classNameMap;
+  const before = NAMES.map((name) => classNameMap[name]);
   SerializationMap.register(chosen === "keras" ? BatchNormalization : AsTfjs);
   SerializationMap.register(Normalization);
   return () => {
-    SerializationMap.register(Theirs);
-    if (before) classNameMap.Normalization = before;
-    else delete classNameMap.Normalization;
+    NAMES.forEach((name, i) => {
+      if (before[i]) classNameMap[name] = before[i];
+      else delete classNameMap[name];
+    });
   };
 }

@@ -35,7 +35,7 @@ export function storedTraining({ inboundNodes, name }: layers.Layer): unknown {
   throw new StateError(
     "training",
     `the same in all calls of the layer ${name} in models, ${AS_TFJS}`,
-    stored.join(", "),
+    stored.map(String).join(", "),
   );
 }
 
@@ -53,8 +53,24 @@ function mayHaveMask(tensor: Symbolic, seen: Set<Symbolic>): boolean {
   if (!layer.supportsMasking || layer.returnSequences === false || seen.has(tensor)) return false;
   seen.add(tensor);
   const name = layer.getClassName();
-  const makesOne = name === "Masking" || name === "Embedding";
-  return makesOne || tensor.inputs.some((input) => mayHaveMask(input, seen));
+  if (name === "Masking" || name === "Embedding") return true;
+  if (name === "Dot") return false;
+  // Of several masks, tfjs puts those of Concatenate together; else that of the first input counts.
+  const count = name === "Concatenate" ? tensor.inputs.length : 1;
+  return tensor.inputs.slice(0, count).some((input) => mayHaveMask(input, seen));
+}
+
+/** The same of the input of a layer. Throws StateError if it holds for some of its calls in models alone. */
+function mayBeMasked({ inboundNodes, name }: layers.Layer): boolean {
+  const found = new Set(
+    inboundNodes.map(({ inputTensors: [input] }) => mayHaveMask(input!, new Set())),
+  );
+  if (found.size < 2) return found.has(true);
+  throw new StateError(
+    "mask",
+    `masks in all calls of the layer ${name} in models or in none, ${AS_TFJS}`,
+    "some with and some without",
+  );
 }
 
 /**
@@ -69,13 +85,15 @@ export function maskFor(
   given: unknown,
   channelsLast: boolean,
 ): Uint8Array | null {
-  const own = (x as { kerasMask?: unknown }).kerasMask;
-  const reaches = (): boolean =>
-    layer.inboundNodes.some(({ inputTensors: [input] }) => mayHaveMask(input!, new Set()));
-  const mask = (given && (!inModel || reaches()) ? given : own) ?? null;
-  if (mask === null) return null;
+  const own = (x as { kerasMask?: Tensor }).kerasMask;
+  const mask = (given && (!inModel || mayBeMasked(layer)) ? given : own) ?? null;
+  // tfjs frees the masks of a model that ran inside this one, and leaves them at its results.
+  if (mask === null || (mask === own && own.isDisposed)) return null;
   const positions = x.shape.slice(0, -1);
-  if (!(mask instanceof Tensor) || !util.arraysEqual(mask.shape, positions)) {
+  // Add, Multiply and their like put an axis in front of the mask.
+  const fits = (shape: number[]): boolean =>
+    util.arraysEqual(shape, positions) || util.arraysEqual(shape, [1, ...positions]);
+  if (!(mask instanceof Tensor) || !fits(mask.shape)) {
     throw new ShapeError(
       "mask",
       `a tensor of shape ${show(positions)}, ${AS_TFJS}`,

@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { compare, NoBuild } from "./against.js";
+import { blocks } from "./block.js";
 import { CASES, type Case, makeData, OPS, type Op, opsOf, type PeerOp, SIZES } from "./cases.js";
 import { goals } from "./goals.js";
 import { extraMemory, growth } from "./growth.js";
@@ -56,6 +57,7 @@ async function main(): Promise<void> {
       quick: { type: "boolean" },
       check: { type: "boolean" },
       huge: { type: "boolean" },
+      block: { type: "boolean" },
       against: { type: "string" },
       within: { type: "string" },
       threads: { type: "string" },
@@ -74,6 +76,7 @@ async function main(): Promise<void> {
   if (values.against !== undefined) return against(values.against, values);
   const choice = chosen(values);
   if (values.threads !== undefined) return onThreads(values.threads, choice);
+  if (values.block) return block(choice);
   if (values.check) return checkAgainstRecord(choice);
   if (values.quick) {
     await measureCases(CASES.filter(choice.shape), QUICK_SIDES, choice, QUICK);
@@ -143,6 +146,12 @@ async function huge(): Promise<void> {
   }
   console.log(`Kept: ${relative(kept)}`);
   await report();
+}
+
+async function block({ shape, op, side, all }: Choice): Promise<void> {
+  const found = await blocks(shape, op, side, status);
+  saySkipped(found.skipped);
+  void all;
 }
 
 async function report(): Promise<void> {

@@ -7,15 +7,47 @@ import { storeFirst } from "./lanes";
 
 // @ts-ignore: decorator
 @inline
+function affine(x: v128, center: v128, scale: v128, shift: v128): v128 {
+  return f32x4.add(f32x4.mul(f32x4.sub(x, center), scale), shift);
+}
+
+/** dy where low < v < high, else 0. */
+// @ts-ignore: decorator
+@inline export function passed(v: v128, dy: usize, low: v128, high: v128): v128 {
+  return v128.and(v128.and(f32x4.lt(low, v), f32x4.lt(v, high)), v128.load(dy));
+}
+
+/**
+ * Runs of `width` values, `stride` bytes apart: rows if there are 0 channels, else planes, of which the first belongs to
+ * channel `first`; see `runs` in affine.ts.
+ */
 function gate(
-  g: usize, dy: usize, x: usize, add: usize,
-  center: v128, scale: v128, shift: v128, low: v128, high: v128, lanes: u32,
+  g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
+  rows: u32, width: u32, stride: usize, first: u32, channels: u32,
 ): void {
-  let v = f32x4.add(f32x4.mul(f32x4.sub(v128.load(x), center), scale), shift);
-  if (add) v = f32x4.add(v, v128.load(add));
-  const kept = v128.and(v128.load(dy), v128.and(f32x4.lt(low, v), f32x4.lt(v, high)));
-  if (lanes >= 4) v128.store(g, kept);
-  else storeFirst(g, kept, lanes);
+  const l = f32x4.splat(low), h = f32x4.splat(high);
+  const bytes = <usize>width << 2;
+  for (let i: u32 = 0; i < rows; i++) {
+    const t = terms + (<usize>first << 2);
+    let center = v128.load32_splat(t), scale = v128.load32_splat(t, SCALE), shift = v128.load32_splat(t, SHIFT);
+    for (let c: usize = 0; c < bytes; c += 16) {
+      if (!channels) {
+        center = v128.load(t + c);
+        scale = v128.load(t + c, SCALE);
+        shift = v128.load(t + c, SHIFT);
+      }
+      let v = affine(v128.load(x + c), center, scale, shift);
+      if (add) v = f32x4.add(v, v128.load(add + c));
+      const kept = passed(v, dy + c, l, h);
+      if (c + 16 <= bytes) v128.store(g + c, kept);
+      else storeFirst(g + c, kept, width & 3);
+    }
+    g += stride;
+    dy += stride;
+    x += stride;
+    if (add) add += stride;
+    if (channels && ++first == channels) first = 0;
+  }
 }
 
 /** For rows, one vector after the other. */
@@ -23,23 +55,7 @@ export function gateRows(
   g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
   rows: u32, width: u32, stride: usize,
 ): void {
-  const l = f32x4.splat(low), h = f32x4.splat(high);
-  const whole = <usize>(width & ~3) << 2;
-  for (let i: u32 = 0; i < rows; i++) {
-    let at: usize = 0;
-    for (; at < whole; at += 16) {
-      const center = v128.load(terms + at), scale = v128.load(terms + at, SCALE), shift = v128.load(terms + at, SHIFT);
-      gate(g + at, dy + at, x + at, add ? add + at : 0, center, scale, shift, l, h, 4);
-    }
-    if (width & 3) {
-      const center = v128.load(terms + at), scale = v128.load(terms + at, SCALE), shift = v128.load(terms + at, SHIFT);
-      gate(g + at, dy + at, x + at, add ? add + at : 0, center, scale, shift, l, h, width & 3);
-    }
-    g += stride;
-    dy += stride;
-    x += stride;
-    if (add) add += stride;
-  }
+  gate(g, dy, x, add, terms, low, high, rows, width, stride, 0, 0);
 }
 
 /** For planes that lie one after the other in memory, counted as in `momentsPlanes`. */
@@ -48,19 +64,37 @@ export function gatePlanes(
   first: u32, planes: u32, channels: u32, inner: u32,
 ): void {
   const l = f32x4.splat(low), h = f32x4.splat(high);
-  let c = first;
   for (let plane: u32 = 0; plane < planes; plane++) {
-    const t = terms + (<usize>c << 2);
-    const center = v128.load32_splat(t), scale = v128.load32_splat(t, SCALE), shift = v128.load32_splat(t, SHIFT);
-    for (let left = inner; left > 0;) {
-      const n = min<u32>(left, 4);
-      gate(g, dy, x, add, center, scale, shift, l, h, n);
-      g += n << 2;
-      dy += n << 2;
-      x += n << 2;
-      if (add) add += n << 2;
-      left -= n;
+    const t = terms + (<usize>first << 2);
+    eights(
+      g, dy, x, add, v128.load32_splat(t), v128.load32_splat(t, SCALE), v128.load32_splat(t, SHIFT), l, h, inner >> 3,
+    );
+    const at = <usize>(inner & ~7) << 2, bytes = <usize>inner << 2;
+    gate(g + at, dy + at, x + at, add ? add + at : 0, t, low, high, 1, inner & 7, 0, 0, 1);
+    g += bytes;
+    dy += bytes;
+    x += bytes;
+    if (add) add += bytes;
+    if (++first == channels) first = 0;
+  }
+}
+
+/** Eight values of a plane, n times. Limits come as vectors: V8 would otherwise make these anew each time. */
+function eights(
+  g: usize, dy: usize, x: usize, add: usize,
+  center: v128, scale: v128, shift: v128, low: v128, high: v128, n: u32,
+): void {
+  for (; n > 0; n--) {
+    let v = affine(v128.load(x), center, scale, shift), v1 = affine(v128.load(x, 16), center, scale, shift);
+    if (add) {
+      v = f32x4.add(v, v128.load(add));
+      v1 = f32x4.add(v1, v128.load(add, 16));
+      add += 32;
     }
-    if (++c == channels) c = 0;
+    v128.store(g, passed(v, dy, low, high));
+    v128.store(g, passed(v1, dy + 16, low, high), 16);
+    g += 32;
+    dy += 32;
+    x += 32;
   }
 }

@@ -85,18 +85,30 @@ const reluOf = (c: Case, kernels: Kernels | null): FrozenBatchNorm =>
     ...(kernels && { kernels }),
   }).freeze();
 
-/** A ReLU as JavaScript does it fastest: on the bits of the values, since a branch for each sign is often guessed wrong. */
-function relu(y: Int32Array): void {
-  for (let i = 0; i < y.length; i++) y[i] &= ~(y[i] >> 31);
+// The steps that JavaScript does work on the bits of the values: of -0 and all that is less than 0 the first bit is set, and
+// a branch for each sign would often be guessed wrong. That is two to four times as fast as `y > 0 ? y : 0`.
+
+/** A ReLU, in place, or of y + z. */
+function relu(y: Float32Array, bits: Int32Array, z: Float32Array | null): void {
+  const { length } = bits;
+  if (z === null) {
+    for (let i = 0; i < length; i++) {
+      const v = bits[i];
+      bits[i] = v & ~(v >> 31);
+    }
+    return;
+  }
+  for (let i = 0; i < length; i++) {
+    y[i] += z[i];
+    const v = bits[i];
+    bits[i] = v & ~(v >> 31);
+  }
 }
 
-function addRelu(y: Float32Array, z: Float32Array): void {
-  for (let i = 0; i < y.length; i++) y[i] = Math.max(y[i] + z[i], 0);
-}
-
-/** g = dy where y > 0, else 0; on bits too. y is the result of a ReLU, so it is not below 0. */
+/** g = dy where y is above 0, else 0. y is the result of a ReLU, so it is not less than 0. */
 function gate(g: Int32Array, dy: Int32Array, y: Int32Array): void {
-  for (let i = 0; i < g.length; i++) g[i] = dy[i] & (-y[i] >> 31);
+  const { length } = g;
+  for (let i = 0; i < length; i++) g[i] = dy[i] & (-y[i] >> 31);
 }
 
 const bitsOf = ({ buffer, byteOffset, length }: Float32Array): Int32Array =>
@@ -126,8 +138,7 @@ function forward(
     const bits = bitsOf(out);
     return sessionOf(out, () => {
       norm();
-      if (z) addRelu(out, z);
-      else relu(bits);
+      relu(out, bits, z);
     });
   }
   if (way === "ours") {
@@ -170,8 +181,7 @@ function backward(bn: BatchNorm, way: Way, c: Case, tensors: Tensors): Session {
   let call = () => void bn.backward(dy, into);
   if (way === "js") {
     y.set(bn.train(x, { shape }));
-    if (z) addRelu(y, z);
-    else relu(bitsOf(y));
+    relu(y, bitsOf(y), z);
     const [gBits, dyBits, yBits] = [g, dy, y].map(bitsOf);
     call = () => {
       gate(gBits, dyBits, yBits);

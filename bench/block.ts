@@ -6,23 +6,14 @@ import { BLOCK_OURS } from "./block-ours.js";
 import { type After, CASES, type Case, makeData, type Op, opsOf, type PeerOp } from "./cases.js";
 import { withoutTies } from "./check.js";
 import { type Effort, measure } from "./measure.js";
-import { BLOCK_LOADERS, loadPeers, type Skipped } from "./peers/index.js";
+import { BLOCK_LOADERS, loadPeers } from "./peers/index.js";
 import type { Peer } from "./peers/peer.js";
-import type { Measured, PeerInfo } from "./record.js";
+import type { BlockResult, MeasuredBlock } from "./record.js";
 
-export const BLOCK_EFFORT: Effort = { rounds: 10, burst: 6 };
-export const AFTERS: readonly After[] = ["relu", "add, relu"];
+const BLOCK_EFFORT: Effort = { rounds: 7, burst: 5 };
+const AFTERS: readonly After[] = ["relu", "add, relu"];
 
-/** An operation of a case, with what follows batch norm in it. */
-export interface MeasuredBlock extends Measured {
-  readonly after: After;
-}
-
-export interface Blocks {
-  readonly cases: readonly MeasuredBlock[];
-  readonly peers: readonly PeerInfo[];
-  readonly skipped: readonly Skipped[];
-}
+export type Blocks = Pick<BlockResult, "effort" | "cases" | "peers" | "skipped">;
 
 /** Measures the chosen cases, and prints a line for each side. */
 export async function blocks(
@@ -52,7 +43,7 @@ export async function blocks(
     for (const peer of peers) peer.close?.();
   }
   const named = peers.map(({ name, version, kind }) => ({ name, version, kind }));
-  return { cases, peers: named, skipped };
+  return { effort: BLOCK_EFFORT, cases, peers: named, skipped };
 }
 
 const takesPart = ({ ops, layouts, afters }: Peer, c: Case, op: PeerOp): boolean =>

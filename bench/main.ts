@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { compare, NoBuild } from "./against.js";
 import { blocks } from "./block.js";
+import { blockGoals } from "./block-goals.js";
 import { CASES, type Case, makeData, OPS, type Op, opsOf, type PeerOp, SIZES } from "./cases.js";
 import { goals } from "./goals.js";
 import { extraMemory, growth } from "./growth.js";
@@ -22,6 +23,9 @@ const HELP = `npm run bench                      everything, a quarter of an hou
 npm run bench -- --peers           first installs the libraries to measure against (800 MB)
 npm run bench -- --quick           ours and the JavaScript loop only, a minute or two; keeps nothing
 npm run bench -- --check           as --quick, and fails where a ratio is worse than the record's
+npm run bench -- --block           batch norm with a ReLU, or a residual and a ReLU, in one call: against
+                                   batch norm alone, separate steps and other libraries; a few
+                                   minutes; adds to the record
 npm run bench -- --huge            arrays up to 1 Gi floats (8 GiB of memory); adds to the record
 npm run bench -- --against DIST    this build against the one in the folder DIST, a few minutes;
                                    with --within 0.05 fails where a ratio is not 0.95 to 1.05
@@ -149,9 +153,13 @@ async function huge(): Promise<void> {
 }
 
 async function block({ shape, op, side, all }: Choice): Promise<void> {
-  const found = await blocks(shape, op, side, status);
+  const found = { ...run(), ...(await blocks(shape, op, side, status)) };
   saySkipped(found.skipped);
-  void all;
+  console.log(goalsTable(blockGoals(found)));
+  if (!all || found.skipped.length > 0) return;
+  const { kind } = found.machine;
+  console.log(`Kept: ${relative(writeRecord(kind, { ...readRecord(kind), block: found }))}`);
+  await report();
 }
 
 async function report(): Promise<void> {

@@ -5,6 +5,18 @@
 import { SCALE, SHIFT } from "./blocks";
 import { storeFirst } from "./lanes";
 
+// @ts-ignore: decorator
+@inline
+function affine(x: v128, center: v128, scale: v128, shift: v128): v128 {
+  return f32x4.add(f32x4.mul(f32x4.sub(x, center), scale), shift);
+}
+
+/** dy where low < v < high, else 0. */
+// @ts-ignore: decorator
+@inline export function passed(v: v128, dy: usize, low: v128, high: v128): v128 {
+  return v128.and(v128.and(f32x4.lt(low, v), f32x4.lt(v, high)), v128.load(dy));
+}
+
 /**
  * Runs of `width` values, `stride` bytes apart: rows if there are 0 channels, else planes, of which the first belongs to
  * channel `first`; see `runs` in affine.ts.
@@ -24,9 +36,9 @@ function gate(
         scale = v128.load(t + c, SCALE);
         shift = v128.load(t + c, SHIFT);
       }
-      let v = f32x4.add(f32x4.mul(f32x4.sub(v128.load(x + c), center), scale), shift);
+      let v = affine(v128.load(x + c), center, scale, shift);
       if (add) v = f32x4.add(v, v128.load(add + c));
-      const kept = v128.and(v128.load(dy + c), v128.and(f32x4.lt(l, v), f32x4.lt(v, h)));
+      const kept = passed(v, dy + c, l, h);
       if (c + 16 <= bytes) v128.store(g + c, kept);
       else storeFirst(g + c, kept, width & 3);
     }
@@ -51,5 +63,38 @@ export function gatePlanes(
   g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
   first: u32, planes: u32, channels: u32, inner: u32,
 ): void {
-  gate(g, dy, x, add, terms, low, high, planes, inner, <usize>inner << 2, first, channels);
+  const l = f32x4.splat(low), h = f32x4.splat(high);
+  for (let plane: u32 = 0; plane < planes; plane++) {
+    const t = terms + (<usize>first << 2);
+    eights(
+      g, dy, x, add, v128.load32_splat(t), v128.load32_splat(t, SCALE), v128.load32_splat(t, SHIFT), l, h, inner >> 3,
+    );
+    const at = <usize>(inner & ~7) << 2, bytes = <usize>inner << 2;
+    gate(g + at, dy + at, x + at, add ? add + at : 0, t, low, high, 1, inner & 7, 0, 0, 1);
+    g += bytes;
+    dy += bytes;
+    x += bytes;
+    if (add) add += bytes;
+    if (++first == channels) first = 0;
+  }
+}
+
+/** Eight values of a plane, n times. Limits come as vectors: V8 would otherwise make these anew each time. */
+function eights(
+  g: usize, dy: usize, x: usize, add: usize,
+  center: v128, scale: v128, shift: v128, low: v128, high: v128, n: u32,
+): void {
+  for (; n > 0; n--) {
+    let v = affine(v128.load(x), center, scale, shift), v1 = affine(v128.load(x, 16), center, scale, shift);
+    if (add) {
+      v = f32x4.add(v, v128.load(add));
+      v1 = f32x4.add(v1, v128.load(add, 16));
+      add += 32;
+    }
+    v128.store(g, passed(v, dy, low, high));
+    v128.store(g, passed(v1, dy + 16, low, high), 16);
+    g += 32;
+    dy += 32;
+    x += 32;
+  }
 }

@@ -4,6 +4,8 @@ export type Op = "infer" | "train" | "backward";
 /** `step` is train and backward in one call. Some libraries cannot give a gradient in any other way. */
 export type PeerOp = Op | "step";
 export type Layout = "NC" | "NCHW" | "NHWC";
+/** What a block does after batch norm: a ReLU, or a residual z is added and then a ReLU. */
+export type After = "relu" | "add, relu";
 
 export const OPS: readonly Op[] = ["infer", "train", "backward"];
 export const EPSILON = 1e-5;
@@ -18,6 +20,8 @@ export interface Case {
   readonly outer: number;
   readonly channels: number;
   readonly inner: number;
+  /** What follows batch norm, where a block is measured (block.ts). */
+  readonly after?: After;
 }
 
 export function makeCase(dims: readonly number[], layout: Layout): Case {
@@ -79,6 +83,8 @@ export const bytesOf = (op: PeerOp, size: number): number =>
 export interface Data {
   readonly x: Float32Array<ArrayBuffer>;
   readonly dy: Float32Array<ArrayBuffer>;
+  /** The residual of a block that adds one. */
+  readonly z?: Float32Array<ArrayBuffer>;
   readonly gamma: Float32Array<ArrayBuffer>;
   readonly beta: Float32Array<ArrayBuffer>;
   /** Running mean and variance, as `infer` uses them. */
@@ -105,9 +111,11 @@ export function makeData(c: Case): Data {
   }
   const dy = new Float32Array(c.size);
   for (let j = 0; j < dy.length; j++) dy[j] = noise[(j * 7 + 3) % 65537];
+  const z = c.after === "add, relu" ? dy.map((_, j) => noise[(j * 5 + 1) % 65537]) : null;
   return {
     x,
     dy,
+    ...(z && { z }),
     gamma: perChannel(() => uniform(0.5, 2)),
     beta: perChannel(() => uniform(-1, 1)),
     mean,

@@ -4,6 +4,8 @@ import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { compare, NoBuild } from "./against.js";
+import { blocks } from "./block.js";
+import { blockGoals } from "./block-goals.js";
 import { CASES, type Case, makeData, OPS, type Op, opsOf, type PeerOp, SIZES } from "./cases.js";
 import { goals } from "./goals.js";
 import { extraMemory, growth } from "./growth.js";
@@ -21,6 +23,9 @@ const HELP = `npm run bench                      everything, a quarter of an hou
 npm run bench -- --peers           first installs the libraries to measure against (800 MB)
 npm run bench -- --quick           ours and the JavaScript loop only, a minute or two; keeps nothing
 npm run bench -- --check           as --quick, and fails where a ratio is worse than the record's
+npm run bench -- --block           batch norm with a ReLU, or a residual and a ReLU, in one call: against
+                                   batch norm alone, separate steps and other libraries; a few
+                                   minutes; adds to the record
 npm run bench -- --huge            arrays up to 1 Gi floats (8 GiB of memory); adds to the record
 npm run bench -- --against DIST    this build against the one in the folder DIST, a few minutes;
                                    with --within 0.05 fails where a ratio is not 0.95 to 1.05
@@ -56,6 +61,7 @@ async function main(): Promise<void> {
       quick: { type: "boolean" },
       check: { type: "boolean" },
       huge: { type: "boolean" },
+      block: { type: "boolean" },
       against: { type: "string" },
       within: { type: "string" },
       threads: { type: "string" },
@@ -74,6 +80,7 @@ async function main(): Promise<void> {
   if (values.against !== undefined) return against(values.against, values);
   const choice = chosen(values);
   if (values.threads !== undefined) return onThreads(values.threads, choice);
+  if (values.block) return block(choice);
   if (values.check) return checkAgainstRecord(choice);
   if (values.quick) {
     await measureCases(CASES.filter(choice.shape), QUICK_SIDES, choice, QUICK);
@@ -142,6 +149,16 @@ async function huge(): Promise<void> {
     );
   }
   console.log(`Kept: ${relative(kept)}`);
+  await report();
+}
+
+async function block({ shape, op, side, all }: Choice): Promise<void> {
+  const found = { ...run(), ...(await blocks(shape, op, side, status)) };
+  saySkipped(found.skipped);
+  console.log(goalsTable(blockGoals(found)));
+  if (!all || found.skipped.length > 0) return;
+  const { kind } = found.machine;
+  console.log(`Kept: ${relative(writeRecord(kind, { ...readRecord(kind), block: found }))}`);
   await report();
 }
 

@@ -67,7 +67,7 @@ export async function measure(
     const expected = expect(c, op, data);
     for (const peer of peers) {
       const session = await peer.open(c, op, data);
-      const copies = peer.kind === "copy";
+      const copies = peer.kind === "copy" || peer.alone;
       const limits = limitsOf(peer.kind);
       const error = copies ? 0 : check(peer.name, c, expected, await session.answer(), limits);
       const { rounds } = effort;

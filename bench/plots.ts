@@ -38,7 +38,7 @@ const LOOKS: readonly Look[] = [
 ];
 
 const FONT = "Helvetica, Arial, sans-serif";
-const COMMON = {
+export const COMMON = {
   $schema: "https://vega.github.io/schema/vega-lite/v6.json",
   background: "white",
   padding: 12,
@@ -309,8 +309,9 @@ interface TextMetrics {
 export async function plots(
   result: Result | null,
   growth: { points: readonly Growth[]; cpu: string } | null,
+  more: readonly (readonly [name: string, spec: TopLevelSpec])[] = [],
 ): Promise<Map<string, string>> {
-  const specs: [string, TopLevelSpec][] = [];
+  const specs: (readonly [string, TopLevelSpec])[] = [...more];
   if (result) {
     specs.push(["speedups.svg", speedups(result)], ["bandwidth.svg", bandwidth(result)]);
     specs.push(

@@ -2,7 +2,7 @@
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { LARGE, type Layout, type PeerOp } from "./cases.js";
+import { type After, LARGE, type Layout, type PeerOp } from "./cases.js";
 import type { Commit, Machine } from "./machine.js";
 import type { Effort, Timing } from "./measure.js";
 
@@ -50,9 +50,24 @@ export interface GrowthResult extends Run {
   readonly points: readonly Growth[];
 }
 
+/** An operation of a case, with what follows batch norm in it. */
+export interface MeasuredBlock extends Measured {
+  readonly after: After;
+}
+
+/** A run of block.ts. */
+export interface BlockResult extends Run {
+  readonly effort: Effort;
+  readonly peers: readonly PeerInfo[];
+  readonly skipped: readonly { name: string; reason: string; remedy: string }[];
+  readonly cases: readonly MeasuredBlock[];
+}
+
 export interface Recorded {
   readonly result: Result | null;
   readonly growth: GrowthResult | null;
+  /** Missing in records that are older than the measurement. */
+  readonly block?: BlockResult | null;
 }
 
 export const RESULTS = fileURLToPath(new URL("results/", import.meta.url));

@@ -3,6 +3,7 @@
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { blockPlots, blockSection } from "./block-report.js";
 import { bytesOf, type Case, OPS, type Op, type PeerOp } from "./cases.js";
 import { copyRatios, type Goal, geometricMean, goals, number, theirTime } from "./goals.js";
 import { FRESH, FROZEN, PLAIN, RESIDENT } from "./ours.js";
@@ -19,24 +20,9 @@ import {
   type Result,
   timeOf,
 } from "./record.js";
+import { micro, OP_NAMES, table, verdict } from "./tables.js";
 
 const OURS = [RESIDENT, PLAIN, FRESH, FROZEN];
-const OP_NAMES: Readonly<Record<PeerOp, string>> = {
-  infer: "infer",
-  train: "train",
-  backward: "backward",
-  step: "train + backward",
-};
-
-/** Microseconds, with three digits. */
-const micro = (time: number | undefined): string =>
-  time === undefined
-    ? ""
-    : time >= 1000
-      ? Math.round(time).toLocaleString("en")
-      : String(Number(time.toPrecision(3)));
-
-const verdict = (met: Goal["met"]): string => (met === null ? "–" : met ? "met" : "MISSED");
 
 /**
  * The time of `train` and `backward` together. Some libraries do both in one call and cannot be timed
@@ -82,11 +68,6 @@ export function goalsTable(list: readonly Goal[]): string {
 }
 
 // ---- Markdown -----------------------------------------------------------------------------------
-
-const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
-  [head, head.map((_, i) => (i === 0 ? "---" : "---:")), ...rows]
-    .map((cells) => `| ${cells.join(" | ")} |`)
-    .join("\n");
 
 function timesTable(result: Result, op: Op): string {
   const found = result.cases.filter((m) => m.op === op);
@@ -142,8 +123,12 @@ function noiseOf({ cases }: Result): number {
   return noise.sort((a, b) => a - b)[noise.length >> 1];
 }
 
-function section({ result, growth }: Recorded, folder: string, drawn: readonly string[]): string {
-  const about = result ?? growth;
+function section(
+  { result, growth, block }: Recorded,
+  folder: string,
+  drawn: readonly string[],
+): string {
+  const about = result ?? growth ?? block ?? null;
   if (!about) return "";
   const picture = (file: string, text: string) =>
     drawn.includes(file) ? `![${text}](${folder}/${file})` : "";
@@ -171,6 +156,7 @@ function section({ result, growth }: Recorded, folder: string, drawn: readonly s
       picture("train.svg", "Time of train against size"),
     );
   }
+  if (block) parts.push(...blockSection(block, picture));
   if (growth) parts.push(...growthOf(growth, picture));
   return parts.filter(Boolean).join("\n\n");
 }
@@ -287,7 +273,7 @@ export async function writeReport(): Promise<string[]> {
   const files: string[] = [];
   const sections: string[] = [];
   for (const record of allRecords()) {
-    const about = record.result ?? record.growth;
+    const about = record.result ?? record.growth ?? record.block;
     if (!about) continue;
     const { kind } = about.machine;
     const growth = record.growth && {
@@ -296,7 +282,7 @@ export async function writeReport(): Promise<string[]> {
     };
     let drawn = new Map<string, string>();
     try {
-      drawn = await plots(record.result, growth);
+      drawn = await plots(record.result, growth, blockPlots(record.block));
     } catch (error) {
       if (!(error instanceof Missing)) throw error;
       console.log(`The report is not drawn: ${error.message}. To draw it: ${error.remedy}`);

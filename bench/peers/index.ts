@@ -23,7 +23,7 @@ const LOADERS: Readonly<Record<string, () => Promise<Peer>>> = {
   "jax-js": jax,
   "onnxruntime-web": onnxruntimeWeb,
   "onnxruntime-node": onnxruntimeNode,
-  PyTorch: pytorch,
+  PyTorch: () => pytorch(),
   oneDNN: onednn,
 };
 
@@ -36,13 +36,23 @@ export interface Skipped {
   readonly remedy: string;
 }
 
+/** What a block is measured against: libraries that can do one. */
+export const BLOCK_LOADERS: Readonly<Record<string, () => Promise<Peer>>> = {
+  PyTorch: () => pytorch(),
+  "PyTorch, in place": () => pytorch(true),
+  oneDNN: onednn,
+  "onnxruntime-web": onnxruntimeWeb,
+  "tfjs-wasm": () => tfjs("wasm"),
+};
+
 /** Loads the libraries that are wanted. Those that are not installed come back as skipped. */
 export async function loadPeers(
   wanted: (name: string) => boolean,
+  loaders = LOADERS,
 ): Promise<{ peers: Peer[]; skipped: Skipped[] }> {
   const peers: Peer[] = [];
   const skipped: Skipped[] = [];
-  for (const [name, load] of Object.entries(LOADERS)) {
+  for (const [name, load] of Object.entries(loaders)) {
     if (!wanted(name)) continue;
     try {
       peers.push(await load());

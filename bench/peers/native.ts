@@ -20,20 +20,24 @@ import { type Answer, Missing, type Peer, type Session } from "./peer.js";
 
 const folder = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
-/** PyTorch, with tensors in the order of the case. NHWC is what it calls channels_last. */
-export async function pytorch(): Promise<Peer> {
+/**
+ * PyTorch, with tensors in the order of the case. NHWC is what it calls channels_last. Of a block (block.ts), what
+ * follows batch norm makes new tensors or, with `inPlace`, writes into the result of batch norm.
+ */
+export async function pytorch(inPlace = false): Promise<Peer> {
   const remedy = "apt-get install python3-torch python3-numpy";
   const candidates = [process.env.BENCH_PYTHON, "python3", "/usr/bin/python3"];
   const python = candidates.find((name) => name && runs(name, ["-c", "import numpy, torch"]));
   if (!python) throw new Missing("no python3 that imports torch and numpy", remedy);
   const child = await Child.start(python, [folder("native/torch_peer.py")]);
-  return nativePeer(child, (c) => c.layout.toLowerCase());
+  const peer = nativePeer(child, (c) => c.layout.toLowerCase(), inPlace ? "_" : "");
+  return inPlace ? { ...peer, name: `${peer.name}, in place` } : peer;
 }
 
 /** oneDNN. Rows are given to it as NHWC images of one position, because its fast kernels are those for NHWC. */
 export async function onednn(): Promise<Peer> {
   const child = await Child.start(buildOnednn(), []);
-  return nativePeer(child, (c) => (c.inner > 1 ? "nchw" : "nhwc"));
+  return { ...nativePeer(child, (c) => (c.inner > 1 ? "nchw" : "nhwc")), afters: ["relu"] };
 }
 
 function buildOnednn(): string {
@@ -61,7 +65,8 @@ function runs(program: string, args: string[]): boolean {
   }
 }
 
-function nativePeer(child: Child, format: (c: Case) => string): Peer {
+/** `suffix` is what the child process has behind the name of what follows batch norm. */
+function nativePeer(child: Child, format: (c: Case) => string, suffix = ""): Peer {
   const [name, version] = child.greeting.split(" ");
   return {
     name,
@@ -69,7 +74,7 @@ function nativePeer(child: Child, format: (c: Case) => string): Peer {
     kind: "native",
     layouts: ["NC", "NCHW", "NHWC"],
     ops: OPS,
-    open: (c, op, data) => open(child, format(c), c, op, data),
+    open: (c, op, data) => open(child, format(c), c, op, data, suffix),
     close: () => child.end(),
   };
 }
@@ -80,7 +85,9 @@ async function open(
   c: Case,
   op: PeerOp,
   data: Data,
+  suffix: string,
 ): Promise<Session> {
+  const after = c.after ? `${c.after === "relu" ? "relu" : "add"}${suffix}` : "none";
   const files = mkdtempSync(join(tmpdir(), "batchnorm-bench-"));
   for (const [name, values] of Object.entries(data) as [string, Float32Array][]) {
     writeFileSync(join(files, `${name}.f32`), values);
@@ -88,13 +95,18 @@ async function open(
   const [n, channels] = [c.shape[0], c.channels];
   const [h, w] =
     c.layout === "NC" ? [1, 1] : c.layout === "NCHW" ? c.shape.slice(2) : c.shape.slice(1, 3);
-  await child.ask(`open ${op} ${format} ${n} ${channels} ${h} ${w} ${EPSILON} ${files}`);
+  await child.ask(`open ${op} ${format} ${n} ${channels} ${h} ${w} ${EPSILON} ${files} ${after}`);
   // Node returns a small file as a part of a larger buffer, at any offset, so its bytes are copied.
   const read = (name: string) =>
     new Float32Array(Uint8Array.from(readFileSync(join(files, `${name}.f32`))).buffer);
   const answer: Answer =
     op === "backward"
-      ? { dx: read("dx"), dgamma: read("dgamma"), dbeta: read("dbeta") }
+      ? {
+          dx: read("dx"),
+          dgamma: read("dgamma"),
+          dbeta: read("dbeta"),
+          ...(data.z && { dadd: read("dadd") }),
+        }
       : { y: read("y") };
   rmSync(files, { recursive: true });
   return {

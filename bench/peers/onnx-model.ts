@@ -1,4 +1,4 @@
-// Makes an ONNX model of one BatchNormalization node. It is written as protocol buffers by hand, with the field
+// Makes an ONNX model of one BatchNormalization node and what follows it in a block. It is written as protocol buffers by hand, with the field
 // numbers of onnx.proto3 of ONNX 1.10 (IR version 8, opset 15).
 
 import { type Case, type Data, EPSILON } from "../cases.js";
@@ -35,26 +35,47 @@ const valueInfo = (field: number, name: string, dims: readonly number[]): Bytes 
   return message(field, text(1, name), message(2, message(1, whole(1, FLOAT), shape)));
 };
 
+const node = (
+  kind: string,
+  inputs: readonly string[],
+  outputs: readonly string[],
+  ...attributes: Bytes[]
+): Bytes =>
+  message(
+    1,
+    ...inputs.map((name) => text(1, name)),
+    ...outputs.map((name) => text(2, name)),
+    text(4, kind),
+    ...attributes,
+  );
+
 export function batchNormalizationModel(c: Case, data: Data, training: boolean): Uint8Array {
   const outputs = training ? ["Y", "running_mean", "running_var"] : ["Y"];
-  const node = message(
-    1,
-    ...["X", "scale", "B", "input_mean", "input_var"].map((name) => text(1, name)),
-    ...outputs.map((name) => text(2, name)),
-    text(4, "BatchNormalization"),
+  const added = c.after === "add, relu";
+  const normalized = c.after ? "normalized" : "Y";
+  const following = [
+    ...(added ? [node("Add", ["normalized", "Z"], ["sum"])] : []),
+    ...(c.after ? [node("Relu", [added ? "sum" : normalized], ["Y"])] : []),
+  ];
+  const norm = node(
+    "BatchNormalization",
+    ["X", "scale", "B", "input_mean", "input_var"],
+    [normalized, ...outputs.slice(1)],
     message(5, text(1, "epsilon"), float(2, EPSILON), whole(20, 1)),
     message(5, text(1, "momentum"), float(2, 0.9), whole(20, 1)),
     message(5, text(1, "training_mode"), whole(3, training ? 1 : 0), whole(20, 2)),
   );
   const graph = message(
     7,
-    node,
+    norm,
+    ...following,
     text(2, "batch_normalization"),
     initializer("scale", data.gamma),
     initializer("B", data.beta),
     initializer("input_mean", data.mean),
     initializer("input_var", data.variance),
     valueInfo(11, "X", c.shape),
+    ...(added ? [valueInfo(11, "Z", c.shape)] : []),
     ...outputs.map((name) => valueInfo(12, name, name === "Y" ? c.shape : [c.channels])),
   );
   return Uint8Array.from([...whole(1, 8), ...graph, ...message(8, text(1, ""), whole(2, 15))]);

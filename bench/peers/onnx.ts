@@ -1,6 +1,6 @@
 // ONNX Runtime on one thread, in WebAssembly (onnxruntime-web) and native (onnxruntime-node). It takes a
 // Float32Array and returns one. The model is one BatchNormalization node of opset 15, which knows only layouts with
-// the channels first and has no gradient.
+// the channels first and has no gradient, and the nodes of what follows it in a block.
 
 import type { InferenceSession, Tensor } from "onnxruntime-common";
 import type { Case, Data, PeerOp } from "../cases.js";
@@ -62,7 +62,11 @@ async function open(
   );
   if (!hadWorker) Reflect.deleteProperty(globalThis, "Worker");
   const call = async () => {
-    const results = await session.run({ X: new runtime.Tensor("float32", data.x, c.shape) });
+    const tensor = (values: Float32Array) => new runtime.Tensor("float32", values, c.shape);
+    const results = await session.run({
+      X: tensor(data.x),
+      ...(data.z && { Z: tensor(data.z) }),
+    });
     return results.Y.data as Float32Array;
   };
   return {

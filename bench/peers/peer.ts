@@ -1,6 +1,6 @@
 // The interface through which every library is measured, this package too.
 
-import type { Case, Data, Layout, PeerOp } from "../cases.js";
+import type { After, Case, Data, Layout, PeerOp } from "../cases.js";
 
 export interface Peer {
   readonly name: string;
@@ -8,6 +8,10 @@ export interface Peer {
   readonly kind: "ours" | "javascript" | "native" | "copy";
   readonly layouts: readonly Layout[];
   readonly ops: readonly PeerOp[];
+  /** The blocks that it can do in block.ts. Default: all. */
+  readonly afters?: readonly After[];
+  /** Does batch norm alone, whatever follows it in a block, so its answer is not compared with that of the block. */
+  readonly alone?: boolean;
   /** Up to how many floats an operation is measured, if larger tensors would take too long. */
   readonly most?: Partial<Record<PeerOp, number>>;
   /** Makes ready for one operation on the data. */
@@ -28,6 +32,8 @@ export interface Answer {
   readonly dx?: Float32Array;
   readonly dgamma?: Float32Array;
   readonly dbeta?: Float32Array;
+  /** The gradient of the residual, where a block adds one. */
+  readonly dadd?: Float32Array;
 }
 
 /** A library that is not installed here. `remedy` is the command that installs it. */

@@ -36,23 +36,29 @@ export async function openTfjs(
       EPSILON,
     );
   };
+  /** What follows batch norm in a block. */
+  const follow = (y: Tf.Tensor, residual: Tf.Tensor | undefined): Tf.Tensor =>
+    c.after ? tf.relu(residual ? tf.add(y, residual) : y) : y;
+  const added = (): Tf.Tensor[] => (data.z ? [tf.tensor(data.z, shape)] : []);
   const forward = (): Float32Array => {
-    const y = tf.tidy(() => normalize(tf.tensor(x, shape), gamma, beta));
+    const y = tf.tidy(() => follow(normalize(tf.tensor(x, shape), gamma, beta), added()[0]));
     const values = y.dataSync() as Float32Array;
     y.dispose();
     return values;
   };
-  const derive = tf.grads((input, scale, offset) =>
-    normalize(input, scale as Tf.Tensor1D, offset as Tf.Tensor1D),
+  const derive = tf.grads((input, scale, offset, residual) =>
+    follow(normalize(input, scale as Tf.Tensor1D, offset as Tf.Tensor1D), residual),
   );
   const step = (): Answer => {
-    const of = tf.tidy(() => derive([tf.tensor(x, shape), gamma, beta], tf.tensor(dy, shape)));
-    const [dx, dgamma, dbeta] = of.map((tensor) => {
+    const of = tf.tidy(() =>
+      derive([tf.tensor(x, shape), gamma, beta, ...added()], tf.tensor(dy, shape)),
+    );
+    const [dx, dgamma, dbeta, dadd] = of.map((tensor) => {
       const values = tensor.dataSync() as Float32Array;
       tensor.dispose();
       return values;
     });
-    return { dx, dgamma, dbeta };
+    return { dx, dgamma, dbeta, ...(dadd && { dadd }) };
   };
 
   return {

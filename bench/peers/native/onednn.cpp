@@ -3,9 +3,11 @@
 // It reads one command a line from standard input and answers one line on standard output, so
 // that the benchmark can alternate short bursts of it with bursts of other libraries:
 //
-//   open OP FORMAT N C H W EPSILON DIR   OP: infer, train or backward; FORMAT: nc, nhwc or nchw.
+//   open OP FORMAT N C H W EPSILON DIR AFTER
+//                                        OP: infer, train or backward; FORMAT: nc, nhwc or nchw.
 //                                        Reads x, dy, gamma, beta, mean, variance (*.f32) in DIR,
 //                                        runs once, writes y (or dx, dgamma, dbeta) there.
+//                                        AFTER: none, or relu, which is fused (fuse_norm_relu).
 //                                        Answers "ok NAME-OF-THE-KERNEL".
 //   run CALLS                            Answers "ok MILLISECONDS", what they took together.
 //   close
@@ -66,11 +68,12 @@ void write(const std::string &path, const void *from, size_t bytes) {
 }
 
 std::unique_ptr<Case> open(engine &cpu, stream &queue, std::istringstream &words) {
-    std::string op, format, dir;
+    std::string op, format, dir, after;
     memory::dim n, c, h, w;
     float epsilon;
-    if (!(words >> op >> format >> n >> c >> h >> w >> epsilon >> dir))
-        throw std::runtime_error("open OP FORMAT N C H W EPSILON DIR expected");
+    if (!(words >> op >> format >> n >> c >> h >> w >> epsilon >> dir >> after))
+        throw std::runtime_error("open OP FORMAT N C H W EPSILON DIR AFTER expected");
+    if (after != "none" && after != "relu") throw std::runtime_error("cannot fuse " + after);
 
     const auto dims = format == "nc" ? memory::dims {n, c} : memory::dims {n, c, h, w};
     const auto tag = format == "nc"    ? memory::format_tag::nc
@@ -86,7 +89,8 @@ std::unique_ptr<Case> open(engine &cpu, stream &queue, std::istringstream &words
             read(dir + "/" + source + ".f32", m.get_data_handle(), desc.get_size());
         return m;
     };
-    const auto affine = normalization_flags::use_scale | normalization_flags::use_shift;
+    auto affine = normalization_flags::use_scale | normalization_flags::use_shift;
+    if (after == "relu") affine |= normalization_flags::fuse_norm_relu;
     const auto x = tensor(data, "x");
     const auto gamma = tensor(channel, "gamma");
     const auto beta = tensor(channel, "beta");
@@ -102,6 +106,8 @@ std::unique_ptr<Case> open(engine &cpu, stream &queue, std::istringstream &words
     const auto variance = tensor(channel, infer ? "variance" : nullptr);
     a = {{DNNL_ARG_SRC, x}, {DNNL_ARG_SCALE, gamma}, {DNNL_ARG_SHIFT, beta},
             {DNNL_ARG_MEAN, mean}, {DNNL_ARG_VARIANCE, variance}, {DNNL_ARG_DST, y}};
+    // A ReLU in training leaves a bit for each value, which says whether it lets the gradient through.
+    if (after == "relu" && !infer) a[DNNL_ARG_WORKSPACE] = tensor(forward.workspace_desc(), nullptr);
     made->call = batch_normalization_forward(forward);
     made->kernel = forward.impl_info_str();
     made->call.execute(queue, a);
@@ -117,9 +123,12 @@ std::unique_ptr<Case> open(engine &cpu, stream &queue, std::istringstream &words
     const auto dx = tensor(data, nullptr);
     const auto dgamma = tensor(channel, nullptr);
     const auto dbeta = tensor(channel, nullptr);
-    a = {{DNNL_ARG_SRC, x}, {DNNL_ARG_DIFF_DST, dy}, {DNNL_ARG_SCALE, gamma},
+    const auto bits = a.find(DNNL_ARG_WORKSPACE);
+    Arguments of_backward = {{DNNL_ARG_SRC, x}, {DNNL_ARG_DIFF_DST, dy}, {DNNL_ARG_SCALE, gamma},
             {DNNL_ARG_SHIFT, beta}, {DNNL_ARG_MEAN, mean}, {DNNL_ARG_VARIANCE, variance},
             {DNNL_ARG_DIFF_SRC, dx}, {DNNL_ARG_DIFF_SCALE, dgamma}, {DNNL_ARG_DIFF_SHIFT, dbeta}};
+    if (bits != a.end()) of_backward.insert(*bits);
+    a = of_backward;
     made->call = batch_normalization_backward(backward);
     made->kernel = backward.impl_info_str();
     made->call.execute(queue, a);

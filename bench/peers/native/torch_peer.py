@@ -1,7 +1,8 @@
 """Batch normalization by PyTorch, as a child process of the benchmark.
 
 Reads one command a line, answers one line, as onednn.cpp describes; FORMAT is nc, nchw or nhwc
-(PyTorch's channels_last). Gradients come from the operator that autograd itself calls.
+(PyTorch's channels_last). Gradients come from the operators that autograd itself calls. AFTER says what follows
+batch norm: none, relu, add (a residual z, then a ReLU), or the latter two in place, relu_ and add_.
 """
 
 import os
@@ -33,50 +34,65 @@ def image(directory, name, layout, n, c, h, w):
     return load(directory, name, (n, h, w, c)).permute(0, 3, 1, 2)
 
 
-def open_case(op, layout, n, c, h, w, epsilon, directory):
+def following(after, z):
+    """What follows batch norm, as a function of its result."""
+    return {
+        "none": lambda y: y,
+        "relu": torch.relu,
+        "relu_": torch.relu_,
+        "add": lambda y: torch.relu(y + z),
+        "add_": lambda y: y.add_(z).relu_(),
+    }[after]
+
+
+def open_case(op, layout, n, c, h, w, epsilon, directory, after):
     n, c, h, w, epsilon = int(n), int(c), int(h), int(w), float(epsilon)
     x = image(directory, "x", layout, n, c, h, w)
     gamma, beta, mean, variance = (
         load(directory, name, (c,)) for name in ("gamma", "beta", "mean", "variance")
     )
 
+    residual = after.startswith("add")
+    z = image(directory, "z", layout, n, c, h, w) if residual else None
+    follow = following(after, z)
+
     def in_memory_order(tensor):
         return tensor.permute(0, 2, 3, 1) if layout == "nhwc" else tensor
 
-    if op == "infer":
+    if op in ("infer", "train"):
+        training = op == "train"
 
         def call():
-            return torch.batch_norm(
-                x, gamma, beta, mean, variance, False, 0.1, epsilon, False
-            )
-
-        store(directory, "y", in_memory_order(call()))
-        return call
-    if op == "train":
-
-        def call():
-            return torch.batch_norm(
-                x, gamma, beta, mean, variance, True, 0.1, epsilon, False
+            return follow(
+                torch.batch_norm(
+                    x, gamma, beta, mean, variance, training, 0.1, epsilon, False
+                )
             )
 
         store(directory, "y", in_memory_order(call()))
         return call
 
     dy = image(directory, "dy", layout, n, c, h, w)
-    _, saved_mean, saved_invstd = torch.native_batch_norm(
+    normalized, saved_mean, saved_invstd = torch.native_batch_norm(
         x, gamma, beta, mean, variance, True, 0.1, epsilon
     )
+    y = follow(normalized)
 
     def call():
-        return torch.ops.aten.native_batch_norm_backward(
-            dy, x, gamma, mean, variance, saved_mean, saved_invstd, True, epsilon,
+        # The gradient of a ReLU is 0 where its result is; that of the residual is the same tensor.
+        g = dy if after == "none" else torch.ops.aten.threshold_backward(dy, y, 0)
+        of_norm = torch.ops.aten.native_batch_norm_backward(
+            g, x, gamma, mean, variance, saved_mean, saved_invstd, True, epsilon,
             [True, True, True],
         )
+        return (*of_norm, g)
 
-    dx, dgamma, dbeta = call()
+    dx, dgamma, dbeta, dadd = call()
     store(directory, "dx", in_memory_order(dx))
     store(directory, "dgamma", dgamma)
     store(directory, "dbeta", dbeta)
+    if residual:
+        store(directory, "dadd", in_memory_order(dadd))
     return call
 
 
@@ -95,7 +111,7 @@ def main():
         try:
             if words[0] == "open":
                 current = None
-                current = open_case(*words[1:9])
+                current = open_case(*words[1:10])
                 print("ok", flush=True)
             elif words[0] == "run":
                 print("ok", f"{milliseconds(current, int(words[1])):.6g}", flush=True)

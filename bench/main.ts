@@ -7,6 +7,7 @@ import { compare, NoBuild } from "./against.js";
 import { blocks } from "./block.js";
 import { blockGoals } from "./block-goals.js";
 import { CASES, type Case, makeData, OPS, type Op, opsOf, type PeerOp, SIZES } from "./cases.js";
+import { cycle } from "./cycle.js";
 import { goals } from "./goals.js";
 import { extraMemory, growth } from "./growth.js";
 import { commit, machine } from "./machine.js";
@@ -31,6 +32,7 @@ npm run bench -- --against DIST    this build against the one in the folder DIST
                                    with --within 0.05 fails where a ratio is not 0.95 to 1.05
 npm run bench -- --threads 2       this build on 2 threads against itself on one, and against PyTorch
                                    and oneDNN on 2; keeps nothing
+npm run bench -- --cycle           observations [8, 17] normalized as they come, against a loop
 npm run bench -- --report          draws the report anew from the records
   --shape 256,256    only this shape          --op infer|train|backward   only this operation
   --side js,oneDNN   only these, and ours     with any of the three, nothing is kept
@@ -67,6 +69,7 @@ async function main(): Promise<void> {
       threads: { type: "string" },
       peers: { type: "boolean" },
       report: { type: "boolean" },
+      cycle: { type: "boolean" },
       help: { type: "boolean" },
       shape: { type: "string" },
       op: { type: "string" },
@@ -77,6 +80,7 @@ async function main(): Promise<void> {
   if (values.peers) installPeers();
   if (values.report) return report();
   if (values.huge) return huge();
+  if (values.cycle) return cycle();
   if (values.against !== undefined) return against(values.against, values);
   const choice = chosen(values);
   if (values.threads !== undefined) return onThreads(values.threads, choice);

@@ -19,6 +19,7 @@ export const PROPERTIES = [
   "forgetInput",
   "freeBytes",
   "full",
+  "inferBy",
   "inner",
   "limits",
   "machine",

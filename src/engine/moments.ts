@@ -4,7 +4,7 @@
 import { NonFiniteError } from "../errors.js";
 import { countOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
-import { Moments } from "../values/moments.js";
+import { Moments, zeroMoments } from "../values/moments.js";
 import { isVariance } from "../values/terms.js";
 import { storeChannels } from "./channel.js";
 import { type Machine, machineFor } from "./machine.js";
@@ -88,20 +88,20 @@ export function allMoments(
   if (bad.length > 0) throw nonFinite(bad);
 }
 
-/** The moments of x. Throws NonFiniteError for values that have none, StateError for a freed tensor. */
+/** The moments of x, in the arrays of `into`. Throws NonFiniteError for values that have none, StateError for a freed tensor. */
 export function computeMoments(
   machine: Machine,
   x: Float32Array,
   view: View,
   selection: Selection | null,
+  { mean, m2, meanLow }: Moments = zeroMoments(view.channels),
 ): Moments {
   machine = machineFor(machine, x);
-  const array = (): Float64Array => new Float64Array(view.channels);
-  const result = new Moments(countOf(view), array(), array(), array());
+  const result = new Moments(countOf(view), mean, m2, meanLow);
   const a = operand(machine.memory, "x", x, 0, view, selection);
   if (result.count === 0) return result;
   loadHeld(a);
   const pass = passOf(machine, view, selection, null, a, null);
-  allMoments(pass, NaN, result.mean, result.meanLow, null, result.m2);
+  allMoments(pass, NaN, mean, meanLow, null, m2);
   return result;
 }

@@ -16,7 +16,7 @@ import {
   type VarianceKind,
   varianceOf,
 } from "../values/moments.js";
-import type { Statistics } from "../values/terms.js";
+import type { Given } from "../values/terms.js";
 import {
   Frozen,
   type FrozenJSON,
@@ -107,11 +107,7 @@ export class FrozenBatchNorm extends Frozen {
     const channels = checkChannels(own.mean.length);
     const parameter = (name: string, value: Float32Array | null | undefined) =>
       value == null ? null : copyOf(float32Of(name, value, channels));
-    const variance = varianceOf(
-      own.count,
-      own.m2,
-      choice("varianceOf", of, "population", VARIANCES),
-    );
+    const variance = varianceOf(own, choice("varianceOf", of, "population", VARIANCES));
     return freeze(
       {
         channels,
@@ -141,7 +137,7 @@ export interface Freezable {
 /** Freezes a layer with these statistics in place of its own. Throws StateError for an invalid variance. */
 export function freeze(
   { channels, layout, epsilon, gamma, beta, activation, kernels }: Freezable,
-  { mean, variance, meanLow = null }: Statistics & { readonly meanLow?: Float64Array | null },
+  { mean, variance, meanLow = null }: Given,
 ): FrozenBatchNorm {
   const limits = rangeOf(activation);
   const normalizer = { mean, meanLow, variance, gamma, beta, epsilon, limits, correction: null };

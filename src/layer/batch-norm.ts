@@ -17,15 +17,15 @@ import type { Widened } from "../values/json.js";
 import { countOf, type Layout, sizeOf, sizesOf, viewOf } from "../values/layout.js";
 import { maskOf, pad, seenBy } from "../values/mask.js";
 import {
-  asMoments,
   asSums,
   type GradientSums,
   type Moments,
   type MomentsLike,
+  momentsIn,
   type VarianceKind,
 } from "../values/moments.js";
 import { Raw } from "../values/raw.js";
-import type { Gradients } from "../values/terms.js";
+import type { Given, Gradients } from "../values/terms.js";
 import { type Batch, type Collector, checkSums, LatestBatch, marksOf } from "./batch.js";
 import * as frameworks from "./frameworks.js";
 import { type Buffers, buffersOf, gradientArrays, outputFor, readOut } from "./gradient-arrays.js";
@@ -398,13 +398,21 @@ export class BatchNorm extends Raw {
     options: InferOptions<Out> = NO_OPTIONS,
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
-    const { shape, mask: given, out: into, add: residual } = options;
-    const view = viewOf(this.raw.#settings.layout, this.#channels, x, shape);
+    return this.raw.inferBy(this.#averages, x, options);
+  }
+
+  /** @internal The same by other statistics, for `Adapter`. */
+  inferBy<Out extends Float32Array>(
+    statistics: Given,
+    x: Float32Array,
+    { shape, mask: given, out: into, add: residual }: InferOptions<Out>,
+  ): Out {
+    const view = viewOf(this.#settings.layout, this.#channels, x, shape);
     const mask = maskOf(given, view);
     const length = sizeOf(view);
     const add = residualOf(residual, length);
     const out = outputFor(into, x, add, length, this.#buffers) as Out;
-    const normalizer = this.#parameters.with(this.#averages, null);
+    const normalizer = this.#parameters.with(statistics, statistics.meanLow);
     normalize(this.#own.machine, out, x, view, normalizer, null, add);
     if (mask !== null) pad(out, view, mask, normalizer.beta, normalizer.limits);
     return out;
@@ -444,7 +452,7 @@ export class BatchNorm extends Raw {
    * they are of too few values for a variance. When it throws, nothing has changed.
    */
   setRunning(moments: MomentsLike): void {
-    this.raw.#averages.set(asMoments("moments", moments, this.#channels));
+    this.raw.#averages.set(momentsIn("moments", moments, this.#channels));
   }
 
   /**

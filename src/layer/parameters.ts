@@ -35,7 +35,7 @@ export class Parameters {
   /** What normalizes by these statistics. `meanLow` is what float64 rounds off their mean. */
   with(
     { mean, variance }: Statistics,
-    meanLow: Float64Array | null,
+    meanLow: Float64Array | null = null,
     correction: Correction | null = null,
   ): Normalizer {
     const { gamma, beta, limits, epsilon } = this;

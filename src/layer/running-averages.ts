@@ -17,7 +17,7 @@
 import { describe, StateError } from "../errors.js";
 import { copy } from "../values/arrays.js";
 import { isWhole } from "../values/check.js";
-import type { Moments, VarianceKind } from "../values/moments.js";
+import { type MomentsLike, type VarianceKind, varianceOf } from "../values/moments.js";
 import { type AverageUpdate, present, type Statistics } from "../values/terms.js";
 import { WEIGHT } from "./options.js";
 
@@ -101,13 +101,13 @@ export class RunningAverages implements Statistics {
   }
 
   /** Replaces the averages by exact statistics. `batchesSeen` becomes at least 1: they no longer are the initial ones. */
-  set(moments: Moments): void {
-    this.restore({
-      runningMean: moments.mean,
-      runningVariance: moments.variance(this.#options.runningVarianceOf),
-      batchesSeen: Math.max(1, checkSeen("batchesSeen", this.batchesSeen)),
-      ageKnown: true,
-    });
+  set(moments: Required<MomentsLike>): void {
+    const { mean, variance } = this;
+    const seen = checkSeen("batchesSeen", this.batchesSeen);
+    varianceOf(moments, this.#options.runningVarianceOf, variance);
+    copy(mean, moments.mean);
+    this.batchesSeen = seen || 1;
+    this.ageKnown = true;
   }
 
   /** Takes over averages from a snapshot or a file. They have been checked. */

@@ -2,14 +2,16 @@
 // (Schneider et al. 2020, "Improving robustness against common corruptions by covariate shift
 // adaptation", section 3, eq. 2).
 
+import { computeMoments } from "../engine/moments.js";
 import { checkKeys, describe, OptionError, SingleValueError } from "../errors.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
 import type { MomentsOptions } from "../layer/options.js";
-import { copyOf, lengthOf } from "../values/arrays.js";
+import { lengthOf } from "../values/arrays.js";
 import { noShape, sizesOf } from "../values/layout.js";
-import type { Moments } from "../values/moments.js";
-import { checkVariance, type Statistics } from "../values/terms.js";
+import { seenBy } from "../values/mask.js";
+import { type Moments, zeroMoments } from "../values/moments.js";
+import { checkVariance, type Given } from "../values/terms.js";
 import { addTo } from "../values/two-sum.js";
 import { checkLayer } from "./layer.js";
 
@@ -52,16 +54,22 @@ export function examplesOf(name: string, value: unknown, least: number): number 
   return value;
 }
 
-/** The moments of targets, and how many examples these are. */
+/**
+ * The moments of targets, and how many examples these are. They are written into the arrays of `into`, if there is at
+ * least one example, or into new ones.
+ */
 export function targetOf(
   bn: BatchNorm,
   x: Float32Array,
   { shape: given, mask }: MomentsOptions,
+  into?: Moments,
 ): { moments: Moments; examples: number } {
   const shape = sizesOf(given);
-  if (bn.layout !== "NC" && shape === undefined) throw noShape(bn.layout);
-  const moments = bn.moments(x, { shape, mask } as MomentsOptions);
-  const all = shape?.[0] ?? lengthOf(x) / bn.channels;
+  const { layout, channels } = bn;
+  if (layout !== "NC" && shape === undefined) throw noShape(layout);
+  const { view, selection } = seenBy(layout, channels, x, shape, mask);
+  const moments = computeMoments(bn.kernels.machine, x, view, selection, into);
+  const all = shape?.[0] ?? lengthOf(x) / channels;
   // Examples all of whose positions are padding say nothing, so they do not count.
   if (moments.count === 0) return { moments, examples: 0 };
   return { moments, examples: mask === undefined ? all : examplesIn(mask, all) };
@@ -90,25 +98,24 @@ export function checkSpread(prior: number, count: number): void {
   );
 }
 
-/** w·averages + (1 - w)·target, with w = prior/(prior + examples). */
+/** w·averages + (1 - w)·target, with w = prior/(prior + examples), in the arrays of `into` or in new ones. */
 export function blend(
-  { runningMean, runningVariance }: BatchNorm,
+  { runningMean, runningVariance, channels }: BatchNorm,
   target: Moments | null,
   prior: number,
   examples: number,
-): Statistics & { readonly meanLow?: Float64Array } {
+  into?: Moments,
+): Given {
   // Without examples there is nothing to adapt to, and no number of examples moves an infinite prior.
   const w = examples === 0 || prior === Infinity ? 1 : prior / (prior + examples);
   if (target === null || w === 1) return { mean: runningMean, variance: runningVariance };
-  const { count, m2 } = target;
-  const [mean, meanLow] = [target.mean.slice(), target.meanLow.slice()];
-  mean.forEach((own, c) => {
-    addTo(mean, meanLow, c, own, w * (runningMean[c]! - own), (1 - w) * meanLow[c]!);
-  });
-  const variance = copyOf(runningVariance).map((average, c) => {
+  const { mean, meanLow, m2: variance } = into ?? zeroMoments(channels);
+  for (let c = 0; c < channels; c++) {
     // Checked before the mixing, since the target's variance could make up for one below 0.
     checkVariance(runningVariance, c);
-    return w * average + (1 - w) * (m2[c]! / count);
-  });
+    const own = target.mean[c]!;
+    addTo(mean, meanLow, c, own, w * (runningMean[c]! - own), (1 - w) * target.meanLow[c]!);
+    variance[c] = w * runningVariance[c]! + (1 - w) * (target.m2[c]! / target.count);
+  }
   return { mean, meanLow, variance };
 }

@@ -9,8 +9,9 @@ import type { Snapshot } from "../layer/snapshot.js";
 import { INFER_KEYS, NO_OPTIONS, recorded } from "../values/check.js";
 import { fromNumbers, type JsonNumber, named, parse, toNumbers } from "../values/json.js";
 import { sizesOf } from "../values/layout.js";
-import { Moments, type MomentsJSON, pool } from "../values/moments.js";
+import { Moments, type MomentsJSON, pool, zeroMoments } from "../values/moments.js";
 import { Raw } from "../values/raw.js";
+import { isVariance } from "../values/terms.js";
 import { blend, checkSpread, examplesOf, targetOf } from "./adapt.js";
 import { checkLayer } from "./layer.js";
 
@@ -72,6 +73,10 @@ export class Adapter extends Raw {
   readonly #memory: number;
   #target: Moments | null;
   #examples: number;
+  /** Where the moments of the next target are written; undefined: into new arrays. Nobody else sees these. */
+  #spare: Moments | undefined;
+  /** Room for the statistics that normalize a target. */
+  readonly #blended: Moments;
 
   /** @internal Use `adapter`. */
   constructor(
@@ -87,6 +92,7 @@ export class Adapter extends Raw {
     this.#memory = memory;
     this.#target = target;
     this.#examples = examples;
+    this.#blended = zeroMoments(layer.channels);
   }
 
   /** How many examples the targets so far count as: at most `memory`. */
@@ -107,17 +113,20 @@ export class Adapter extends Raw {
   ): Out {
     checkKeys("options", options, INFER_KEYS);
     const { shape, mask, out, add } = options;
-    const given = { shape: sizesOf(shape), mask, out, add } as InferOptions<Out>;
-    const { moments, examples } = targetOf(this.raw.#layer, x, given);
+    const own = { shape: sizesOf(shape), mask, out, add } as InferOptions<Out>;
+    const before = this.raw.#target;
+    const layer = this.#layer;
+    const { moments, examples } = targetOf(layer, x, own, this.#spare);
     const remembered = Math.min(this.#memory, this.#examples + examples);
-    const kept = Math.max(0, remembered - examples);
-    if (kept === 0) checkSpread(this.#prior, moments.count);
-    const fresh = examples > remembered ? weigh(moments, remembered / examples) : moments;
-    const target =
-      this.#target === null || kept === 0
-        ? fresh
-        : pool(weigh(this.#target, kept / this.#examples), fresh);
-    const y = this.#adapted(target, remembered).infer(x, given);
+    const kept = remembered - examples; // Negative where the targets alone are more than is remembered.
+    if (kept <= 0) checkSpread(this.#prior, moments.count);
+    const fresh = weigh(moments, remembered, examples);
+    const pooled = before && kept > 0 ? pool(weigh(before, kept, this.#examples), fresh) : fresh;
+    const target = examples > 0 ? pooled : before;
+    const given = blend(layer, target, this.#prior, remembered, this.#blended);
+    const y = layer.inferBy(given, x, own);
+    // The arrays take turns, as new ones would take longer than all else for a few channels.
+    if (target !== before) this.#spare = before || undefined;
     this.#target = target;
     this.#examples = remembered;
     return y;
@@ -129,11 +138,8 @@ export class Adapter extends Raw {
    * @throws StateError for an invalid running variance.
    */
   freeze(): FrozenBatchNorm {
-    return this.raw.#adapted(this.#target, this.#examples);
-  }
-
-  #adapted(target: Moments | null, examples: number): FrozenBatchNorm {
-    return freeze(this.#layer, blend(this.#layer, target, this.#prior, examples));
+    const layer = this.raw.#layer;
+    return freeze(layer, blend(layer, this.#target, this.#prior, this.#examples));
   }
 
   /**
@@ -151,7 +157,7 @@ export class Adapter extends Raw {
       prior: toNumber(this.#prior),
       memory: toNumber(this.#memory),
       examples: this.#examples,
-      target: target && { ...target.toJSON() },
+      target: target?.toJSON() ?? null,
     };
   }
 
@@ -212,11 +218,12 @@ function targetFrom(json: unknown, channels: number): Moments {
   const own = parse<MomentsJSON>("json.target", json, "batchnorm-wasm/moments");
   const numbers = (name: "mean" | "m2" | "meanLow"): Float64Array =>
     Float64Array.from(fromNumbers(`json.target.${name}`, own[name], channels));
-  const [mean, m2, meanLow] = [numbers("mean"), numbers("m2"), numbers("meanLow")];
-  const isSum = (value: number): boolean => value >= 0 && value < Number.POSITIVE_INFINITY;
+  const mean = numbers("mean");
+  const m2 = numbers("m2");
+  const meanLow = numbers("meanLow");
   if (
-    !isSum(own.count || -1) ||
-    !m2.every(isSum) ||
+    !isVariance(own.count || -1) ||
+    !m2.every(isVariance) ||
     !mean.every((m, c) => Number.isFinite(m + meanLow[c]!))
   ) {
     throw new StateError("json.target", "a count > 0, m2 >= 0, and finite means", describe(json));
@@ -224,11 +231,15 @@ function targetFrom(json: unknown, channels: number): Moments {
   return new Moments(own.count, mean, m2, meanLow);
 }
 
-/** The same moments, as if only this `share` of their values had been there. */
-const weigh = ({ count, mean, m2, meanLow }: Moments, share: number): Moments =>
-  new Moments(
+/** Makes `moments` of `all` examples count as those of `kept`. */
+function weigh(moments: Moments, kept: number, all: number): Moments {
+  if (kept >= all) return moments;
+  const { count, mean, m2, meanLow } = moments;
+  const share = kept / all;
+  return new Moments(
     count * share,
     mean,
     m2.map((sum) => sum * share),
     meanLow,
   );
+}

@@ -5,7 +5,7 @@ import { SingleValueError, StateError } from "../errors.js";
 import { lengthOf } from "./arrays.js";
 import { choice } from "./check.js";
 import type { JsonNumber, Widened } from "./json.js";
-import { checkCount, checked, noNumbers, read, reduce, write } from "./pooled.js";
+import { checked, noNumbers, read, reduce, write } from "./pooled.js";
 import { Raw } from "./raw.js";
 import { isVariance, present, whole } from "./terms.js";
 import { addTo } from "./two-sum.js";
@@ -105,11 +105,8 @@ export class Moments extends Raw implements MomentsLike {
    * OptionError for any other kind; StateError if m2 was transferred to another thread.
    */
   variance(kind: VarianceKind): Float64Array {
-    return varianceOf(
-      this.count,
-      present("m2", this.m2),
-      choice("kind", kind, undefined, VARIANCES),
-    );
+    present("m2", this.m2);
+    return varianceOf(this, choice("kind", kind, undefined, VARIANCES));
   }
 
   /** The moments in one line, which Node's `console.log` shows too. */
@@ -230,20 +227,36 @@ const newMoments = (...of: ConstructorParameters<typeof Moments>): Moments => ne
 const newSums = (...of: ConstructorParameters<typeof GradientSums>): GradientSums =>
   new GradientSums(...of);
 
+/** Moments of nothing, or arrays for those of something. */
+export function zeroMoments(channels: number): Moments {
+  const array = (): Float64Array => new Float64Array(channels);
+  return newMoments(0, array(), array(), array());
+}
+
 /**
  * Checks `value`, which is to be a `Moments` or its structured clone, of `channels` channels if that is given, and
  * returns a copy. Each of its properties is read once.
  */
 export function asMoments(name: string, value: unknown, channels?: number): Moments {
-  const { count, mean, m2, meanLow } = momentsIn(name, value, channels);
+  const { count, mean, m2, meanLow } = momentsIn(name, value, channels, false);
   return newMoments(count, mean, m2, meanLow);
 }
 
-/** The same, without the class. */
-export function momentsIn(name: string, value: unknown, channels?: number): Required<MomentsLike> {
-  const copies = checked(name, value, MOMENTS, channels);
-  checkNumbers(name, copies);
-  return copies;
+/**
+ * The same without the class, for a caller that uses the numbers at once: the arrays of what this package made are not
+ * copied. New arrays take longer than all else that is done with the statistics of a few channels.
+ */
+export function momentsIn(
+  name: string,
+  value: unknown,
+  channels?: number,
+  trusted = value instanceof Raw,
+): Required<MomentsLike> {
+  const numbers = checked(name, value, MOMENTS, channels, trusted);
+  const [mean, m2, meanLow, count] = numbers as [Float64Array, Float64Array, Float64Array, number];
+  const moments = { count, mean, m2, meanLow };
+  checkNumbers(name, moments);
+  return moments;
 }
 
 /** Throws StateError if no values can have these moments. */
@@ -256,21 +269,28 @@ function checkNumbers(name: string, { mean, m2, meanLow }: Required<MomentsLike>
   }
 }
 
-/** m2 divided by count - 1 or by count. Throws SingleValueError where the count is too small for that. */
-export function varianceOf(count: number, m2: Float64Array, kind: VarianceKind): Float64Array {
+/**
+ * m2 divided by count - 1 or by count, in a new array or in the one given. Throws SingleValueError where the count is too
+ * small for that, with nothing written.
+ */
+export function varianceOf(
+  { count, m2 }: Pick<MomentsLike, "count" | "m2">,
+  kind: VarianceKind,
+  into: Float64Array = new Float64Array(lengthOf(m2)),
+): Float64Array {
   const least = kind === "sample" ? 2 : 1;
   if (count < least) {
     const expected = `at least ${least} values per channel for a ${kind} variance`;
     throw new SingleValueError("moments", expected, count);
   }
-  const variance = new Float64Array(lengthOf(m2));
-  for (let c = 0; c < variance.length; c++) variance[c] = m2[c]! / (count - least + 1);
-  return variance;
+  for (let c = 0, n = lengthOf(m2); c < n; c++) into[c] = m2[c]! / (count - least + 1);
+  return into;
 }
 
 /** Does what `asMoments` does, for a `GradientSums` or its structured clone. */
 export function asSums(name: string, value: unknown, channels?: number): GradientSums {
-  const { count, sumDy, sumDyXmu } = checked(name, value, SUMS, channels);
+  const numbers = checked(name, value, SUMS, channels);
+  const [sumDy, sumDyXmu, count] = numbers as [Float64Array, Float64Array, number];
   return newSums(count, sumDy, sumDyXmu);
 }
 
@@ -287,8 +307,7 @@ function both(a: Moments, b: Moments): Moments {
   const pooled = pool(a, b);
   // The answer has arrays of its own.
   if (pooled === a) return asMoments("both", a);
-  checkCount("both", pooled.count);
-  checkNumbers("both", pooled);
+  momentsIn("both", pooled);
   return pooled;
 }
 

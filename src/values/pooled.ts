@@ -50,17 +50,19 @@ export function read<K extends string>(json: unknown, format: string, keys: read
 export const noNumbers = (name: string): ShapeError =>
   new ShapeError(`new ${name}`, "numbers", "none");
 /**
- * The count of `value`, and copies of the float64 arrays that it has under these names, of `channels` values if that is
- * given. The arrays may lie in memory that other threads write, so they are copied before anybody looks at the numbers.
+ * The float64 arrays that `value` has under these names, of `channels` values if that is given, then its count. Of what is
+ * not `trusted`, the arrays are copies, made before anybody looks at the numbers: they may lie in memory that other
+ * threads write.
  */
 export function checked<K extends string>(
   name: string,
   value: unknown,
   keys: readonly K[],
   channels?: number,
-) {
+  trusted = false,
+): unknown[] {
   const held = Object(value) as Record<K | "count", unknown>;
-  const copies = {} as { count: number } & Record<K, Float64Array>;
+  const arrays: unknown[] = [];
   let length = channels;
   for (const key of keys) {
     let array = held[key];
@@ -71,13 +73,16 @@ export function checked<K extends string>(
       const got = held === value ? `${key} ${describe(array)}` : describe(value);
       throw new ShapeError(name, `${keys.join(", ")} of ${length} channels`, got);
     }
-    // By index: there are few values, and for these `copyOf` takes ten times as long.
-    const own = new Float64Array(length);
-    for (let c = 0; c < length; c++) own[c] = (array as Float64Array)[c]!;
-    copies[key] = own as (typeof copies)[K];
+    let own = array as Float64Array;
+    if (!trusted) {
+      // By index: there are few values, and for these `copyOf` takes ten times as long.
+      own = new Float64Array(length);
+      for (let c = 0; c < length; c++) own[c] = (array as Float64Array)[c]!;
+    }
+    arrays.push(own);
   }
-  copies.count = checkCount(name, held.count);
-  return copies;
+  arrays.push(checkCount(name, held.count));
+  return arrays;
 }
 
 /** Returns a count of values; throws StateError if it is none. */

@@ -12,6 +12,12 @@ export interface Statistics {
   readonly variance: Float64Array;
 }
 
+/** Statistics that were worked out elsewhere. */
+export interface Given extends Statistics {
+  /** What float64 rounds off the mean, [channels], where it is known. */
+  readonly meanLow?: Float64Array | null;
+}
+
 /**
  * What batch renormalization makes of a normalized value, r·x̂ + d (Ioffe 2017, "Batch Renormalization: Towards Reducing
  * Minibatch Dependence in Batch-Normalized Models", algorithm 1). Both are constants of the gradient; [channels].

@@ -14,6 +14,7 @@ const PROGRAMS = [
   "bench/growth-child.ts",
   "bench/against-child.ts",
   "examples/beam/pipeline.ts",
+  "examples/convnet/main.ts",
   "examples/deno/main.ts",
   "examples/mnist/demo.ts",
   "examples/mnist/main.ts",

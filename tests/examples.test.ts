@@ -15,6 +15,8 @@ const PROGRAMS = [
   "bench/against-child.ts",
   "examples/beam/pipeline.ts",
   "examples/convnet/main.ts",
+  "examples/convnet/page/main.ts",
+  "examples/convnet/page/test.ts",
   "examples/deno/main.ts",
   "examples/mnist/demo.ts",
   "examples/mnist/main.ts",

@@ -14,7 +14,8 @@ import { startProgress } from "../mnist/progress.js";
 import { startBackend } from "./backend.js";
 import type { Network } from "./network.js";
 import { foldNetwork, Served } from "./served.js";
-import { accuracyOf, BATCH_SIZE, median, type Side, train, WARM_UP } from "./train.js";
+import { BATCH_SIZE } from "./sizes.js";
+import { accuracyOf, median, type Side, train, WARM_UP } from "./train.js";
 
 const HELP = `Trains a convolutional network on the MNIST digits, with the batch norm of this package
 and with TensorFlow.js' own in turns, and serves the first one folded.

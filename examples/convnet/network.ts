@@ -10,9 +10,8 @@ import { BatchNorm } from "batchnorm-wasm";
 import { TfBatchNorm } from "batchnorm-wasm/tfjs";
 import { CLASSES, type Digits, labelsOf, pixels } from "../mnist/digits.js";
 import type { Random } from "../mnist/random.js";
+import { SIZE } from "./sizes.js";
 
-/** Height and width of a digit. */
-export const SIZE = 28;
 /** Channels after each of the two convolutions. */
 export const CHANNELS = [8, 16] as const;
 /** Height and width of a filter. */

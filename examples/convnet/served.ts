@@ -7,7 +7,8 @@
 import * as tf from "@tensorflow/tfjs-core";
 import { fold } from "batchnorm-wasm";
 import { PIXELS } from "../mnist/digits.js";
-import { type Network, type OurNorm, SIZE } from "./network.js";
+import type { Network, OurNorm } from "./network.js";
+import { SIZE } from "./sizes.js";
 
 /** A layer as numbers: the weight in `shape`, row after row, and the bias, one for each output. */
 export interface Numbers {

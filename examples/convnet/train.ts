@@ -7,9 +7,8 @@ import * as tf from "@tensorflow/tfjs-core";
 import { accuracy, CLASSES, type Digits, inOrder, miniBatches } from "../mnist/digits.js";
 import { Random } from "../mnist/random.js";
 import { initialWeights, Network, type Whose } from "./network.js";
+import { BATCH_SIZE } from "./sizes.js";
 
-/** Examples in a mini-batch. */
-export const BATCH_SIZE = 64;
 /** Descent with momentum. The rate falls to nothing along half a cosine (Loshchilov & Hutter 2017, eq. 5). */
 const RATE = 0.05;
 const MOMENTUM = 0.9;

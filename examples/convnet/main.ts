@@ -23,7 +23,8 @@ and with TensorFlow.js' own in turns, and serves the first one folded.
   npm run convnet -- [options]
 
   --steps N   mini-batches of ${BATCH_SIZE} (default 1000)
-  --seeds N   how often, each time with other initial weights and another order of the digits (default 1)
+  --seed N    of the initial weights and the order of the digits (default 1)
+  --seeds N   how often to train, each time with the next seed (default 1)
   --help      this text
 `;
 
@@ -138,15 +139,16 @@ by ${difference.toExponential(1)} at most.
 `;
 }
 
-async function main(steps: number, seeds: number): Promise<void> {
+async function main(steps: number, first: number, seeds: number): Promise<void> {
   const digits = loadMnist();
   await startBackend();
   console.log(`${digits.train.count} digits to train on, ${digits.test.count} to test with.`);
   const results: Result[] = [];
-  for (let seed = 1; seed <= seeds; seed++) {
+  for (let seed = first; seed < first + seeds; seed++) {
     const sides = await trained(digits, steps, seed);
-    results.push(measured(sides, digits, seed));
-    console.log(`\n${textOf(results[seed - 1])}`);
+    const result = measured(sides, digits, seed);
+    results.push(result);
+    console.log(`\n${textOf(result)}`);
     for (const { network } of sides) network.dispose();
   }
   if (seeds > 1) {
@@ -173,9 +175,13 @@ function whole(flag: string, text: string): number {
 
 const options = {
   steps: { type: "string", default: "1000" },
+  seed: { type: "string", default: "1" },
   seeds: { type: "string", default: "1" },
   help: { type: "boolean", short: "h", default: false },
 } as const;
 const { values } = parseArgs({ options });
 if (values.help) console.log(HELP);
-else await main(whole("--steps", values.steps), whole("--seeds", values.seeds));
+else {
+  const { steps, seed, seeds } = values;
+  await main(whole("--steps", steps), whole("--seed", seed), whole("--seeds", seeds));
+}

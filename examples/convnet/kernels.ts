@@ -3,13 +3,12 @@
  * convolution (tensorflow/tfjs issue 8474), so that no convolutional network trains there. Two more gradients it has,
  * but in loops that take most of a training step.
  *
- * - `Conv2DBackpropFilter`, which is missing: the patches that the filter saw, as a matrix, times dy.
+ * - `Conv2DBackpropFilter`, which is missing: what the taps of the filter saw, as a matrix, times dy.
  * - `Conv2DBackpropInput`: dy convolved with the filter turned by 180°, which is a convolution, and fast.
  * - `MaxPoolGrad`: dy goes to the first of the largest values in its window, as on the cpu backend.
  *
  * The first two are equation 9.11 and what follows it in Goodfellow, Bengio & Courville, "Deep Learning" (2016),
- * section 9.5; the matrix of patches is that of Chellapilla, Puri & Simard 2006. Axes are NHWC: examples, height,
- * width, channels.
+ * section 9.5. Axes are NHWC: examples, height, width, channels.
  */
 
 import type { BackendWasm } from "@tensorflow/tfjs-backend-wasm";
@@ -21,8 +20,8 @@ type Pad = Parameters<typeof tf.conv2d>[3];
 /** How a convolution or a pool lies on its input. */
 type Window = tf.backend_util.Conv2DInfo;
 
-/** Values of a matrix of patches: 4 MiB. Larger mini-batches are taken in parts of some examples. */
-const MOST_PATCHES = 2 ** 20;
+/** Values of the matrix of what the taps saw: 4 MiB. Larger mini-batches are taken in parts of some examples. */
+const MOST_VALUES = 2 ** 20;
 
 /** Registers the three gradients for the wasm backend. Once in a program, before anything trains. */
 export function registerGradients(): void {
@@ -40,12 +39,11 @@ export function registerGradients(): void {
 
 type Call = Parameters<tf.KernelFunc>[0];
 
-/** dW [kH, kW, in, out] = Σ over all positions of the patch [kH·kW·in] times dy [out]. */
+/** dW [kH, kW, in, out] = Σ over all positions of what a tap saw [in] times dy [out]. */
 function filterGradient({ inputs, attrs, backend }: Call): tf.Tensor {
   const { strides, pad, dimRoundingMode, filterShape } =
     attrs as unknown as tf.Conv2DBackpropFilterAttrs;
-  const x = inputs.x as Image;
-  const dy = inputs.dy as Image;
+  const [x, dy] = [inputs.x as Image, inputs.dy as Image];
   const window = tf.backend_util.computeConv2DInfo(
     x.shape,
     filterShape,
@@ -54,65 +52,92 @@ function filterGradient({ inputs, attrs, backend }: Call): tf.Tensor {
     pad,
     dimRoundingMode,
   );
+  const lying = lyingOf(window);
   const taps = window.filterHeight * window.filterWidth * window.inChannels;
-  const positions = window.outHeight * window.outWidth;
-  const most = Math.max(1, Math.floor(MOST_PATCHES / (taps * positions)));
+  const most = Math.max(1, Math.floor(MOST_VALUES / (taps * lying.plane)));
   return tf.tidy(() => {
-    const rows = tf.reshape(dy, [window.batchSize * positions, window.outChannels]);
     let sum: tf.Tensor | undefined;
     for (let first = 0; first < window.batchSize; first += most) {
-      const count = Math.min(most, window.batchSize - first);
-      const part = tf.slice(rows, [first * positions, 0], [count * positions, window.outChannels]);
-      const product = tf.matMul(patches(backend as BackendWasm, x, window, first, count), part);
+      const part = { ...lying, first, count: Math.min(most, window.batchSize - first) };
+      const wasm = backend as BackendWasm;
+      const product = tf.matMul(seen(wasm, x, window, part), spread(wasm, dy, window, part));
       sum = sum === undefined ? product : tf.add(sum, product);
     }
     return tf.reshape(sum as tf.Tensor, filterShape);
   });
 }
 
-/** The values under each tap of the filter: [kH·kW·in, count·outHeight·outWidth], 0 where the input is padded. */
-function patches(
-  backend: BackendWasm,
-  x: Image,
-  window: Window,
-  first: number,
-  count: number,
-): tf.Tensor2D {
-  const { filterHeight, filterWidth, inChannels, inHeight, inWidth, outHeight, outWidth } = window;
-  const { strideHeight, strideWidth } = window;
+/** How padded images lie one behind the other, row after row. */
+interface Lying {
+  /** The width of a padded image, and how many values it has. */
+  readonly width: number;
+  readonly plane: number;
+  /** How far the last tap of a filter is from its first one. */
+  readonly reach: number;
+}
+
+/** Some examples of a mini-batch. */
+interface Part extends Lying {
+  readonly first: number;
+  readonly count: number;
+}
+
+function lyingOf({ inHeight, inWidth, filterHeight, filterWidth, padInfo }: Window): Lying {
+  const width = inWidth + padInfo.left + padInfo.right;
+  const plane = width * (inHeight + padInfo.top + padInfo.bottom);
+  return { width, plane, reach: (filterHeight - 1) * width + filterWidth - 1 };
+}
+
+/**
+ * What each tap saw of each channel, [kH·kW·in, positions]. A tap is always equally far from the first one, so its row
+ * is that of the first one, moved. There is a row for every position, those of outputs and all others.
+ */
+function seen(backend: BackendWasm, x: Image, window: Window, part: Part): tf.Tensor2D {
+  const { filterHeight, filterWidth, inChannels, inHeight, inWidth } = window;
+  const { width, plane, reach, first, count } = part;
   const { top, left } = window.padInfo;
-  const columns = count * outHeight * outWidth;
-  const matrix = filled(backend, [filterHeight * filterWidth * inChannels, columns], (to) => {
+  const length = count * plane - reach;
+  const channel = new Float32Array(count * plane); // the padding stays 0
+  return filled(backend, [filterHeight * filterWidth * inChannels, length], (to) => {
     const from = backend.typedArrayFromHeap(x);
-    let at = 0;
-    for (let i = 0; i < filterHeight; i++) {
-      for (let j = 0; j < filterWidth; j++) {
-        // Outputs from `begin` to `end` see the image through this tap; the others see padding.
-        const begin = Math.min(outWidth, Math.max(0, Math.ceil((left - j) / strideWidth)));
-        const end = Math.max(
-          begin,
-          Math.min(outWidth, Math.ceil((inWidth + left - j) / strideWidth)),
-        );
-        for (let c = 0; c < inChannels; c++) {
-          for (let n = first; n < first + count; n++) {
-            for (let h = 0; h < outHeight; h++, at += outWidth) {
-              const row = h * strideHeight + i - top;
-              if (row < 0 || row >= inHeight) {
-                to.fill(0, at, at + outWidth);
-                continue;
-              }
-              const base = ((n * inHeight + row) * inWidth + j - left) * inChannels + c;
-              const step = strideWidth * inChannels;
-              for (let w = 0; w < begin; w++) to[at + w] = 0;
-              for (let w = begin; w < end; w++) to[at + w] = from[base + w * step];
-              for (let w = end; w < outWidth; w++) to[at + w] = 0;
-            }
-          }
+    for (let c = 0; c < inChannels; c++) {
+      for (let n = 0; n < count; n++) {
+        for (let row = 0; row < inHeight; row++) {
+          const at = n * plane + (row + top) * width + left;
+          const base = ((first + n) * inHeight + row) * inWidth * inChannels + c;
+          for (let i = 0; i < inWidth; i++) channel[at + i] = from[base + i * inChannels];
+        }
+      }
+      for (let i = 0; i < filterHeight; i++) {
+        for (let j = 0; j < filterWidth; j++) {
+          const offset = i * width + j;
+          const row = (i * filterWidth + j) * inChannels + c;
+          to.set(channel.subarray(offset, offset + length), row * length);
         }
       }
     }
-  });
-  return matrix as tf.Tensor2D;
+  }) as tf.Tensor2D;
+}
+
+/** dy [positions, out] at the positions of outputs, which are where the first tap was; 0 at all others. */
+function spread(backend: BackendWasm, dy: Image, window: Window, part: Part): tf.Tensor2D {
+  const { outHeight, outWidth, outChannels, strideHeight, strideWidth } = window;
+  const { width, plane, reach, first, count } = part;
+  return filled(backend, [count * plane - reach, outChannels], (to) => {
+    const from = backend.typedArrayFromHeap(dy) as Float32Array;
+    to.fill(0);
+    // A row of outputs lies together, unless there are strides between them.
+    const run = strideWidth === 1 ? outWidth : 1;
+    for (let n = 0; n < count; n++) {
+      for (let h = 0; h < outHeight; h++) {
+        for (let w = 0; w < outWidth; w += run) {
+          const base = (((first + n) * outHeight + h) * outWidth + w) * outChannels;
+          const at = n * plane + h * strideHeight * width + w * strideWidth;
+          to.set(from.subarray(base, base + run * outChannels), at * outChannels);
+        }
+      }
+    }
+  }) as tf.Tensor2D;
 }
 
 /** dx of a convolution with strides of 1; `undefined` for others. */
@@ -168,27 +193,30 @@ function maxPoolGradient({ inputs, attrs, backend }: Call): tf.Tensor {
     const values = wasm.typedArrayFromHeap(x);
     const gradients = wasm.typedArrayFromHeap(dy);
     dx.fill(0);
+    const largest = new Float32Array(inChannels);
+    const places = new Int32Array(inChannels);
     let at = 0;
     for (let n = 0; n < batchSize; n++) {
       for (let h = 0; h < outHeight; h++) {
         const firstRow = Math.max(0, h * window.strideHeight - top);
         const lastRow = Math.min(inHeight, h * window.strideHeight - top + window.filterHeight);
-        for (let w = 0; w < outWidth; w++) {
+        for (let w = 0; w < outWidth; w++, at += inChannels) {
           const firstColumn = Math.max(0, w * window.strideWidth - left);
           const lastColumn = Math.min(inWidth, w * window.strideWidth - left + window.filterWidth);
-          for (let c = 0; c < inChannels; c++, at++) {
-            let largest = Number.NEGATIVE_INFINITY;
-            let place = -1;
-            for (let row = firstRow; row < lastRow; row++) {
-              for (let column = firstColumn; column < lastColumn; column++) {
-                const here = ((n * inHeight + row) * inWidth + column) * inChannels + c;
-                if (values[here] > largest) {
-                  largest = values[here];
-                  place = here;
-                }
+          largest.fill(Number.NEGATIVE_INFINITY);
+          places.fill(-1);
+          for (let row = firstRow; row < lastRow; row++) {
+            for (let column = firstColumn; column < lastColumn; column++) {
+              const here = ((n * inHeight + row) * inWidth + column) * inChannels;
+              for (let c = 0; c < inChannels; c++) {
+                if (values[here + c] <= largest[c]) continue;
+                largest[c] = values[here + c];
+                places[c] = here + c;
               }
             }
-            if (place >= 0) dx[place] += gradients[at];
+          }
+          for (let c = 0; c < inChannels; c++) {
+            if (places[c] >= 0) dx[places[c]] += gradients[at + c];
           }
         }
       }

@@ -56,7 +56,7 @@ describe("convolution", () => {
     [[2, 5, 5, 2], [1, 1, 2, 2], 1, "same"],
     [[2, 3, 3, 2], [7, 7, 2, 2], 1, "same"], // a filter larger than the image
     [[2, 3, 3, 2], [2, 2, 2, 2], 1, 3], // outputs that see nothing but padding
-    [[300, 14, 14, 8], [3, 3, 8, 1], 2, "same"], // patches in several parts
+    [[300, 14, 14, 8], [3, 3, 8, 1], 2, "same"], // several parts
   ];
 
   test.each(cases)("%j, filter %j, strides %j, padding %j", async (input, filter, strides, pad) => {

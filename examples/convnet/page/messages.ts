@@ -28,7 +28,7 @@ export interface Step {
 export interface Outcome {
   /** Share of the held-out digits that are answered rightly one at a time, 0 … 1. */
   readonly accuracy: number;
-  /** Milliseconds for one digit, the mean. */
+  /** Milliseconds for one digit: the mean of some, and the median of such means. */
   readonly one: number;
   /**
    * The largest difference of a score between the folded network and the one that was trained; `null` with tfjs' own

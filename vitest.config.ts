@@ -14,6 +14,7 @@ export default defineConfig({
       "tests/**/*.test.ts",
       "examples/mnist/**/*.test.ts",
       "examples/beam/*.test.ts",
+      "examples/convnet/tests/*.test.ts",
       "examples/playground/tests/*.test.ts",
     ],
     testTimeout: 60_000,

@@ -1,4 +1,4 @@
-/** The built page on a static host that does what such hosts do: it gzips texts and nothing else. */
+/** A built page on a static host that does what such hosts do: it gzips texts and nothing else. */
 
 import { readFileSync, statSync } from "node:fs";
 import { createServer, type Server } from "node:http";
@@ -14,6 +14,7 @@ const TYPES: Readonly<Record<string, string>> = {
   ".css": "text/css",
   ".woff2": "font/woff2",
   ".bin": "application/octet-stream",
+  ".wasm": "application/wasm",
 };
 /** The page lies in a folder, as on many hosts, so that absolute addresses would fail. */
 const FOLDER = "/some/folder/";
@@ -33,7 +34,8 @@ export interface Host {
   close(): Promise<void>;
 }
 
-export async function host(): Promise<Host> {
+/** @param root the folder with the built page: that of the playground, if none is given */
+export async function host(root = ROOT): Promise<Host> {
   const sockets = new Set<Socket>();
   let closed = 0;
   let before = 0;
@@ -46,7 +48,7 @@ export async function host(): Promise<Host> {
   const server: Server = createServer((request, response) => {
     const { pathname } = new URL(request.url ?? "/", "http://host");
     const name = pathname === FOLDER ? "index.html" : pathname.slice(FOLDER.length);
-    const file = path.join(ROOT, path.normalize(`/${name}`));
+    const file = path.join(root, path.normalize(`/${name}`));
     const type = TYPES[path.extname(file)];
     if (!pathname.startsWith(FOLDER) || !type || !statSync(file, { throwIfNoEntry: false })) {
       missing.push(pathname);

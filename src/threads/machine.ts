@@ -9,7 +9,7 @@ import type { Crew } from "./crew.js";
 import * as kinds from "./job.js";
 import { columnsOf, piecesOf } from "./job.js";
 import { ARRAY, COLUMNS, move, type Room } from "./room.js";
-import { CACHED, HEAVY } from "./sizes.js";
+import { BY_COLUMNS, CACHED, HEAVY } from "./sizes.js";
 
 const padded = (width: number): number => (width + 3) & ~3;
 
@@ -165,7 +165,7 @@ function reductionsOfRows(
     },
     gradientSumsRows(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole) {
       const size = rows * width;
-      const n = size > CACHED ? 1 : crew.pieces(size * HEAVY, columnsOf(width));
+      const n = size > BY_COLUMNS ? 1 : crew.pieces(size * HEAVY, columnsOf(width));
       if (n === 1) {
         const { gradientSumsRows: alone } = wasm;
         return alone(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole);

@@ -14,6 +14,11 @@ export const MOST = 16;
  */
 export const CACHED = 524288;
 /**
+ * Up to this many values, the sums of a gradient in rows are cut by columns. Beyond it, in memory that no cache holds, parts
+ * of rows take longer to read than whole rows.
+ */
+export const BY_COLUMNS = 2097152;
+/**
  * Workers that sleep are woken once there has been this much work since they fell asleep. Less is done by one thread before
  * they are awake.
  */

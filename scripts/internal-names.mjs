@@ -22,7 +22,6 @@ export const PROPERTIES = [
   "inner",
   "limits",
   "machine",
-  "mark",
   "outer",
   "pad",
   "part",

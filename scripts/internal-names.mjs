@@ -23,7 +23,6 @@ export const PROPERTIES = [
   "inner",
   "limits",
   "machine",
-  "mark",
   "outer",
   "pad",
   "part",

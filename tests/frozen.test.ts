@@ -187,7 +187,7 @@ describe("JSON", () => {
       'json: expected an object of format "batchnorm-wasm/frozen"',
     ],
     ["text of another object", "[1]", "got an Array of length 1"],
-    ["another version", { ...valid(), version: 3 }, "json: expected version 2, got 3"],
+    ["another version", { ...valid(), version: 3 }, "json: expected version 1 or 2, got 3"],
     ["no channels", { ...valid(), channels: 0 }, "got 0"],
     ["other channels", { ...valid(), channels: 3 }, "expected 3 numbers, got an Array of length 2"],
     ["no layout", { ...valid(), layout: "NWC" }, 'got "NWC"'],

@@ -75,7 +75,8 @@ export function parse<T extends { format: string; version: number }>(
   }
   const { version } = own;
   if (version !== 1 && version !== latest) {
-    throw new StateError(name, `version ${latest}`, describe(version));
+    const expected = latest === 1 ? "version 1" : `version 1 or ${latest}`;
+    throw new StateError(name, expected, describe(version));
   }
   return own;
 }

@@ -22,6 +22,7 @@ import { describe, expect, test } from "vitest";
 import { assertSameBits } from "../support/compare.js";
 import { normal } from "../support/data.js";
 import { wrong } from "../support/refuse.js";
+import { transfer } from "../support/transfer.js";
 import { Ran } from "./arrays.js";
 
 const C = 3;
@@ -37,10 +38,6 @@ const trained = (): BatchNorm => {
 };
 
 const ARRAYS = ["gamma", "beta", "runningMean", "runningVariance"] as const;
-
-/** Takes the memory of an array away, as a message to another thread does. */
-const transfer = (array: Float32Array | Float64Array): unknown =>
-  structuredClone(array, { transfer: [array.buffer as ArrayBuffer] });
 
 /** Methods that need an array of the layer, or that write all of them. */
 const USES: Readonly<Record<string, readonly [uses: string, (layer: BatchNorm) => unknown]>> = {
@@ -274,7 +271,9 @@ describe("calibrate of several layers", () => {
     const [a, b] = [trained(), trained()];
     const before = JSON.stringify(a);
     const call = calibrate([a, b], () => [a.train(x), b.train(x)], [1, 2], {
-      onProgress: ({ batches }) => batches === 2 && transfer(b[name]!),
+      onProgress: ({ batches }) => {
+        if (batches === 2) transfer(b[name]!);
+      },
     });
     await expect(call).rejects.toThrow(StateError);
     expect(JSON.stringify(a)).toBe(before);
@@ -388,7 +387,9 @@ test("given means that float32 does not hold are refused", () => {
     const statistics = { count: 2, mean: Float64Array.of(0, mean, 0), m2: new Float64Array(3) };
     const call = () => layer.train(x, { statistics, out });
     expect(call).toThrow(StateError);
-    expect(call).toThrow(/^statistics: expected means of float32 values, got -?3.5e\+38|1e\+300$/);
+    expect(call).toThrow(
+      /^statistics: expected means of float32 values, got (-3\.5e\+38|1e\+300)$/,
+    );
   }
   assertSameBits("out", out, x);
   expect(JSON.stringify(layer)).toBe(before);

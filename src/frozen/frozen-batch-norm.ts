@@ -10,6 +10,7 @@ import { checkChannels, choice, epsilonOf, NO_OPTIONS } from "../values/check.js
 import type { Widened } from "../values/json.js";
 import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import {
+  checkMeans,
   type MomentsLike,
   momentsIn,
   VARIANCES,
@@ -103,7 +104,7 @@ export class FrozenBatchNorm extends Frozen {
   ): FrozenBatchNorm {
     checkKeys("options", options, FROM_MOMENTS);
     const { layout, epsilon, gamma, beta, activation, varianceOf: of, kernels } = options;
-    const own = momentsIn("moments", moments);
+    const own = checkMeans("moments", momentsIn("moments", moments));
     const channels = checkChannels(own.mean.length);
     const parameter = (name: string, value: Float32Array | null | undefined) =>
       value == null ? null : copyOf(float32Of(name, value, channels));

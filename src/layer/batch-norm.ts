@@ -18,6 +18,7 @@ import { countOf, type Layout, sizeOf, sizesOf, viewOf } from "../values/layout.
 import { maskOf, pad, seenBy } from "../values/mask.js";
 import {
   asSums,
+  checkMeans,
   type GradientSums,
   type Moments,
   type MomentsLike,
@@ -452,7 +453,8 @@ export class BatchNorm extends Raw {
    * they are of too few values for a variance. When it throws, nothing has changed.
    */
   setRunning(moments: MomentsLike): void {
-    this.raw.#averages.set(momentsIn("moments", moments, this.#channels));
+    const own = momentsIn("moments", moments, this.raw.#channels);
+    this.#averages.set(checkMeans("moments", own));
   }
 
   /**

@@ -1,12 +1,13 @@
 // Options of the layer and of its methods: their types, and the check of those of the layer, which is made once.
 
 import { checkKernels, type Kernels } from "../engine/kernels.js";
-import { checkKeys, describe, OptionError, StateError } from "../errors.js";
+import { checkKeys, describe, OptionError } from "../errors.js";
 import { type Activation, checkActivation } from "../values/activation.js";
 import { choice, epsilonOf, flag, number } from "../values/check.js";
 import { checkLayout, LAYOUTS, type Layout } from "../values/layout.js";
 import {
   asMoments,
+  checkMeans,
   type GradientSumsLike,
   type Moments,
   type MomentsLike,
@@ -149,10 +150,7 @@ export function completed(options: BatchNormOptions): Settings {
 export function statisticsOf(value: unknown = "batch", channels: number): StatisticsKind | Moments {
   if (value === "batch" || value === "running") return value;
   if (typeof value === "object" && value !== null) {
-    const moments = asMoments("statistics", value, channels);
-    const beyond = moments.mean.find((mean) => !Number.isFinite(Math.fround(mean)));
-    if (beyond === undefined) return moments;
-    throw new StateError("statistics", "means of float32 values", beyond);
+    return checkMeans("statistics", asMoments("statistics", value, channels));
   }
   throw new OptionError("statistics", '"batch", "running" or Moments', describe(value));
 }

@@ -259,6 +259,16 @@ export function momentsIn(
   return moments;
 }
 
+/** Throws StateError for means by which nothing can be normalized, since float32 does not hold them; else returns the moments. */
+export function checkMeans<T extends { readonly mean: Float64Array }>(name: string, moments: T): T {
+  for (const mean of moments.mean) {
+    if (!Number.isFinite(Math.fround(mean))) {
+      throw new StateError(name, "means of float32 values", mean);
+    }
+  }
+  return moments;
+}
+
 /** Throws StateError if no values can have these moments. */
 function checkNumbers(name: string, { mean, m2, meanLow }: Required<MomentsLike>): void {
   for (let c = 0; c < mean.length; c++) {

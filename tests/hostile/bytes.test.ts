@@ -2,8 +2,17 @@
 // no code of the array runs; what is no such array is refused.
 
 import { BatchNormError } from "batchnorm-wasm";
-import { foldOnnx, load, save, tapOnnx, writeOnnx, writeTorch } from "batchnorm-wasm/state";
+import {
+  foldOnnx,
+  load,
+  readOnnx,
+  save,
+  tapOnnx,
+  writeOnnx,
+  writeTorch,
+} from "batchnorm-wasm/state";
 import { describe, expect, test } from "vitest";
+import { goldenBytes } from "../support/golden.js";
 import { FIRST, LAYER, READERS, type Reader } from "../support/readers.js";
 import { RIGHT, WRONG } from "./arrays.js";
 

@@ -8,6 +8,7 @@ import {
   type BatchNorm,
   calibrate,
   diagnose,
+  FrozenBatchNorm,
   fold,
   GradientSums,
   Kernels,
@@ -390,6 +391,14 @@ test("given means that float32 does not hold are refused", () => {
     expect(call).toThrow(
       /^statistics: expected means of float32 values, got (-3\.5e\+38|1e\+300)$/,
     );
+  }
+  const moments = { count: 2, mean: Float64Array.of(0, 1e300, 0), m2: new Float64Array(3) };
+  for (const call of [
+    () => layer.setRunning(moments),
+    () => FrozenBatchNorm.fromMoments(moments),
+  ]) {
+    expect(call).toThrow(StateError);
+    expect(call).toThrow(/^moments: expected means of float32 values, got 1e\+300$/);
   }
   assertSameBits("out", out, x);
   expect(JSON.stringify(layer)).toBe(before);

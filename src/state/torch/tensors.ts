@@ -44,12 +44,7 @@ class SavedTensor implements Tensor {
   readonly unreadable: boolean;
   readonly #read: () => Uint8Array;
 
-  constructor(
-    dtype: string,
-    shape: readonly number[],
-    read: () => Uint8Array,
-    unreadable = false,
-  ) {
+  constructor(dtype: string, shape: readonly number[], read: () => Uint8Array, unreadable = false) {
     this.dtype = dtype;
     this.shape = shape;
     this.unreadable = unreadable;

@@ -5,8 +5,8 @@
 //   planes    a piece has some channels, in all the examples
 //   moments   of rows: a piece has whole blocks of rows (or a part of the columns of a block) and leaves the state of each
 //             block by itself; `poolMoments` then pools them, one after the other, as `momentsRows` does
-//   sums      of rows in cache: a piece has some columns. From memory, reading a part of each row takes two to five
-//             times as long as whole rows, so one thread does it alone (src/threads/machine.ts)
+//   sums      of rows in cache: a piece has some columns. From memory, reading a part of each row takes longer than whole
+//             rows, so one thread does it alone (src/threads/machine.ts)
 //
 // Elementwise kernels on rows are never cut by columns. Two threads that write to the same rows take cache lines away from
 // each other, since hardware reads ahead: it took 0.6 times as long on one thread. Planes in cache are cut by channels, as
@@ -73,7 +73,6 @@ const NEAR: u32 = 12;
   parts: u32;
   /** How much of the same channels or columns came before: values or rows. */
   count: f64;
-  unused: f64;
   /** The range of the activation. */
   low: f64;
   high: f64;
@@ -99,7 +98,7 @@ export function piece(at: usize, p: u32, scratch: usize): void {
   if (kind < AFFINE_PLANES) rowsOfPiece(job, p);
   else if (kind < MOMENTS_ROWS) planesOfPiece(job, p);
   else if (kind == MOMENTS_ROWS) blocksOfPiece(job, p, scratch);
-  else if (kind == SUMS_ROWS) columnsOfPiece(job, p);
+  else if (kind == SUMS_ROWS) columnsOfPiece(job, p, scratch);
   else if (kind == NEAR) nearPiece(changetype<NearJob>(at), p, scratch);
   else channelsOfPiece(job, p);
 }
@@ -204,17 +203,23 @@ export function poolMoments(
   }
 }
 
-/** The sums of a gradient for some columns of rows. Pieces begin at cache lines. */
-function columnsOfPiece(job: Job, p: u32): void {
-  const rows = job.d0, whole = job.d1, stride = <usize>job.d2;
+/**
+ * The sums of a gradient for some columns of rows. Pieces begin at cache lines, and add up in memory of their thread: a
+ * core reads ahead of where it adds, and would take the next cache lines away from the thread that adds there.
+ */
+function columnsOfPiece(job: Job, p: u32, scratch: usize): void {
+  const whole = job.d1, stride = <usize>job.d2;
   const first = cut(whole, p, job.pieces, 16);
   const n = cut(whole, p + 1, job.pieces, 16) - first;
-  begin(job, first, padded(n));
-  const into0 = job.into0 + (<usize>first << 3), into1 = job.into1 + (<usize>first << 3);
-  const at = <usize>first << 2;
+  const at = <usize>first << 2, sums = <usize>first << 3, bytes = <usize>padded(n) << 3;
+  const sumDy = scratch, sumDyX = scratch + 2 * SCRATCH;
+  memory.copy(sumDy, job.from0 + sums, bytes);
+  memory.copy(sumDyX, job.from1 + sums, bytes);
   gradientSumsRows(
-    into0, into1, job.a + at, job.b + at, job.terms + at, job.count, rows, n, stride, whole,
+    sumDy, sumDyX, job.a + at, job.b + at, job.terms + at, job.count, job.d0, n, stride, whole,
   );
+  memory.copy(job.into0 + sums, sumDy, bytes);
+  memory.copy(job.into1 + sums, sumDyX, bytes);
 }
 
 /** A reduction of some channels, in all the examples. The first plane is one of channel 0. */
@@ -271,9 +276,9 @@ function begin(job: Job, first: u32, n: u32): void {
   /** Whether there is an activation. Then mean and the last two arrays are as in `scaleShift`. */
   gated: u32;
   epsilon: f64;
-  perValue: f64;
   low: f64;
   high: f64;
+  perValue: f64;
 }
 
 /** The address of the value of channel `first` in an array of float32 or, with shift 3, float64; 0 if there is none. */

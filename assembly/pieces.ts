@@ -73,7 +73,6 @@ const NEAR: u32 = 12;
   parts: u32;
   /** How much of the same channels or columns came before: values or rows. */
   count: f64;
-  unused: f64;
   /** The range of the activation. */
   low: f64;
   high: f64;
@@ -277,9 +276,9 @@ function begin(job: Job, first: u32, n: u32): void {
   /** Whether there is an activation. Then mean and the last two arrays are as in `scaleShift`. */
   gated: u32;
   epsilon: f64;
-  perValue: f64;
   low: f64;
   high: f64;
+  perValue: f64;
 }
 
 /** The address of the value of channel `first` in an array of float32 or, with shift 3, float64; 0 if there is none. */

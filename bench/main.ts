@@ -31,7 +31,9 @@ npm run bench -- --huge            arrays up to 1 Gi floats (8 GiB of memory); a
 npm run bench -- --against DIST    this build against the one in the folder DIST, a few minutes;
                                    with --within 0.05 fails where a ratio is not 0.95 to 1.05
 npm run bench -- --threads 2       this build on 2 threads against itself on one, and against PyTorch
-                                   and oneDNN on 2; keeps nothing
+                                   and oneDNN on 2; keeps nothing. With --busy while other processes
+                                   keep the other core busy; with --copies against the copies
+                                   of ordinary arrays alone
 npm run bench -- --cycle           observations [8, 17] normalized as they come, against a loop
 npm run bench -- --report          draws the report anew from the records
   --shape 256,256    only this shape          --op infer|train|backward   only this operation
@@ -67,6 +69,8 @@ async function main(): Promise<void> {
       against: { type: "string" },
       within: { type: "string" },
       threads: { type: "string" },
+      busy: { type: "boolean" },
+      copies: { type: "boolean" },
       peers: { type: "boolean" },
       report: { type: "boolean" },
       cycle: { type: "boolean" },
@@ -83,7 +87,7 @@ async function main(): Promise<void> {
   if (values.cycle) return cycle();
   if (values.against !== undefined) return against(values.against, values);
   const choice = chosen(values);
-  if (values.threads !== undefined) return onThreads(values.threads, choice);
+  if (values.threads !== undefined) return onThreads(values.threads, choice, values);
   if (values.block) return block(choice);
   if (values.check) return checkAgainstRecord(choice);
   if (values.quick) {
@@ -218,12 +222,16 @@ async function against(folder: string, flags: Flags): Promise<void> {
   if (flags.within !== undefined) process.exitCode = 1;
 }
 
-async function onThreads(given: string, { shape, op, side }: Choice): Promise<void> {
+async function onThreads(
+  given: string,
+  { shape, op, side }: Choice,
+  more: { busy?: boolean; copies?: boolean },
+): Promise<void> {
   const count = Number(given);
   if (!(Number.isInteger(count) && count >= 2 && count <= 64)) {
     throw new Usage(`--threads: how many, from 2 to 64, not ${given}`);
   }
-  await threads(count, shape, op, side, status);
+  await threads(count, shape, op, side, more, status);
 }
 
 /** Measures every operation of every case that was chosen. Prints a table for each case. */

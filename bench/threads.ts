@@ -1,9 +1,15 @@
 // `npm run bench -- --threads N`: this package on N threads against itself on one, and against PyTorch and oneDNN on N. All
 // take turns in one run, as in measure.ts, so what else the machine does hits them alike. Nothing is kept.
+//
+// With --busy, other processes keep N - 1 cores busy meanwhile. With --copies, it is also measured how long the copies of
+// ordinary arrays into shared memory and out of it take by themselves, which nobody but the calling thread can make: however
+// many threads compute, a call with ordinary arrays takes at least that long.
 
+import { spawn } from "node:child_process";
 import { CASES, type Case, LARGE, makeData, OPS, type Op, opsOf } from "./cases.js";
 import { type Effort, measure, type Timing } from "./measure.js";
 import { ours, PLAIN, RESIDENT } from "./ours.js";
+import { sharedCopies } from "./peers/copy.js";
 import { loadPeers } from "./peers/index.js";
 import { threaded } from "./threaded.js";
 
@@ -25,6 +31,7 @@ export async function threads(
   shape: (c: Case) => boolean,
   op: (op: Op) => boolean,
   side: (name: string) => boolean,
+  { busy = false, copies = false }: { busy?: boolean; copies?: boolean },
   status: (text: string) => void,
 ): Promise<void> {
   // What native.ts gives its child processes.
@@ -33,8 +40,12 @@ export async function threads(
   const sides = [
     ...[ours.resident, threaded("resident", count)],
     ...[ours.plain, threaded("plain", count), ...peers],
+    ...(copies ? [sharedCopies] : []),
   ];
   const rows: Row[] = [];
+  const loads = Array.from({ length: busy ? count - 1 : 0 }, () =>
+    spawn(process.execPath, ["--eval", "for (;;);"], { stdio: "ignore" }),
+  );
   try {
     for (const c of CASES.filter(shape)) {
       const data = makeData(c);
@@ -48,8 +59,10 @@ export async function threads(
       }
     }
   } finally {
+    for (const load of loads) load.kill("SIGKILL");
     for (const peer of peers) peer.close?.();
   }
+  if (busy) console.log(`\n${underLoad(rows, count).join("\n")}`);
   console.log(
     `\n${summary(
       rows,
@@ -73,6 +86,17 @@ function line(row: Row, count: number): string {
   );
   return `${`${c.name} ${c.layout} ${op}`.padEnd(30)} ${gain.join("  ")}   µs: ${each.join(", ")}`;
 }
+
+/** Of the medians of all rounds: how many times as long as on one thread it takes, the other cores being busy. */
+const underLoad = (rows: readonly Row[], count: number): string[] =>
+  [RESIDENT, PLAIN].map((way) => {
+    const median = ({ times }: Row, name: string): number => {
+      const { time, noise } = times.get(name)!;
+      return time * noise;
+    };
+    const each = rows.map((row) => median(row, `${way}, ${count} threads`) / median(row, way));
+    return `${way}, other cores busy: median time on ${count} threads / on one: ${mean(each)}, at most ${Math.max(...each).toFixed(2)}`;
+  });
 
 const mean = (values: readonly number[]): string =>
   values.length === 0
@@ -99,6 +123,14 @@ function summary(rows: readonly Row[], count: number, native: readonly string[])
     });
     return `${op.padEnd(9)} one thread / ${count} (${RESIDENT}, ${PLAIN}): ${gains.join("; ")}`;
   });
+  for (const op of OPS) {
+    const all = of(op, LARGE, Infinity).map((row) => ratio(row, PLAIN, sharedCopies.name));
+    if (!all.some(Number.isNaN)) {
+      lines.push(
+        `${op.padEnd(9)} ${PLAIN} on one / its copies in shared memory alone: ${mean(all)}`,
+      );
+    }
+  }
   for (const name of native) {
     for (const op of OPS) {
       const all = of(op, 0, Infinity).map((row) => ratio(row, name, several(RESIDENT)));

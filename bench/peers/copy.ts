@@ -1,7 +1,7 @@
-// Copies, to compare with: they read and write as many values as `infer` and compute nothing. There are four:
+// Copies, to compare with: they read and write as many values as `infer` and compute nothing. These are:
 // `Float32Array.set` between ordinary arrays; the same within one WebAssembly memory; from an ordinary array into
-// a WebAssembly memory and out to another array, which is the way to a kernel and back; and `slice`, which makes a
-// new array.
+// a WebAssembly memory and out to another array, which is the way to a kernel and back; `slice`, which makes a new
+// array; and the copies into shared memory and out of it that each operation needs at least.
 
 import type { Case } from "../cases.js";
 import { keep, type Peer, type Session } from "./peer.js";
@@ -78,6 +78,26 @@ export const copyThrough: Peer = {
         y.set(inside, at);
       }
       return y;
+    });
+  },
+};
+
+/** The copies of a call with ordinary arrays whose data lie in shared memory while threads compute. */
+export const sharedCopies: Peer = {
+  ...common,
+  name: "copies (shared memory)",
+  ops: ["infer", "train", "backward"],
+  async open(c, op, { x, dy }) {
+    const inputs = op === "backward" ? [x, dy] : [x];
+    const bytes = Math.ceil((4 * c.size) / 4096) * 4096 + 2048;
+    const pages = Math.ceil((2 * bytes) / 65536);
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    const inside = inputs.map((_, i) => new Float32Array(memory.buffer, i * bytes, c.size));
+    const out = new Float32Array(c.size);
+    return session(() => {
+      for (const [i, input] of inputs.entries()) inside[i].set(input);
+      out.set(inside[0]);
+      return out;
     });
   },
 };

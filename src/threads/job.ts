@@ -37,11 +37,11 @@ export function piecesOf(work: number, most: number = MOST): number {
 }
 
 /**
- * How many pieces are possible in rows of `width` columns, if each has some columns: of at least 64, so that rows are read
- * in whole lengths, but narrow rows are cut in two.
+ * How many pieces are possible in rows of `width` columns, if each has some columns: of at least `least`, so that rows are
+ * read in whole lengths, but narrow rows are cut in two.
  */
-export const columnsOf = (width: number): number =>
-  Math.max(Math.floor(width / 64), width < 32 ? 1 : 2);
+export const columnsOf = (width: number, least = 64): number =>
+  Math.max(Math.floor(width / least), width < 32 ? 1 : 2);
 
 /** Writes jobs. What the fields mean is in assembly/pieces.ts. */
 export class Job {
@@ -92,17 +92,17 @@ export class Job {
     return this;
   }
 
-  /** The first two fields of eight bytes. */
-  numbers(first: number, second = 0): this {
+  /** The first field of eight bytes and the last one, which only `NEAR` has. */
+  numbers(first: number, last = 0): this {
     this.#doubles[0] = first;
-    this.#doubles[1] = second;
+    this.#doubles[3] = last;
     return this;
   }
 
   /** The range of the activation. */
   limits(low: number, high: number): this {
-    this.#doubles[2] = low;
-    this.#doubles[3] = high;
+    this.#doubles[1] = low;
+    this.#doubles[2] = high;
     return this;
   }
 }

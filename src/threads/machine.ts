@@ -9,7 +9,7 @@ import type { Crew } from "./crew.js";
 import * as kinds from "./job.js";
 import { columnsOf, piecesOf } from "./job.js";
 import { ARRAY, COLUMNS, move, type Room } from "./room.js";
-import { BY_COLUMNS, CACHED, HEAVY } from "./sizes.js";
+import { BY_COLUMNS, CACHED, HEAVY, RUN } from "./sizes.js";
 
 const padded = (width: number): number => (width + 3) & ~3;
 
@@ -36,21 +36,25 @@ type Elementwise =
   | "gradientSweep"
   | "gradientPlanes";
 
+/** Hands out an elementwise kernel: what it does, its arguments, the kernel's dimensions. */
+type HandOut = (
+  kind: number,
+  out: number,
+  a: number,
+  b: number,
+  add: number,
+  terms: number,
+  low: number,
+  high: number,
+  d0: number,
+  d1: number,
+  d2: number,
+  d3?: number,
+) => boolean;
+
 function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
   /** Describes rows, and hands them out; false if this thread is to do all of them. */
-  const rowsShared = (
-    kind: number,
-    out: number,
-    a: number,
-    b: number,
-    add: number,
-    terms: number,
-    low: number,
-    high: number,
-    rows: number,
-    width: number,
-    stride: number,
-  ): boolean => {
+  const rowsShared: HandOut = (kind, out, a, b, add, terms, low, high, rows, width, stride) => {
     const work = rows * width * (b === 0 ? 1 : HEAVY);
     const n = crew.pieces(work);
     if (n === 1) return false;
@@ -60,20 +64,20 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
     return true;
   };
   /** The same of planes. */
-  const planesShared = (
-    kind: number,
-    out: number,
-    a: number,
-    b: number,
-    add: number,
-    terms: number,
-    low: number,
-    high: number,
-    first: number,
-    planes: number,
-    channels: number,
-    inner: number,
-  ): boolean => {
+  const planesShared: HandOut = (
+    kind,
+    out,
+    a,
+    b,
+    add,
+    terms,
+    low,
+    high,
+    first,
+    planes,
+    channels,
+    inner = 1,
+  ) => {
     const work = planes * inner * (b === 0 ? 1 : HEAVY);
     let n = crew.pieces(work);
     if (n === 1) return false;
@@ -165,7 +169,7 @@ function reductionsOfRows(
     },
     gradientSumsRows(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole) {
       const size = rows * width;
-      const n = size > BY_COLUMNS ? 1 : crew.pieces(size * HEAVY, columnsOf(width));
+      const n = size > BY_COLUMNS ? 1 : crew.pieces(size * HEAVY, columnsOf(width, RUN));
       if (n === 1) {
         const { gradientSumsRows: alone } = wasm;
         return alone(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole);

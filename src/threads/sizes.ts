@@ -18,6 +18,8 @@ export const CACHED = 524288;
  * of rows take longer to read than whole rows.
  */
 export const BY_COLUMNS = 2097152;
+/** Columns that a piece of these sums has at least, unless there are only two pieces: rows are read in longer runs then. */
+export const RUN = 256;
 /**
  * Workers that sleep are woken once there has been this much work since they fell asleep. Less is done by one thread before
  * they are awake.

@@ -30,6 +30,7 @@ vi.mock("../../src/threads/sizes.js", () => ({
   MOST: 16,
   CACHED: 3000,
   BY_COLUMNS: 4000,
+  RUN: 32,
   WAKE: 0,
 }));
 

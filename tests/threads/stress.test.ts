@@ -31,6 +31,7 @@ vi.mock("../../src/threads/sizes.js", () => ({
   MOST: 16,
   CACHED: 60000,
   BY_COLUMNS: 80000,
+  RUN: 32,
   WAKE: 5000,
 }));
 

@@ -1,0 +1,44 @@
+/**
+ * The TensorFlow.js adapter on a layer whose kernels have threads. tfjs' tensors are ordinary arrays to them, so the steps
+ * are computed on one thread, with the same bits.
+ */
+
+import * as tf from "@tensorflow/tfjs-core";
+import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
+import { BatchNorm, type Kernels } from "batchnorm-wasm";
+import { TfBatchNorm } from "batchnorm-wasm/tfjs";
+import { startKernels } from "batchnorm-wasm/threads";
+import { describe, expect, test } from "vitest";
+import { assertSameBits } from "../support/compare.js";
+import { BACKENDS, onBackend, random } from "../support/tfjs.js";
+
+/** y and all gradients of two training steps on [2048, 64], and y at test time. */
+function steps(kernels: Kernels | undefined): Float32Array[] {
+  const norm = new TfBatchNorm(new BatchNorm(64, kernels && { kernels }));
+  const results: Float32Array[] = [];
+  for (const seed of [1, 2]) {
+    const x = tf.variable(random([2048, 64], seed));
+    const weights = random([2048, 64], 3);
+    const { value, grads } = tf.variableGrads(
+      () => tf.sum(tf.mul(norm.apply(x, { training: true }), weights)) as tf.Scalar,
+    );
+    results.push(value.dataSync<"float32">().slice());
+    for (const grad of Object.values(grads)) results.push(grad.dataSync<"float32">().slice());
+    results.push(norm.apply(x, { training: false }).dataSync<"float32">().slice());
+  }
+  norm.dispose();
+  return results;
+}
+
+describe.each(BACKENDS)("on the backend %s", (backend) => {
+  onBackend(backend);
+
+  test("steps have the bits of those without threads", async () => {
+    const kernels = await startKernels({ threads: 2 });
+    const expected = steps(undefined);
+    const actual = steps(kernels);
+    kernels.close();
+    expect(actual.length).toBe(expected.length);
+    for (const [i, values] of actual.entries()) assertSameBits(`result ${i}`, values, expected[i]!);
+  });
+});

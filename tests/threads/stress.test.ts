@@ -2,9 +2,10 @@
 // makes that many calls of each kind.
 
 import { Worker } from "node:worker_threads";
-import { BatchNorm, Kernels } from "batchnorm-wasm";
+import { BatchNorm, Kernels, StateError } from "batchnorm-wasm";
 import { startKernels, type ThreadedKernels } from "batchnorm-wasm/threads";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { GRADIENT_STRIPS } from "../../src/threads/job.js";
 import { TEXT as WORKER } from "../../src/wasm/worker-text.js";
 import { assertSameBits } from "../support/compare.js";
 import { normal } from "../support/data.js";
@@ -34,7 +35,15 @@ vi.mock("../../src/threads/sizes.js", () => ({
 }));
 
 // So that a dead worker is given up soon. What the clock says is not what is tested here.
-vi.mock("../../src/threads/patience.js", () => ({ LOOKS: 200, NAP: 0.05, PATIENCE: 300 }));
+vi.mock("../../src/threads/patience.js", () => ({
+  LOOKS: 200,
+  NAP: 0.05,
+  PATIENCE: 300,
+  PATIENCE_IN_PLACE: 900,
+}));
+
+/** What a worker does that stops for ever. */
+const WAITS = "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)";
 
 const CALLS = Number(process.env.STRESS ?? 150);
 const plain = new Kernels({ memory: 32 << 20 });
@@ -112,7 +121,7 @@ describe("the bits of one thread", () => {
   test.each([
     ["ends before it has done it", "process.exit()", ""],
     ["ends before it has said that it has done it", "", "process.exit()"],
-    ["stops for ever", "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)", ""],
+    ["stops for ever", WAITS, ""],
   ])("when a worker has begun a piece and %s", async (_, before, after) => {
     const url = `data:text/javascript,${encodeURIComponent(mortal(before, after, 7) + WORKER)}`;
     const some = await startKernels({ threads: 3, memory: 32 << 20, worker: url });
@@ -125,15 +134,84 @@ describe("the bits of one thread", () => {
   });
 });
 
-/** Code before the script of a worker: its `last` piece has something before it or after it. */
-const mortal = (before: string, after: string, last: number): string => `
+describe("an error, and then one thread", () => {
+  const url = (before: string): string =>
+    `data:text/javascript,${encodeURIComponent(before + WORKER)}`;
+
+  test("when a piece throws in a worker", async () => {
+    const throws = mortal("throw new Error('no')", "", 1);
+    const some = await startKernels({ threads: 3, memory: 32 << 20, worker: url(throws) });
+    let error: unknown;
+    for (let i = 0; i < 3000 && error === undefined; i++) {
+      try {
+        once(some, 6000 + i);
+      } catch (thrown) {
+        error = thrown;
+      }
+    }
+    expect(error).toBeInstanceOf(StateError);
+    expect(String(error)).toContain("kernels: expected workers that compute, got one that failed");
+    expect(some.threads).toBe(1);
+    for (let i = 0; i < 5; i++) compareWith(new BatchNorm(40, { kernels: some }), i);
+  });
+
+  // dx is no array of the caller's other ones, but the gated dy lies in it when a worker stops for ever.
+  test("when a worker stops in a result that replaces what it is made of", async () => {
+    const stops = mortal(WAITS, "", 1, GRADIENT_STRIPS);
+    const some = await startKernels({ threads: 2, memory: 32 << 20, worker: url(stops) });
+    const layer = new BatchNorm(40, { kernels: some, activation: "relu" });
+    let error: unknown;
+    for (let i = 0; i < 3000 && error === undefined; i++) {
+      try {
+        compareWith(layer, i);
+      } catch (thrown) {
+        error = thrown;
+      }
+    }
+    expect(error).toBeInstanceOf(StateError);
+    expect(String(error)).toMatch(
+      /^StateError: kernels: .* in place .*, got one that has not after/,
+    );
+    expect(some.threads).toBe(1);
+    for (let i = 0; i < 5; i++) compareWith(layer, i);
+  });
+});
+
+/** Holds a gradient of a layer against that of one thread. */
+function compareWith(layer: BatchNorm, seed: number): void {
+  const { kernels, activation } = layer;
+  const shape = [500, layer.channels];
+  const size = 500 * layer.channels;
+  const gradientOn = (on: BatchNorm): Float32Array => {
+    const [x, dy, dx] = [0, 0, 0].map(() => on.kernels.alloc(size)) as Float32Array[];
+    try {
+      x!.set(normal(size, seed));
+      dy!.set(normal(size, seed + 1));
+      on.train(x!, { shape, out: dx! });
+      on.backward(dy!, { out: { dx: dx! } });
+      return dx!.slice();
+    } finally {
+      for (const tensor of [x, dy, dx]) on.kernels.free(tensor!);
+    }
+  };
+  const alone = new BatchNorm(layer.channels, { kernels: plain, activation });
+  expect(kernels).not.toBe(plain);
+  assertSameBits(`dx of ${seed}`, gradientOn(layer), gradientOn(alone));
+}
+
+/**
+ * Code before the script of a worker: its `last` piece has something before it or after it. With a `kind`, pieces of other
+ * kinds of jobs do not count.
+ */
+const mortal = (before: string, after: string, last: number, kind?: number): string => `
   const { Instance } = WebAssembly;
   let pieces = 0;
   WebAssembly.Instance = function (module, imports) {
     const { exports } = new Instance(module, imports);
     if (exports.piece === undefined) return { exports };
     const piece = (...args) => {
-      const isLast = ++pieces === ${last};
+      const kind = new Int32Array(imports.env.memory.buffer, args[0], 1)[0];
+      const isLast = (${kind === undefined} || kind === ${kind}) && ++pieces === ${last};
       if (isLast) { ${before}; }
       exports.piece(...args);
       if (isLast) { ${after}; }

@@ -135,68 +135,49 @@ describe("the bits of one thread", () => {
 });
 
 describe("an error, and then one thread", () => {
-  const url = (before: string): string =>
-    `data:text/javascript,${encodeURIComponent(before + WORKER)}`;
-
-  test("when a piece throws in a worker", async () => {
-    const throws = mortal("throw new Error('no')", "", 1);
-    const some = await startKernels({ threads: 3, memory: 32 << 20, worker: url(throws) });
-    let error: unknown;
-    for (let i = 0; i < 3000 && error === undefined; i++) {
-      try {
-        once(some, 6000 + i);
-      } catch (thrown) {
-        error = thrown;
-      }
-    }
-    expect(error).toBeInstanceOf(StateError);
-    expect(String(error)).toContain("kernels: expected workers that compute, got one that failed");
-    expect(some.threads).toBe(1);
-    for (let i = 0; i < 5; i++) compareWith(new BatchNorm(40, { kernels: some }), i);
-  });
-
-  // dx is no array of the caller's other ones, but the gated dy lies in it when a worker stops for ever.
-  test("when a worker stops in a result that replaces what it is made of", async () => {
-    const stops = mortal(WAITS, "", 1, GRADIENT_STRIPS);
-    const some = await startKernels({ threads: 2, memory: 32 << 20, worker: url(stops) });
-    const layer = new BatchNorm(40, { kernels: some, activation: "relu" });
-    let error: unknown;
-    for (let i = 0; i < 3000 && error === undefined; i++) {
-      try {
-        compareWith(layer, i);
-      } catch (thrown) {
-        error = thrown;
-      }
-    }
-    expect(error).toBeInstanceOf(StateError);
-    expect(String(error)).toMatch(
+  test.each([
+    [
+      "when a piece throws in a worker",
+      "throw new Error('no')",
+      "workers that compute, got one that failed",
+    ],
+    // dx replaces the gated dy, which lies in its place, although dx is no array of the caller's other ones.
+    [
+      "when a worker stops in a result in place",
+      WAITS,
       /^StateError: kernels: .* in place .*, got one that has not after/,
-    );
+    ],
+  ])("%s", async (_, before, message) => {
+    const text = mortal(before, "", 1, GRADIENT_STRIPS) + WORKER;
+    const url = `data:text/javascript,${encodeURIComponent(text)}`;
+    const some = await startKernels({ threads: 2, memory: 32 << 20, worker: url });
+    const expected = gradientOf(plain, 40)();
+    const gradient = gradientOf(some, 40);
+    let error: unknown;
+    // The worker has to come before the caller has done all pieces, so it may take many calls.
+    for (let i = 0; i < 3000 && error === undefined; i++) {
+      try {
+        assertSameBits(`dx of call ${i}`, gradient(), expected);
+      } catch (thrown) {
+        error = thrown;
+      }
+    }
+    expect(error).toBeInstanceOf(StateError);
+    expect(String(error)).toMatch(message);
     expect(some.threads).toBe(1);
-    for (let i = 0; i < 5; i++) compareWith(layer, i);
+    for (let i = 0; i < 3; i++) assertSameBits("dx", gradient(), expected);
   });
 });
 
-/** Holds a gradient of a layer against that of one thread. */
-function compareWith(layer: BatchNorm, seed: number): void {
-  const { kernels, activation } = layer;
-  const shape = [500, layer.channels];
-  const size = 500 * layer.channels;
-  const gradientOn = (on: BatchNorm): Float32Array => {
-    const [x, dy, dx] = [0, 0, 0].map(() => on.kernels.alloc(size)) as Float32Array[];
-    try {
-      x!.set(normal(size, seed));
-      dy!.set(normal(size, seed + 1));
-      on.train(x!, { shape, out: dx! });
-      on.backward(dy!, { out: { dx: dx! } });
-      return dx!.slice();
-    } finally {
-      for (const tensor of [x, dy, dx]) on.kernels.free(tensor!);
-    }
-  };
-  const alone = new BatchNorm(layer.channels, { kernels: plain, activation });
-  expect(kernels).not.toBe(plain);
-  assertSameBits(`dx of ${seed}`, gradientOn(layer), gradientOn(alone));
+/** Trains a layer with an activation on tensors of these kernels; returns a call of `backward`, of large ones in cache. */
+function gradientOf(kernels: Kernels, channels: number): () => Float32Array {
+  const size = 600_000;
+  const [x, dy, dx] = [0, 0, 0].map(() => kernels.alloc(size)) as Float32Array[];
+  x!.set(normal(size, 1));
+  dy!.set(normal(size, 2));
+  const layer = new BatchNorm(channels, { kernels, activation: "relu" });
+  layer.train(x!, { shape: [size / channels, channels], out: dx! });
+  return () => layer.backward(dy!, { out: { dx: dx! } }).dx;
 }
 
 /**

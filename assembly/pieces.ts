@@ -14,8 +14,11 @@
 //
 // This is a binary of its own, which calls the kernels of the other one: kernels.ts.
 //
-// What a piece writes is never what it or another piece reads, except where users ask for y or dx in place of an input. So
-// a piece can be done again. src/threads/job.ts writes jobs; their fields are the same there.
+// A piece can be done again if what it writes is neither what it nor what another piece reads. That is so but in two cases:
+// users ask for y or dx in place of an input; and, if there is an activation and no dadd, a gradient's second traversal in
+// rows or large planes reads the gated dy where it writes dx. What happens then is in src/threads/crew.ts.
+//
+// src/threads/job.ts writes jobs; their fields are the same there.
 
 import {
   affinePlanes, affineStrips, affineSweep, gatePlanes, gateRows,

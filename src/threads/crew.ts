@@ -2,7 +2,7 @@
 
 import { StateError } from "../errors.js";
 import { type Job, piecesOf } from "./job.js";
-import { LOOKS, NAP, PATIENCE } from "./patience.js";
+import { LOOKS, NAP, PATIENCE, PATIENCE_IN_PLACE } from "./patience.js";
 import { type Caller, callerStep, EPOCH, FAILED, SLEEPERS, stopWorkers } from "./protocol.js";
 import { WAKE } from "./sizes.js";
 import type { Hand } from "./spawn.js";
@@ -45,7 +45,8 @@ export class Crew {
         if (looks === LOOKS) this.#since = performance.now();
         // Nobody notifies that word: this only gives the core to a worker that has none.
         if (mayWait) Atomics.wait(words, word, value, NAP);
-        return performance.now() - this.#since > PATIENCE;
+        const most = this.#me.repeatable ? PATIENCE : PATIENCE_IN_PLACE;
+        return performance.now() - this.#since > most;
       },
     };
   }
@@ -75,7 +76,8 @@ export class Crew {
 
   /**
    * Does the job that is described, all its pieces. `repeatable` says that a piece may be done twice: that what it reads
-   * is not what it writes.
+   * is not what it writes. Throws StateError if a worker has thrown, or if one has not finished a piece that is not
+   * repeatable; later calls go on with this thread alone.
    */
   run(pieces: number, repeatable: boolean): void {
     const me = this.#me;
@@ -85,7 +87,17 @@ export class Crew {
     me.repeatable = repeatable;
     this.#wakes = false;
     while (callerStep(me)) {}
-    if ((me.at as string) === "given up") this.#dismiss();
+    if ((me.at as string) === "given up") {
+      this.#dismiss();
+      if (!repeatable) {
+        const wanted = "workers that finish a result in place of what it is made of";
+        throw new StateError(
+          "kernels",
+          wanted,
+          `one that has not after ${PATIENCE_IN_PLACE / 1000} s`,
+        );
+      }
+    }
     if (Atomics.load(this.#words, FAILED) !== 0) {
       this.close();
       throw new StateError("kernels", "workers that compute", "one that failed");

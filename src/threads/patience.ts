@@ -6,3 +6,8 @@ export const LOOKS = 2000;
 export const NAP = 0.05;
 /** Milliseconds after which it does the piece again, where that is safe, and gives workers up. */
 export const PATIENCE = 3000;
+/**
+ * The same where the piece writes to what it reads, so that nobody can do it again: the call then throws. This is longer,
+ * because a worker that is only late still finishes the result.
+ */
+export const PATIENCE_IN_PLACE = 30000;

@@ -18,13 +18,13 @@
 // claims a piece of a later call, whose description is then complete. A worker sleeps on the EPOCH that it read before it
 // last looked for pieces, so that no wake-up gets lost.
 //
-// If a worker does not finish a piece within a bound, the caller does that piece again, where this is safe, and gives
-// all workers up.
+// If a worker does not finish a piece within a bound, the caller gives all workers up. It does that piece again, where
+// this is safe; elsewhere the call ends without it, and src/threads/crew.ts throws.
 
 /** Where each word lies. Those that the caller alone writes share a cache line. */
 export const EPOCH = 0;
-export const PIECES = 1;
-export const STOP = 2;
+const PIECES = 1;
+const STOP = 2;
 export const SLEEPERS = 32;
 /** Not 0 if a piece threw in a worker. */
 export const FAILED = 33;
@@ -172,7 +172,7 @@ export interface Caller extends Thread {
   pieces: number;
   /** Whether workers that sleep are to be woken for it. */
   wakes: boolean;
-  /** Whether a piece that a worker has begun may be done again. */
+  /** Whether a piece that a worker has begun may be done again. If not, a call that gives up has not done all of them. */
   repeatable: boolean;
   /** Wakes the workers that sleep on EPOCH. */
   wake(): void;
@@ -223,7 +223,7 @@ export function callerStep(me: Caller): boolean {
       break;
     case "give up":
       Atomics.store(words, STOP, 1);
-      me.piece = me.pieces;
+      me.piece = me.repeatable ? me.pieces : 0;
       me.at = "again";
       break;
     case "again":
@@ -267,7 +267,7 @@ function waitStep(me: Caller): void {
   me.finished |= done;
   me.queue = (me.queue + 1) % me.thread;
   if (me.finished !== before) me.looks = 0;
-  else if (me.hasWaitedEnough(me.looks++, word, done) && me.repeatable) me.at = "give up";
+  else if (me.hasWaitedEnough(me.looks++, word, done)) me.at = "give up";
 }
 
 /** Ends all workers. No call may be under way. */

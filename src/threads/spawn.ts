@@ -23,7 +23,7 @@ interface WebWorker {
 
 interface Scope {
   process?: { getBuiltinModule?(name: string): unknown };
-  Worker?: new (url: string | URL, options?: { name: string }) => WebWorker;
+  Worker?: new (url: string, options?: { name: string }) => WebWorker;
   navigator?: { hardwareConcurrency?: number };
   crossOriginIsolated?: boolean;
   URL: {
@@ -76,8 +76,8 @@ export interface Hand {
 interface Made {
   post(message: Start): void;
   terminate(): void;
-  /** Lets the process end while the worker runs. */
-  release(): void;
+  /** In Node: lets the process end while the worker runs. */
+  release?(): void;
 }
 
 const builtin = <M>(name: string): M | undefined =>
@@ -126,11 +126,16 @@ const refused = (got: string, cause?: unknown): UnsupportedError =>
  * Starts a worker and waits until it is ready. `text` is its script, `url` where its file lies if the text may not be
  * used. Rejects with UnsupportedError if it does not start.
  */
-export function spawn(text: string, url: string | URL | undefined, start: Start): Promise<Hand> {
+export function spawn(text: string, url: string | undefined, start: Start): Promise<Hand> {
   return new Promise((resolve, reject) => {
     let made: Made | undefined;
-    const fail = (got: string, cause?: unknown): void => {
+    let blob: string | undefined;
+    const settle = (): void => {
       scope.clearTimeout(timer);
+      if (blob !== undefined) scope.URL.revokeObjectURL(blob);
+    };
+    const fail = (got: string, cause?: unknown): void => {
+      settle();
       made?.terminate();
       reject(refused(got, cause));
     };
@@ -143,13 +148,14 @@ export function spawn(text: string, url: string | URL | undefined, start: Start)
         fail(error);
         return;
       }
-      scope.clearTimeout(timer);
-      made!.release();
+      settle();
+      made!.release?.();
       resolve(handOf(made!));
     };
     try {
       const Node = nodeWorker();
-      made = Node ? makeNode(Node, text, url, answer, fail) : makeWeb(text, url, answer, fail);
+      if (Node) made = makeNode(Node, text, url, answer, fail);
+      else made = makeWeb(url ?? (blob = blobOf(text)), answer, fail);
       made.post(start);
     } catch (cause) {
       fail(String(cause), cause);
@@ -171,14 +177,14 @@ type Fail = (got: string, cause?: unknown) => void;
 function makeNode(
   Node: NodeWorkerClass,
   text: string,
-  url: string | URL | undefined,
+  url: string | undefined,
   answer: Answer,
   fail: Fail,
 ): Made {
   const worker =
     url === undefined
       ? new Node(text, { eval: true, name: NAME })
-      : new Node(/^[a-z]+:/.test(String(url)) ? new scope.URL(String(url)) : url, { name: NAME });
+      : new Node(/^[a-z]+:/.test(url) ? new scope.URL(url) : url, { name: NAME });
   worker.on("message", (started) => answer(started as Started));
   worker.on("error", (cause) => fail(String(cause), cause));
   worker.on("exit", () => fail("one that ended"));
@@ -189,12 +195,11 @@ function makeNode(
   };
 }
 
-function makeWeb(text: string, url: string | URL | undefined, answer: Answer, fail: Fail): Made {
-  const own = url === undefined;
-  const at = own
-    ? scope.URL.createObjectURL(new scope.Blob([text], { type: "text/javascript" }))
-    : url;
-  const worker = new scope.Worker!(at, { name: NAME });
+const blobOf = (text: string): string =>
+  scope.URL.createObjectURL(new scope.Blob([text], { type: "text/javascript" }));
+
+function makeWeb(url: string, answer: Answer, fail: Fail): Made {
+  const worker = new scope.Worker!(url, { name: NAME });
   worker.onmessage = ({ data }) => answer(data);
   worker.onerror = (event) => {
     event.preventDefault?.();
@@ -203,6 +208,5 @@ function makeWeb(text: string, url: string | URL | undefined, answer: Answer, fa
   return {
     post: (message) => worker.postMessage(message),
     terminate: () => worker.terminate(),
-    release: () => own && scope.URL.revokeObjectURL(String(at)),
   };
 }

@@ -126,7 +126,9 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
   const kernels = onSharedMemory(decode(KERNELS));
   const pieces = decode(PIECES);
   const modules = [compile(kernels), compile(pieces)] as const;
-  const own = ROOM_BYTES + threads * (SCRATCH_BYTES + 1024) + 4096;
+  // Beside the room and the scratch of each thread: 128 bytes for the words of each. `allocate` begins an array less than
+  // 4096 bytes behind the one before it. 8192 bytes are for that of the room, for the other words and for the job.
+  const own = ROOM_BYTES + 8192 + threads * (SCRATCH_BYTES + 4096 + 128);
   const memory = new Memory(Math.min(checkBytes(bytes) + own, MAX_BYTES), true);
   const { buffer } = memory.wasm;
   const place = (n: number): number => memory.allocate(n / 4).byteOffset;

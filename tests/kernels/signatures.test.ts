@@ -8,6 +8,7 @@ import ts from "typescript";
 import { describe, expect, test } from "vitest";
 import { MAX_COLUMNS, Memory, STREAM_FLOATS } from "../../src/engine/memory.js";
 import * as plan from "../../src/engine/plan.js";
+import * as jobs from "../../src/threads/job.js";
 import { SCRATCH, TERM } from "../support/binary.js";
 
 const read = (path: string): string =>
@@ -120,6 +121,29 @@ describe.each([
   });
 });
 
+test("assembly/kernels.ts imports kernels of assembly/index.ts as they are", () => {
+  const exported = kernelsOf("index.ts");
+  const imported = parse("assembly/kernels.ts").statements.filter(ts.isFunctionDeclaration);
+  expect(imported.length).toBeGreaterThan(0);
+  for (const declaration of imported) {
+    const name = found(declaration.name, "a name").text;
+    expect(signatureOf(declaration, typeInAssembly), name).toEqual(exported.get(name));
+    // The name of the import is what its decorator says, not that of the function.
+    const decorators = (ts.getDecorators(declaration as never) ?? []).map((each) => each.getText());
+    expect(decorators, name).toEqual([`@external("kernels", "${name}")`]);
+  }
+});
+
+test("kinds of jobs have one number each, the same on both sides", () => {
+  const kinds = hiddenIn("assembly/pieces.ts").map(
+    ({ name, initializer }) => [name.getText(), Number(initializer?.getText())] as const,
+  );
+  const numbers = Object.entries(jobs).filter(([name]) => kinds.some(([kind]) => kind === name));
+  expect(Object.fromEntries(numbers)).toEqual(Object.fromEntries(kinds));
+  expect(new Set(numbers.map(([, number]) => number)).size).toBe(kinds.length);
+  expect(kinds.length).toBeGreaterThan(0);
+});
+
 /** The constants of a file of ours that are not exported. */
 const hiddenIn = (path: string): ts.VariableDeclaration[] =>
   parse(path)
@@ -215,6 +239,12 @@ describe("kernel memory", () => {
     const bytes = Number(found(stagger?.initializer, "STAGGER in src/engine/memory.ts").getText());
     expect(blockNumber("SCRATCH")).toBe(MAX_COLUMNS * 4 + bytes);
     expect(sizes.get(memory.scratch)).toBe(6 * blockNumber("SCRATCH"));
+  });
+
+  test("a thread has room for what a piece of `backward` keeps, which is more than moments do", () => {
+    const scratch = blockNumber("SCRATCH");
+    // nearPiece: the four terms, then two arrays of float32 and two of float64.
+    expect(jobs.SCRATCH_BYTES).toBeGreaterThanOrEqual(4 * blockNumber("SCALE") + 6 * scratch);
   });
 
   test("the other tests of this folder lay arrays out alike", () => {

@@ -20,6 +20,8 @@ interface Setting {
   readonly calls: readonly number[];
   /** Whether a worker may stop for good at any step, and the caller may give up waiting. */
   readonly deaths: boolean;
+  /** Whether a piece that a worker has begun may be done again; if not, a call that is given up ends without it. */
+  readonly repeatable: boolean;
   /** Whether sleepers are woken for a call. */
   readonly wakes: boolean;
   /**
@@ -74,6 +76,9 @@ class Model {
     this.#used = [...this.#words.keys()].filter((i) => i < 3 || (i >= 32 && i % 32 < 2));
     this.#done = setting.calls.map((pieces) => new Array<number>(pieces).fill(0));
     const run = (piece: number, described = this.#described): void => {
+      const { at, finished } = this.#caller;
+      if (at === "again" && (finished >> piece) & 1)
+        throw new Error("a piece was done after its report");
       const call = this.#done[described - 1];
       if (call === undefined || piece >= call.length) throw new Error(`no piece ${piece}`);
       call[piece]!++;
@@ -103,7 +108,7 @@ class Model {
       queue: 0,
       pieces: 0,
       wakes: setting.wakes,
-      repeatable: setting.deaths,
+      repeatable: setting.repeatable,
       wake: () => this.#wake(),
       hasWaitedEnough: () => this.#patience,
     };
@@ -185,14 +190,15 @@ class Model {
   check(): void {
     const { at } = this.#caller;
     const call = this.#done[this.#call - 1];
-    if ((at === "done" || at === "given up") && call?.some((times) => times === 0)) {
+    const isWhole = at === "done" || (at === "given up" && this.#setting.repeatable);
+    if (isWhole && call?.some((times) => times === 0)) {
       throw new Error("a call ended before all its pieces were done");
     }
     // Between a claim and the report the caller waits, unless it gives up.
     if (at === "done" && this.#workers.some((w) => !w.isDead && w.finished !== 0)) {
       throw new Error("a call ended before a worker had reported");
     }
-    const most = this.#setting.deaths ? 2 : 1;
+    const most = this.#setting.deaths && this.#setting.repeatable ? 2 : 1;
     if (this.#done.flat().some((times) => times > most)) throw new Error("a piece was done twice");
   }
 
@@ -325,11 +331,12 @@ function explore(setting: Setting): number {
 }
 
 describe("every order of steps: each piece is done once, no call ends early, nobody waits for ever", () => {
-  const each = { deaths: false, wakes: true, isCoarse: false };
+  const each = { deaths: false, repeatable: true, wakes: true, isCoarse: false };
   const settings: Setting[] = [
     { ...each, workers: 1, calls: [4, 2] },
     { ...each, workers: 1, calls: [2, 3], wakes: false },
     { ...each, workers: 1, calls: [3, 2], deaths: true },
+    { ...each, workers: 1, calls: [3, 2], deaths: true, repeatable: false },
     { ...each, workers: 2, calls: [2, 2], isCoarse: true },
     { ...each, workers: 2, calls: [1, 3], wakes: false, isCoarse: true },
     { ...each, workers: 2, calls: [4], isCoarse: true },
@@ -341,10 +348,11 @@ describe("every order of steps: each piece is done once, no call ends early, nob
       { ...each, workers: 2, calls: [2, 4], isCoarse: true },
       { ...each, workers: 2, calls: [2, 2] },
       { ...each, workers: 2, calls: [2, 2], deaths: true, isCoarse: true },
+      { ...each, workers: 2, calls: [2, 2], deaths: true, repeatable: false, isCoarse: true },
     );
   }
   test.each(settings)(
-    "$workers workers, calls of $calls pieces, deaths: $deaths, wakes: $wakes",
+    "$workers workers, calls of $calls pieces, deaths: $deaths, repeatable: $repeatable, wakes: $wakes",
     (setting) => {
       expect(explore(setting)).toBeGreaterThan(1000);
     },
@@ -353,7 +361,14 @@ describe("every order of steps: each piece is done once, no call ends early, nob
 });
 
 describe("what would be wrong is found", () => {
-  const setting = { deaths: false, wakes: true, isCoarse: false, workers: 1, calls: [2, 2] };
+  const setting: Setting = {
+    deaths: false,
+    repeatable: true,
+    wakes: true,
+    isCoarse: false,
+    workers: 1,
+    calls: [2, 2],
+  };
 
   test("a call that is read about before its piece is claimed", () => {
     expect(() => explore({ ...setting, wrong: "reads early" })).toThrow("done twice");
@@ -361,5 +376,76 @@ describe("what would be wrong is found", () => {
 
   test("a worker that sleeps on an epoch that it has read after it looked for pieces", () => {
     expect(() => explore({ ...setting, wrong: "sleeps late" })).toThrow("stuck");
+  });
+});
+
+describe("a caller that waits for workers", () => {
+  const asked: { looks: number; word: number; value: number }[] = [];
+  const done: number[] = [];
+  let words: Int32Array;
+  let me: Caller;
+
+  /** A caller that waits for four pieces of two workers, has done none itself, and is asked `waits` times to go on. */
+  const waiting = (repeatable: boolean, waits: number): void => {
+    words = new Int32Array(wordsOf(3));
+    for (const list of [asked, done]) list.length = 0;
+    me = {
+      at: "wait",
+      words,
+      thread: 2,
+      threads: 3,
+      queue: 0,
+      piece: 0,
+      finished: 0,
+      looks: 0,
+      pieces: 4,
+      wakes: false,
+      repeatable,
+      run: (piece) => done.push(piece),
+      wake: () => {},
+      hasWaitedEnough: (looks, word, value) => asked.push({ looks, word, value }) > waits,
+    };
+  };
+
+  /** Where worker t reports what it has done. */
+  const reportOf = (t: number): number => 64 + 32 * t + 1;
+
+  test("counts its looks anew after a report", () => {
+    waiting(true, 100);
+    for (let i = 0; i < 5; i++) callerStep(me);
+    expect(asked.map(({ looks }) => looks)).toEqual([0, 1, 2, 3, 4]);
+    words[reportOf(1)] = 0b0100;
+    for (let i = 0; i < 4; i++) callerStep(me);
+    expect(asked.slice(5).map(({ looks }) => looks)).toEqual([0, 1, 2]);
+    expect(me.finished).toBe(0b0100);
+    // It looks at the word of one worker after the other, and tells what it saw there.
+    expect(asked.slice(5).map(({ word }) => word)).toEqual([0, 1, 0].map(reportOf));
+    expect(asked[6]!.value).toBe(0b0100);
+  });
+
+  test("does again what nobody has reported, and nothing else", () => {
+    waiting(true, 1);
+    words[reportOf(0)] = 0b0010;
+    words[reportOf(1)] = 0b1000;
+    while (callerStep(me)) {}
+    expect(me.at).toBe("given up");
+    expect(done).toEqual([2, 0]);
+  });
+
+  test("does nothing again that is not repeatable", () => {
+    waiting(false, 1);
+    words[reportOf(0)] = 0b0010;
+    while (callerStep(me)) {}
+    expect(me.at).toBe("given up");
+    expect(done).toEqual([]);
+  });
+
+  test("is done as soon as all pieces are reported", () => {
+    waiting(false, 100);
+    words[reportOf(0)] = 0b0011;
+    words[reportOf(1)] = 0b1100;
+    while (callerStep(me)) {}
+    expect(me.at).toBe("done");
+    expect(asked).toEqual([]);
   });
 });

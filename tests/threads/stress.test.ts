@@ -2,9 +2,10 @@
 // makes that many calls of each kind.
 
 import { Worker } from "node:worker_threads";
-import { BatchNorm, Kernels } from "batchnorm-wasm";
+import { BatchNorm, Kernels, StateError } from "batchnorm-wasm";
 import { startKernels, type ThreadedKernels } from "batchnorm-wasm/threads";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { GRADIENT_STRIPS } from "../../src/threads/job.js";
 import { TEXT as WORKER } from "../../src/wasm/worker-text.js";
 import { assertSameBits } from "../support/compare.js";
 import { normal } from "../support/data.js";
@@ -36,7 +37,15 @@ vi.mock("../../src/threads/sizes.js", () => ({
 }));
 
 // So that a dead worker is given up soon. What the clock says is not what is tested here.
-vi.mock("../../src/threads/patience.js", () => ({ LOOKS: 200, NAP: 0.05, PATIENCE: 300 }));
+vi.mock("../../src/threads/patience.js", () => ({
+  LOOKS: 200,
+  NAP: 0.05,
+  PATIENCE: 300,
+  PATIENCE_IN_PLACE: 900,
+}));
+
+/** What a worker does that stops for ever. */
+const WAITS = "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)";
 
 const CALLS = Number(process.env.STRESS ?? 150);
 const plain = new Kernels({ memory: 32 << 20 });
@@ -114,7 +123,7 @@ describe("the bits of one thread", () => {
   test.each([
     ["ends before it has done it", "process.exit()", ""],
     ["ends before it has said that it has done it", "", "process.exit()"],
-    ["stops for ever", "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)", ""],
+    ["stops for ever", WAITS, ""],
   ])("when a worker has begun a piece and %s", async (_, before, after) => {
     const url = `data:text/javascript,${encodeURIComponent(mortal(before, after, 7) + WORKER)}`;
     const some = await startKernels({ threads: 3, memory: 32 << 20, worker: url });
@@ -127,15 +136,65 @@ describe("the bits of one thread", () => {
   });
 });
 
-/** Code before the script of a worker: its `last` piece has something before it or after it. */
-const mortal = (before: string, after: string, last: number): string => `
+describe("an error, and then one thread", () => {
+  test.each([
+    [
+      "when a piece throws in a worker",
+      "throw new Error('no')",
+      "workers that compute, got one that failed",
+    ],
+    // dx replaces the gated dy, which lies in its place, although dx is no array of the caller's other ones.
+    [
+      "when a worker stops in a result in place",
+      WAITS,
+      /^StateError: kernels: .* in place .*, got one that has not after/,
+    ],
+  ])("%s", async (_, before, message) => {
+    const text = mortal(before, "", 1, GRADIENT_STRIPS) + WORKER;
+    const url = `data:text/javascript,${encodeURIComponent(text)}`;
+    const some = await startKernels({ threads: 2, memory: 32 << 20, worker: url });
+    const expected = gradientOf(plain, 40)();
+    const gradient = gradientOf(some, 40);
+    let error: unknown;
+    // The worker has to come before the caller has done all pieces, so it may take many calls.
+    for (let i = 0; i < 3000 && error === undefined; i++) {
+      try {
+        assertSameBits(`dx of call ${i}`, gradient(), expected);
+      } catch (thrown) {
+        error = thrown;
+      }
+    }
+    expect(error).toBeInstanceOf(StateError);
+    expect(String(error)).toMatch(message);
+    expect(some.threads).toBe(1);
+    for (let i = 0; i < 3; i++) assertSameBits("dx", gradient(), expected);
+  });
+});
+
+/** Trains a layer with an activation on tensors of these kernels; returns a call of `backward`, of large ones in cache. */
+function gradientOf(kernels: Kernels, channels: number): () => Float32Array {
+  const size = 600_000;
+  const [x, dy, dx] = [0, 0, 0].map(() => kernels.alloc(size)) as Float32Array[];
+  x!.set(normal(size, 1));
+  dy!.set(normal(size, 2));
+  const layer = new BatchNorm(channels, { kernels, activation: "relu" });
+  layer.train(x!, { shape: [size / channels, channels], out: dx! });
+  return () => layer.backward(dy!, { out: { dx: dx! } }).dx;
+}
+
+/**
+ * Code before the script of a worker: its `last` piece has something before it or after it. With a `kind`, pieces of other
+ * kinds of jobs do not count.
+ */
+const mortal = (before: string, after: string, last: number, kind?: number): string => `
   const { Instance } = WebAssembly;
   let pieces = 0;
   WebAssembly.Instance = function (module, imports) {
     const { exports } = new Instance(module, imports);
     if (exports.piece === undefined) return { exports };
     const piece = (...args) => {
-      const isLast = ++pieces === ${last};
+      const kind = new Int32Array(imports.env.memory.buffer, args[0], 1)[0];
+      const isLast = (${kind === undefined} || kind === ${kind}) && ++pieces === ${last};
       if (isLast) { ${before}; }
       exports.piece(...args);
       if (isLast) { ${after}; }

@@ -11,6 +11,8 @@ import { hasOwn } from "./keys.js";
 /** A tensor of a file; `data` is a view of the file's bytes. */
 export interface Tensor {
   readonly dtype: string;
+  /** True for what stands for a tensor of a kind that is not read: its `dtype` says in words what it is. */
+  readonly unreadable?: boolean;
   readonly shape: readonly number[];
   readonly data: Uint8Array;
 }
@@ -226,9 +228,8 @@ export function serialize({ tensors, metadata }: Safetensors): Uint8Array {
     entries.push(`"__metadata__":${JSON.stringify(metadata)}`);
   }
   let end = 0;
-  for (const [name, { dtype, shape, data }] of sorted) {
-    // Such a tensor has words in place of a type.
-    if (dtype.includes(" ")) throw new StateError(name, "a tensor of plain values", dtype);
+  for (const [name, { dtype, unreadable, shape, data }] of sorted) {
+    if (unreadable) throw new StateError(name, "a tensor of plain values", dtype);
     const begin = end;
     end += data.length;
     const entry = { dtype, shape, data_offsets: [begin, end] };

@@ -57,9 +57,9 @@ export function floats(tensors: Tensors, key: string, channels?: number): Float6
   );
 }
 
-/** A tensor's type and shape, for messages. What is no tensor of plain values has words in place of a type. */
-const show = ({ dtype, shape }: Tensor): string =>
-  dtype.includes(" ") ? dtype : `${dtype} [${shape.join(", ")}]`;
+/** A tensor's type and shape, for messages; of a tensor that is not read, what it is. */
+const show = ({ dtype, unreadable, shape }: Tensor): string =>
+  unreadable ? dtype : `${dtype} [${shape.join(", ")}]`;
 
 /** Matches the types of whole numbers. */
 const WHOLE = /^(I|U)\d+$|^BOOL$/;

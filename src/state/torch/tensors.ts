@@ -41,11 +41,13 @@ interface Storage {
 class SavedTensor implements Tensor {
   readonly dtype: string;
   readonly shape: readonly number[];
+  readonly unreadable: boolean;
   readonly #read: () => Uint8Array;
 
-  constructor(dtype: string, shape: readonly number[], read: () => Uint8Array) {
+  constructor(dtype: string, shape: readonly number[], read: () => Uint8Array, unreadable = false) {
     this.dtype = dtype;
     this.shape = shape;
+    this.unreadable = unreadable;
     this.#read = read;
   }
 
@@ -69,7 +71,7 @@ export const isTensor = (value: unknown): value is Tensor => value instanceof Sa
  * still be read.
  */
 export const unreadable = (kind: string, shape: readonly number[] = []): Tensor =>
-  new SavedTensor(kind, shape, () => NOTHING);
+  new SavedTensor(kind, shape, () => NOTHING, true);
 
 /** True if values with these strides lie next to each other in row-major order. */
 function isDense(shape: readonly number[], strides: readonly number[]): boolean {

@@ -3,7 +3,7 @@
 // config (keras/src/saving/saving_lib.py, keras/src/legacy/saving/legacy_h5_format.py).
 
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
-import { NO_OPTIONS } from "../../values/check.js";
+import { NO_OPTIONS, readOptions } from "../../values/check.js";
 import { show } from "../../values/layout.js";
 import { type Bytes, jsonOf, textOf } from "../bytes.js";
 import { checkFormat, jsonTextOf } from "../format.js";
@@ -11,7 +11,7 @@ import { Hdf5Node } from "../hdf5/node.js";
 import { fileOf, type StateFile } from "../layers.js";
 import { entriesOf } from "../zip.js";
 import { type Found, findLayers } from "./found.js";
-import { type KerasLoadOptions, loadLayer, readLoadOptions } from "./load.js";
+import { checkLoadOptions, type KerasLoadOptions, LOAD_KEYS, loadLayer } from "./load.js";
 import type { Json } from "./topology.js";
 
 /** Options of {@link readKerasFile}. */
@@ -36,7 +36,7 @@ export interface KerasFileLoadOptions extends KerasLoadOptions {
   center?: boolean;
 }
 
-const OWN_KEYS = ["epsilon", "scale", "center"];
+const READ_KEYS = [...LOAD_KEYS, "epsilon", "scale", "center"];
 
 /**
  * Reads the batch-norm layers of a file that Keras wrote: `.keras`, `.h5` (which Keras 2 writes, and Keras 3
@@ -69,7 +69,8 @@ export function readKerasFile(
   const { root, config, file } = open(bytes, options.config);
   const found = findLayers(root, config);
   return fileOf([...found.keys()], [file], (name, own: KerasFileLoadOptions) => {
-    const given = readLoadOptions(own, OWN_KEYS);
+    const given = readOptions(own, READ_KEYS);
+    checkLoadOptions(given);
     const layer = found.get(name)!;
     const config = layer.config ?? configOf(name, layer, given);
     const { mode = 0 } = config;

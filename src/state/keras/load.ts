@@ -6,7 +6,6 @@ import type { BatchNorm } from "../../layer/batch-norm.js";
 import { type KerasOptions, keeping, kerasOptions } from "../../layer/frameworks.js";
 import { checkRenorm } from "../../layer/renorm.js";
 import type { Activation } from "../../values/activation.js";
-import { readOptions } from "../../values/check.js";
 import type { Layout } from "../../values/layout.js";
 import { fromFile, layerOf, NO_COUNTER, type OnWarning, warningsTo } from "../layers.js";
 import type { Json } from "./topology.js";
@@ -26,7 +25,8 @@ export interface KerasLoadOptions {
   kernels?: Kernels;
 }
 
-const LOAD_KEYS = ["momentum", "layout", "onWarning", "kernels"];
+/** Their names. */
+export const LOAD_KEYS: readonly string[] = ["momentum", "layout", "onWarning", "kernels"];
 
 /** What a file says about a layer. */
 export interface Given {
@@ -40,24 +40,17 @@ export interface Given {
 }
 
 /**
- * Checks the options of `load` before anything is read from the file, and returns a copy: each is read once.
+ * Checks options of `load`, which were read once each, before anything is read from the file: those above, and of
+ * `BatchNorm.keras` those that a file may lack.
  *
- * @param more the names of further options that the reader of this format knows.
  * @throws OptionError for an option that is unknown or out of range.
  */
-export function readLoadOptions<T extends KerasLoadOptions>(
-  options: T,
-  more: readonly string[] = [],
-): T {
-  const read = readOptions(options, [...LOAD_KEYS, ...more]);
-  const {
-    onWarning,
-    withActivation: _,
-    ...own
-  }: KerasLoadOptions & { withActivation?: unknown } = read;
+export function checkLoadOptions({
+  onWarning,
+  ...own
+}: KerasLoadOptions & Pick<KerasOptions, "epsilon" | "scale" | "center">): void {
   warningsTo(onWarning);
   kerasOptions(own);
-  return read;
 }
 
 /** Makes a new layer from the file's facts about it and the caller's options, which take precedence. */

@@ -2,9 +2,9 @@
 
 import { BatchNormError } from "../../errors.js";
 import type { Activation } from "../../values/activation.js";
-import { flag } from "../../values/check.js";
+import { flag, readOptions } from "../../values/check.js";
 import { fileOf, type StateFile } from "../layers.js";
-import { type KerasLoadOptions, loadLayer, readLoadOptions } from "./load.js";
+import { checkLoadOptions, type KerasLoadOptions, LOAD_KEYS, loadLayer } from "./load.js";
 import { type KerasFiles, parse, weightOf } from "./model.js";
 import { containersOf } from "./network.js";
 import { valuesOf } from "./shards.js";
@@ -18,6 +18,8 @@ export interface KerasReadOptions extends KerasLoadOptions {
    */
   withActivation?: boolean;
 }
+
+const READ_KEYS = [...LOAD_KEYS, "withActivation"];
 
 /**
  * Reads the batch-norm layers of a Keras model in the TensorFlow.js layers format, which `model.save` of
@@ -48,7 +50,8 @@ export function readKeras(files: KerasFiles): StateFile<KerasReadOptions> {
   const model = parse("files", files);
   const bytes = model.groups.flatMap(({ shards }) => shards);
   return fileOf([...model.layers.keys()], bytes, (name, own: KerasReadOptions) => {
-    const { withActivation, ...options } = readLoadOptions(own, ["withActivation"]);
+    const { withActivation, ...options } = readOptions(own, READ_KEYS);
+    checkLoadOptions(options);
     const follows = flag("withActivation", withActivation, false);
     const layer = model.layers.get(name)!;
     const given = {

@@ -105,8 +105,9 @@ async function open(
 }
 
 /**
- * One thread, unless threads.ts asks for more. The other two settings let PyTorch, which makes a new tensor for every result, use the memory of the
- * last one again. It would otherwise ask the system for new memory each time, which takes many times as long.
+ * One thread, unless threads.ts asks for more. The other two settings let PyTorch, which makes a new tensor for every
+ * result, use the memory of the last one again. It would otherwise ask the system for new memory each time, which takes
+ * many times as long.
  */
 const environment = () => ({
   OMP_NUM_THREADS: process.env.BENCH_THREADS ?? "1",

@@ -32,8 +32,8 @@ export function affineTile(pass: Pass<AffineMachine>, first: number, n: number):
 }
 
 /**
- * Normalizes x by given statistics, adds `add` if there is one, and applies the activation; out may be x or add. Throws StateError for an invalid variance or a freed tensor,
- * before anything is written.
+ * Normalizes x by given statistics, adds `add` if there is one, and applies the activation; out may be x or add.
+ * Throws StateError for an invalid variance or a freed tensor, before anything is written.
  */
 export function normalize(
   machine: Machine,

@@ -226,7 +226,7 @@ export interface ThreadExports {
 export interface AffineMachine {
   readonly wasm: AffineExports;
   readonly memory: Buffers;
-  /** With several threads alone: the machine for a call with these arrays (src/threads/machine.ts). */
+  /** With several threads alone: the machine for a call with these arrays (src/threads/start.ts). */
   choose?(
     a: Float32Array,
     b?: Float32Array,

@@ -41,10 +41,12 @@ export interface InferOptions<Out extends Float32Array = Float32Array> {
 }
 
 /** Options of `inverse`. */
-export type InverseOptions<Out extends Float32Array = Float32Array> = Pick<
-  InferOptions<Out>,
-  "shape" | "out"
->;
+export interface InverseOptions<Out extends Float32Array = Float32Array> {
+  /** Sizes of the axes of `y`; may be left out for layouts that end in C. */
+  shape?: readonly number[];
+  /** Where the result goes, of y's length; may be y itself. Default: a fresh array. */
+  out?: Out;
+}
 
 /** What `FrozenBatchNorm.toJSON` gives; numbers are exact. */
 export interface FrozenJSON {

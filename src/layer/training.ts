@@ -63,10 +63,10 @@ export function trainByMoments(
   const own = statistics === "batch";
   const moments = own ? computeMoments(machine, tensors.x, view, selection) : statistics;
   const count = checkCount(moments.count, !own || selection !== null);
-  const update = parts.averages.updateFor(count, moving && collector === null);
+  const { parameters, averages } = parts;
+  const update = averages.updateFor(count, moving && collector === null);
   const { mean, meanLow } = moments;
   const variance = moments.variance("population");
-  const { parameters, averages } = parts;
   const { renorm, epsilon } = parameters;
   const correction =
     renorm === null || !own || collector !== null
@@ -76,7 +76,7 @@ export function trainByMoments(
   if (collector !== null) collector(moments, examples);
   else if (update !== null) {
     moveAverages(machine, update, parts.latest.next);
-    parts.averages.count();
+    averages.count();
   }
   return count;
 }

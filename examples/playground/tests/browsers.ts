@@ -14,7 +14,7 @@ import { DRAWN } from "./drawn.js";
 import { type Host, host } from "./host.js";
 import { BROWSERS, PHONE, Playground, start } from "./page.js";
 
-/** The issue: the first answer within 100 ms of the stroke's end, 1 MB in total. */
+/** In milliseconds from the end of a stroke to the first answer, and in bytes of all that is loaded. */
 const MOST_TIME = 100;
 const MOST_BYTES = 1_000_000;
 

@@ -3,9 +3,9 @@
 // (keras/src/legacy/saving/legacy_h5_format.py, save_weights_to_hdf5_group). A long list is divided into
 // `weight_names0`, `weight_names1` and so on. Keras 1 calls the averages running_mean and running_std, and has
 // `_` in place of the `/` before each name; what it keeps in running_std is the variance, and Keras 2 loads it
-// as that (keras 2.0, layers/normalization.py; engine/topology.py, preprocess_weights_for_loading). A model inside the model has one group for the weights of
-// all its layers, in the order of the layers. Keras matches them by this order when it loads, whatever
-// their names are.
+// as that (keras 2.0, layers/normalization.py; engine/topology.py, preprocess_weights_for_loading). A model
+// inside the model has one group for the weights of all its layers, in the order of the layers. Keras matches
+// them by this order when it loads, whatever their names are.
 
 import type { Hdf5Node } from "../hdf5/node.js";
 import { fullName, type KerasLayer } from "./topology.js";

@@ -33,6 +33,5 @@ export type Report =
       readonly figure: Figure;
       readonly round: number;
     }
-  | { readonly kind: "note"; readonly text: string }
   | { readonly kind: "done" }
   | { readonly kind: "failed"; readonly message: string };

@@ -318,6 +318,37 @@ describe("is exact for", () => {
       ],
       nodes: ["Gemm"],
     },
+    "MatMul of a turned weight that has the name of the folded one, two norms": {
+      shape: [4, 5],
+      parts: [
+        node("Transpose", ["w"], "w_1", integers("perm", 1, 0)),
+        node("MatMul", ["x", "w_1"], "p"),
+        norm("p", "n"),
+        norm("n", "y"),
+        tensor("w", [3, 5]),
+        ...parameters(),
+      ],
+      nodes: ["Gemm"],
+    },
+    "MatMul of a turned constant, norm: the sizes of the constant are not said of the folded weight":
+      {
+        shape: [4, 5],
+        parts: [
+          node("Constant", [], "w", [
+            5,
+            [
+              [1, "value"],
+              [5, tensor("w", [3, 5])[1]],
+            ],
+          ]),
+          node("Transpose", ["w"], "t", integers("perm", 1, 0)),
+          node("MatMul", ["x", "t"], "p"),
+          norm("p", "y"),
+          [13, value("w", [3, 5])],
+          ...parameters(),
+        ],
+        nodes: ["Gemm"],
+      },
     "norm, MatMul": {
       shape: [4, 3],
       parts: [
@@ -403,6 +434,10 @@ describe("is exact for", () => {
     expect(after.nodes.map(({ type }) => type)).toEqual(nodes);
     // The norm's tensors are gone, also from the inputs; what is new is there too, if they had to be.
     expect([...after.tensors.keys()].filter((name) => PARAMETERS.includes(name))).toEqual([]);
+    expect(after.values).toEqual([]);
+    // So are the constants of an Add that was folded: there is no tensor that nothing takes.
+    const taken = after.nodes.flatMap(({ inputs }) => inputs);
+    expect([...after.tensors.keys()].filter((name) => !taken.includes(name))).toEqual([]);
     const old = made.ir === 3 ? [...after.tensors.keys()] : [];
     expect([...after.inputs].sort()).toEqual([...old, "x"].sort());
     const shape = made.shape ?? [2, 3, 4, 4];

@@ -110,7 +110,6 @@ export class Network {
     );
     this.#tensors.set(fresh, { ...tensor, name: fresh });
     this.#names.add(fresh);
-    this.#gone.delete(fresh);
     this.#new.add(fresh);
     this.#counts.set(fresh, this.usesOf(fresh) + 1);
     while (step.inputs.length < slot) step.inputs.push("");

@@ -272,6 +272,16 @@ describe("a layer with activation and residual", () => {
   });
 });
 
+test("an activation that is a range cannot be changed, and is not the array that was given", () => {
+  const given: [number, number] = [-1, 2];
+  const bn = new BatchNorm(2, { activation: given });
+  given[1] = 5;
+  for (const each of [bn, bn.clone(), BatchNorm.fromSnapshot(bn.snapshot())]) {
+    expect(Object.isFrozen(each.activation)).toBe(true);
+    expect(each.activation).toEqual([-1, 2]);
+  }
+});
+
 describe("refused", () => {
   const layer = (): BatchNorm => new BatchNorm(2);
   const x = (): Float32Array => Float32Array.of(1, 2, 3, 5);

@@ -113,25 +113,31 @@ test("values that cancel to a mean of exactly 0 are seen", () => {
 });
 
 test.each([
-  // With these values, all additions to a naive sum round alike in the binade where most of them are made.
-  [140_784, 1.4792760407500187e-19],
-  [3_000_001, 1.234567839717218e-19],
-])("one tiny value among %i zeros: mean, variance and y", (m, value) => {
-  const x = new Float32Array(m);
-  x[0] = value;
-  const bn = new BatchNorm(1, { epsilon: 0 });
-  const mean = x[0]! / m;
-  const variance = (x[0]! ** 2 * (m - 1)) / m / m;
-  const found = bn.moments(x);
-  assertMoments(
-    { mean: found.mean, variance: found.variance("population") },
-    { mean: [mean], variance: [variance] },
-  );
-  expect(Math.abs(found.m2[0]! / (variance * m) - 1)).toBeLessThan(1e-9);
-  expect(Math.abs(found.mean[0]! - mean)).toBeLessThan(1e-12 * Math.sqrt(variance));
-  const y = bn.train(x);
-  expect(Math.abs(y[0]! / Math.sqrt(m - 1) - 1)).toBeLessThan(Y_ERROR);
-});
+  // With these values, all additions to a naive sum of squares round alike in the binade where most of them are made.
+  [140_784, 1.4792760407500187e-19, 0],
+  [3_000_001, 1.234567839717218e-19, 0],
+  // And here those to a naive sum of deviations, from the first value.
+  [200_001, 1.5104652827930247e-16, 9.77369177892501e-25],
+])(
+  "%i values, one tiny one and others that are all the same: mean, variance and y",
+  (m, value, others) => {
+    const x = new Float32Array(m).fill(others);
+    x[0] = value;
+    const bn = new BatchNorm(1, { epsilon: 0 });
+    const apart = x[0]! - x[1]!;
+    const mean = x[1]! + apart / m;
+    const variance = (apart ** 2 * (m - 1)) / m / m;
+    const found = bn.moments(x);
+    assertMoments(
+      { mean: found.mean, variance: found.variance("population") },
+      { mean: [mean], variance: [variance] },
+    );
+    expect(Math.abs(found.m2[0]! / (variance * m) - 1)).toBeLessThan(1e-9);
+    expect(Math.abs(found.mean[0]! - mean)).toBeLessThan(1e-12 * Math.sqrt(variance));
+    const y = bn.train(x);
+    expect(Math.abs(y[0]! / Math.sqrt(m - 1) - 1)).toBeLessThan(Y_ERROR);
+  },
+);
 
 test("beside the default epsilon, such a variance is off; the moments and y are right", () => {
   const x = Float32Array.of(1e-21, -1e-21, 1e-21, -1e-21);

@@ -216,13 +216,19 @@ describe("into the layer before", () => {
       () => layers.conv2d({ filters: 4, kernelSize: 3, dataFormat: "channelsFirst", name: "conv" }),
       1,
     ],
+    [
+      "channels first, the axis counted from the end",
+      [3, 6, 6],
+      () => layers.conv2d({ filters: 4, kernelSize: 3, dataFormat: "channelsFirst", name: "conv" }),
+      -3,
+    ],
     ["conv3d", [4, 4, 4, 2], () => layers.conv3d({ filters: 4, kernelSize: 2, name: "conv" }), -1],
   ])("%s", async (_, shape, make, axis) => {
     const files = await saved(stack(shape, [make(), norm({ name: "bn", axis })]), 1e6);
     const result = foldKeras(files);
     expect([result.folded, result.kept]).toEqual([["bn"], []]);
     const [x, y] = [numbersIn(files), numbersIn(result)];
-    const bn = readKeras(files).load("bn");
+    const bn = readKeras(files).load("bn", { layout: "channelsLast" });
     const scale = Float64Array.from(
       bn.gamma!,
       (gamma, o) => gamma / Math.sqrt(bn.runningVariance[o]! + bn.epsilon),

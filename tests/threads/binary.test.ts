@@ -60,6 +60,20 @@ test("the same bytes", async () => {
   expect(onSharedMemory(plain)).toEqual(shared);
 });
 
+test("sections of 128 bytes and more before that of the imports are passed over", () => {
+  const text = (value: string) => [value.length, ...Buffer.from(value)];
+  // A section of 200 bytes with a name, which any place may have, and whose bytes are ids of the section of imports.
+  const named = [0, 0xc8, 1, ...text("x"), ...new Uint8Array(198).fill(2)];
+  const memory = [...text("env"), ...text("memory"), 2, 0, 0];
+  const imports = [2, memory.length + 1, 1, ...memory];
+  const head = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
+  const binary = onSharedMemory(Uint8Array.from([...head, ...named, ...imports]));
+  expect([...binary.subarray(0, head.length + named.length)]).toEqual([...head, ...named]);
+  const module = new WebAssembly.Module(binary);
+  const shared = new WebAssembly.Memory({ initial: 1, maximum: 65536, shared: true });
+  expect(() => new WebAssembly.Instance(module, { env: { memory: shared } })).not.toThrow();
+});
+
 test.each(["build/kernels.wasm", "dist/kernels.wasm"])("%s runs on a shared memory", (file) => {
   const binary = onSharedMemory(readFileSync(`${root}${file}`));
   const memory = new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });

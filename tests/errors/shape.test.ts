@@ -5,6 +5,7 @@ import { adapt, adapter, BatchNorm, diagnose, fold, ShapeError } from "batchnorm
 import { describe, expect, test } from "vitest";
 import { layerOf, settle } from "../support/cases.js";
 import { assertRefuses, wrong } from "../support/refuse.js";
+import { transfer } from "../support/transfer.js";
 import { type Call, type Fixture, type Row, refuses } from "./rows.js";
 
 class Pretender {
@@ -16,7 +17,7 @@ class Pretender {
 
 function detached(): Float32Array {
   const array = new Float32Array(12);
-  structuredClone(array.buffer, { transfer: [array.buffer] });
+  transfer(array);
   return array;
 }
 

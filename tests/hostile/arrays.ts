@@ -3,6 +3,7 @@
 
 import { runInNewContext } from "node:vm";
 import { Kernels } from "batchnorm-wasm";
+import { transfer } from "../support/transfer.js";
 
 export type Typed = Float32Array | Float64Array | Uint8Array;
 export type Kind = "Float32Array" | "Float64Array" | "Uint8Array";
@@ -192,7 +193,7 @@ export const RIGHT: Readonly<Record<string, Make>> = {
 export const WRONG: Readonly<Record<string, Make>> = {
   detached: (kind, values) => {
     const array = plain(kind, values);
-    structuredClone(array, { transfer: [array.buffer as ArrayBuffer] });
+    transfer(array);
     return array;
   },
   "out of the bounds of its buffer": (kind, values) => {

@@ -1,57 +1,26 @@
 // The bytes of a file, in every disguise of arrays.ts: every reader and every `into` gives what it gives for a plain array, and
 // no code of the array runs; what is no such array is refused.
 
-import { BatchNorm, BatchNormError } from "batchnorm-wasm";
-import { readKerasFile } from "batchnorm-wasm/hdf5";
-import {
-  foldOnnx,
-  load,
-  readKeras,
-  readModel,
-  readOnnx,
-  readTorch,
-  save,
-  tapOnnx,
-  writeKeras,
-  writeOnnx,
-  writeTorch,
-} from "batchnorm-wasm/state";
+import { BatchNormError } from "batchnorm-wasm";
+import { foldOnnx, load, save, tapOnnx, writeOnnx, writeTorch } from "batchnorm-wasm/state";
 import { describe, expect, test } from "vitest";
-import { normal } from "../support/data.js";
-import { goldenBytes } from "../support/golden.js";
+import { FIRST, LAYER, READERS, type Reader } from "../support/readers.js";
 import { RIGHT, WRONG } from "./arrays.js";
 
-const LAYER = new BatchNorm(3, { layout: "NHWC" });
-LAYER.train(normal(12, 1), { shape: [4, 1, 1, 3] });
-const FIRST = new BatchNorm(3, { layout: "NCHW" });
-const keras = writeKeras({ LAYER });
-const [shard] = Object.keys(keras.weights) as [string];
+type Row = readonly [bytes: Uint8Array, read: (bytes: never) => unknown];
 
-/** What reads bytes, the bytes, and what it gives. */
-const READERS: Readonly<Record<string, readonly [Uint8Array, (bytes: never) => unknown]>> = {
+/** Each file of each reader, and what gives all its layers. */
+const OF_READERS = Object.entries(READERS).flatMap(
+  ([name, { files, read, needs }]: [string, Reader]) =>
+    Object.entries(files).map(([file, bytes]): [string, Row] => [
+      `${name}: ${file}`,
+      [bytes, (given) => read({ ...files, [file]: given }).loadAll(needs)],
+    ]),
+);
+
+/** What else takes bytes, the bytes, and what it gives. */
+const OTHERS: Readonly<Record<string, Row>> = {
   load: [save({ LAYER }), (bytes) => load(bytes)],
-  readTorch: [writeTorch({ LAYER }), (bytes) => readTorch(bytes).loadAll({ eps: 1e-5 })],
-  "readTorch of torch.save": [
-    goldenBytes("torch/bare.pt"),
-    (bytes) => readTorch(bytes).loadAll({ eps: 1e-5 }),
-  ],
-  readModel: [writeOnnx({ FIRST }), (bytes) => readModel(bytes).layers],
-  readOnnx: [writeOnnx({ FIRST }), (bytes) => readOnnx(bytes).loadAll()],
-  "readOnnx, a file beside it": [
-    goldenBytes("opset15-external.bin"),
-    (bytes) =>
-      readOnnx(goldenBytes("opset15-external.onnx"), {
-        external: { "weights.bin": bytes },
-      }).loadAll(),
-  ],
-  readKeras: [
-    keras.weights[shard] as Uint8Array,
-    (bytes) => readKeras({ ...keras, weights: { [shard]: bytes } }).loadAll(),
-  ],
-  readKerasFile: [
-    goldenBytes("keras-files/sequential.keras"),
-    (bytes) => readKerasFile(bytes).loadAll(),
-  ],
   "save into": [save({ LAYER }), (into) => save({ LAYER }, { into })],
   "writeTorch into": [writeTorch({ LAYER }), (into) => writeTorch({ LAYER }, { into })],
   "writeOnnx into": [writeOnnx({ FIRST }), (into) => writeOnnx({ FIRST }, { into })],
@@ -64,7 +33,7 @@ const plainOf = (value: unknown): string =>
     ArrayBuffer.isView(each) ? Array.from(each as Uint8Array) : each,
   );
 
-describe.each(Object.entries(READERS))("%s", (_, [bytes, read]) => {
+describe.each([...OF_READERS, ...Object.entries(OTHERS)])("%s", (_, [bytes, read]) => {
   test.each(Object.keys(RIGHT))("%s", (way) => {
     const given = RIGHT[way]!("Uint8Array", [...bytes]) as never;
     expect(plainOf(read(given))).toBe(plainOf(read(Uint8Array.from(bytes) as never)));

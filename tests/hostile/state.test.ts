@@ -22,6 +22,7 @@ import { describe, expect, test } from "vitest";
 import { assertSameBits } from "../support/compare.js";
 import { normal } from "../support/data.js";
 import { wrong } from "../support/refuse.js";
+import { transfer } from "../support/transfer.js";
 import { Ran } from "./arrays.js";
 
 const C = 3;
@@ -37,10 +38,6 @@ const trained = (): BatchNorm => {
 };
 
 const ARRAYS = ["gamma", "beta", "runningMean", "runningVariance"] as const;
-
-/** Takes the memory of an array away, as a message to another thread does. */
-const transfer = (array: Float32Array | Float64Array): unknown =>
-  structuredClone(array, { transfer: [array.buffer as ArrayBuffer] });
 
 /** Methods that need an array of the layer, or that write all of them. */
 const USES: Readonly<Record<string, readonly [uses: string, (layer: BatchNorm) => unknown]>> = {
@@ -274,7 +271,9 @@ describe("calibrate of several layers", () => {
     const [a, b] = [trained(), trained()];
     const before = JSON.stringify(a);
     const call = calibrate([a, b], () => [a.train(x), b.train(x)], [1, 2], {
-      onProgress: ({ batches }) => batches === 2 && transfer(b[name]!),
+      onProgress: ({ batches }) => {
+        if (batches === 2) transfer(b[name]!);
+      },
     });
     await expect(call).rejects.toThrow(StateError);
     expect(JSON.stringify(a)).toBe(before);

@@ -15,6 +15,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest
 import { assertSameBits } from "../support/compare.js";
 import { normal } from "../support/data.js";
 import { useBackend } from "../support/tfjs.js";
+import { transfer } from "../support/transfer.js";
 import { Ran, RIGHT } from "./arrays.js";
 
 beforeAll(() => useBackend());
@@ -30,9 +31,6 @@ const x = () => tf.tensor2d(values, [4, 3]);
 /** The cpu backend keeps the array that a tensor is made of. */
 const over = (way: string): tf.Tensor2D =>
   tf.tensor2d(RIGHT[way]!("Float32Array", values) as Float32Array, [4, 3]);
-
-const transfer = (array: Float32Array | Float64Array): unknown =>
-  structuredClone(array, { transfer: [array.buffer as ArrayBuffer] });
 
 test.each(["a part", "a matrix", "resizable", "shared"])("a tensor over an array %s", (way) => {
   const [norm, other] = [new TfBatchNorm(new BatchNorm(3)), new TfBatchNorm(new BatchNorm(3))];

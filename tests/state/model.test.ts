@@ -22,6 +22,7 @@ import { describe, expect, test, vi } from "vitest";
 import { checkFormat, type Format, formatOf } from "../../src/state/format.js";
 import { goldenBytes, kerasFiles } from "../support/golden.js";
 import { assertRefuses, wrong } from "../support/refuse.js";
+import { transfer } from "../support/transfer.js";
 import { protobuf } from "./files.js";
 import { archive, pickle, tensor, text } from "./torch-files.js";
 import { zip } from "./zip-files.js";
@@ -365,7 +366,7 @@ describe.each([
 
   test("bytes that lost their memory", () => {
     const bytes = new Uint8Array(8);
-    structuredClone(bytes, { transfer: [bytes.buffer] });
+    transfer(bytes);
     assertRefuses(ShapeError, gone, () => read(bytes));
     const buffer = new (wrong(ArrayBuffer))(16, { maxByteLength: 16 });
     const beyond = new Uint8Array(buffer, 8, 8);

@@ -10,7 +10,6 @@ import {
   Kernels,
   Moments,
 } from "batchnorm-wasm";
-import { readKerasFile } from "batchnorm-wasm/hdf5";
 import {
   foldOnnx,
   load,
@@ -26,6 +25,7 @@ import {
 import { afterEach, describe, expect, test } from "vitest";
 import { normal } from "./support/data.js";
 import { goldenBytes, kerasFiles } from "./support/golden.js";
+import { READERS, type Reader } from "./support/readers.js";
 
 const NAMES = ["polluted", "alpha"];
 
@@ -101,31 +101,19 @@ describe("known options that are inherited count as own ones", () => {
     expect(frozen.infer(kernels.alloc(2).fill(1))).toEqual(layer.infer(Float32Array.of(1, 1)));
   });
 
-  test("of load, of every reader", () => {
-    const layer = new BatchNorm(2);
-    const torch = readTorch(goldenBytes("network.safetensors")).load(
-      "bn1",
-      inheriting({ ...common, eps: 0.5, momentum: 0.25, layout: "NCHW" as const }),
-    );
-    expect([torch.epsilon, torch.decay, torch.layout]).toEqual([0.5, 0.75, "NCHW"]);
-    const onnx = readOnnx(writeOnnx({ layer })).load(
-      "layer",
-      inheriting({ ...common, momentum: 0.25, layout: "channelsFirst" as const }),
-    );
-    expect([onnx.decay, onnx.layout]).toEqual([0.25, "channelsFirst"]);
-    const { model, weights } = writeKeras({ layer });
-    const keras = readKeras({ model, weights }).load(
-      "layer",
-      inheriting({ ...common, momentum: 0.25, layout: "NHWC" as const }),
-    );
-    expect([keras.decay, keras.layout]).toEqual([0.25, "NHWC"]);
-    const [name] = readKerasFile(goldenBytes("keras-files/big.weights.h5")).layers;
-    const file = readKerasFile(goldenBytes("keras-files/big.weights.h5")).load(
-      name!,
-      inheriting({ ...common, epsilon: 0.5 }),
-    );
-    expect(file.epsilon).toBe(0.5);
-    for (const each of [torch, onnx, keras, file]) expect(each.kernels).toBe(kernels);
-    expect(load(save({ layer }), inheriting({ kernels })).layer!.kernels).toBe(kernels);
+  test.each(Object.entries<Reader>(READERS))("of load: %s", (_, { files, read, needs }) => {
+    const file = read(files);
+    const [name] = file.layers as [string];
+    const given = { ...common, ...needs, momentum: 0.25, layout: "channelsFirst" };
+    const layer = file.load(name, inheriting(given));
+    expect(layer.kernels).toBe(kernels);
+    expect(layer.layout).toBe("channelsFirst");
+    expect([0.25, 0.75]).toContain(layer.decay);
+    expect(layer.snapshot()).toEqual(file.load(name, given).snapshot());
+  });
+
+  test("of load, of what save wrote", () => {
+    const bytes = save({ layer: new BatchNorm(2) });
+    expect(load(bytes, inheriting({ kernels })).layer!.kernels).toBe(kernels);
   });
 });

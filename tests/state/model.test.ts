@@ -21,6 +21,7 @@ import {
 import { describe, expect, test, vi } from "vitest";
 import { checkFormat, type Format, formatOf } from "../../src/state/format.js";
 import { goldenBytes, kerasFiles } from "../support/golden.js";
+import { READERS as READERS_OF_MODELS, type Reader } from "../support/readers.js";
 import { assertRefuses, wrong } from "../support/refuse.js";
 import { transfer } from "../support/transfer.js";
 import { protobuf } from "./files.js";
@@ -345,21 +346,16 @@ describe.each(READERS)("%s names what it does not read", (_, reads, expected, ca
   });
 });
 
-describe.each([
-  ["readModel", readModel, "bytes"],
-  ["readTorch", readTorch, "bytes"],
-  ["readOnnx", readOnnx, "bytes"],
+describe.each<[string, (bytes: Uint8Array) => unknown, name: string]>([
+  ...Object.entries<Reader>(READERS_OF_MODELS).flatMap(([reader, { files, read }]) =>
+    Object.keys(files).map((file): [string, (bytes: Uint8Array) => unknown, name: string] => [
+      `${reader}: ${file}`,
+      (bytes) => read({ ...files, [file]: bytes }),
+      file === "model" ? "bytes" : '(weights|external)\\[".*"\\]',
+    ]),
+  ),
   ["load", load, "bytes"],
-  ["readKerasFile", readKerasFile, "bytes"],
-  [
-    "readKeras",
-    (shard: Uint8Array) => {
-      const { model, weights } = kerasFiles("keras");
-      return readKeras({ model, weights: { [Object.keys(weights)[0]!]: shard } });
-    },
-    'weights\\[".*"\\]',
-  ],
-] as const)("%s", (_, read, name) => {
+])("%s", (_, read, name) => {
   const gone = new RegExp(
     `^${name}: expected bytes, got ones whose buffer is detached or too short$`,
   );

@@ -1,5 +1,7 @@
 // What is measured: the shapes, the operations and their data, which are the same for every library.
 
+import { gaussian, random } from "../tests/support/data.js";
+
 export type Op = "infer" | "train" | "backward";
 /** `step` is train and backward in one call. Some libraries cannot give a gradient in any other way. */
 export type PeerOp = Op | "step";
@@ -90,11 +92,11 @@ export interface Data {
 
 /** Makes the same numbers in every run: of standard deviation 1.3, around a mean of its own in each channel. */
 export function makeData(c: Case): Data {
-  const random = mulberry32(c.size);
-  const uniform = (low: number, high: number) => low + (high - low) * random();
+  const next = random(c.size);
+  const uniform = (low: number, high: number) => low + (high - low) * next();
   const perChannel = (draw: () => number) => Float32Array.from({ length: c.channels }, draw);
   const mean = perChannel(() => uniform(-1, 1));
-  const noise = Float32Array.from({ length: 65537 }, () => gaussian(random));
+  const noise = Float32Array.from({ length: 65537 }, () => gaussian(next));
 
   const x = new Float32Array(c.size);
   let i = 0;
@@ -114,18 +116,3 @@ export function makeData(c: Case): Data {
     variance: perChannel(() => uniform(0.5, 2.5)),
   };
 }
-
-/** mulberry32 by Tommy Ettinger: 32 bits of state, uniform in [0, 1). */
-function mulberry32(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-/** A number of a normal distribution (Box and Muller 1958). */
-const gaussian = (random: () => number): number =>
-  Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());

@@ -13,10 +13,14 @@ export function random(seed: number): () => number {
   };
 }
 
-/** Numbers of mean 0 and variance 1 (Box & Muller 1958). */
+/** A number of mean 0 and variance 1 from two uniform ones (Box & Muller 1958). */
+export const gaussian = (next: () => number): number =>
+  Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
+
+/** Such numbers from a seed. */
 export function normals(seed: number): () => number {
   const next = random(seed);
-  return () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
+  return () => gaussian(next);
 }
 
 /** `length` float32 numbers, mean + sigma·z with z normal. */

@@ -1,7 +1,7 @@
 // What the pictures show, computed by the package on the page.
 
 import { adapt, BatchNorm, diagnose, type Moments } from "batchnorm-wasm";
-import { normalOf } from "./numbers.js";
+import { normals } from "../../../tests/support/data.js";
 
 /** One feature of a mini-batch on its way through the layer. */
 export interface Normalized {
@@ -29,7 +29,7 @@ export const SIGMA = 2;
 
 /** Draws mini-batches of one feature. */
 export function batchesOf(seed: number): (examples: number, mean?: number) => Float32Array {
-  const normal = normalOf(seed);
+  const normal = normals(seed);
   return (examples, mean = MEAN) =>
     Float32Array.from({ length: examples }, () => mean + SIGMA * normal());
 }

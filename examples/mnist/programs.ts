@@ -20,11 +20,18 @@ export const PROGRAMS = {
 /** Where it is, or `undefined`. */
 export function findProgram(program: keyof typeof PROGRAMS): string | undefined {
   const { names, variable } = PROGRAMS[program];
+  const own = process.env[variable];
+  return own !== undefined && isExecutable(own) ? own : find(...names);
+}
+
+/** The first of these programs that there is, by its path or by its name in a folder of PATH; or `undefined`. */
+export function find(...names: readonly string[]): string | undefined {
   const folders = (process.env.PATH ?? "").split(path.delimiter);
-  const candidates = folders.flatMap((folder) => names.map((name) => path.join(folder, name)));
-  return [process.env[variable], ...candidates].find(
-    (file) => file !== undefined && isExecutable(file),
-  );
+  return names
+    .flatMap((name) =>
+      path.isAbsolute(name) ? [name] : folders.map((folder) => path.join(folder, name)),
+    )
+    .find(isExecutable);
 }
 
 function isExecutable(file: string): boolean {

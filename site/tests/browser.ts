@@ -1,33 +1,12 @@
 /** The browsers of this machine, as far as the tests of the site need them: Chromium by playwright-core, Firefox by puppeteer-core. */
 
-import { accessSync, constants } from "node:fs";
-import { delimiter, join } from "node:path";
 import axe from "axe-core";
 import { type Browser as Chromium, chromium } from "playwright-core";
 import puppeteer, { type Browser as Firefox } from "puppeteer-core";
+import { findProgram, PROGRAMS } from "../../examples/mnist/programs.js";
 
 export type Name = "chromium" | "firefox";
 export const BROWSERS: readonly Name[] = ["chromium", "firefox"];
-
-const PROGRAMS: Readonly<Record<Name, readonly string[]>> = {
-  chromium: ["chromium", "chromium-browser", "google-chrome"],
-  firefox: ["firefox-esr", "firefox"],
-};
-
-function programOf(name: Name): string | undefined {
-  for (const folder of (process.env.PATH ?? "").split(delimiter)) {
-    for (const program of PROGRAMS[name]) {
-      const path = join(folder, program);
-      try {
-        accessSync(path, constants.X_OK);
-        return path;
-      } catch {
-        // Not in this folder.
-      }
-    }
-  }
-  return undefined;
-}
 
 export const WIDE = { width: 1400, height: 900 } as const;
 export const PHONE = { width: 400, height: 850 } as const;
@@ -124,10 +103,8 @@ export interface Browser {
 
 /** Starts a browser with an empty profile; a message where there is none on this machine. */
 export async function start(name: Name): Promise<Browser | string> {
-  const executablePath = programOf(name);
-  if (executablePath === undefined) {
-    return `${name} is not on this machine: apt-get install -y ${PROGRAMS[name][0]}`;
-  }
+  const executablePath = findProgram(name);
+  if (executablePath === undefined) return PROGRAMS[name].missing;
   return name === "chromium"
     ? ofPlaywright(
         await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] }),

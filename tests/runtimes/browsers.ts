@@ -3,11 +3,10 @@
 
 import type { ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
-import { accessSync, constants } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
-import { delimiter, join } from "node:path";
 import { chromium as playwright } from "playwright-core";
 import puppeteer from "puppeteer-core";
+import { find, findProgram } from "../../examples/mnist/programs.js";
 import { start } from "./project.js";
 
 /** A running browser. */
@@ -40,24 +39,6 @@ interface LaunchOptions {
   withoutSimd?: boolean;
 }
 
-function find(...names: string[]): string | undefined {
-  for (const name of names) {
-    for (const folder of ["", ...(process.env.PATH ?? "").split(delimiter)]) {
-      const path = folder === "" ? name : join(folder, name);
-      try {
-        accessSync(path, constants.X_OK);
-        if (path.startsWith("/")) return path;
-      } catch {
-        // Not there.
-      }
-    }
-  }
-  return undefined;
-}
-
-const chromiumPath = (): string | undefined =>
-  find("chromium", "chromium-browser", "google-chrome");
-const firefoxPath = (): string | undefined => find("firefox-esr", "firefox");
 const MINI_BROWSERS = ["4.1", "6.0", "4.0"].flatMap((version) =>
   ["x86_64-linux-gnu", "aarch64-linux-gnu"].map(
     (machine) =>
@@ -89,11 +70,14 @@ const CHROMIUM_ARGS = [
 
 /** Chromium as playwright-core has it. */
 export const launchChromium = (args: readonly string[] = []) =>
-  playwright.launch({ executablePath: chromiumPath()!, args: [...CHROMIUM_ARGS, ...args] });
+  playwright.launch({
+    executablePath: findProgram("chromium")!,
+    args: [...CHROMIUM_ARGS, ...args],
+  });
 
 export const chromium: BrowserKind = {
   name: "Chromium",
-  missing: () => (chromiumPath() ? undefined : install("chromium")),
+  missing: () => (findProgram("chromium") ? undefined : install("chromium")),
   async launch({ withoutSimd = false } = {}) {
     const browser = await launchChromium(withoutSimd ? ["--js-flags=--no-enable-sse4-1"] : []);
     return {
@@ -118,7 +102,7 @@ export async function launchExtension(
   folder: string,
 ): Promise<{ browser: Browser; address: string }> {
   const context = await playwright.launchPersistentContext("", {
-    executablePath: chromiumPath()!,
+    executablePath: findProgram("chromium")!,
     args: [...CHROMIUM_ARGS, `--disable-extensions-except=${folder}`, `--load-extension=${folder}`],
     ignoreDefaultArgs: ["--disable-extensions"],
   });
@@ -164,11 +148,11 @@ async function opening(
 
 export const firefox: BrowserKind = {
   name: "Firefox",
-  missing: () => (firefoxPath() ? undefined : install("firefox-esr")),
+  missing: () => (findProgram("firefox") ? undefined : install("firefox-esr")),
   async launch() {
     const browser = await puppeteer.launch({
       browser: "firefox",
-      executablePath: firefoxPath()!,
+      executablePath: findProgram("firefox")!,
       headless: true,
     });
     return {

@@ -13,5 +13,18 @@ export const ENTRIES = Object.values(manifest.exports).flatMap(({ types }) =>
 export const specifierOf = (entry) =>
   entry === "index" ? manifest.name : `${manifest.name}/${entry}`;
 
+/** What typedoc shows of the entries: `npm run docs` and the site call it, which has a copy of its own. */
+export const SHOWN = {
+  excludeInternal: true,
+  excludePrivate: true,
+  // Addresses of source files depend on where a clone came from; the reference should not.
+  disableSources: true,
+};
+
+/** Has typedoc's modules, which have the names of entries, go by what users import. */
+export function nameModules(modules) {
+  for (const module of modules) module.name = specifierOf(module.name);
+}
+
 /** The binaries: build/{binary}.wasm, dist/{binary}.wasm. */
 export const BINARIES = ["kernels", "infer", "threads"];

@@ -3,7 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import { Converter, OptionDefaults, ReflectionKind } from "typedoc";
-import { ENTRIES, specifierOf } from "./entries.mjs";
+import { ENTRIES, nameModules, SHOWN } from "./entries.mjs";
 
 const read = (path) => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
 const { name } = JSON.parse(read("package.json"));
@@ -34,11 +34,9 @@ function withoutLinksOut(parts = []) {
 }
 
 /** Modules go by what users import, guides by their titles. */
-function names(app) {
-  app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
-    for (const module of project.getChildrenByKind(ReflectionKind.Module)) {
-      module.name = specifierOf(module.name);
-    }
+function names({ converter }) {
+  converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
+    nameModules(project.getChildrenByKind(ReflectionKind.Module));
     for (const document of project.documents ?? []) {
       document.name = titleOf(`docs/${document.name}.md`);
       withoutLinksOut(document.content);
@@ -56,15 +54,12 @@ export default {
   readme: "../README.md",
   projectDocuments: ["docs/README.md", ...guides].map((path) => `../${path}`),
   plugin: [names],
-  excludeInternal: true,
-  excludePrivate: true,
+  ...SHOWN,
   useFirstParagraphOfCommentAsSummary: true, // on the pages of modules
   navigation: { includeGroups: true },
   highlightLanguages: [...OptionDefaults.highlightLanguages, "http", "python"],
   searchInComments: true,
   searchInDocuments: true,
-  // Addresses of source files depend on where a clone came from; the reference should not.
-  disableSources: true,
   treatWarningsAsErrors: true,
   treatValidationWarningsAsErrors: true,
   validation: {

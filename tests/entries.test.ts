@@ -58,6 +58,15 @@ function filesOf(path: string, seen = new Set<string>()): Set<string> {
   return seen;
 }
 
+test("programs on the site's pages can import every entry", () => {
+  const modules = read("site/src/examples/worker.ts").matchAll(
+    /"(batchnorm-wasm[^"]*)": \(\) => import\("([^"]+)"\)/g,
+  );
+  const expected = ENTRIES.map(specifierOf);
+  const found = [...modules].map(([, name, module]) => [name, module]);
+  expect(found.sort()).toEqual(expected.map((name) => [name, name]).sort());
+});
+
 describe("package.json", () => {
   // Two tools set the conditions of edge runtimes and do not import .wasm files as these do. Each of them sets another
   // condition as well, which leads past them: @edge-runtime/jest-environment `edge`, and Nitro 2 `wintercg`, with

@@ -1,11 +1,11 @@
 // Which examples of a guide run in a page, and what is said under those that do not.
 
+import { ENTRIES, specifierOf } from "../../scripts/entries.mjs";
 import { blocksOf, filesIn } from "../../tests/support/examples.js";
 import type { Run } from "../src/examples/run.js";
 
 /** What examples may import in a page. */
-const MODULES =
-  /^(batchnorm-wasm(\/(infer|state|hdf5|tfjs|tfjs-layers|threads))?|@tensorflow\/tfjs|node:fs)$/;
+const MODULES: readonly string[] = [...ENTRIES.map(specifierOf), "@tensorflow/tfjs", "node:fs"];
 
 /** What else examples import, in words. */
 const NEEDS: readonly (readonly [RegExp, string])[] = [
@@ -19,7 +19,7 @@ const importsOf = (code: string): string[] =>
 
 /** Why a block cannot run in a page, or undefined if it can. */
 function obstacleOf(code: string): string | undefined {
-  const other = importsOf(code).filter((name) => !MODULES.test(name));
+  const other = importsOf(code).filter((name) => !MODULES.includes(name));
   if (other.length === 0) return undefined;
   const needs = NEEDS.find(([pattern]) => other.some((name) => pattern.test(name)));
   return `This example needs ${needs?.[1] ?? other.join(" and ")}, so it does not run on this page.`;

@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Application, Converter, ReflectionKind, TSConfigReader } from "typedoc";
-import { ENTRIES, specifierOf } from "../../scripts/entries.mjs";
+import { ENTRIES, nameModules, SHOWN } from "../../scripts/entries.mjs";
 import { PAGES, ROOT } from "./paths.js";
 
 /** Writes .pages/api, and its sidebar. */
@@ -17,9 +17,7 @@ export async function writeReference(): Promise<void> {
     out: join(PAGES, "api"),
     docsRoot: PAGES,
     readme: "none",
-    excludeInternal: true,
-    excludePrivate: true,
-    disableSources: true,
+    ...SHOWN,
     hidePageHeader: true,
     hideBreadcrumbs: false,
     useCodeBlocks: true,
@@ -36,9 +34,7 @@ export async function writeReference(): Promise<void> {
     [new TSConfigReader()],
   );
   app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
-    for (const module of project.getChildrenByKind(ReflectionKind.Module)) {
-      module.name = specifierOf(module.name);
-    }
+    nameModules(project.getChildrenByKind(ReflectionKind.Module));
   });
   const project = await app.convert();
   if (!project || app.logger.hasErrors()) throw new Error("typedoc: see above.");

@@ -55,13 +55,14 @@ const FIRST_USE = ["MemoryError", "UnsupportedError"];
 const NEVER: Readonly<Record<string, readonly string[]>> = {
   calibrate: ["ShapeError"], // of moments, which are those of its own layers
   "BatchNorm.clone": ["OptionError"], // its options were checked
-  "BatchNorm.setRunning": ["OptionError"], // the kind of variance is an option that was checked
   batchNorm: ["SingleValueError", "NonFiniteError"], // of training
   "BatchNorm.restore": ["OptionError"], // becomes a StateError
   "FrozenBatchNorm.fromJSON": ["OptionError"], // becomes a StateError
   "Moments.fromJSON": ["ShapeError"], // numbers of other lengths are a StateError before
   "GradientSums.fromJSON": ["ShapeError"], // the same
   "Adapter.fromJSON": ["ShapeError"], // the same
+  "Adapter.freeze": ["ShapeError"], // the moments that it makes have arrays
+  adapter: ["ShapeError"], // the same
   "BatchNorm.kernels": ["OptionError"], // the shared kernels have the default memory
   startKernels: ["StateError"], // of calls in which a worker fails
   readTorch: ["OptionError"], // of `load`, which says so

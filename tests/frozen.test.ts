@@ -1,6 +1,7 @@
 // `freeze`: an immutable test-time copy, and its JSON.
 
 import { type BatchNorm, FrozenBatchNorm, Kernels, OptionError, StateError } from "batchnorm-wasm";
+import { FrozenBatchNorm as Small } from "batchnorm-wasm/infer";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { LAYOUTS, layerOf, seeds, settle, shapes, sizeOf } from "./support/cases.js";
@@ -220,4 +221,13 @@ describe("JSON", () => {
     expect(read({ kernel: new Kernels({ memory: 1 << 20 }) })).toThrow(OptionError);
     expect(read({ kernels: {} })).toThrow("kernels: expected a Kernels, got an Object");
   });
+});
+
+test("new FrozenBatchNorm is refused, in both entries: there is nothing to freeze", () => {
+  for (const Class of [FrozenBatchNorm, Small] as unknown as (new () => object)[]) {
+    expect(() => new Class()).toThrow(StateError);
+    expect(() => new Class()).toThrow(
+      "FrozenBatchNorm: expected freeze, fromJSON or fromMoments, got new",
+    );
+  }
 });

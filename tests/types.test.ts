@@ -40,10 +40,3 @@ test("JSON files, whose types an import widens, are taken", () => {
   expect(BatchNorm.fromSnapshot(layer).infer(x)).toEqual(y);
   expect(Moments.fromJSON(moments).count).toBe(2);
 });
-
-test("a frozen layer is not made by new", () => {
-  // @ts-expect-error: without what freeze gives it
-  expect(() => new FrozenBatchNorm()).toThrow(/^FrozenBatchNorm: expected freeze, fromJSON or/);
-  // @ts-expect-error: the same class of the small entry
-  expect(() => new Small(3)).toThrow(/^FrozenBatchNorm: expected freeze, fromJSON or/);
-});

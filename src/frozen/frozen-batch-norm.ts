@@ -61,7 +61,7 @@ const FROM_MOMENTS = ["layout", "epsilon", "gamma", "beta", "activation", "varia
  */
 export class FrozenBatchNorm extends Frozen {
   /**
-   * @ignore Use `bn.freeze()`, `FrozenBatchNorm.fromJSON` or `FrozenBatchNorm.fromMoments`.
+   * @internal Use `bn.freeze()`, `FrozenBatchNorm.fromJSON` or `FrozenBatchNorm.fromMoments`.
    * @throws StateError without what these give it.
    */
   constructor(state: FrozenState, kernels: Kernels | undefined) {

@@ -106,7 +106,7 @@ export class Frozen extends Raw {
   #back: AffineTerms | undefined;
 
   /**
-   * @ignore Use `bn.freeze()` or `FrozenBatchNorm.fromJSON`.
+   * @internal Use `bn.freeze()` or `FrozenBatchNorm.fromJSON`.
    * @throws StateError without what these give it.
    */
   constructor(state: FrozenState, kernels: KernelSource) {

@@ -406,9 +406,11 @@ export class BatchNorm extends Raw {
   inferBy<Out extends Float32Array>(
     statistics: Given,
     x: Float32Array,
-    { shape, mask: given, out: into, add: residual }: InferOptions<Out>,
+    options: InferOptions<Out>,
   ): Out {
-    const view = viewOf(this.#settings.layout, this.#channels, x, shape);
+    const { layout } = this.raw.#settings;
+    const { shape, mask: given, out: into, add: residual } = options;
+    const view = viewOf(layout, this.#channels, x, shape);
     const mask = maskOf(given, view);
     const length = sizeOf(view);
     const add = residualOf(residual, length);

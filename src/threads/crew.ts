@@ -87,20 +87,13 @@ export class Crew {
     me.repeatable = repeatable;
     this.#wakes = false;
     while (callerStep(me)) {}
-    if ((me.at as string) === "given up") {
-      this.#dismiss();
-      if (!repeatable) {
-        const wanted = "workers that finish a result in place of what it is made of";
-        throw new StateError(
-          "kernels",
-          wanted,
-          `one that has not after ${PATIENCE_IN_PLACE / 1000} s`,
-        );
-      }
-    }
-    if (Atomics.load(this.#words, FAILED) !== 0) {
-      this.close();
-      throw new StateError("kernels", "workers that compute", "one that failed");
+    const isGivenUp = (me.at as string) === "given up";
+    const isLost = isGivenUp && !repeatable;
+    const isOver = isLost || Atomics.load(this.#words, FAILED) !== 0;
+    if (isGivenUp || isOver) this.close();
+    if (isOver) {
+      const got = isLost ? "one that stopped" : "one that failed";
+      throw new StateError("kernels", "workers that compute", got);
     }
   }
 
@@ -108,10 +101,6 @@ export class Crew {
   close(): void {
     if (this.#hands.length === 0) return;
     stopWorkers(this.#words);
-    this.#dismiss();
-  }
-
-  #dismiss(): void {
     for (const hand of this.#hands) hand.end();
     this.#hands = [];
   }

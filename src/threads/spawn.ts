@@ -76,8 +76,6 @@ export interface Hand {
 interface Made {
   post(message: Start): void;
   terminate(): void;
-  /** In Node: lets the process end while the worker runs. */
-  release?(): void;
 }
 
 const builtin = <M>(name: string): M | undefined =>
@@ -149,7 +147,6 @@ export function spawn(text: string, url: string | undefined, start: Start): Prom
         return;
       }
       settle();
-      made!.release?.();
       resolve(handOf(made!));
     };
     try {
@@ -185,13 +182,16 @@ function makeNode(
     url === undefined
       ? new Node(text, { eval: true, name: NAME })
       : new Node(/^[a-z]+:/.test(url) ? new scope.URL(url) : url, { name: NAME });
-  worker.on("message", (started) => answer(started as Started));
+  worker.on("message", (started) => {
+    // The process may end while the worker runs.
+    worker.unref();
+    answer(started as Started);
+  });
   worker.on("error", (cause) => fail(String(cause), cause));
   worker.on("exit", () => fail("one that ended"));
   return {
     post: (message) => worker.postMessage(message),
     terminate: () => void worker.terminate(),
-    release: () => worker.unref(),
   };
 }
 

@@ -290,7 +290,7 @@ for (const name of BROWSERS) {
       await page.read("document.querySelector('.measure .plain-button').click()");
       await page.until(
         "document.querySelectorAll('.measure .fill').length > 1 || document.querySelector('.problem')",
-        60,
+        180,
       );
       assert.ok(await page.read("document.querySelector('.measure .result') === null"));
       await page.until("document.querySelector('.measure .result, .measure .problem')", 180);

@@ -37,10 +37,14 @@ export interface Run {
   readonly machine: Machine;
 }
 
-export interface Result extends Run {
+/** A run that measured other libraries too. */
+interface Compared extends Run {
   readonly effort: Effort;
   readonly peers: readonly PeerInfo[];
   readonly skipped: readonly { name: string; reason: string; remedy: string }[];
+}
+
+export interface Result extends Compared {
   readonly cases: readonly Measured[];
   readonly sizes: readonly Measured[];
   readonly memory: readonly Growth[];
@@ -56,10 +60,7 @@ export interface MeasuredBlock extends Measured {
 }
 
 /** A run of block.ts. */
-export interface BlockResult extends Run {
-  readonly effort: Effort;
-  readonly peers: readonly PeerInfo[];
-  readonly skipped: readonly { name: string; reason: string; remedy: string }[];
+export interface BlockResult extends Compared {
   readonly cases: readonly MeasuredBlock[];
 }
 

@@ -1,7 +1,7 @@
 /**
  * Convolutions that train on TensorFlow.js' wasm backend. It has no gradient with respect to the filter of a
- * convolution (tensorflow/tfjs issue 8474), so that no convolutional network trains there. Two more gradients it has,
- * but in loops that take most of a training step.
+ * convolution (https://github.com/tensorflow/tfjs/issues/8474), so that no convolutional network trains there. Two more
+ * gradients it has, but in loops that take most of a training step.
  *
  * - `Conv2DBackpropFilter`, which is missing: what the taps of the filter saw, as a matrix, times dy.
  * - `Conv2DBackpropInput`: dy convolved with the filter turned by 180°, which is a convolution, and fast.

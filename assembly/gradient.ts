@@ -11,6 +11,7 @@
 import {
   apartOf, BLOCK_PLANE, BLOCK_TWO, halfOf, lastOf, pairsOf, rowsOf, SCALE, SHIFT, SLOPE, stepOf, stripOf,
 } from "./blocks";
+import { gateRows, passed } from "./activation";
 import { accumulate, firstLanes, high, low, storeFirst, sum2 } from "./lanes";
 
 /**
@@ -21,8 +22,28 @@ export function gradientSumsRows(
   sumDy: usize, sumDyX: usize, dy: usize, x: usize, center: usize, count: f64,
   rows: u32, width: u32, stride: usize, whole: u32,
 ): void {
+  sumsRows(sumDy, sumDyX, dy, dy, x, 0, center, -Infinity, Infinity, count, rows, width, stride, whole);
+}
+
+/** The sums of g, which is dy as `gateRows` gates it; g may be dy or add. */
+export function gatedSumsRows(
+  sumDy: usize, sumDyX: usize, g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, count: f64,
+  rows: u32, width: u32, stride: usize, whole: u32,
+): void {
+  sumsRows(sumDy, sumDyX, g, dy, x, add, terms, low, high, count, rows, width, stride, whole);
+}
+
+/** Without limits, g is dy and is not written. */
+function sumsRows(
+  sumDy: usize, sumDyX: usize, g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, count: f64,
+  rows: u32, width: u32, stride: usize, whole: u32,
+): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
   const step = stepOf(whole, stride);
+  const toDy = dy - g, toX = x - g, toAdd = add - g;
+  const gates = low > -Infinity || high < Infinity;
+  // The columns that `fourGated` takes: whole vectors.
+  const gated = gates ? <usize>(width >> 2) << 4 : 0;
   if (count == 0) {
     memory.fill(sumDy, 0, bytes << 1);
     memory.fill(sumDyX, 0, bytes << 1);
@@ -31,33 +52,82 @@ export function gradientSumsRows(
     const n = min(rows, rowsOf(whole, BLOCK_TWO));
     const apart = apartOf(n, whole, stride);
     for (let i = n >> 2; i > 0; i--) {
-      const dy1 = dy + apart, dy2 = dy1 + apart, dy3 = dy2 + apart;
-      const x1 = x + apart, x2 = x1 + apart, x3 = x2 + apart;
-      for (let c: usize = 0; c < bytes; c += 16) {
-        const k = v128.load(center + c);
-        const g = v128.load(dy + c), g1 = v128.load(dy1 + c);
-        const g2 = v128.load(dy2 + c), g3 = v128.load(dy3 + c);
-        const p = product(g, x + c, k), p1 = product(g1, x1 + c, k);
-        const p2 = product(g2, x2 + c, k), p3 = product(g3, x3 + c, k);
-        accumulate(sumDy + (c << 1), f32x4.add(f32x4.add(g, g1), f32x4.add(g2, g3)));
-        accumulate(sumDyX + (c << 1), f32x4.add(f32x4.add(p, p1), f32x4.add(p2, p3)));
+      if (gated) {
+        const l = f32x4.splat(low), h = f32x4.splat(high);
+        fourGated(sumDy, sumDyX, g, toDy, toX, add, toAdd, terms, l, h, apart, gated);
       }
-      dy += step;
-      x += step;
+      if (gated < bytes) {
+        if (gates) for (let j: usize = 0; j < 4; j++) {
+          const at = g + j * apart + gated;
+          gateRows(at, at + toDy, at + toX, add ? at + toAdd : 0, terms + gated, low, high, 1, width & 3, 0);
+        }
+        const g1 = g + apart, g2 = g1 + apart, g3 = g2 + apart;
+        for (let c: usize = gated; c < bytes; c += 16) {
+          const k = v128.load(terms + c);
+          const v = v128.load(g + c), v1 = v128.load(g1 + c);
+          const v2 = v128.load(g2 + c), v3 = v128.load(g3 + c);
+          const p = product(v, g + toX + c, k), p1 = product(v1, g1 + toX + c, k);
+          const p2 = product(v2, g2 + toX + c, k), p3 = product(v3, g3 + toX + c, k);
+          accumulate(sumDy + (c << 1), f32x4.add(f32x4.add(v, v1), f32x4.add(v2, v3)));
+          accumulate(sumDyX + (c << 1), f32x4.add(f32x4.add(p, p1), f32x4.add(p2, p3)));
+        }
+      }
+      g += step;
     }
-    dy += lastOf(apart, whole);
-    x += lastOf(apart, whole);
+    g += lastOf(apart, whole);
+    if (gates) gateRows(g, g + toDy, g + toX, add ? g + toAdd : 0, terms, low, high, n & 3, width, stride);
     for (let i = n & 3; i > 0; i--) {
       for (let c: usize = 0; c < bytes; c += 16) {
-        const g = v128.load(dy + c);
-        accumulate(sumDy + (c << 1), g);
-        accumulate(sumDyX + (c << 1), product(g, x + c, v128.load(center + c)));
+        const v = v128.load(g + c);
+        accumulate(sumDy + (c << 1), v);
+        accumulate(sumDyX + (c << 1), product(v, g + toX + c, v128.load(terms + c)));
       }
-      dy += stride;
-      x += stride;
+      g += stride;
     }
     rows -= n;
   }
+}
+
+/**
+ * Four rows of g, each `apart` bytes from the one before, in whole vectors. All addresses follow from one, and the limits
+ * come as vectors: V8 would otherwise run out of registers, and make the vectors anew each time.
+ */
+function fourGated(
+  sumDy: usize, sumDyX: usize, g: usize, toDy: usize, toX: usize, add: usize, toAdd: usize, terms: usize,
+  low: v128, high: v128, apart: usize, bytes: usize,
+): void {
+  const end = terms + bytes;
+  do {
+    const k = v128.load(terms), scale = v128.load(terms, SCALE), shift = v128.load(terms, SHIFT);
+    const g1 = g + apart, g2 = g1 + apart, g3 = g2 + apart;
+    const d = f32x4.sub(v128.load(g + toX), k), d1 = f32x4.sub(v128.load(g1 + toX), k);
+    let v = f32x4.add(f32x4.mul(d, scale), shift), v1 = f32x4.add(f32x4.mul(d1, scale), shift);
+    if (add) {
+      v = f32x4.add(v, v128.load(g + toAdd));
+      v1 = f32x4.add(v1, v128.load(g1 + toAdd));
+    }
+    v = passed(v, g + toDy, low, high);
+    v1 = passed(v1, g1 + toDy, low, high);
+    v128.store(g, v);
+    v128.store(g1, v1);
+    const s = f32x4.add(v, v1), p = f32x4.add(f32x4.mul(v, d), f32x4.mul(v1, d1));
+    const d2 = f32x4.sub(v128.load(g2 + toX), k), d3 = f32x4.sub(v128.load(g3 + toX), k);
+    let v2 = f32x4.add(f32x4.mul(d2, scale), shift), v3 = f32x4.add(f32x4.mul(d3, scale), shift);
+    if (add) {
+      v2 = f32x4.add(v2, v128.load(g2 + toAdd));
+      v3 = f32x4.add(v3, v128.load(g3 + toAdd));
+    }
+    v2 = passed(v2, g2 + toDy, low, high);
+    v3 = passed(v3, g3 + toDy, low, high);
+    v128.store(g2, v2);
+    v128.store(g3, v3);
+    accumulate(sumDy, f32x4.add(s, f32x4.add(v2, v3)));
+    accumulate(sumDyX, f32x4.add(p, f32x4.add(f32x4.mul(v2, d2), f32x4.mul(v3, d3))));
+    terms += 16;
+    g += 16;
+    sumDy += 32;
+    sumDyX += 32;
+  } while (terms < end);
 }
 
 /** dy·(x - center) of four columns. `x` is an address, so that its load and the subtraction are one instruction. */

@@ -64,7 +64,17 @@ const GATED: Steps<Machine> = {
   parted: true,
   rows(pass, out, dy, x, part, count, rows, width, stride) {
     const g = gatedAt(pass, out, dy);
+    const { wasm, memory } = pass.machine;
     const { low, high } = pass.limits!;
+    const { residual } = pass;
+    if (residual?.unit !== 0) {
+      const { sumDy, sumDyX } = memory.slots;
+      const [s, p, terms] = [sumDy.at, sumDyX.at, termsOfRow(pass)];
+      const add = pointer<"c">(residual, part.at);
+      wasm.gatedSumsRows(s, p, g, dy, x, add, terms, low, high, count, rows, width, stride, width);
+      return;
+    }
+    // The pieces of an ordinary residual may be smaller than a block, so their sums cannot be added up here.
     const most = Math.floor(roomOf(pass, rows * width) / width);
     for (let row = 0; row < rows; row += most) {
       const n = Math.min(most, rows - row);
@@ -79,7 +89,7 @@ const GATED: Steps<Machine> = {
         At<"a">,
         At<"b">,
       ];
-      pass.machine.wasm.gateRows(to, from, by, add, termsOfRow(pass), low, high, n, width, stride);
+      wasm.gateRows(to, from, by, add, termsOfRow(pass), low, high, n, width, stride);
     }
     SUMS.rows(pass, g, g as number as At<"a">, x, part, count, rows, width, stride);
   },

@@ -107,6 +107,22 @@ export interface Exports extends AffineExports {
     stride: number,
     whole: number,
   ): void;
+  gatedSumsRows(
+    sumDy: At<"sumDy">,
+    sumDyX: At<"sumDyX">,
+    g: At<"out">,
+    dy: At<"a">,
+    x: At<"b">,
+    add: At<"c">,
+    terms: At<"terms">,
+    low: number,
+    high: number,
+    count: number,
+    rows: number,
+    width: number,
+    stride: number,
+    whole: number,
+  ): void;
   gradientSumsPlanes(
     sumDy: At<"sumDy">,
     sumDyX: At<"sumDyX">,

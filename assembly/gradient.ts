@@ -25,15 +25,20 @@ export function gradientSumsRows(
   sumsRows(sumDy, sumDyX, dy, dy, x, 0, center, -Infinity, Infinity, count, rows, width, stride, whole);
 }
 
-/** The sums of g, which is dy as `gateRows` gates it; g may be dy or add. */
+/**
+ * Gates rows of dy as `gateRows` does, which gives g, and adds g to the sums in the same traversal; g may be dy or add.
+ */
 export function gatedSumsRows(
   sumDy: usize, sumDyX: usize, g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, count: f64,
-  rows: u32, width: u32, stride: usize, whole: u32,
+  rows: u32, width: u32, stride: usize,
 ): void {
-  sumsRows(sumDy, sumDyX, g, dy, x, add, terms, low, high, count, rows, width, stride, whole);
+  sumsRows(sumDy, sumDyX, g, dy, x, add, terms, low, high, count, rows, width, stride, width);
 }
 
-/** Without limits, g is dy and is not written. */
+/**
+ * Without limits, g is dy and is not written. Rows of whole vectors are gated four at a time, as they are added up; the
+ * other ones, and what fours leave over, before that.
+ */
 function sumsRows(
   sumDy: usize, sumDyX: usize, g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, count: f64,
   rows: u32, width: u32, stride: usize, whole: u32,
@@ -41,9 +46,7 @@ function sumsRows(
   const bytes = <usize>((width + 3) & ~3) << 2;
   const step = stepOf(whole, stride);
   const toDy = dy - g, toX = x - g, toAdd = add - g;
-  const gates = low > -Infinity || high < Infinity;
-  // The columns that `fourGated` takes: whole vectors.
-  const gated = gates ? <usize>(width >> 2) << 4 : 0;
+  const gates = low > -Infinity || high < Infinity, together = gates && !(width & 3);
   if (count == 0) {
     memory.fill(sumDy, 0, bytes << 1);
     memory.fill(sumDyX, 0, bytes << 1);
@@ -51,18 +54,17 @@ function sumsRows(
   while (rows) {
     const n = min(rows, rowsOf(whole, BLOCK_TWO));
     const apart = apartOf(n, whole, stride);
+    if (gates) {
+      const first: u32 = together ? n & ~3 : 0;
+      const at = g + <usize>first * stride;
+      gateRows(at, at + toDy, at + toX, add ? at + toAdd : 0, terms, low, high, n - first, width, stride);
+    }
     for (let i = n >> 2; i > 0; i--) {
-      if (gated) {
-        const l = f32x4.splat(low), h = f32x4.splat(high);
-        fourGated(sumDy, sumDyX, g, toDy, toX, add, toAdd, terms, l, h, apart, gated);
-      }
-      if (gated < bytes) {
-        if (gates) for (let j: usize = 0; j < 4; j++) {
-          const at = g + j * apart + gated;
-          gateRows(at, at + toDy, at + toX, add ? at + toAdd : 0, terms + gated, low, high, 1, width & 3, 0);
-        }
+      if (together) {
+        fourGated(sumDy, sumDyX, g, toDy, toX, add, toAdd, terms, f32x4.splat(low), f32x4.splat(high), apart, bytes);
+      } else {
         const g1 = g + apart, g2 = g1 + apart, g3 = g2 + apart;
-        for (let c: usize = gated; c < bytes; c += 16) {
+        for (let c: usize = 0; c < bytes; c += 16) {
           const k = v128.load(terms + c);
           const v = v128.load(g + c), v1 = v128.load(g1 + c);
           const v2 = v128.load(g2 + c), v3 = v128.load(g3 + c);
@@ -75,7 +77,6 @@ function sumsRows(
       g += step;
     }
     g += lastOf(apart, whole);
-    if (gates) gateRows(g, g + toDy, g + toX, add ? g + toAdd : 0, terms, low, high, n & 3, width, stride);
     for (let i = n & 3; i > 0; i--) {
       for (let c: usize = 0; c < bytes; c += 16) {
         const v = v128.load(g + c);

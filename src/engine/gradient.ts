@@ -71,7 +71,7 @@ const GATED: Steps<Machine> = {
       const { sumDy, sumDyX } = memory.slots;
       const [s, p, terms] = [sumDy.at, sumDyX.at, termsOfRow(pass)];
       const add = pointer<"c">(residual, part.at);
-      wasm.gatedSumsRows(s, p, g, dy, x, add, terms, low, high, count, rows, width, stride, width);
+      wasm.gatedSumsRows(s, p, g, dy, x, add, terms, low, high, count, rows, width, stride);
       return;
     }
     // The pieces of an ordinary residual may be smaller than a block, so their sums cannot be added up here.

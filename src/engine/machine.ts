@@ -121,7 +121,6 @@ export interface Exports extends AffineExports {
     rows: number,
     width: number,
     stride: number,
-    whole: number,
   ): void;
   gradientSumsPlanes(
     sumDy: At<"sumDy">,

@@ -14,27 +14,22 @@ import { BY_COLUMNS, CACHED, HEAVY, RUN } from "./sizes.js";
 const padded = (width: number): number => (width + 3) & ~3;
 
 /** The kernels of a binary, of which those that go through a tensor hand out pieces of large ones. */
-export function sharedOut(
-  wasm: Exports,
-  pieces: ThreadExports,
-  crew: Crew,
-  room: Room,
-): Exports {
+export function sharedOut(wasm: Exports, pieces: ThreadExports, crew: Crew, room: Room): Exports {
   const shared = {
     ...wasm,
     ...elementwise(wasm, crew),
     ...reductionsOfRows(wasm, pieces, crew, room),
     ...reductionsOfPlanes(wasm, crew, room),
   };
-  // Rows are gated by rows, and added up by columns.
-  shared.gatedSumsRows = (s, p, g, dy, x, add, terms, low, high, count, rows, width, ...rest) => {
+  // Two jobs, because rows are gated by rows and added up by columns.
+  shared.gatedSumsRows = (s, p, g, dy, x, add, terms, low, high, count, rows, width, stride) => {
     if (crew.pieces(rows * width * HEAVY) === 1) {
-      wasm.gatedSumsRows(s, p, g, dy, x, add, terms, low, high, count, rows, width, ...rest);
-    } else {
-      shared.gateRows(g, dy, x, add, terms, low, high, rows, width, rest[0]);
-      const gated = g as number as At<"a">;
-      shared.gradientSumsRows(s, p, gated, x, terms, count, rows, width, ...rest);
+      wasm.gatedSumsRows(s, p, g, dy, x, add, terms, low, high, count, rows, width, stride);
+      return;
     }
+    shared.gateRows(g, dy, x, add, terms, low, high, rows, width, stride);
+    const gated = g as number as At<"a">;
+    shared.gradientSumsRows(s, p, gated, x, terms, count, rows, width, stride, width);
   };
   return shared;
 }

@@ -207,6 +207,60 @@ test("gateRows: every column of every row, and nothing else, any stride and addr
   );
 });
 
+test("gatedSumsRows: the bits of gateRows and then gradientSumsRows", () => {
+  check(
+    fc.property(inRows, fc.constantFrom("", "dy", "add"), ({ case_, rows, width, pitch }, over) => {
+      const { x: by, dy: from, add: residual, values, limits, leads } = case_;
+      const [low, high] = limits;
+      const stride = pitch * 4;
+      // Count 0 overwrites what the sums held, and others add to it.
+      for (const count of [0, 64]) {
+        const [together, apart] = [true, false].map((isTogether) => {
+          binary.reset();
+          const terms = binary.terms(width, values).at;
+          const [dy, x] = [binary.f32<"a">(from, leads[0]), binary.f32<"b">(by, leads[1])];
+          const add = residual && binary.f32<"c">(residual, leads[2]);
+          const apart = binary.f32<"out">(from, leads[3]);
+          const g = over === "dy" ? inPlaceOf(dy) : over === "add" && add ? inPlaceOf(add) : apart;
+          const [s, p] = [binary.f64<"sumDy">(width), binary.f64<"sumDyX">(width)];
+          s.array.fill(0.75);
+          p.array.fill(0.75);
+          const padding = -width & 3;
+          const at = add?.at ?? NOWHERE;
+          binary.call([[g], [s, padding], [p, padding]], (run) => {
+            if (isTogether) {
+              run.gatedSumsRows(
+                ...([s.at, p.at, g.at, dy.at, x.at, at, terms, low, high] as const),
+                ...([count, rows, width, stride] as const),
+              );
+            } else {
+              run.gateRows(g.at, dy.at, x.at, at, terms, low, high, rows, width, stride);
+              const gated = inPlaceOf(g).at as number as At<"a">;
+              run.gradientSumsRows(
+                s.at,
+                p.at,
+                gated,
+                x.at,
+                terms,
+                count,
+                rows,
+                width,
+                stride,
+                width,
+              );
+            }
+          });
+          return { g: g.array.slice(), s: s.array.slice(), p: p.array.slice() };
+        });
+        assertSameBits("g", together!.g, apart!.g);
+        assertSameBits("Σg", together!.s, apart!.s);
+        assertSameBits("Σg·(x - center)", together!.p, apart!.p);
+      }
+    }),
+    200,
+  );
+});
+
 test("gatePlanes: every plane with its channel's terms, from any channel on", () => {
   check(
     fc.property(inPlanes, ({ case_, channelOf, first, planes, channels, inner }) =>

@@ -12,13 +12,13 @@ import { type Pass, passOf, walkOf } from "./plan.js";
 import { type Steps, walkTile } from "./walk.js";
 
 const AFFINE: Steps<AffineMachine> = {
-  rows(pass, y, x, add, _part, _count, rows, width, stride) {
+  rows(pass, y, x, add, _c, _count, rows, width, stride) {
     const { wasm } = pass.machine;
     const { low, high } = pass.limits ?? NO_LIMITS;
     const kernel = (pass.cold && wasm.affineSweep) || wasm.affineStrips;
     kernel(y, x, add, termsOfRow(pass), low, high, rows, width, stride);
   },
-  planes(pass, y, x, add, _part, _count, first, planes, channels, inner) {
+  planes(pass, y, x, add, _c, _count, first, planes, channels, inner) {
     const { wasm, memory } = pass.machine;
     const { low, high } = pass.limits ?? NO_LIMITS;
     wasm.affinePlanes(y, x, add, memory.terms.at, low, high, first, planes, channels, inner);

@@ -13,10 +13,10 @@ import {
 } from "../values/terms.js";
 import { loadChannels, loadNormalizer, spread, storeChannels, termsOfRow } from "./channel.js";
 import { type Machine, machineFor } from "./machine.js";
-import { type At, firstOf, type Memory, RESIDUAL, RESIDUAL_FLOATS } from "./memory.js";
-import { inParts, loadHeld, notHeld, operand, pointer, storeHeld } from "./operand.js";
+import { type At, firstOf, type Memory, RESIDUAL } from "./memory.js";
+import { inParts, loadHeld, notHeld, operand, storeHeld } from "./operand.js";
 import { BLOCK_TWO, channelsNear, isNear, type Pass, passOf, rowsOf, walkOf } from "./plan.js";
-import { cut, load, type Part, type Steps, store, transfer, walkNear, walkTile } from "./walk.js";
+import { load, type Steps, store, walkNear, walkTile } from "./walk.js";
 
 const blockOf = (width: number): number => rowsOf(width, BLOCK_TWO);
 
@@ -30,13 +30,13 @@ function merge({ machine: { wasm, memory }, repeats }: Pass<Machine>, _: number,
 const SUMS: Steps<Machine> = {
   block: blockOf,
   merge,
-  rows(pass, _out, dy, x, _part, count, rows, width, stride) {
+  rows(pass, _out, dy, x, _c, count, rows, width, stride) {
     const { wasm, memory } = pass.machine;
     const { sumDy, sumDyX } = memory.slots;
     const [s, p, center] = [sumDy.at, sumDyX.at, termsOfRow(pass)];
     wasm.gradientSumsRows(s, p, dy, x, center, count, rows, width, stride, width);
   },
-  planes({ machine: { wasm, memory } }, _out, dy, x, _part, count, first, planes, channels, inner) {
+  planes({ machine: { wasm, memory } }, _out, dy, x, _c, count, first, planes, channels, inner) {
     const { sumDy, sumDyX } = memory.slots;
     const [s, p, center] = [sumDy.at, sumDyX.at, memory.terms.at];
     wasm.gradientSumsPlanes(s, p, dy, x, center, count, first, planes, channels, inner);
@@ -47,87 +47,44 @@ const SUMS: Steps<Machine> = {
 const gatedAt = (pass: Pass<Machine>, out: At<"out">, dy: At<"a">): At<"out"> =>
   pass.out === null ? (dy as number as At<"out">) : out;
 
-/** How many values of the residual are there at a time: pieces of an ordinary one, since there is little room for it. */
-const roomOf = ({ residual }: Pass<Machine>, size: number): number =>
-  residual?.unit === 0 ? RESIDUAL_FLOATS : size;
-
-/** Where a piece of the residual lies, after it has been loaded if it is an ordinary array. */
-function residualAt(pass: Pass<Machine>, piece: Part): At<"c"> {
-  transfer(pass, pass.residual, piece, false);
-  return pointer<"c">(pass.residual, piece.at);
-}
-
 /** The same of the gated dy. Its members are named one by one: with a spread, bundlers keep all of this file in any bundle. */
 const GATED: Steps<Machine> = {
   block: blockOf,
   merge,
   parted: true,
-  rows(pass, out, dy, x, part, count, rows, width, stride) {
+  rows(pass, out, dy, x, add, count, rows, width, stride) {
     const g = gatedAt(pass, out, dy);
     const { wasm, memory } = pass.machine;
     const { low, high } = pass.limits!;
-    const { residual } = pass;
-    if (residual?.unit !== 0) {
-      const { sumDy, sumDyX } = memory.slots;
-      const [s, p, terms] = [sumDy.at, sumDyX.at, termsOfRow(pass)];
-      const add = pointer<"c">(residual, part.at);
-      wasm.gatedSumsRows(s, p, g, dy, x, add, terms, low, high, count, rows, width, stride);
-      return;
-    }
-    // The pieces of an ordinary residual may be smaller than a block, so their sums cannot be added up here.
-    const most = Math.floor(roomOf(pass, rows * width) / width);
-    for (let row = 0; row < rows; row += most) {
-      const n = Math.min(most, rows - row);
-      const add = residualAt(pass, {
-        at: part.at + row * part.pitch,
-        rows: n,
-        width,
-        pitch: part.pitch,
-      });
-      const [to, from, by] = [g, dy, x].map((p) => p + row * stride) as [
-        At<"out">,
-        At<"a">,
-        At<"b">,
-      ];
-      wasm.gateRows(to, from, by, add, termsOfRow(pass), low, high, n, width, stride);
-    }
-    SUMS.rows(pass, g, g as number as At<"a">, x, part, count, rows, width, stride);
+    const { sumDy, sumDyX } = memory.slots;
+    const [s, p, terms] = [sumDy.at, sumDyX.at, termsOfRow(pass)];
+    wasm.gatedSumsRows(s, p, g, dy, x, add, terms, low, high, count, rows, width, stride);
   },
-  planes(pass, out, dy, x, part, count, first, planes, channels, inner) {
+  planes(pass, out, dy, x, add, count, first, planes, channels, inner) {
     const g = gatedAt(pass, out, dy);
     const { wasm, memory } = pass.machine;
     const { low, high } = pass.limits!;
-    const size = planes * inner;
-    const most = roomOf(pass, size);
-    for (let done = 0, n: number; done < size; done += n) {
-      n = cut(done, size, inner, most);
-      const add = residualAt(pass, { at: part.at + done, rows: 1, width: n, pitch: n });
-      const [to, from, by] = [g, dy, x].map((p) => p + done * 4) as [At<"out">, At<"a">, At<"b">];
-      const c = (first + Math.floor(done / inner)) % channels;
-      const [some, values] = [Math.ceil(n / inner), Math.min(n, inner)];
-      const { at } = memory.terms;
-      wasm.gatePlanes(to, from, by, add, at, low, high, c, some, channels, values);
-    }
-    SUMS.planes(pass, g, g as number as At<"a">, x, part, count, first, planes, channels, inner);
+    wasm.gatePlanes(g, dy, x, add, memory.terms.at, low, high, first, planes, channels, inner);
+    SUMS.planes(pass, g, g as number as At<"a">, x, add, count, first, planes, channels, inner);
   },
 };
 
 const GRADIENT: Steps<Machine> = {
-  rows(pass, dx, dy, x, _part, _count, rows, width, stride) {
+  rows(pass, dx, dy, x, _c, _count, rows, width, stride) {
     const { wasm } = pass.machine;
     const kernel = pass.cold ? wasm.gradientSweep : wasm.gradientStrips;
     kernel(dx, dy, x, termsOfRow(pass), rows, width, stride);
   },
-  planes({ machine: { wasm, memory } }, dx, dy, x, _part, _count, first, planes, channels, inner) {
+  planes({ machine: { wasm, memory } }, dx, dy, x, _c, _count, first, planes, channels, inner) {
     wasm.gradientPlanes(dx, dy, x, memory.terms.at, first, planes, channels, inner);
   },
 };
 
 /**
  * Leaves Σdy and Σdy·(x - center) of each channel of a tile in kernel memory; of the gated dy if the pass has limits.
- * `loaded` is the part that lies in the stream buffers already, if one does.
+ * `loaded` says that its tensors lie in the stream buffers already.
  */
-function tileSums(pass: Pass<Machine>, first: number, n: number, loaded: Part | null): void {
+function tileSums(pass: Pass<Machine>, first: number, n: number, loaded: boolean): void {
   const { wasm, memory } = pass.machine;
   const { sumDy, sumDyX } = memory.slots;
   const { inner } = pass.view;
@@ -139,7 +96,7 @@ function tileSums(pass: Pass<Machine>, first: number, n: number, loaded: Part | 
   const gated = pass.limits !== null;
   spread(pass, gated ? ["center", "scale", "shift"] : ["center"], n);
   const steps = gated ? GATED : SUMS;
-  if (loaded !== null) walkNear(pass, steps, n, loaded);
+  if (loaded) walkNear(pass, steps, n);
   else walkTile(pass, steps, first, n);
   if (pass.rows && inner > 1) {
     for (const { at } of [sumDy, sumDyX]) wasm.mergeSums(at, n, inner, inner, 1);
@@ -225,7 +182,7 @@ export function computeGradients(
   const { limits } = normalizer;
   let a = operand(memory, "dy", dy, 1, view, selection);
   let b = operand(memory, "x", x, 0, view, selection);
-  const c = add && limits && operand(memory, "add", add, RESIDUAL, view, selection);
+  let c = add && limits && operand(memory, "add", add, RESIDUAL, view, selection);
   let dx = operand(memory, "out.dx", into.dx, 1, view, selection);
   let dadd = into.dadd && operand(memory, "out.dadd", into.dadd, 1, view, selection);
   // dy, the gated dy and dx have one stream buffer, where each takes the place of the one before it. Where the channels
@@ -233,6 +190,7 @@ export function computeGradients(
   // it come to its buffer if the residual goes in parts.
   if (dadd !== null && walkOf(view).tile < view.channels) {
     [a, b, dx, dadd] = [notHeld(a), notHeld(b), notHeld(dx), notHeld(dadd)];
+    c &&= notHeld(c);
   }
   // The first traversal writes the gated dy, and the second one reads it: dadd itself, or what becomes dx.
   const g = limits === null ? null : (dadd ?? dx);
@@ -247,6 +205,7 @@ export function computeGradients(
   const sumsX = sums && aboutCenter(sums, normalizer.mean, 1);
   loadHeld(a);
   loadHeld(b);
+  if (c) loadHeld(c);
   const reading = passOf(machine, view, selection, g, a, b, limits, c, true);
   const writing = passOf(machine, view, selection, dx, g ?? a, b);
   const { outer, channels, inner } = view;
@@ -263,7 +222,7 @@ export function computeGradients(
       wasm.roundMeans(terms.at, loadChannels(slots.mean, normalizer.mean, first, n), n);
     } else loadNormalizer(machine, normalizer, first, n);
     if (loaded) load(reading, part);
-    if (g !== null || sums === null) tileSums(reading, first, n, loaded ? part : null);
+    if (g !== null || sums === null) tileSums(reading, first, n, loaded);
     if (dadd !== null) storeHeld(dadd);
     if (sums !== null) {
       loadChannels(slots.sumDy, sums.sumDy, first, n);
@@ -271,7 +230,7 @@ export function computeGradients(
     }
     tileTerms(machine, into, normalizer, perValue, first, n);
     if (loaded) {
-      walkNear(writing, GRADIENT, n, part);
+      walkNear(writing, GRADIENT, n);
       store(writing, part);
     } else {
       spread(writing, ["center", "scale", "shift", "slope"], n);
@@ -306,6 +265,7 @@ export function computeSums(
   const result = new GradientSums(countOf(view), array(), array());
   loadHeld(a);
   loadHeld(b);
+  if (c) loadHeld(c);
   const pass = passOf(machine, view, selection, null, a, b, limits, c);
   const { tile } = pass;
   for (let first = 0; first < view.channels; first += tile) {
@@ -313,7 +273,7 @@ export function computeSums(
     if (limits === null) {
       wasm.roundMeans(terms.at, loadChannels(slots.mean, mean, first, n), n);
     } else loadNormalizer(machine, normalizer, first, n);
-    tileSums(pass, first, n, null);
+    tileSums(pass, first, n, false);
     storeChannels(result.sumDy, slots.sumDy, first, n);
     storeChannels(result.sumDyXmu, slots.sumDyX, first, n);
   }

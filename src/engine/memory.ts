@@ -27,10 +27,8 @@ export const MAX_COLUMNS = 1024;
  */
 export const STREAM_FLOATS = 65536;
 
-/** Which stream buffer `backward` has for the residual. It is small, and lies where the scratch of moments is. */
+/** Which stream buffer `backward` has for the residual. */
 export const RESIDUAL = 2;
-/** Float32 values in it: six rows at least. */
-export const RESIDUAL_FLOATS = 6144;
 
 const PAGE = 65536;
 // These are written out as plain numbers, because bundlers do not drop an unused constant that is computed.
@@ -192,8 +190,7 @@ export class Memory extends Buffers {
     const both = slotOf(at, new Float32Array(this.#buffer, at, 2 * STREAM_FLOATS));
     this.slots = this.#trainingSlots();
     this.scratch = this.place(6 * (MAX_COLUMNS * 4 + STAGGER)) as At<"scratch">;
-    const residual = new Float32Array(this.#buffer, this.scratch, RESIDUAL_FLOATS);
-    this.streams = [both, this.streams[1]!, slotOf(this.scratch, residual)];
+    this.streams = [both, this.streams[1]!, this.float32(STREAM_FLOATS)];
     this.#tensors = alignUp(this.place(0), 64);
   }
 

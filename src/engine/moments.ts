@@ -15,12 +15,12 @@ import { type Steps, walkTile } from "./walk.js";
 
 const STEPS: Steps<Machine> = {
   block: (width) => rowsOf(width, BLOCK_ONE),
-  rows({ machine: { wasm, memory } }, _out, x, _b, _part, count, rows, width, stride) {
+  rows({ machine: { wasm, memory } }, _out, x, _b, _c, count, rows, width, stride) {
     const { base, offset, m2 } = memory.slots;
     const [b, o, m] = [base.at, offset.at, m2.at];
     wasm.momentsRows(b, o, m, memory.scratch, x, count, rows, width, stride, width);
   },
-  planes({ machine: { wasm, memory } }, _out, x, _b, _part, count, first, planes, channels, inner) {
+  planes({ machine: { wasm, memory } }, _out, x, _b, _c, count, first, planes, channels, inner) {
     const { base, offset, m2 } = memory.slots;
     wasm.momentsPlanes(base.at, offset.at, m2.at, x, count, first, planes, channels, inner);
   },

@@ -4,15 +4,7 @@
 import { copy } from "../values/arrays.js";
 import { sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
-import {
-  type At,
-  type Buffers,
-  firstOf,
-  NOWHERE,
-  RESIDUAL,
-  type Slot,
-  STREAM_FLOATS,
-} from "./memory.js";
+import { type At, type Buffers, firstOf, NOWHERE, type Slot, STREAM_FLOATS } from "./memory.js";
 
 /** A tensor that a kernel reads or writes. */
 export interface Operand {
@@ -42,7 +34,7 @@ export function operand(
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
   const inPlace = !selection && own >= 0;
-  const held = !selection && own < 0 && size <= STREAM_FLOATS && index !== RESIDUAL;
+  const held = !selection && own < 0 && size <= STREAM_FLOATS;
   return {
     array,
     base: inPlace ? own : stream.at,

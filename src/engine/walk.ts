@@ -2,12 +2,12 @@
 // into the stream buffers and stored back.
 
 import { copy, part as partOf } from "../values/arrays.js";
-import { type At, STREAM_FLOATS } from "./memory.js";
+import { type At, NOWHERE, STREAM_FLOATS } from "./memory.js";
 import { type Operand, pointer } from "./operand.js";
 import type { Pass } from "./plan.js";
 
 /**
- * What a kernel does with a part of its tensors: it writes `out`, and reads `a` and `b`. `count` says how much of the
+ * What a kernel does with a part of its tensors: it writes `out`, and reads `a`, `b` and the residual `c`. `count` says how much of the
  * same channels or columns came before: how many values in planes, how many rows in rows. The dimensions are, in rows,
  *
  *   rows, width, stride          as many rows of `width` columns, `stride` bytes apart
@@ -21,7 +21,7 @@ export type Step<M> = (
   out: At<"out">,
   a: At<"a">,
   b: At<"b">,
-  part: Part,
+  c: At<"c">,
   count: number,
   ...dimensions: number[]
 ) => void;
@@ -53,7 +53,7 @@ export interface Part {
  * Copies a part of an operand that goes in parts into its stream buffer, where the rows lie one after the other. If
  * `storing`, copies it back from there. Does nothing for other operands, or without one.
  */
-export function transfer<M>(
+function transfer<M>(
   { selection }: Pass<M>,
   operand: Operand | null,
   { at, rows, width, pitch }: Part,
@@ -80,6 +80,7 @@ export function transfer<M>(
 export function load<M>(pass: Pass<M>, part: Part): void {
   transfer(pass, pass.a, part, false);
   transfer(pass, pass.b, part, false);
+  transfer(pass, pass.residual, part, false);
 }
 
 /** Stores a part of the output from its stream buffer. */
@@ -102,8 +103,9 @@ function walkPart<M>(
   const y = pointer<"out">(pass.out, at);
   const p = pointer<"a">(pass.a, at);
   const q = pointer<"b">(pass.b, at);
+  const r = pointer<"c">(pass.residual, at);
   load(pass, part);
-  step(pass, y, p, q, part, count, d0, d1, d2, d3);
+  step(pass, y, p, q, r, count, d0, d1, d2, d3);
   store(pass, part);
 }
 
@@ -181,11 +183,11 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
 export const walkTile = <M>(pass: Pass<M>, steps: Steps<M>, first: number, n: number): void =>
   (pass.rows ? walkRows : walkPlanes)(pass, steps, first, n);
 
-/** Takes a kernel through planes that lie in the stream buffers: `n` channels with all their examples. */
-export function walkNear<M>(pass: Pass<M>, steps: Steps<M>, n: number, part: Part): void {
+/** Takes a kernel through planes that lie in the stream buffers: `n` channels with all their examples, and no residual. */
+export function walkNear<M>(pass: Pass<M>, steps: Steps<M>, n: number): void {
   const { outer, inner } = pass.view;
   const y = pointer<"out">(pass.out, 0);
   const p = pointer<"a">(pass.a, 0);
   const q = pointer<"b">(pass.b, 0);
-  steps.planes(pass, y, p, q, part, 0, 0, outer * n, n, inner);
+  steps.planes(pass, y, p, q, NOWHERE, 0, 0, outer * n, n, inner);
 }

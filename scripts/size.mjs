@@ -14,21 +14,21 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const KB = 1024;
 /** Budgets in KB. Every file of the package is to have one: without it nothing fits. */
 const BUDGETS = {
-  "kernels.wasm": 4.75,
+  "kernels.wasm": 5,
   "infer.wasm": 1,
   "threads.wasm": 1.5,
-  "index.js": 27.75,
+  "index.js": 28,
   "infer.js": 6.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 53.5,
-  "hdf5.js": 33.5,
-  "tfjs.js": 26.5,
-  "tfjs-layers.js": 30,
+  "state.js": 53.75,
+  "hdf5.js": 33.75,
+  "tfjs.js": 26.75,
+  "tfjs-layers.js": 30.25,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
-  "threads.js": 15.25,
-  'threads beyond "."': 7,
-  'BatchNorm of "."': 23.25,
-  'FrozenBatchNorm of "."': 12.5,
+  "threads.js": 15.75,
+  'threads beyond "."': 7.25,
+  'BatchNorm of "."': 23.5,
+  'FrozenBatchNorm of "."': 13,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

@@ -9,7 +9,10 @@ import { share, sharedSoFar } from "./shared.js";
 
 /** Options of `new Kernels`. */
 export interface KernelsOptions {
-  /** Size of the memory in bytes, 1 MiB to 4 GiB, rounded up to 64 KiB. Default 16 MiB. */
+  /**
+   * Size of the memory in bytes, 1 MiB to 4 GiB, rounded up to 64 KiB. Default 16 MiB. Some 950 KB of it are buffers
+   * through which ordinary arrays go; tensors have the rest.
+   */
   memory?: number;
 }
 

@@ -109,8 +109,8 @@ interface Block {
   readonly view: Float32Array;
 }
 
-/** Stands for the address of a tensor that has been freed. */
-const FREED = -1;
+/** The tensors that were given back, of all memories: other data may lie there now, or none. */
+const freed = new WeakSet<Float32Array>();
 
 /** A WebAssembly memory of fixed size with what test time needs; it has no tensors of users. */
 export class Buffers {
@@ -177,8 +177,8 @@ export class Memory extends Buffers {
   /** Live tensors in ascending order. */
   readonly #live: Block[] = [];
   /**
-   * The addresses of the views that `allocate` made. It is FREED for those that were given back, since another tensor
-   * may lie there now. Looking here is faster than asking an array for its buffer and searching for the tensor.
+   * The addresses of the views that `allocate` made, until they are given back. Looking here is faster than asking an
+   * array for its buffer and searching for the tensor.
    */
   readonly #addresses = new WeakMap<Float32Array, number>();
   #anyTensor = false;
@@ -268,7 +268,8 @@ export class Memory extends Buffers {
       );
     }
     this.#live.splice(index, 1);
-    this.#addresses.set(view, FREED);
+    this.#addresses.delete(view);
+    freed.add(view);
   }
 
   /** Size of the memory. */
@@ -286,15 +287,15 @@ export class Memory extends Buffers {
 
   override addressOf(name: string, array: Float32Array): number {
     // Until the first tensor has been allocated, nobody has a view of this memory.
-    if (!this.#anyTensor) return -1;
-    const known = this.#addresses.get(array);
-    if (known !== undefined && known !== FREED) return known;
-    if (bufferOf(array) !== this.#buffer) return -1;
-    // The array is no tensor but may be a part of one. If so, it lies inside a tensor that is in use.
-    const from = offsetOf(array);
-    const to = from + lengthOf(array) * 4;
-    const isInside = (block: Block): boolean => block.from <= from && to <= block.to;
-    if (known !== FREED && this.#live.some(isInside)) return from;
+    const known = this.#anyTensor ? this.#addresses.get(array) : undefined;
+    if (known !== undefined) return known;
+    if (!freed.has(array)) {
+      if (!this.#anyTensor || bufferOf(array) !== this.#buffer) return -1;
+      // The array is no tensor but may be a part of one. If so, it lies inside a tensor that is in use.
+      const from = offsetOf(array);
+      const to = from + lengthOf(array) * 4;
+      if (this.#live.some((block) => block.from <= from && to <= block.to)) return from;
+    }
     throw new StateError(
       name,
       "a tensor of kernel memory in use",

@@ -4,7 +4,7 @@ import type { View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import type { AverageUpdate, Normalizer } from "../values/terms.js";
 import { affineTile } from "./affine.js";
-import { computeTerms, loadNormalizer, moveTile } from "./channel.js";
+import { computeTerms, loadNormalizer, moveAverages, moveTile } from "./channel.js";
 import { type Machine, machineFor } from "./machine.js";
 import { allMoments } from "./moments.js";
 import { loadHeld, operand, storeHeld } from "./operand.js";
@@ -14,7 +14,7 @@ import { passOf } from "./plan.js";
  * Normalizes x by its own statistics and moves running averages towards them; adds `add` if there is one, and applies
  * the activation. out may be x or add. Writes the statistics into mean and variance of `normalizer`, and into its
  * meanLow if there are several tiles or an activation. Largest error of the mean: 5e-7 σ; of the variance: 5.5e-7 of
- * its value. When it throws NonFiniteError or StateError, it has written only these.
+ * its value. When it throws NonFiniteError or StateError, it has written only these, and of an out in kernel memory.
  */
 export function train(
   machine: Machine,
@@ -47,8 +47,12 @@ export function train(
     const n = Math.min(tile, channels - first);
     if (single) computeTerms(machine, normalizer, memory.slots.meanLow.at, first, n);
     else loadNormalizer(machine, normalizer, first, n);
-    if (update !== null) moveTile(machine, update, first, n);
     affineTile(writing, first, n);
+  }
+  // Last, because the kernels of several threads throw if they have lost a worker.
+  if (update !== null) {
+    if (single) moveTile(machine, update, 0, channels);
+    else moveAverages(machine, update, normalizer);
   }
   storeHeld(y);
   selection?.pad(out, normalizer.beta, normalizer.limits);

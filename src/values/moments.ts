@@ -261,9 +261,10 @@ export function momentsIn(
 
 /** Throws StateError for means by which nothing can be normalized, since float32 does not hold them; else returns the moments. */
 export function checkMeans<T extends { readonly mean: Float64Array }>(name: string, moments: T): T {
-  for (const mean of moments.mean) {
-    if (!Number.isFinite(Math.fround(mean))) {
-      throw new StateError(name, "means of float32 values", mean);
+  const { mean } = moments;
+  for (let c = 0, n = lengthOf(mean); c < n; c++) {
+    if (!Number.isFinite(Math.fround(mean[c]!))) {
+      throw new StateError(name, "means of float32 values", mean[c]!);
     }
   }
   return moments;
@@ -271,7 +272,7 @@ export function checkMeans<T extends { readonly mean: Float64Array }>(name: stri
 
 /** Throws StateError if no values can have these moments. */
 function checkNumbers(name: string, { mean, m2, meanLow }: Required<MomentsLike>): void {
-  for (let c = 0; c < mean.length; c++) {
+  for (let c = 0, n = lengthOf(mean); c < n; c++) {
     if (!Number.isFinite(mean[c]! + meanLow[c]!) || !isVariance(m2[c]!)) {
       const got = `${mean[c]} and ${m2[c]} in channel ${c}`;
       throw new StateError(name, "finite means and m2 >= 0", got);

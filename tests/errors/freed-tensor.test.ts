@@ -8,6 +8,17 @@ import { Fixture, refuses } from "./rows.js";
 describe("use of a freed tensor", () => {
   refuses(StateError, "STATE", [
     {
+      name: "infer of one by a layer on other kernels",
+      message: "x: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
+      call: (f) => new BatchNorm(f.layer.channels, { kernels: new Kernels() }).infer(f.freed()),
+    },
+    {
+      name: "infer of one by a frozen layer on other kernels",
+      message: "x: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
+      call: (f) =>
+        new BatchNorm(f.layer.channels, { kernels: new Kernels() }).freeze().infer(f.freed()),
+    },
+    {
       name: "train on a freed tensor",
       message: "x: expected a tensor of kernel memory in use, got one that is freed, or no tensor",
       call: (f) => f.layer.train(f.freed(), { out: f.out }),

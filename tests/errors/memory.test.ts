@@ -15,7 +15,7 @@ describe("MemoryError", () => {
   ]);
 
   test("tensors stay as they were, and what fits is given", () => {
-    const kernels = new Kernels({ memory: 1 << 20 });
+    const kernels = new Kernels({ memory: 1310720 });
     const view = kernels.alloc(50_000).fill(7);
     expect(() => kernels.alloc(60_000)).toThrow(MemoryError);
     expect(view.every((value) => value === 7)).toBe(true);

@@ -309,6 +309,20 @@ describe("calibrate of several layers", () => {
   });
 });
 
+test("setRunning calls nothing of an array of moments, where anything could change what was checked", () => {
+  const layer = trained();
+  const own = moments.merge(new Layer(C).moments(new Float32Array(0)));
+  for (const name of [Symbol.iterator, "length", "map", "forEach"]) {
+    Object.defineProperty(own.mean, name, {
+      get: () => {
+        throw new Error("called");
+      },
+    });
+  }
+  layer.setRunning(own);
+  assertSameBits("runningMean", layer.runningMean, moments.mean);
+});
+
 describe("moments and sums of which an array was transferred", () => {
   const [other, sums] = [moments, trained().backwardSums(dy)];
   const copied = (): Moments => moments.merge(new Layer(C).moments(new Float32Array(0)));

@@ -5,7 +5,7 @@ import { Worker } from "node:worker_threads";
 import { BatchNorm, Kernels, StateError } from "batchnorm-wasm";
 import { startKernels, type ThreadedKernels } from "batchnorm-wasm/threads";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { GRADIENT_STRIPS } from "../../src/threads/job.js";
+import { AFFINE_STRIPS, GRADIENT_STRIPS } from "../../src/threads/job.js";
 import { TEXT as WORKER } from "../../src/wasm/worker-text.js";
 import { assertSameBits } from "../support/compare.js";
 import { normal } from "../support/data.js";
@@ -169,6 +169,33 @@ describe("an error, and then one thread", () => {
     expect(some.threads).toBe(1);
     for (let i = 0; i < 3; i++) assertSameBits("dx", gradient(), expected);
   });
+
+  test.each([
+    ["one tile", 40],
+    ["several tiles", 1500],
+  ])(
+    "a train in %s that loses a worker in y has not moved the running averages",
+    async (_, channels) => {
+      const text = mortal("throw new Error('no')", "", 1, AFFINE_STRIPS) + WORKER;
+      const url = `data:text/javascript,${encodeURIComponent(text)}`;
+      const some = await startKernels({ threads: 2, memory: 32 << 20, worker: url });
+      const size = 400 * channels;
+      const layer = new BatchNorm(channels, { kernels: some });
+      const x = some.alloc(size);
+      x.set(normal(size, 1));
+      let error: unknown;
+      for (let i = 0; i < 3000 && error === undefined; i++) {
+        const before = JSON.stringify(layer);
+        try {
+          layer.train(x, { shape: [400, channels], out: x });
+        } catch (thrown) {
+          error = thrown;
+          expect(JSON.stringify(layer)).toBe(before);
+        }
+      }
+      expect(error).toBeInstanceOf(StateError);
+    },
+  );
 });
 
 /** Trains a layer with an activation on tensors of these kernels; returns a call of `backward`, of large ones in cache. */

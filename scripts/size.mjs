@@ -1,13 +1,13 @@
 // Bytes of the binaries, of each entry, and of what pages take of one, minified and gzipped, against
 // their budgets. An entry is measured as its file lies in dist/, whole, with its binary. With `--parts [ENTRY]`, the files
-// of src/ that an entry is made of instead, or that `BatchNorm` alone is.
+// of src/ that an entry is made of instead, or that `BatchNorm` alone is, and what would be left without any messages.
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { BINARIES, ENTRIES } from "./entries.mjs";
-import { partsOf } from "./parts.mjs";
+import { partsOf, withoutMessages } from "./parts.mjs";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 
@@ -60,6 +60,9 @@ if (option === "--parts") {
       `${name.padEnd(32)}${String(bytes).padStart(7)} bytes  gzipped${String(share).padStart(6)}`,
     );
   }
+  console.log(
+    `all: ${gzipped(text)}; without a word of any message: ${gzipped(withoutMessages(text))}`,
+  );
   process.exit();
 }
 

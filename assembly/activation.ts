@@ -17,24 +17,20 @@ function affine(x: v128, center: v128, scale: v128, shift: v128): v128 {
   return v128.and(v128.and(f32x4.lt(low, v), f32x4.lt(v, high)), v128.load(dy));
 }
 
-/**
- * Runs of `width` values, `stride` bytes apart: rows if there are 0 channels, else planes, of which the first belongs to
- * channel `first`; see `runs` in affine.ts.
- */
+/** Runs of `width` values, `stride` bytes apart. Each value has the terms of its column or, if `splat`, the first terms. */
 function gate(
   g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
-  rows: u32, width: u32, stride: usize, first: u32, channels: u32,
+  rows: u32, width: u32, stride: usize, splat: bool,
 ): void {
   const l = f32x4.splat(low), h = f32x4.splat(high);
   const bytes = <usize>width << 2;
+  let center = v128.load32_splat(terms), scale = v128.load32_splat(terms, SCALE), shift = v128.load32_splat(terms, SHIFT);
   for (let i: u32 = 0; i < rows; i++) {
-    const t = terms + (<usize>first << 2);
-    let center = v128.load32_splat(t), scale = v128.load32_splat(t, SCALE), shift = v128.load32_splat(t, SHIFT);
     for (let c: usize = 0; c < bytes; c += 16) {
-      if (!channels) {
-        center = v128.load(t + c);
-        scale = v128.load(t + c, SCALE);
-        shift = v128.load(t + c, SHIFT);
+      if (!splat) {
+        center = v128.load(terms + c);
+        scale = v128.load(terms + c, SCALE);
+        shift = v128.load(terms + c, SHIFT);
       }
       let v = affine(v128.load(x + c), center, scale, shift);
       if (add) v = f32x4.add(v, v128.load(add + c));
@@ -46,7 +42,6 @@ function gate(
     dy += stride;
     x += stride;
     if (add) add += stride;
-    if (channels && ++first == channels) first = 0;
   }
 }
 
@@ -55,7 +50,7 @@ export function gateRows(
   g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
   rows: u32, width: u32, stride: usize,
 ): void {
-  gate(g, dy, x, add, terms, low, high, rows, width, stride, 0, 0);
+  gate(g, dy, x, add, terms, low, high, rows, width, stride, false);
 }
 
 /** For planes that lie one after the other in memory, counted as in `momentsPlanes`. */
@@ -70,7 +65,7 @@ export function gatePlanes(
       g, dy, x, add, v128.load32_splat(t), v128.load32_splat(t, SCALE), v128.load32_splat(t, SHIFT), l, h, inner >> 3,
     );
     const at = <usize>(inner & ~7) << 2, bytes = <usize>inner << 2;
-    gate(g + at, dy + at, x + at, add ? add + at : 0, t, low, high, 1, inner & 7, 0, 0, 1);
+    gate(g + at, dy + at, x + at, add ? add + at : 0, t, low, high, 1, inner & 7, 0, true);
     g += bytes;
     dy += bytes;
     x += bytes;

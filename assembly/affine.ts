@@ -8,7 +8,7 @@
 //
 // A residual is added, if `add` is an address and not 0, and the value is then limited to the range from `low` to `high`,
 // which may be infinite. Each of these rounds once as well, as in separate passes. In cache, every instruction counts: a
-// loop does nothing but this formula, or limits from below as well, which is ReLU; a third one does everything.
+// loop does nothing but this formula, or limits from below as well, which is ReLU; a third one (of rows, `affineSweep`) does all.
 
 import { halfOf, pairsOf, SCALE, SHIFT, stripOf } from "./blocks";
 import { limit, storeFirst } from "./lanes";

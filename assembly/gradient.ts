@@ -22,7 +22,7 @@ export function gradientSumsRows(
   sumDy: usize, sumDyX: usize, dy: usize, x: usize, center: usize, count: f64,
   rows: u32, width: u32, stride: usize, whole: u32,
 ): void {
-  sumsRows(sumDy, sumDyX, dy, dy, x, 0, center, -Infinity, Infinity, count, rows, width, stride, whole);
+  sumsRows(sumDy, sumDyX, dy, dy, x, 0, center, NaN, NaN, count, rows, width, stride, whole);
 }
 
 /**
@@ -36,7 +36,7 @@ export function gatedSumsRows(
 }
 
 /**
- * Without limits, g is dy and is not written. Rows of whole vectors are gated four at a time, as they are added up; the
+ * If the limits are NaN, nothing is gated: g is dy and is not written. Rows of whole vectors are gated four at a time, as they are added up; the
  * other ones, and what fours leave over, before that.
  */
 function sumsRows(
@@ -46,7 +46,7 @@ function sumsRows(
   const bytes = <usize>((width + 3) & ~3) << 2;
   const step = stepOf(whole, stride);
   const toDy = dy - g, toX = x - g, toAdd = add - g;
-  const gates = low > -Infinity || high < Infinity, together = gates && !(width & 3);
+  const gates = low <= high, together = gates && !(width & 3);
   if (count == 0) {
     memory.fill(sumDy, 0, bytes << 1);
     memory.fill(sumDyX, 0, bytes << 1);

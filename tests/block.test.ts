@@ -35,7 +35,12 @@ import { wrong } from "./support/refuse.js";
 const KERNELS = new Kernels({ memory: 64 << 20 });
 
 type Activation = "relu" | "relu6" | readonly [number, number] | null;
-const ACTIVATIONS: readonly Activation[] = ["relu", "relu6", [-0.5, 0.75], [-Infinity, 0.25], null];
+const ACTIVATIONS: readonly Activation[] = [
+  ...(["relu", "relu6", [-0.5, 0.75], [-Infinity, 0.25]] as const),
+  // A range that limits nothing, but gates where the value is not finite.
+  [-Infinity, Infinity],
+  null,
+];
 
 function rangeOf(activation: Activation): readonly [number, number] {
   if (activation === "relu") return [0, Infinity];
@@ -168,6 +173,7 @@ describe("a layer with activation and residual", () => {
   const LARGE: readonly Shaped[] = [
     { layout: "NC", shape: [70, 1500] },
     { layout: "NC", shape: [20, 1500] },
+    { layout: "NC", shape: [2000, 200] },
     { layout: "NC", shape: [20000, 4] },
     { layout: "NC", shape: [12000, 64] },
     { layout: "NCHW", shape: [2, 2, 200, 190] },

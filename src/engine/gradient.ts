@@ -47,7 +47,10 @@ const SUMS: Steps<Machine> = {
 const gatedAt = (pass: Pass<Machine>, out: At<"out">, dy: At<"a">): At<"out"> =>
   pass.out === null ? (dy as number as At<"out">) : out;
 
-/** The same of the gated dy. Its members are named one by one: with a spread, bundlers keep all of this file in any bundle. */
+/**
+ * What SUMS adds up, of the gated dy. Its members are named one by one: with a spread, bundlers keep all of this file in any
+ * bundle.
+ */
 const GATED: Steps<Machine> = {
   block: blockOf,
   merge,

@@ -62,8 +62,9 @@ export class Kernels extends Raw {
 
   /**
    * Takes back a tensor that `alloc` returned. Layers refuse it then, also those on other kernels (StateError). A part of
-   * it (`subarray`) is known only by its place: once another tensor lies there, the part is one of that. Layers on other
-   * kernels, `batchnorm-wasm/infer` and your own code cannot tell: they read and write what lies in its place by then.
+   * it (`subarray`) is known only by its place: once another tensor lies there, layers take it for a part of that one.
+   * Layers on other kernels do not know parts at all, and `batchnorm-wasm/infer` and your own code know neither: they read
+   * and write what lies in that place by then.
    *
    * @param view the tensor [length] itself, not a part of it.
    * @throws ShapeError if `view` is no Float32Array; StateError for a view of other memory, a part of a tensor, or a

@@ -33,7 +33,15 @@ const cases = (length: number, channels: number) =>
       seed: seeds,
       any: fc.boolean(),
       added: fc.boolean(),
-      limits: fc.constantFrom<Limits>([0, Infinity], [0, 6], [-0.5, 0.75], [-Infinity, 0.25]),
+      limits: fc.constantFrom<Limits>(
+        ...([
+          [0, Infinity],
+          [0, 6],
+          [-0.5, 0.75],
+          [-Infinity, 0.25],
+          [-Infinity, Infinity],
+        ] as const),
+      ),
       leads: fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 4, maxLength: 4 }),
     })
     .map(({ seed, any, added, limits, leads }): Case => {

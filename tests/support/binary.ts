@@ -6,9 +6,8 @@ import type { Exports } from "../../src/engine/machine.js";
 import type { At } from "../../src/engine/memory.js";
 import { GUARD } from "./guards.js";
 
-const module = new WebAssembly.Module(
-  readFileSync(new URL("../../build/kernels.wasm", import.meta.url)),
-);
+const moduleOf = (name: string): WebAssembly.Module =>
+  new WebAssembly.Module(readFileSync(new URL(`../../build/${name}.wasm`, import.meta.url)));
 
 type Floats = Float32Array | Float64Array;
 
@@ -54,9 +53,10 @@ export class Binary {
   readonly #buffer: ArrayBuffer;
   #next = 0;
 
-  constructor() {
+  /** @param name the binary: that of all kernels, or the small one, which has some of them. */
+  constructor(name: "kernels" | "infer" = "kernels") {
     const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES });
-    this.run = instantiateSync<Exports & Record<string, unknown>>(module, {
+    this.run = instantiateSync<Exports & Record<string, unknown>>(moduleOf(name), {
       env: { memory },
     }).exports;
     this.#buffer = memory.buffer;

@@ -7,22 +7,31 @@
 
 /** Rows of at most this many columns count as narrow: hardware reads four neighbouring ones as one stream. */
 const NARROW: u32 = 64;
-/** Rows in a block of narrow rows. The block is read twice, so it has to fit the first-level cache. */
+/**
+ * Rows in a block of narrow rows when one tensor is reduced. The block is read twice, so it has to fit the first-level
+ * cache. Blocks of other rows have a multiple of so many.
+ */
 const BLOCK_ROWS: u32 = 64;
 /**
  * Values in a block of wide rows when one tensor is reduced. The block is read twice, so it has to fit the
  * second-level cache.
  */
-export const BLOCK_ONE: u32 = 131072;
-/** Values of each tensor in a block of wide rows when two tensors are reduced together. Each is read once. */
-export const BLOCK_TWO: u32 = 65536;
+const BLOCK_ONE: u32 = 131072;
+/** Values of each tensor in a block of rows when two tensors are reduced together. Each is read once. */
+const BLOCK_TWO: u32 = 65536;
 /** Values in a block of a plane. The block is read twice, so it has to fit the first-level cache. */
 export const BLOCK_PLANE: u32 = 4096;
 
-/** How many rows of `width` columns make a block of at most `values` values. src/engine/plan.ts has the same function. */
+/** How many rows of `width` columns make a block when one tensor is reduced. src/engine/plan.ts has the same function. */
 // @ts-ignore: decorator
-@inline export function rowsOf(width: u32, values: u32): u32 {
-  return width <= NARROW ? BLOCK_ROWS : values / BLOCK_ROWS / width * BLOCK_ROWS;
+@inline export function rowsOfOne(width: u32): u32 {
+  return width <= NARROW ? BLOCK_ROWS : BLOCK_ONE / BLOCK_ROWS / width * BLOCK_ROWS;
+}
+
+/** The same when two tensors are reduced together. */
+// @ts-ignore: decorator
+@inline export function rowsOfTwo(width: u32): u32 {
+  return BLOCK_TWO / BLOCK_ROWS / width * BLOCK_ROWS;
 }
 
 /** Bytes from one scratch array to the next; src/engine/memory.ts leaves room for six. */

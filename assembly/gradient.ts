@@ -9,50 +9,34 @@
 // scales, shifts and slopes lie SCALE, SHIFT and SLOPE bytes behind them.
 
 import {
-  apartOf, BLOCK_PLANE, BLOCK_TWO, halfOf, lastOf, pairsOf, rowsOf, SCALE, SHIFT, SLOPE, stepOf, stripOf,
+  apartOf, BLOCK_PLANE, halfOf, lastOf, pairsOf, rowsOfTwo, SCALE, SCRATCH, SHIFT, SLOPE, stepOf, stripOf,
 } from "./blocks";
 import { gateRows, passed } from "./activation";
 import { accumulate, firstLanes, high, low, storeFirst, sum2 } from "./lanes";
 
 /**
- * Adds rows to the float64 sums of their columns. What `count` means, where callers cut and what is read and
- * written past the last column is as in `momentsRows`. Rows are taken four at a time (`apartOf`).
+ * Adds rows of g to the float64 sums of their columns: of dy, gated by limits as `gateRows` does. g may be dy or add.
+ * If the limits are NaN, g is dy, and nothing is written. What `count`, `scratch` and `whole` mean and what is read and written
+ * past the last column is as in `momentsRows`; callers cut at multiples of `rowsOfTwo`. The sums of a block begin at 0,
+ * and are then added to those of the blocks before it. So several threads can do a block each.
+ *
+ * Rows are taken four at a time (`apartOf`). Those of whole vectors are gated as they are added up; the other ones, and
+ * what fours leave over, before that.
  */
 export function gradientSumsRows(
-  sumDy: usize, sumDyX: usize, dy: usize, x: usize, center: usize, count: f64,
-  rows: u32, width: u32, stride: usize, whole: u32,
-): void {
-  sumsRows(sumDy, sumDyX, dy, dy, x, 0, center, NaN, NaN, count, rows, width, stride, whole);
-}
-
-/**
- * Gates rows of dy as `gateRows` does, which gives g, and adds g to the sums in the same traversal; g may be dy or add.
- */
-export function gatedSumsRows(
-  sumDy: usize, sumDyX: usize, g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, count: f64,
-  rows: u32, width: u32, stride: usize,
-): void {
-  sumsRows(sumDy, sumDyX, g, dy, x, add, terms, low, high, count, rows, width, stride, width);
-}
-
-/**
- * If the limits are NaN, nothing is gated: g is dy and is not written. Rows of whole vectors are gated four at a time, as they are added up; the
- * other ones, and what fours leave over, before that.
- */
-function sumsRows(
-  sumDy: usize, sumDyX: usize, g: usize, dy: usize, x: usize, add: usize, terms: usize, low: f32, high: f32, count: f64,
-  rows: u32, width: u32, stride: usize, whole: u32,
+  sumDy: usize, sumDyX: usize, scratch: usize, g: usize, dy: usize, x: usize, add: usize, terms: usize,
+  low: f32, high: f32, count: f64, rows: u32, width: u32, stride: usize, whole: u32,
 ): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
   const step = stepOf(whole, stride);
   const toDy = dy - g, toX = x - g, toAdd = add - g;
   const gates = low <= high, together = gates && !(width & 3);
-  if (count == 0) {
-    memory.fill(sumDy, 0, bytes << 1);
-    memory.fill(sumDyX, 0, bytes << 1);
-  }
+  let more = count != 0;
   while (rows) {
-    const n = min(rows, rowsOf(whole, BLOCK_TWO));
+    const n = min(rows, rowsOfTwo(whole));
+    const into = more ? scratch : sumDy, intoX = more ? scratch + 2 * SCRATCH : sumDyX;
+    memory.fill(into, 0, bytes << 1);
+    memory.fill(intoX, 0, bytes << 1);
     const apart = apartOf(n, whole, stride);
     if (gates) {
       const first: u32 = together ? n & ~3 : 0;
@@ -61,7 +45,7 @@ function sumsRows(
     }
     for (let i = n >> 2; i > 0; i--) {
       if (together) {
-        fourGated(sumDy, sumDyX, g, toDy, toX, add, toAdd, terms, f32x4.splat(low), f32x4.splat(high), apart, bytes);
+        fourGated(into, intoX, g, toDy, toX, add, toAdd, terms, f32x4.splat(low), f32x4.splat(high), apart, bytes);
       } else {
         const g1 = g + apart, g2 = g1 + apart, g3 = g2 + apart;
         for (let c: usize = 0; c < bytes; c += 16) {
@@ -70,8 +54,8 @@ function sumsRows(
           const v2 = v128.load(g2 + c), v3 = v128.load(g3 + c);
           const p = product(v, g + toX + c, k), p1 = product(v1, g1 + toX + c, k);
           const p2 = product(v2, g2 + toX + c, k), p3 = product(v3, g3 + toX + c, k);
-          accumulate(sumDy + (c << 1), f32x4.add(f32x4.add(v, v1), f32x4.add(v2, v3)));
-          accumulate(sumDyX + (c << 1), f32x4.add(f32x4.add(p, p1), f32x4.add(p2, p3)));
+          accumulate(into + (c << 1), f32x4.add(f32x4.add(v, v1), f32x4.add(v2, v3)));
+          accumulate(intoX + (c << 1), f32x4.add(f32x4.add(p, p1), f32x4.add(p2, p3)));
         }
       }
       g += step;
@@ -80,11 +64,18 @@ function sumsRows(
     for (let i = n & 3; i > 0; i--) {
       for (let c: usize = 0; c < bytes; c += 16) {
         const v = v128.load(g + c);
-        accumulate(sumDy + (c << 1), v);
-        accumulate(sumDyX + (c << 1), product(v, g + toX + c, v128.load(terms + c)));
+        accumulate(into + (c << 1), v);
+        accumulate(intoX + (c << 1), product(v, g + toX + c, v128.load(terms + c)));
       }
       g += stride;
     }
+    if (more) {
+      for (let c: usize = 0; c < bytes << 1; c += 16) {
+        addTo(sumDy + c, into + c);
+        addTo(sumDyX + c, intoX + c);
+      }
+    }
+    more = true;
     rows -= n;
   }
 }
@@ -129,6 +120,13 @@ function fourGated(
     sumDy += 32;
     sumDyX += 32;
   } while (terms < end);
+}
+
+/** Adds the two float64 at `more` to those at `sum`. */
+// @ts-ignore: decorator
+@inline
+function addTo(sum: usize, more: usize): void {
+  v128.store(sum, f64x2.add(v128.load(sum), v128.load(more)));
 }
 
 /** dy·(x - center) of four columns. `x` is an address, so that its load and the subtraction are one instruction. */

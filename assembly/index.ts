@@ -3,7 +3,7 @@
 export { momentsRows, momentsPlanes } from "./moments";
 export { affineStrips, affineSweep, affinePlanes } from "./affine";
 export { gateRows, gatePlanes } from "./activation";
-export { gatedSumsRows, gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
+export { gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
 export {
   mergeMoments, mergeSums, spread,
   finishMoments, moveRunning,

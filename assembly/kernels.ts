@@ -51,8 +51,8 @@ export declare function momentsPlanes(
 // @ts-ignore: decorator
 @external("kernels", "gradientSumsRows")
 export declare function gradientSumsRows(
-  sumDy: usize, sumDyX: usize, dy: usize, x: usize, center: usize, count: f64,
-  rows: u32, width: u32, stride: usize, whole: u32,
+  sumDy: usize, sumDyX: usize, scratch: usize, g: usize, dy: usize, x: usize, add: usize, terms: usize,
+  low: f32, high: f32, count: f64, rows: u32, width: u32, stride: usize, whole: u32,
 ): void;
 
 // @ts-ignore: decorator

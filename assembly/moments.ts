@@ -19,7 +19,7 @@
 // Blocks depend on the dimensions alone, never on addresses, so the same data give the same bits wherever
 // they lie.
 
-import { apartOf, BLOCK_ONE, BLOCK_PLANE, lastOf, rowsOf, SCRATCH, stepOf } from "./blocks";
+import { apartOf, BLOCK_PLANE, lastOf, rowsOfOne, SCRATCH, stepOf } from "./blocks";
 import { accumulate, firstLanes, high, low, sum2, widen, widenNext } from "./lanes";
 
 /** Sums of the columns of `n` rows, which are taken four at a time (`apartOf`). */
@@ -99,7 +99,7 @@ function squares(q: usize, k: usize, first: usize, x: usize, n: u32, width: u32,
 /**
  * Adds `rows` rows of `width` columns, `stride` bytes apart, to the state of the columns. The state holds
  * `count` rows already; if that is 0, it is overwritten. The rows of a call begin a new block, so callers cut
- * data at multiples of `rowsOf`. Columns up to the next multiple of 4 are read in the rows, and written in
+ * data at multiples of `rowsOfOne`. Columns up to the next multiple of 4 are read in the rows, and written in
  * the state. `scratch` is overwritten; it has room for six arrays, SCRATCH bytes apart. `whole` is how many columns
  * the rows have of which these are a part: blocks are those of whole rows, so that parts have the same bits.
  */
@@ -115,7 +115,7 @@ export function momentsRows(
     memory.fill(m2, 0, padded << 3);
   }
   while (rows) {
-    const n = min(rows, rowsOf(whole, BLOCK_ONE));
+    const n = min(rows, rowsOfOne(whole));
     const m = <f64>n;
     const perValue = f64x2.splat(1 / m);
     sums(sum, x, n, width, stride, whole);

@@ -3,10 +3,8 @@
 // cut anywhere, because they treat every value by itself. Reductions keep the order of one thread:
 //
 //   planes    a piece has some channels, in all the examples
-//   moments   of rows: a piece has whole blocks of rows (or a part of the columns of a block) and leaves the state of each
-//             block by itself; `poolMoments` then pools them, one after the other, as `momentsRows` does
-//   sums      of rows in cache: a piece has some columns. From memory, reading a part of each row takes longer than whole
-//             rows, so one thread does it alone (src/threads/machine.ts)
+//   rows      a piece has whole blocks of rows, or, in cache, some columns of all blocks. It leaves the state of each block
+//             by itself; `poolMoments` or `poolSums` then pools them, one after the other, as the kernel does
 //
 // Elementwise kernels on rows are never cut by columns. Two threads that write to the same rows take cache lines away from
 // each other, since hardware reads ahead: it took 0.6 times as long on one thread. Planes in cache are cut by channels, as
@@ -100,8 +98,7 @@ export function piece(at: usize, p: u32, scratch: usize): void {
   const kind = job.kind;
   if (kind < AFFINE_PLANES) rowsOfPiece(job, p);
   else if (kind < MOMENTS_ROWS) planesOfPiece(job, p);
-  else if (kind == MOMENTS_ROWS) blocksOfPiece(job, p, scratch);
-  else if (kind == SUMS_ROWS) columnsOfPiece(job, p, scratch);
+  else if (kind == MOMENTS_ROWS || kind == SUMS_ROWS) blocksOfPiece(job, p, scratch);
   else if (kind == NEAR) nearPiece(changetype<NearJob>(at), p, scratch);
   else channelsOfPiece(job, p);
 }
@@ -153,7 +150,7 @@ function run(job: Job, plane: u32, first: u32, n: u32, start: u32, length: u32):
   else gradientPlanes(out, a, b, terms, first, n, channels, length);
 }
 
-/** The moments of some blocks, or of some columns of a block. */
+/** The moments, or the sums of a gradient, of some blocks; or of some columns of all blocks. */
 function blocksOfPiece(job: Job, p: u32, scratch: usize): void {
   const rows = job.d0, whole = job.d1, stride = <usize>job.d2, each = job.each, parts = job.parts;
   const first = cut(whole, p % parts, parts, 16);
@@ -161,12 +158,23 @@ function blocksOfPiece(job: Job, p: u32, scratch: usize): void {
   const blocks = (rows + each - 1) / each, groups = job.pieces / parts;
   const end = cut(blocks, p / parts + 1, groups, 1);
   for (let block = cut(blocks, p / parts, groups, 1); block < end; block++) {
-    const row = block * each;
+    const row = block * each, some = min(each, rows - row);
+    const from = <usize>row * stride + (<usize>first << 2);
     const at = <usize>(block * padded(whole) + first);
-    momentsRows(
-      job.into0 + (at << 2), job.into1 + (at << 3), job.into2 + (at << 3), scratch,
-      job.a + <usize>row * stride + (<usize>first << 2), 0, min(each, rows - row), n, stride, whole,
-    );
+    const into1 = job.into1 + (at << 3), a = job.a + from;
+    if (job.kind == MOMENTS_ROWS) {
+      momentsRows(job.into0 + (at << 2), into1, job.into2 + (at << 3), scratch, a, 0, some, n, stride, whole);
+    } else {
+      // Added up in memory of the thread: a core reads ahead of where it adds, and would take the next cache lines away
+      // from the thread that adds there.
+      const sumDyX = scratch + 2 * SCRATCH, bytes = <usize>padded(n) << 3;
+      const center = job.terms + (<usize>first << 2);
+      gradientSumsRows(
+        scratch, sumDyX, 0, a, a, job.b + from, 0, center, NaN, NaN, 0, some, n, stride, whole,
+      );
+      memory.copy(job.into0 + (at << 3), scratch, bytes);
+      memory.copy(into1, sumDyX, bytes);
+    }
   }
 }
 
@@ -206,23 +214,17 @@ export function poolMoments(
   }
 }
 
-/**
- * The sums of a gradient for some columns of rows. Pieces begin at cache lines, and add up in memory of their thread: a
- * core reads ahead of where it adds, and would take the next cache lines away from the thread that adds there.
- */
-function columnsOfPiece(job: Job, p: u32, scratch: usize): void {
-  const whole = job.d1, stride = <usize>job.d2;
-  const first = cut(whole, p, job.pieces, 16);
-  const n = cut(whole, p + 1, job.pieces, 16) - first;
-  const at = <usize>first << 2, sums = <usize>first << 3, bytes = <usize>padded(n) << 3;
-  const sumDy = scratch, sumDyX = scratch + 2 * SCRATCH;
-  memory.copy(sumDy, job.from0 + sums, bytes);
-  memory.copy(sumDyX, job.from1 + sums, bytes);
-  gradientSumsRows(
-    sumDy, sumDyX, job.a + at, job.b + at, job.terms + at, job.count, job.d0, n, stride, whole,
-  );
-  memory.copy(job.into0 + sums, sumDy, bytes);
-  memory.copy(job.into1 + sums, sumDyX, bytes);
+/** The same of one of the sums of a gradient, with the additions of `gradientSumsRows`. */
+export function poolSums(sums: usize, from: usize, count: f64, rows: u32, width: u32, each: u32): void {
+  const bytes = <usize>padded(width) << 3;
+  if (count == 0) memory.fill(sums, 0, bytes);
+  for (let row: u32 = 0; row < rows; row += each) {
+    for (const end = from + bytes; from < end; from += 16) {
+      v128.store(sums, f64x2.add(v128.load(sums), v128.load(from)));
+      sums += 16;
+    }
+    sums -= bytes;
+  }
 }
 
 /** A reduction of some channels, in all the examples. The first plane is one of channel 0. */

@@ -1,5 +1,6 @@
 // dy, x -> dx, dgamma, dbeta (Ioffe & Szegedy 2015, section 3). See assembly/gradient.ts for the formulas.
 
+import type { Limits } from "../values/activation.js";
 import { copy } from "../values/arrays.js";
 import { countOf, sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
@@ -15,10 +16,8 @@ import { loadChannels, loadNormalizer, spread, storeChannels, termsOfRow } from 
 import { type Machine, machineFor } from "./machine.js";
 import { type At, firstOf, type Memory, RESIDUAL } from "./memory.js";
 import { inParts, loadHeld, notHeld, operand, storeHeld } from "./operand.js";
-import { BLOCK_TWO, channelsNear, isNear, type Pass, passOf, rowsOf, walkOf } from "./plan.js";
-import { load, type Steps, store, walkNear, walkTile } from "./walk.js";
-
-const blockOf = (width: number): number => rowsOf(width, BLOCK_TWO);
+import { channelsNear, isNear, type Pass, passOf, rowsOfTwo, walkOf } from "./plan.js";
+import { load, type Step, type Steps, store, walkNear, walkTile } from "./walk.js";
 
 /** Pools the columns of rows taken several at once. */
 function merge({ machine: { wasm, memory }, repeats }: Pass<Machine>, _: number, width: number) {
@@ -27,15 +26,43 @@ function merge({ machine: { wasm, memory }, repeats }: Pass<Machine>, _: number,
   }
 }
 
+/** Where the gated dy is written: to `out` or, without one, to where dy lies, which is where nothing is gated. */
+const gatedAt = (pass: Pass<Machine>, out: At<"out">, dy: At<"a">): At<"out"> =>
+  pass.out === null ? (dy as number as At<"out">) : out;
+
+/** The limits of a pass that gates nothing, as kernels know them. */
+const UNGATED: Limits = { low: NaN, high: NaN };
+
+/** Rows are added up, and gated if the pass has limits, by one kernel. */
+const sumsOfRows: Step<Machine> = (pass, out, dy, x, add, count, rows, width, stride) => {
+  const { wasm, memory } = pass.machine;
+  const { low, high } = pass.limits ?? UNGATED;
+  const { sumDy, sumDyX } = memory.slots;
+  const [s, p, g, terms] = [sumDy.at, sumDyX.at, gatedAt(pass, out, dy), termsOfRow(pass)];
+  const { scratch } = memory;
+  wasm.gradientSumsRows(
+    s,
+    p,
+    scratch,
+    g,
+    dy,
+    x,
+    add,
+    terms,
+    low,
+    high,
+    count,
+    rows,
+    width,
+    stride,
+    width,
+  );
+};
+
 const SUMS: Steps<Machine> = {
-  block: blockOf,
+  block: rowsOfTwo,
   merge,
-  rows(pass, _out, dy, x, _c, count, rows, width, stride) {
-    const { wasm, memory } = pass.machine;
-    const { sumDy, sumDyX } = memory.slots;
-    const [s, p, center] = [sumDy.at, sumDyX.at, termsOfRow(pass)];
-    wasm.gradientSumsRows(s, p, dy, x, center, count, rows, width, stride, width);
-  },
+  rows: sumsOfRows,
   planes({ machine: { wasm, memory } }, _out, dy, x, _c, count, first, planes, channels, inner) {
     const { sumDy, sumDyX } = memory.slots;
     const [s, p, center] = [sumDy.at, sumDyX.at, memory.terms.at];
@@ -43,26 +70,12 @@ const SUMS: Steps<Machine> = {
   },
 };
 
-/** Where the gated dy is written: to `out` or, without one, to where dy lies. */
-const gatedAt = (pass: Pass<Machine>, out: At<"out">, dy: At<"a">): At<"out"> =>
-  pass.out === null ? (dy as number as At<"out">) : out;
-
-/**
- * What SUMS adds up, of the gated dy. Its members are named one by one: with a spread, bundlers keep all of this file in any
- * bundle.
- */
+/** What SUMS adds up, of the gated dy. Its members are named one by one: with a spread, bundlers keep all of this file in any bundle. */
 const GATED: Steps<Machine> = {
-  block: blockOf,
+  block: rowsOfTwo,
   merge,
   parted: true,
-  rows(pass, out, dy, x, add, count, rows, width, stride) {
-    const g = gatedAt(pass, out, dy);
-    const { wasm, memory } = pass.machine;
-    const { low, high } = pass.limits!;
-    const { sumDy, sumDyX } = memory.slots;
-    const [s, p, terms] = [sumDy.at, sumDyX.at, termsOfRow(pass)];
-    wasm.gatedSumsRows(s, p, g, dy, x, add, terms, low, high, count, rows, width, stride);
-  },
+  rows: sumsOfRows,
   planes(pass, out, dy, x, add, count, first, planes, channels, inner) {
     const g = gatedAt(pass, out, dy);
     const { wasm, memory } = pass.machine;

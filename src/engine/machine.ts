@@ -98,18 +98,7 @@ export interface Exports extends AffineExports {
   gradientSumsRows(
     sumDy: At<"sumDy">,
     sumDyX: At<"sumDyX">,
-    dy: At<"a">,
-    x: At<"b">,
-    center: At<"terms">,
-    count: number,
-    rows: number,
-    width: number,
-    stride: number,
-    whole: number,
-  ): void;
-  gatedSumsRows(
-    sumDy: At<"sumDy">,
-    sumDyX: At<"sumDyX">,
+    scratch: At<"scratch">,
     g: At<"out">,
     dy: At<"a">,
     x: At<"b">,
@@ -121,6 +110,7 @@ export interface Exports extends AffineExports {
     rows: number,
     width: number,
     stride: number,
+    whole: number,
   ): void;
   gradientSumsPlanes(
     sumDy: At<"sumDy">,
@@ -228,6 +218,15 @@ export interface ThreadExports {
     from0: At<"base">,
     from1: At<"offset">,
     from2: At<"m2">,
+    count: number,
+    rows: number,
+    width: number,
+    each: number,
+  ): void;
+  /** Pools one of the sums that pieces of a gradient leave. */
+  poolSums(
+    sums: At<"sumDy" | "sumDyX">,
+    from: At<"sumDy" | "sumDyX">,
     count: number,
     rows: number,
     width: number,

@@ -9,12 +9,12 @@ import { isVariance } from "../values/terms.js";
 import { storeChannels } from "./channel.js";
 import { type Machine, machineFor } from "./machine.js";
 import { loadHeld, operand } from "./operand.js";
-import { BLOCK_ONE, type Pass, passOf, rowsOf } from "./plan.js";
+import { type Pass, passOf, rowsOfOne } from "./plan.js";
 import { mend } from "./underflow.js";
 import { type Steps, walkTile } from "./walk.js";
 
 const STEPS: Steps<Machine> = {
-  block: (width) => rowsOf(width, BLOCK_ONE),
+  block: rowsOfOne,
   rows({ machine: { wasm, memory } }, _out, x, _b, _c, count, rows, width, stride) {
     const { base, offset, m2 } = memory.slots;
     const [b, o, m] = [base.at, offset.at, m2.at];

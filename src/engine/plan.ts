@@ -26,11 +26,14 @@ export const NARROW = 64;
 export const BLOCK_ROWS = 64;
 /** Values in a block of wide rows where one tensor is reduced: as in assembly/blocks.ts. */
 export const BLOCK_ONE = 131072;
-/** Values of each tensor in a block of wide rows where two tensors are reduced: as in assembly/blocks.ts. */
+/** Values of each tensor in a block of rows where two tensors are reduced: as in assembly/blocks.ts. */
 export const BLOCK_TWO = 65536;
-/** How many rows of `width` columns make a block of at most `values` values, as in assembly/blocks.ts. */
-export const rowsOf = (width: number, values: number): number =>
-  BLOCK_ROWS * (width > NARROW ? Math.floor(values / BLOCK_ROWS / width) : 1);
+/** How many rows of `width` columns make a block where one tensor is reduced, as in assembly/blocks.ts. */
+export const rowsOfOne = (width: number): number =>
+  BLOCK_ROWS * (width > NARROW ? Math.floor(BLOCK_ONE / BLOCK_ROWS / width) : 1);
+/** The same where two tensors are reduced. */
+export const rowsOfTwo = (width: number): number =>
+  BLOCK_ROWS * Math.floor(BLOCK_TWO / BLOCK_ROWS / width);
 
 /** Planes of fewer values than this make too short loops, so they are walked as rows, if there are MIN_ROWS. */
 const MIN_PLANE = 16;

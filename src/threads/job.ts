@@ -36,13 +36,6 @@ export function piecesOf(work: number, most: number = MOST): number {
   return n;
 }
 
-/**
- * How many pieces are possible in rows of `width` columns, if each has some columns: of at least `least`, so that rows are
- * read in whole lengths, but narrow rows are cut in two.
- */
-export const columnsOf = (width: number, least = 64): number =>
-  Math.max(Math.floor(width / least), width < 32 ? 1 : 2);
-
 /** Writes jobs. What the fields mean is in assembly/pieces.ts. */
 export class Job {
   readonly at: number;

@@ -4,34 +4,24 @@
 
 import type { Exports, ThreadExports } from "../engine/machine.js";
 import type { At } from "../engine/memory.js";
-import { BLOCK_ONE, rowsOf } from "../engine/plan.js";
+import { rowsOfOne, rowsOfTwo } from "../engine/plan.js";
 import type { Crew } from "./crew.js";
 import * as kinds from "./job.js";
-import { columnsOf, piecesOf } from "./job.js";
+import { piecesOf } from "./job.js";
 import { ARRAY, COLUMNS, move, type Room } from "./room.js";
-import { BY_COLUMNS, CACHED, HEAVY, RUN } from "./sizes.js";
+import { CACHED, HEAVY, RUN } from "./sizes.js";
 
 const padded = (width: number): number => (width + 3) & ~3;
 
 /** The kernels of a binary, of which those that go through a tensor hand out pieces of large ones. */
 export function sharedOut(wasm: Exports, pieces: ThreadExports, crew: Crew, room: Room): Exports {
-  const shared = {
+  const each = elementwise(wasm, crew);
+  return {
     ...wasm,
-    ...elementwise(wasm, crew),
-    ...reductionsOfRows(wasm, pieces, crew, room),
+    ...each,
+    ...reductionsOfRows(wasm, each.gateRows, pieces, crew, room),
     ...reductionsOfPlanes(wasm, crew, room),
   };
-  // Two jobs, because rows are gated by rows and added up by columns.
-  shared.gatedSumsRows = (s, p, g, dy, x, add, terms, low, high, count, rows, width, stride) => {
-    if (crew.pieces(rows * width * HEAVY) === 1) {
-      wasm.gatedSumsRows(s, p, g, dy, x, add, terms, low, high, count, rows, width, stride);
-      return;
-    }
-    shared.gateRows(g, dy, x, add, terms, low, high, rows, width, stride);
-    const gated = g as number as At<"a">;
-    shared.gradientSumsRows(s, p, gated, x, terms, count, rows, width, stride, width);
-  };
-  return shared;
 }
 
 type Elementwise =
@@ -141,56 +131,92 @@ function elementwise(wasm: Exports, crew: Crew): Pick<Exports, Elementwise> {
 
 function reductionsOfRows(
   wasm: Exports,
-  pieces: ThreadExports,
+  gateRows: Exports["gateRows"],
+  { poolMoments, poolSums }: ThreadExports,
   crew: Crew,
   room: Room,
 ): Pick<Exports, "momentsRows" | "gradientSumsRows"> {
   const { job } = crew;
-  const sums0 = room.at;
-  const sums1 = sums0 + ARRAY;
-  const states0 = (sums0 + 3 * ARRAY) as At<"base">;
+  const states0 = room.at as At<"base">;
   const states1 = (states0 + 4 * COLUMNS) as At<"offset">;
   const states2 = (states1 + 8 * COLUMNS) as At<"m2">;
+  const sums0 = room.at as At<"sumDy">;
+  const sums1 = (sums0 + 8 * COLUMNS) as At<"sumDyX">;
+  /** Whether one thread is to do all of some rows. Narrow rows in caches are not cut. */
+  const isAlone = (size: number, width: number): boolean =>
+    (size <= CACHED && width < 32) || crew.pieces(size * HEAVY) === 1;
+  /**
+   * Hands out rows from `row` on, as many as there is room for the states of: in caches some columns of all of them to
+   * each piece, else whole blocks of `each` rows. Returns how many.
+   */
+  const blocks = (
+    kind: number,
+    a: number,
+    b: number,
+    center: number,
+    into1: number,
+    row: number,
+    rows: number,
+    width: number,
+    stride: number,
+    each: number,
+  ): number => {
+    const n = Math.min(Math.floor(COLUMNS / padded(width)) * each, rows - row);
+    const isCached = rows * width <= CACHED;
+    const most = isCached ? Math.max(2, width / RUN) : Math.ceil(n / each);
+    const count = piecesOf(n * width * HEAVY, most);
+    job
+      .begin(kind, count, 0, a + row * stride)
+      .on(b + row * stride, center, n, width)
+      .of(stride, 0)
+      .into(0, room.at, into1, states2)
+      .parts(each, isCached ? count : 1);
+    crew.run(count, true);
+    return n;
+  };
   return {
     momentsRows(base, offset, m2, scratch, x, count, rows, width, stride, whole) {
-      const each = rowsOf(width, BLOCK_ONE);
-      const isCached = rows * width <= CACHED;
-      const most = Math.floor(COLUMNS / padded(width)) * each;
-      const possible = isCached ? columnsOf(width) : Math.ceil(rows / each);
-      if (crew.pieces(rows * width * HEAVY, possible) === 1) {
+      const each = rowsOfOne(width);
+      if (isAlone(rows * width, width)) {
         return wasm.momentsRows(base, offset, m2, scratch, x, count, rows, width, stride, whole);
       }
-      for (let row = 0; row < rows; row += most) {
-        const some = Math.min(most, rows - row);
-        const work = some * width * HEAVY;
-        const n = piecesOf(work, isCached ? columnsOf(width) : Math.ceil(some / each));
-        job
-          .begin(kinds.MOMENTS_ROWS, n, 0, x + row * stride)
-          .on(0, 0, some, width)
-          .of(stride, 0)
-          .into(0, states0, states1, states2)
-          .parts(each, isCached ? n : 1);
-        crew.run(n, true);
-        const { poolMoments } = pieces;
-        poolMoments(base, offset, m2, states0, states1, states2, count + row, some, width, each);
+      for (let row = 0, n: number; row < rows; row += n) {
+        n = blocks(kinds.MOMENTS_ROWS, x, 0, 0, states1, row, rows, width, stride, each);
+        poolMoments(base, offset, m2, states0, states1, states2, count + row, n, width, each);
       }
     },
-    gradientSumsRows(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole) {
-      const size = rows * width;
-      const n = size > BY_COLUMNS ? 1 : crew.pieces(size * HEAVY, columnsOf(width, RUN));
-      if (n === 1) {
+    gradientSumsRows(
+      s,
+      p,
+      scratch,
+      g,
+      dy,
+      x,
+      add,
+      terms,
+      low,
+      high,
+      count,
+      rows,
+      width,
+      stride,
+      whole,
+    ) {
+      if (isAlone(rows * width, width)) {
         const { gradientSumsRows: alone } = wasm;
-        return alone(sumDy, sumDyX, dy, x, center, count, rows, width, stride, whole);
+        alone(s, p, scratch, g, dy, x, add, terms, low, high, count, rows, width, stride, whole);
+        return;
       }
-      job
-        .begin(kinds.SUMS_ROWS, n, 0, dy)
-        .on(x, center, rows, width)
-        .of(stride, 0, sumDy, sumDyX)
-        .into(0, sums0, sums1, 0)
-        .numbers(count);
-      crew.run(n, true);
-      move(room, sumDy, sums0, 8 * padded(width));
-      move(room, sumDyX, sums1, 8 * padded(width));
+      // Pieces add up only what is gated already: by rows, while sums may be cut by columns.
+      if (low <= high) {
+        gateRows(g, dy, x, add, terms, low, high, rows, width, stride);
+      }
+      const each = rowsOfTwo(width);
+      for (let row = 0, n: number; row < rows; row += n) {
+        n = blocks(kinds.SUMS_ROWS, g, x, terms, sums1, row, rows, width, stride, each);
+        poolSums(s, sums0, count + row, n, width, each);
+        poolSums(p, sums1, count + row, n, width, each);
+      }
     },
   };
 }

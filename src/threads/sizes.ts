@@ -13,12 +13,7 @@ export const MOST = 16;
  * same channels as the reductions before them, and reductions of rows are cut by columns.
  */
 export const CACHED = 524288;
-/**
- * Up to this many values, the sums of a gradient in rows are cut by columns. Beyond it, in memory that no cache holds, parts
- * of rows take longer to read than whole rows.
- */
-export const BY_COLUMNS = 2097152;
-/** Columns that a piece of these sums has at least, unless there are only two pieces: rows are read in longer runs then. */
+/** Columns that a piece of such a reduction has at least, unless there are only two pieces: rows are read in longer runs then. */
 export const RUN = 256;
 /**
  * Workers that sleep are woken once there has been this much work since they fell asleep. Less is done by one thread before

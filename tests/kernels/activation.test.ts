@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { describe, test } from "vitest";
 import type { Exports } from "../../src/engine/machine.js";
 import { type At, NOWHERE } from "../../src/engine/memory.js";
-import { Binary, inPlaceOf } from "../support/binary.js";
+import { Binary, inPlaceOf, SCRATCH } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertSameBits } from "../support/compare.js";
 import { anyBits, normal } from "../support/data.js";
@@ -239,7 +239,7 @@ test("gateRows: every column of every row, and nothing else, any stride and addr
   );
 });
 
-test("gatedSumsRows: the bits of gateRows and then gradientSumsRows", () => {
+test("gradientSumsRows with limits: the bits of gateRows, and then of the sums without limits", () => {
   check(
     fc.property(inRows, fc.constantFrom("", "dy", "add"), ({ case_, rows, width, pitch }, over) => {
       const { x: by, dy: from, add: residual, values, limits, leads } = case_;
@@ -255,32 +255,21 @@ test("gatedSumsRows: the bits of gateRows and then gradientSumsRows", () => {
           const apart = binary.f32<"out">(from, leads[3]);
           const g = over === "dy" ? inPlaceOf(dy) : over === "add" && add ? inPlaceOf(add) : apart;
           const [s, p] = [binary.f64<"sumDy">(width), binary.f64<"sumDyX">(width)];
+          const scratch = binary.f32<"scratch">(SCRATCH);
           s.array.fill(0.75);
           p.array.fill(0.75);
           const padding = -width & 3;
           const at = add?.at ?? NOWHERE;
-          binary.call([[g], [s, padding], [p, padding]], (run) => {
-            if (isTogether) {
-              run.gatedSumsRows(
-                ...([s.at, p.at, g.at, dy.at, x.at, at, terms, low, high] as const),
-                ...([count, rows, width, stride] as const),
-              );
-            } else {
-              run.gateRows(g.at, dy.at, x.at, at, terms, low, high, rows, width, stride);
-              const gated = inPlaceOf(g).at as number as At<"a">;
+          binary.call([[g], [s, padding], [p, padding], [scratch]], (run) => {
+            // With limits, or of what has been gated before.
+            const sumsOf = (from: At<"a">, low: number, high: number): void =>
               run.gradientSumsRows(
-                s.at,
-                p.at,
-                gated,
-                x.at,
-                terms,
-                count,
-                rows,
-                width,
-                stride,
-                width,
+                ...([s.at, p.at, scratch.at, g.at, from, x.at, at, terms, low, high] as const),
+                ...([count, rows, width, stride, width] as const),
               );
-            }
+            if (isTogether) return sumsOf(dy.at, low, high);
+            run.gateRows(g.at, dy.at, x.at, at, terms, low, high, rows, width, stride);
+            sumsOf(g.at as number as At<"a">, NaN, NaN);
           });
           return { g: g.array.slice(), s: s.array.slice(), p: p.array.slice() };
         });

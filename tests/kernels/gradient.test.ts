@@ -3,9 +3,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Exports } from "../../src/engine/machine.js";
-import type { At } from "../../src/engine/memory.js";
-import { BLOCK_TWO, rowsOf } from "../../src/engine/plan.js";
-import { Binary, behind, inPlaceOf, type Slot, type Writes } from "../support/binary.js";
+import { type At, NOWHERE } from "../../src/engine/memory.js";
+import { rowsOfTwo } from "../../src/engine/plan.js";
+import { Binary, behind, inPlaceOf, SCRATCH, type Slot, type Writes } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertSameBits, assertWithin } from "../support/compare.js";
 import { anyBits, normal } from "../support/data.js";
@@ -15,6 +15,8 @@ import { check } from "../support/property.js";
 
 const { fround } = Math;
 const binary = new Binary();
+/** Where dy lies, as the place of the gated dy: if the limits are NaN, they are the same. */
+const inPlace = (dy: At<"a">): At<"out"> => dy as number as At<"out">;
 const lead = fc.integer({ min: 0, max: 3 });
 const widths = fc.oneof(
   { weight: 9, arbitrary: fc.integer({ min: 1, max: 70 }) },
@@ -49,6 +51,7 @@ type SumsKernel = (
   dy: At<"a">,
   x: At<"b">,
   center: At<"terms">,
+  scratch: At<"scratch">,
 ) => void;
 
 function sums(
@@ -64,12 +67,10 @@ function sums(
   const [s, p] = [binary.f64<"sumDy">(n), binary.f64<"sumDyX">(n)];
   s.array.fill(before);
   p.array.fill(before);
+  const scratch = binary.f32<"scratch">(SCRATCH);
   const padding = (step - (n % step)) % step;
-  const writes: Writes[] = [
-    [s, padding],
-    [p, padding],
-  ];
-  binary.call(writes, (kernels) => kernel(kernels, s.at, p.at, dy.at, x.at, k.at));
+  const writes: Writes[] = [[s, padding], [p, padding], [scratch]];
+  binary.call(writes, (kernels) => kernel(kernels, s.at, p.at, dy.at, x.at, k.at, scratch.at));
   return [s.array, p.array];
 }
 
@@ -101,8 +102,11 @@ describe("gradientSumsRows", () => {
           const channelOf = (i: number): number => (i % pitch < width ? i % pitch : -1);
           // Count 0 overwrites, others add.
           for (const count of [0, 64]) {
-            const actual = sums(g, x, center, 4, 0.75, (run, s, p, dy, at, k) =>
-              run.gradientSumsRows(s, p, dy, at, k, count, rows, width, pitch * 4, width),
+            const actual = sums(g, x, center, 4, 0.75, (run, s, p, dy, at, k, scratch) =>
+              run.gradientSumsRows(
+                ...([s, p, scratch, inPlace(dy), dy, at, NOWHERE, k] as const),
+                ...([NaN, NaN, count, rows, width, pitch * 4, width] as const),
+              ),
             );
             const before = count === 0 ? 0 : 0.75;
             compareSums(actual, expectedSums(g.array, x.array, center, channelOf, before));
@@ -114,35 +118,65 @@ describe("gradientSumsRows", () => {
   });
 });
 
-test.each([64, 65, 128, 257, 512, 600, 1000, 1024])(
+describe.each([10, 48, 64, 65, 128, 257, 512, 600, 1000, 1024])(
   "gradientSumsRows in blocks of %i columns",
   (width) => {
-    binary.reset();
-    const block = rowsOf(width, BLOCK_TWO);
+    const block = rowsOfTwo(width);
     const rows = 2 * block + 37;
-    const g = binary.f32<"a">(normal(rows * width, width, 0.25));
-    const x = binary.f32<"b">(normal(rows * width, width + 1, 3));
     const center = normal(width, width + 2, 3, 0.1);
-    const cut = (cuts: number[]) =>
-      sums(g, x, center, 4, 0, (run, s, p, dy, at, k) => {
-        let from = 0;
-        for (const to of [...cuts, rows]) {
+    const tensors = (): [Slot<Float32Array, "a">, Slot<Float32Array, "b">] => {
+      binary.reset();
+      return [
+        binary.f32<"a">(normal(rows * width, width, 0.25)),
+        binary.f32<"b">(normal(rows * width, width + 1, 3)),
+      ];
+    };
+    /** The sums of the rows from `first` on, in calls that end at `cuts`. */
+    const cut = (
+      [g, x]: ReturnType<typeof tensors>,
+      first: number,
+      cuts: number[],
+    ): [Float64Array, Float64Array] =>
+      sums(g, x, center, 4, 0, (run, s, p, dy, at, k, scratch) => {
+        let from = first;
+        for (const to of cuts) {
           const skip = from * width * 4;
-          const [g0, x0] = [behind(dy, skip), behind(at, skip)];
-          run.gradientSumsRows(s, p, g0, x0, k, from, to - from, width, width * 4, width);
+          const [g0, x0, n] = [behind(dy, skip), behind(at, skip), to - from];
+          const count = from - first;
+          run.gradientSumsRows(
+            ...([s, p, scratch, inPlace(g0), g0, x0, NOWHERE, k] as const),
+            ...([NaN, NaN, count, n, width, width * 4, width] as const),
+          );
           from = to;
         }
       });
-    const whole = cut([]);
-    compareSums(
-      whole,
-      expectedSums(g.array, x.array, center, (i) => i % width, 0),
-    );
-    for (const cuts of [[block], [2 * block], [block, 2 * block]]) {
-      const [sumDy, sumDyX] = cut(cuts);
-      assertSameBits("Σdy", sumDy, whole[0]);
-      assertSameBits("Σdy·(x - center)", sumDyX, whole[1]);
-    }
+
+    test("calls cut between blocks leave the same bits", () => {
+      const both = tensors();
+      const whole = cut(both, 0, [rows]);
+      compareSums(
+        whole,
+        expectedSums(both[0].array, both[1].array, center, (i) => i % width, 0),
+      );
+      for (const cuts of [[block], [2 * block], [block, 2 * block]]) {
+        const [sumDy, sumDyX] = cut(both, 0, [...cuts, rows]);
+        assertSameBits("Σdy", sumDy, whole[0]);
+        assertSameBits("Σdy·(x - center)", sumDyX, whole[1]);
+      }
+    });
+
+    test("blocks by themselves, added up in their order, are the same bits", () => {
+      const both = tensors();
+      const whole = cut(both, 0, [rows]);
+      const blocks = [0, block, 2 * block].map((row) =>
+        cut(both, row, [Math.min(row + block, rows)]).map((array) => array.slice()),
+      );
+      for (const k of [0, 1]) {
+        const [first, second, third] = blocks.map((each) => each[k]!);
+        const pooled = first!.map((sum, c) => sum + second![c]! + third![c]!);
+        assertSameBits("pooled", pooled, whole[k]!);
+      }
+    });
   },
 );
 

@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { BLOCK_ONE, rowsOf } from "../../src/engine/plan.js";
+import { rowsOfOne } from "../../src/engine/plan.js";
 import { Binary, behind, SCRATCH, type Slot, type Writes } from "../support/binary.js";
 import { seeds } from "../support/cases.js";
 import { assertMoments, assertSameBits } from "../support/compare.js";
@@ -126,7 +126,7 @@ describe("momentsRows", () => {
         binary.reset();
         const x = binary.f32<"a">(normal(rows * (width + gap), seed, mean), lead);
         const whole = run(x, rows, width, width + gap, []);
-        const blocks = [1, 2, 3, 4].map((k) => k * rowsOf(width, BLOCK_ONE));
+        const blocks = [1, 2, 3, 4].map((k) => k * rowsOfOne(width));
         const cuts = blocks.filter((row, i) => row < rows && (choice >> i) & 1);
         assertSameState(run(x, rows, width, width + gap, cuts), whole);
       }),
@@ -136,7 +136,7 @@ describe("momentsRows", () => {
 
   test.each([64, 65, 128, 257, 512, 600, 1000, 1024])("blocks of %i columns", (width) => {
     binary.reset();
-    const block = rowsOf(width, BLOCK_ONE);
+    const block = rowsOfOne(width);
     const rows = 2 * block + 37;
     const all = normal(rows * width, width, 1e3);
     const x = binary.f32<"a">(all);

@@ -173,7 +173,8 @@ async function compileBlocks() {
   );
   return {
     numbers: new Map(numbers),
-    rowsOf: exports.rowsOf as (width: number, values: number) => number,
+    rowsOfOne: exports.rowsOfOne as (width: number) => number,
+    rowsOfTwo: exports.rowsOfTwo as (width: number) => number,
   };
 }
 
@@ -193,17 +194,24 @@ describe("sizes of blocks", () => {
     for (const [name, value] of both) expect(value, name).toBe(blockNumber(name));
   });
 
-  test.each([plan.BLOCK_ONE, plan.BLOCK_TWO])("blocks of %i values have as many rows", (values) => {
+  test.each([
+    ["rowsOfOne", plan.rowsOfOne],
+    ["rowsOfTwo", plan.rowsOfTwo],
+  ] as const)("%s is the same", (name, rowsOf) => {
     for (let width = 1; width <= MAX_COLUMNS; width++) {
-      const rows = plan.rowsOf(width, values);
-      expect(rows, `${width} columns`).toBe(blocks.rowsOf(width, values));
+      const rows = rowsOf(width);
+      expect(rows, `${width} columns`).toBe(blocks[name](width));
       expect(rows).toBeGreaterThan(0);
+      // Rows in fours, which neighbours are if they are narrow, do not reach into the next block.
+      expect(rows % 4).toBe(0);
     }
   });
 
   test("a stream buffer holds whole blocks of planes, and a block of two tensors", () => {
     expect(STREAM_FLOATS % blockNumber("BLOCK_PLANE")).toBe(0);
-    expect(STREAM_FLOATS).toBeGreaterThanOrEqual(blockNumber("BLOCK_TWO"));
+    for (let width = 1; width <= MAX_COLUMNS; width++) {
+      expect(plan.rowsOfTwo(width) * width).toBeLessThanOrEqual(STREAM_FLOATS);
+    }
     // Moments have both buffers.
     expect(2 * STREAM_FLOATS).toBeGreaterThanOrEqual(blockNumber("BLOCK_ONE"));
   });

@@ -27,7 +27,7 @@ type Terms = { readonly at: At<"terms"> } & Readonly<Record<Term, Slot<Float32Ar
 /** An array that a kernel may write, and how many values behind it the kernel may write too. */
 export type Writes = readonly [Slot<Floats>, padding?: number];
 
-/** How many float32 values the scratch of `momentsRows` has: six arrays of SCRATCH bytes (assembly/blocks.ts). */
+/** How many float32 values the scratch of reductions of rows has: six arrays of SCRATCH bytes (assembly/blocks.ts). */
 export const SCRATCH = 6 * (1024 + 84);
 
 /** Bytes from one array of the terms to the next, as SCALE of assembly/blocks.ts says. */

@@ -29,7 +29,6 @@ vi.mock("../../src/threads/sizes.js", () => ({
   PIECE: 16,
   MOST: 16,
   CACHED: 3000,
-  BY_COLUMNS: 4000,
   RUN: 32,
   WAKE: 0,
 }));

@@ -31,7 +31,6 @@ vi.mock("../../src/threads/sizes.js", () => ({
   PIECE: 500,
   MOST: 16,
   CACHED: 60000,
-  BY_COLUMNS: 80000,
   RUN: 32,
   WAKE: 5000,
 }));

@@ -4,7 +4,7 @@ import type { TopLevelSpec } from "vega-lite";
 import { ALONE, blockGoals, FUSED, PYTORCH, ratios, STEPS } from "./block-goals.js";
 import { BLOCK_OURS } from "./block-ours.js";
 import { type After, OPS, type Op } from "./cases.js";
-import { COMMON } from "./plots.js";
+import { COMMON, geometricMeanTick } from "./plots.js";
 import { type BlockResult, timeOf } from "./record.js";
 import { micro, OP_NAMES, table, verdict } from "./tables.js";
 
@@ -105,7 +105,6 @@ function blockRatios(block: BlockResult): TopLevelSpec {
         `would give separate steps; ${block.machine.cpu}`,
     },
     data: { values: dots },
-    transform: [{ calculate: "log(datum.value)", as: "log" }],
     facet: {
       field: "panel",
       type: "nominal",
@@ -130,14 +129,7 @@ function blockRatios(block: BlockResult): TopLevelSpec {
           mark: { type: "circle", size: 45, opacity: 0.7, color: "#0b3fb3" },
           encoding: { x, y },
         },
-        {
-          transform: [
-            { aggregate: [{ op: "mean", field: "log", as: "mean" }], groupby: ["row", "panel"] },
-            { calculate: "exp(datum.mean)", as: "geometric" },
-          ],
-          mark: { type: "tick", thickness: 3, size: 18, color: "#222" },
-          encoding: { x: { field: "geometric", type: "quantitative" }, y },
-        },
+        geometricMeanTick("value", y, ["row", "panel"], 18),
       ],
     },
   } as unknown as TopLevelSpec;

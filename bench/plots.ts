@@ -58,7 +58,7 @@ export const COMMON = {
 } as const;
 
 /** Writes sizes as programmers do: 64, 1 Ki, 16 Ki, 1 Mi. */
-const SIZE_LABEL =
+export const SIZE_LABEL =
   "datum.value >= 1073741824 ? datum.value / 1073741824 + ' Gi'" +
   " : datum.value >= 1048576 ? datum.value / 1048576 + ' Mi'" +
   " : datum.value >= 1024 ? datum.value / 1024 + ' Ki' : datum.value";

@@ -64,11 +64,31 @@ export interface BlockResult extends Compared {
   readonly cases: readonly MeasuredBlock[];
 }
 
+/** How many cores a library kept busy (cores.ts). */
+export interface Cores {
+  readonly side: string;
+  readonly op: PeerOp;
+  readonly cores: number;
+}
+
+/** A run of threads.ts on `count` threads. `sizes` has nothing but our own calls in kernel memory. */
+export interface ThreadsResult extends Compared {
+  readonly count: number;
+  /** The load average of the last minute before the run. */
+  readonly load: number;
+  readonly cases: readonly Measured[];
+  readonly sizes: readonly Measured[];
+  /** Of the shape `cases` has last. Empty where the system does not tell. */
+  readonly cores: readonly Cores[];
+}
+
 export interface Recorded {
   readonly result: Result | null;
   readonly growth: GrowthResult | null;
   /** Missing in records that are older than the measurement. */
   readonly block?: BlockResult | null;
+  /** One run for each number of threads, in their order. Missing in records that are older than the measurement. */
+  readonly threads?: readonly ThreadsResult[];
 }
 
 export const RESULTS = fileURLToPath(new URL("results/", import.meta.url));

@@ -21,6 +21,7 @@ import {
   timeOf,
 } from "./record.js";
 import { micro, OP_NAMES, table, verdict } from "./tables.js";
+import { threadsPlots, threadsSection } from "./threads-report.js";
 
 const OURS = [RESIDENT, PLAIN, FRESH, FROZEN];
 
@@ -124,11 +125,11 @@ function noiseOf({ cases }: Result): number {
 }
 
 function section(
-  { result, growth, block }: Recorded,
+  { result, growth, block, threads = [] }: Recorded,
   folder: string,
   drawn: readonly string[],
 ): string {
-  const about = result ?? growth ?? block ?? null;
+  const about = result ?? growth ?? block ?? threads[0] ?? null;
   if (!about) return "";
   const picture = (file: string, text: string) =>
     drawn.includes(file) ? `![${text}](${folder}/${file})` : "";
@@ -157,6 +158,7 @@ function section(
     );
   }
   if (block) parts.push(...blockSection(block, picture));
+  parts.push(...threadsSection(threads, picture));
   if (growth) parts.push(...growthOf(growth, picture));
   return parts.filter(Boolean).join("\n\n");
 }
@@ -223,7 +225,7 @@ function growthOf(
 const LEGEND = `# Benchmark
 
 Made by \`npm run bench\` from the JSON files beside it, never edited by hand. There is one chapter for each
-machine. All runs are on one thread.
+machine. All runs are on one thread, except those of the part *Several threads*.
 
 ## How to read it
 
@@ -273,7 +275,7 @@ export async function writeReport(): Promise<string[]> {
   const files: string[] = [];
   const sections: string[] = [];
   for (const record of allRecords()) {
-    const about = record.result ?? record.growth ?? record.block;
+    const about = record.result ?? record.growth ?? record.block ?? record.threads?.[0];
     if (!about) continue;
     const { kind } = about.machine;
     const growth = record.growth && {
@@ -282,7 +284,8 @@ export async function writeReport(): Promise<string[]> {
     };
     let drawn = new Map<string, string>();
     try {
-      drawn = await plots(record.result, growth, blockPlots(record.block));
+      const more = [...blockPlots(record.block), ...threadsPlots(record.threads)];
+      drawn = await plots(record.result, growth, more);
     } catch (error) {
       if (!(error instanceof Missing)) throw error;
       console.log(`The report is not drawn: ${error.message}. To draw it: ${error.remedy}`);

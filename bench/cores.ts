@@ -7,7 +7,7 @@ import { warm } from "./measure.js";
 import type { Peer } from "./peers/peer.js";
 
 /** For how long a library is watched, in milliseconds. The system counts processor time in steps of ten. */
-const WATCH = 1500;
+const WATCH = 1000;
 /** Steps a second in which Linux counts processor time for programs (USER_HZ in proc(5)). */
 const HERTZ = 100;
 

@@ -104,6 +104,8 @@ function peersTable(result: ThreadsResult): string {
   return table(["their time / ours", "ours", ...OPS], rows);
 }
 
+const CORES_OF = ["infer", "train"] as const;
+
 function coresOf({ cores, cases, count }: ThreadsResult): string[] {
   if (cores.length === 0) return [];
   const sides = [...new Set(cores.map(({ side }) => side))];
@@ -116,8 +118,8 @@ function coresOf({ cores, cases, count }: ThreadsResult): string[] {
       "onnxruntime-web and that of tfjs-wasm are loops on one thread, however many there are; other operations of both, matrix " +
       "products for example, use them all:",
     table(
-      ["", ...OPS],
-      sides.map((side) => [side, ...OPS.map((op) => cell(side, op))]),
+      ["", ...CORES_OF],
+      sides.map((side) => [side, ...CORES_OF.map((op) => cell(side, op))]),
     ),
   ];
 }
@@ -136,7 +138,11 @@ const COLORS = [
   ["#8e44ad", "#c39bd3", "#0e8074"],
   ["#222222", "#888888", "#a0522d"],
 ] as const;
-const SERIES = ["rows of 64 channels", "other shapes", "what the memory allows"] as const;
+const SERIES = [
+  "rows of 64 channels (line)",
+  "other shapes (dots)",
+  "what the memory allows (bars)",
+] as const;
 
 const seriesName = (kind: number, count: number, runs: number): string =>
   runs === 1 ? SERIES[kind] : `${count} threads: ${SERIES[kind]}`;
@@ -188,7 +194,13 @@ function speedUps(runs: readonly ThreadsResult[]): TopLevelSpec {
       domain: runs.flatMap(named),
       range: runs.flatMap((_, i) => [...COLORS[i % COLORS.length]]),
     },
-    legend: { orient: "bottom", symbolType: "circle", symbolStrokeWidth: 0, symbolSize: 90 },
+    legend: {
+      orient: "bottom",
+      columns: SERIES.length,
+      symbolType: "circle",
+      symbolStrokeWidth: 0,
+      symbolSize: 90,
+    },
   };
   const filled = { ...color, legend: null };
   const of = (kind: number) => [{ filter: `datum.kind === ${kind}` }];

@@ -13,7 +13,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { findProgram } from "../../examples/mnist/programs.js";
-import { type Case, OPS, type PeerOp } from "../cases.js";
+import type { Case, PeerOp } from "../cases.js";
 import { descendants } from "../cores.js";
 import type { Command, PageSide, Reply } from "../page.js";
 import { type Answer, Missing, type Peer, peerModule, type Session } from "./peer.js";
@@ -195,21 +195,19 @@ export const tfjsIn = (page: Page): Peer => ({
   ...inPage(page, "tfjs", "tfjs-wasm"),
   version: page.version,
   kind: "javascript",
-  layouts: ["NC", "NHWC"],
-  ops: ["infer", "train"],
 });
 
-/** This package in the same page. */
+/** This package in the same page, for what TensorFlow.js can do. */
 export const oursIn = (page: Page, way: Exclude<PageSide, "tfjs">, name: string): Peer => ({
   ...inPage(page, way, name),
   version: "",
   kind: "ours",
-  layouts: ["NC", "NCHW", "NHWC"],
-  ops: OPS,
 });
 
-const inPage = (page: Page, side: PageSide, name: string) => ({
+const inPage = (page: Page, side: PageSide, name: string): Omit<Peer, "version" | "kind"> => ({
   name,
+  layouts: ["NC", "NHWC"],
+  ops: ["infer", "train"],
   apart: true,
   open: (c: Case, op: PeerOp) => open(page, side, c, op),
   processes: page.processes,

@@ -15,7 +15,14 @@ import { type Effort, measure } from "./measure.js";
 import { ours } from "./ours.js";
 import { COPIES, JS, loadPeers, OURS, QUICK_SIDES, SIDES, type Skipped } from "./peers/index.js";
 import { kept, type Peer } from "./peers/peer.js";
-import { type Measured, type Result, type Run, readRecord, writeRecord } from "./record.js";
+import {
+  type Measured,
+  type Result,
+  type Run,
+  readRecord,
+  withThreads,
+  writeRecord,
+} from "./record.js";
 import { expectedFor, regressions } from "./regression.js";
 import { caseTable, goalsTable, writeReport } from "./report.js";
 import { type Conditions, threads } from "./threads.js";
@@ -234,10 +241,7 @@ async function onThreads(given: string, choice: Choice, conditions: Conditions):
   const partial = !choice.all || conditions.busy || conditions.copies;
   if (partial || found.skipped.length > 0) return;
   const { kind } = found.machine;
-  const before = readRecord(kind);
-  const others = (before.threads ?? []).filter((known) => known.count !== count);
-  const runs = [...others, found].sort((a, b) => a.count - b.count);
-  console.log(`Kept: ${relative(writeRecord(kind, { ...before, threads: runs }))}`);
+  console.log(`Kept: ${relative(writeRecord(kind, withThreads(readRecord(kind), found)))}`);
   await report();
 }
 

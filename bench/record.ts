@@ -116,6 +116,12 @@ export function writeRecord(kind: string, record: Recorded): string {
   return file;
 }
 
+/** A record with a run on several threads, which takes the place of an older one on as many. */
+export function withThreads(record: Recorded, run: ThreadsResult): Recorded {
+  const others = (record.threads ?? []).filter(({ count }) => count !== run.count);
+  return { ...record, threads: [...others, run].sort((a, b) => a.count - b.count) };
+}
+
 /** Puts each timing and each point on one line, so that a change of one is a change of one line. */
 const compact = (json: string): string =>
   json.replace(

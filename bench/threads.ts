@@ -16,7 +16,8 @@ import { ours, PLAIN, RESIDENT } from "./ours.js";
 import { sharedCopies } from "./peers/copy.js";
 import { inChromium, loadPeers, threadLoaders } from "./peers/index.js";
 import type { Peer } from "./peers/peer.js";
-import type { Cores, Measured, ThreadsResult } from "./record.js";
+import { type Cores, type Measured, type ThreadsResult, timeOf } from "./record.js";
+import { micro } from "./tables.js";
 import { threaded } from "./threaded.js";
 import { gains, ratiosOf, several } from "./threads-goals.js";
 
@@ -126,7 +127,7 @@ async function coresOfAll(
 }
 
 function line(m: Measured, count: number): string {
-  const each = m.timings.map(({ side, time }) => `${side} ${time.toFixed(1)}`);
+  const each = m.timings.map(({ side }) => `${side} ${micro(timeOf(m, side))}`);
   const gain = [RESIDENT, PLAIN].flatMap((way) =>
     gains({ count }, [m], m.op as Op, way).map(({ value }) => value.toFixed(2)),
   );

@@ -114,9 +114,9 @@ function coresOf({ cores, cases, count }: ThreadsResult): string[] {
     return found ? found.cores.toFixed(2) : "";
   };
   return [
-    `How many cores each keeps busy on ${count} threads (processor time over time, ${cases.at(-1)!.name}). The batch norm of ` +
-      "onnxruntime-web and that of tfjs-wasm are loops on one thread, however many there are; other operations of both, matrix " +
-      "products for example, use them all:",
+    `How many cores each keeps busy on ${count} threads: processor time over time, ${cases.at(-1)!.name}. In onnxruntime-web and ` +
+      "in tfjs-wasm batch norm is a loop on one thread, however many there are, unlike matrix products, for example. What they have " +
+      "above 1 is mostly V8, which frees the memory of their results.",
     table(
       ["", ...CORES_OF],
       sides.map((side) => [side, ...CORES_OF.map((op) => cell(side, op))]),

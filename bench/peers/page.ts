@@ -91,6 +91,9 @@ export class Page {
     this.browser = spawn(chromium, [...CHROMIUM_FLAGS, `--user-data-dir=${this.folder}`, address], {
       stdio: "ignore",
     });
+    // A signal would end this process without the event `exit`, and leave the browser running.
+    for (const signal of ["SIGINT", "SIGTERM"] as const)
+      process.once(signal, () => process.exit(1));
     process.once("exit", () => {
       this.browser.kill("SIGKILL");
       this.#clean();

@@ -6,7 +6,7 @@ import { BLOCK_OURS } from "./block-ours.js";
 import { type After, OPS, type Op } from "./cases.js";
 import { COMMON, geometricMeanTick } from "./plots.js";
 import { type BlockResult, timeOf } from "./record.js";
-import { micro, OP_NAMES, table, verdict } from "./tables.js";
+import { goalTable, micro, OP_NAMES, table } from "./tables.js";
 
 /** The chapter of the report. */
 export function blockSection(
@@ -30,15 +30,7 @@ export function blockSection(
       "`backward` in one before), the latter by a frozen layer of scale 1. PyTorch makes new tensors or works in place. oneDNN " +
       "has fuse_norm_relu, and no residual.",
     picture("block.svg", "How many times as long separate steps and other libraries take"),
-    table(
-      ["the block", "goal", "measured", ""],
-      blockGoals(block).map(({ what, goal, measured, met }) => [
-        what,
-        goal,
-        measured,
-        verdict(met),
-      ]),
-    ),
+    goalTable("the block", blockGoals(block)),
     ...(["relu", "add, relu"] as const).flatMap((after) =>
       OPS.flatMap((op) => [`**${OP_NAMES[op]}, ${after}**`, times(after, op)]),
     ),

@@ -7,7 +7,7 @@ import { PLAIN, RESIDENT } from "./ours.js";
 import { inChromium } from "./peers/index.js";
 import { COMMON, SIZE_LABEL } from "./plots.js";
 import { type ThreadsResult, timeOf } from "./record.js";
-import { micro, OP_NAMES, table, verdict } from "./tables.js";
+import { commitOf, goalTable, micro, noiseOf, OP_NAMES, table, versionsOf } from "./tables.js";
 import {
   against,
   bandwidth,
@@ -47,15 +47,7 @@ function partOf(result: ThreadsResult): string[] {
   };
   return [
     aboutRun(result),
-    table(
-      ["", "goal", "measured", ""],
-      threadGoals(result).map(({ what, goal, measured, met }) => [
-        what,
-        goal,
-        measured,
-        verdict(met),
-      ]),
-    ),
+    goalTable("one thread or others against ours", threadGoals(result)),
     "Their time over ours: the mean over the shapes, then the least and the most.",
     peersTable(result),
     ...coresOf(result),
@@ -65,18 +57,16 @@ function partOf(result: ThreadsResult): string[] {
 
 function aboutRun(result: ThreadsResult): string {
   const { count, cases, date, load, machine } = result;
-  const noise = cases
-    .flatMap(({ timings }) => timings.map((timing) => timing.noise))
-    .sort((a, b) => a - b);
+  const others = result.peers.filter(({ kind }) => kind !== "ours");
   const rates = [1, count].map((threads) => bandwidth(result, threads));
   const [one, all] = rates.map((rate) => (rate === undefined ? "" : rate.toFixed(0)));
   const memory = one
     ? ` \`infer\` of tensors that no cache holds moves ${one} GB/s on one thread and ${all} on ${count}: what the memory gives.`
     : "";
   return (
-    `Run of ${date.slice(0, 16).replace("T", " ")} UTC on ${count} threads of ${machine.cores} cores, by ` +
+    `Run of ${date.slice(0, 16).replace("T", " ")} UTC, ${commitOf(result)}, on ${count} threads of ${machine.cores} cores, by ` +
     `\`npm run bench -- --threads ${count}\`. The load average before it was ${load.toFixed(1)}; the median burst took ` +
-    `${number(noise[noise.length >> 1])} times as long as the best one.${memory}`
+    `${number(noiseOf(cases))} times as long as the best one.${memory} Versions: ${versionsOf(others)}.`
   );
 }
 

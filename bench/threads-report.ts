@@ -55,6 +55,12 @@ function partOf(result: ThreadsResult): string[] {
   ];
 }
 
+/** Below this load average no other program ran all the time. */
+const QUIET = 0.7;
+const BUSY =
+  "**Other programs were running, so these figures are not those of a quiet machine, and several threads gain more than " +
+  "they show.** ";
+
 function aboutRun(result: ThreadsResult): string {
   const { count, cases, date, load, machine } = result;
   const others = result.peers.filter(({ kind }) => kind !== "ours");
@@ -65,8 +71,8 @@ function aboutRun(result: ThreadsResult): string {
     : "";
   return (
     `Run of ${date.slice(0, 16).replace("T", " ")} UTC, ${commitOf(result)}, on ${count} threads of ${machine.cores} cores, by ` +
-    `\`npm run bench -- --threads ${count}\`. The load average before it was ${load.toFixed(1)}; the median burst took ` +
-    `${number(noiseOf(cases))} times as long as the best one.${memory} Versions: ${versionsOf(others)}.`
+    `\`npm run bench -- --threads ${count}\`. ${load < QUIET ? "" : BUSY}The load average before it was ${load.toFixed(1)}; the ` +
+    `median burst took ${number(noiseOf(cases))} times as long as the best one.${memory} Versions: ${versionsOf(others)}.`
   );
 }
 
@@ -131,7 +137,7 @@ const COLORS = [
 const SERIES = [
   "rows of 64 channels (line)",
   "other shapes (dots)",
-  "what the memory allows (bars)",
+  "what the memory allows, if less than the threads could gain (bars)",
 ] as const;
 
 const seriesName = (kind: number, count: number, runs: number): string =>
@@ -146,7 +152,7 @@ function speedUps(runs: readonly ThreadsResult[]): TopLevelSpec {
       const all = [
         gains(result, result.sizes, op, RESIDENT),
         gains(result, result.cases, op, RESIDENT),
-        memoryLimits(result, op),
+        memoryLimits(result, op).filter(({ value }) => value < result.count),
       ];
       return all.flatMap((ratios, kind) =>
         ratios.map(({ size, value }) => ({ op, kind, name: named(result)[kind], size, value })),

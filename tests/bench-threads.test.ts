@@ -159,6 +159,9 @@ describe("the benchmark on several threads", () => {
       "| tfjs-wasm | plain, 2 threads, in Chromium | 2.00 (2.00 – 2.00) |  |  |",
     );
     expect(text).toContain("| tfjs-wasm | 1.02 |  |");
+    expect(text).not.toContain("Other programs were running");
+    const busy = threadsSection([{ ...run(cases), load: 3 }], String).join("\n\n");
+    expect(busy).toContain("Other programs were running");
     expect(threadsSection([], String)).toEqual([]);
   });
 

@@ -76,6 +76,8 @@ export interface ThreadsResult extends Compared {
   readonly count: number;
   /** The load average of the last minute before the run. */
   readonly load: number;
+  /** Nanoseconds from one thread to another and back (round-trip.ts), of all times that it was measured in the run. */
+  readonly roundTrip: { readonly least: number; readonly median: number; readonly most: number };
   readonly cases: readonly Measured[];
   readonly sizes: readonly Measured[];
   /** Of the shape `cases` has last. Empty where the system does not tell. */

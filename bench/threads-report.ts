@@ -65,6 +65,7 @@ function aboutRun(result: ThreadsResult): string {
   const { count, cases, date, load, machine } = result;
   const others = result.peers.filter(({ kind }) => kind !== "ours");
   const rates = [1, count].map((threads) => bandwidth(result, threads));
+  const { least, median, most } = result.roundTrip;
   const [one, all] = rates.map((rate) => (rate === undefined ? "" : rate.toFixed(0)));
   const memory = one
     ? ` \`infer\` of tensors that no cache holds moves ${one} GB/s on one thread and ${all} on ${count}: what the memory gives.`
@@ -72,7 +73,8 @@ function aboutRun(result: ThreadsResult): string {
   return (
     `Run of ${date.slice(0, 16).replace("T", " ")} UTC, ${commitOf(result)}, on ${count} threads of ${machine.cores} cores, by ` +
     `\`npm run bench -- --threads ${count}\`. ${load < QUIET ? "" : BUSY}The load average before it was ${load.toFixed(1)}; the ` +
-    `median burst took ${number(noiseOf(cases))} times as long as the best one.${memory} Versions: ${versionsOf(others)}.`
+    `median burst took ${number(noiseOf(cases))} times as long as the best one. A word went from one thread to another and back in ` +
+    `${least.toFixed(0)} to ${most.toFixed(0)} ns, mostly ${median.toFixed(0)}.${memory} Versions: ${versionsOf(others)}.`
   );
 }
 

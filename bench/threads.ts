@@ -17,6 +17,7 @@ import { sharedCopies } from "./peers/copy.js";
 import { inChromium, loadPeers, threadLoaders } from "./peers/index.js";
 import type { Peer } from "./peers/peer.js";
 import { type Cores, type Measured, type ThreadsResult, timeOf } from "./record.js";
+import { roundTrip } from "./round-trip.js";
 import { micro } from "./tables.js";
 import { threaded } from "./threaded.js";
 import { gains, ratiosOf, several } from "./threads-goals.js";
@@ -46,6 +47,7 @@ export async function threads(
   status: (text: string) => void,
 ): Promise<Threads> {
   const load = loadavg()[0];
+  const trips: number[] = [];
   // What native.ts gives its child processes.
   process.env.BENCH_THREADS = String(count);
   const beside = [RESIDENT, PLAIN].map((way) => inChromium(way, count));
@@ -64,13 +66,14 @@ export async function threads(
   ];
   const whole = chosen.all && !conditions.busy && !conditions.copies;
   try {
-    const cases = await rows(CASES.filter(chosen.shape), all, chosen.op, count, status);
+    const cases = await rows(CASES.filter(chosen.shape), all, chosen.op, count, trips, status);
     if (conditions.busy) console.log(`\n${underLoad(cases, count).join("\n")}`);
     if (conditions.copies) console.log(`\n${overCopies(cases).join("\n")}`);
-    const sizes = whole ? await rows(SIZES, resident, chosen.op, count, status) : [];
+    const sizes = whole ? await rows(SIZES, resident, chosen.op, count, trips, status) : [];
     const cores = whole ? await coresOfAll([...resident, ...peers], status) : [];
     const named = peers.map(({ name, version, kind }) => ({ name, version, kind }));
-    return { count, load, effort: EFFORT, peers: named, skipped, cases, sizes, cores };
+    const about = { count, load, roundTrip: spread(trips), effort: EFFORT };
+    return { ...about, peers: named, skipped, cases, sizes, cores };
   } finally {
     for (const each of loads) each.kill("SIGKILL");
     for (const peer of peers) peer.close?.();
@@ -82,6 +85,7 @@ async function rows(
   sides: readonly Peer[],
   wanted: (op: Op) => boolean,
   count: number,
+  trips: number[],
   status: (text: string) => void,
 ): Promise<Measured[]> {
   const found: Measured[] = [];
@@ -89,6 +93,7 @@ async function rows(
     const data = makeData(c);
     for (const op of opsOf(c).filter(wanted)) {
       status(`${c.name} ${c.layout} ${op}`);
+      trips.push(await roundTrip());
       const taking = sides.filter((side) => takesPart(side, c, op));
       const timings = await measure(c, op, data, taking, EFFORT);
       found.push({ name: c.name, layout: c.layout, size: c.size, op, timings });
@@ -97,6 +102,11 @@ async function rows(
     }
   }
   return found;
+}
+
+function spread(values: readonly number[]): ThreadsResult["roundTrip"] {
+  const sorted = [...values].sort((a, b) => a - b);
+  return { least: sorted[0], median: sorted[sorted.length >> 1], most: sorted.at(-1)! };
 }
 
 const takesPart = ({ ops, layouts }: Peer, c: Case, op: Op): boolean =>

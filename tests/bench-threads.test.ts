@@ -51,6 +51,7 @@ const run = (
   skipped: [],
   count,
   load: 0.25,
+  roundTrip: { least: 95, median: 123.4, most: 460.6 },
   cases,
   sizes: [],
   cores: [{ side: "tfjs-wasm", op: "infer", cores: 1.02 }],
@@ -159,6 +160,7 @@ describe("the benchmark on several threads", () => {
       "| tfjs-wasm | plain, 2 threads, in Chromium | 2.00 (2.00 – 2.00) |  |  |",
     );
     expect(text).toContain("| tfjs-wasm | 1.02 |  |");
+    expect(text).toContain("from one thread to another and back in 95 to 461 ns, mostly 123.");
     expect(text).not.toContain("Other programs were running");
     const busy = threadsSection([{ ...run(cases), load: 3 }], String).join("\n\n");
     expect(busy).toContain("Other programs were running");

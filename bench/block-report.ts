@@ -4,9 +4,9 @@ import type { TopLevelSpec } from "vega-lite";
 import { ALONE, blockGoals, FUSED, PYTORCH, ratios, STEPS } from "./block-goals.js";
 import { BLOCK_OURS } from "./block-ours.js";
 import { type After, OPS, type Op } from "./cases.js";
-import { COMMON } from "./plots.js";
+import { COMMON, geometricMeanTick } from "./plots.js";
 import { type BlockResult, timeOf } from "./record.js";
-import { micro, OP_NAMES, table, verdict } from "./tables.js";
+import { goalTable, micro, OP_NAMES, table } from "./tables.js";
 
 /** The chapter of the report. */
 export function blockSection(
@@ -30,15 +30,7 @@ export function blockSection(
       "`backward` in one before), the latter by a frozen layer of scale 1. PyTorch makes new tensors or works in place. oneDNN " +
       "has fuse_norm_relu, and no residual.",
     picture("block.svg", "How many times as long separate steps and other libraries take"),
-    table(
-      ["the block", "goal", "measured", ""],
-      blockGoals(block).map(({ what, goal, measured, met }) => [
-        what,
-        goal,
-        measured,
-        verdict(met),
-      ]),
-    ),
+    goalTable("the block", blockGoals(block)),
     ...(["relu", "add, relu"] as const).flatMap((after) =>
       OPS.flatMap((op) => [`**${OP_NAMES[op]}, ${after}**`, times(after, op)]),
     ),
@@ -105,7 +97,6 @@ function blockRatios(block: BlockResult): TopLevelSpec {
         `would give separate steps; ${block.machine.cpu}`,
     },
     data: { values: dots },
-    transform: [{ calculate: "log(datum.value)", as: "log" }],
     facet: {
       field: "panel",
       type: "nominal",
@@ -130,14 +121,7 @@ function blockRatios(block: BlockResult): TopLevelSpec {
           mark: { type: "circle", size: 45, opacity: 0.7, color: "#0b3fb3" },
           encoding: { x, y },
         },
-        {
-          transform: [
-            { aggregate: [{ op: "mean", field: "log", as: "mean" }], groupby: ["row", "panel"] },
-            { calculate: "exp(datum.mean)", as: "geometric" },
-          ],
-          mark: { type: "tick", thickness: 3, size: 18, color: "#222" },
-          encoding: { x: { field: "geometric", type: "quantitative" }, y },
-        },
+        geometricMeanTick("value", y, ["row", "panel"], 18),
       ],
     },
   } as unknown as TopLevelSpec;

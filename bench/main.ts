@@ -15,10 +15,18 @@ import { type Effort, measure } from "./measure.js";
 import { ours } from "./ours.js";
 import { COPIES, JS, loadPeers, OURS, QUICK_SIDES, SIDES, type Skipped } from "./peers/index.js";
 import { kept, type Peer } from "./peers/peer.js";
-import { type Measured, type Result, type Run, readRecord, writeRecord } from "./record.js";
+import {
+  type Measured,
+  type Result,
+  type Run,
+  readRecord,
+  withThreads,
+  writeRecord,
+} from "./record.js";
 import { expectedFor, regressions } from "./regression.js";
 import { caseTable, goalsTable, writeReport } from "./report.js";
-import { threads } from "./threads.js";
+import { type Conditions, threads } from "./threads.js";
+import { threadGoals } from "./threads-goals.js";
 
 const HELP = `npm run bench                      everything, a quarter of an hour; keeps the record
 npm run bench -- --peers           first installs the libraries to measure against (800 MB)
@@ -30,10 +38,10 @@ npm run bench -- --block           batch norm with a ReLU, or a residual and a R
 npm run bench -- --huge            arrays up to 1 Gi floats (8 GiB of memory); adds to the record
 npm run bench -- --against DIST    this build against the one in the folder DIST, a few minutes;
                                    with --within 0.05 fails where a ratio is not 0.95 to 1.05
-npm run bench -- --threads 2       this build on 2 threads against itself on one, and against PyTorch
-                                   and oneDNN on 2; keeps nothing. With --busy while other processes
-                                   keep the other core busy; with --copies against the copies
-                                   of ordinary arrays alone
+npm run bench -- --threads 2       this build on 2 threads against itself on one, and against other
+                                   libraries on 2; a few minutes; adds to the record. With --busy while
+                                   other processes keep the other core busy; with --copies against the
+                                   copies of ordinary arrays alone; these two keep nothing
 npm run bench -- --cycle           observations [8, 17] normalized as they come, against a loop
 npm run bench -- --report          draws the report anew from the records
   --shape 256,256    only this shape          --op infer|train|backward   only this operation
@@ -222,16 +230,19 @@ async function against(folder: string, flags: Flags): Promise<void> {
   if (flags.within !== undefined) process.exitCode = 1;
 }
 
-async function onThreads(
-  given: string,
-  { shape, op, side }: Choice,
-  more: { busy?: boolean; copies?: boolean },
-): Promise<void> {
+async function onThreads(given: string, choice: Choice, conditions: Conditions): Promise<void> {
   const count = Number(given);
   if (!(Number.isInteger(count) && count >= 2 && count <= 64)) {
     throw new Usage(`--threads: how many, from 2 to 64, not ${given}`);
   }
-  await threads(count, shape, op, side, more, status);
+  const found = { ...run(), ...(await threads(count, choice, conditions, status)) };
+  saySkipped(found.skipped);
+  console.log(`\n${goalsTable(threadGoals(found))}`);
+  const partial = !choice.all || conditions.busy || conditions.copies;
+  if (partial || found.skipped.length > 0) return;
+  const { kind } = found.machine;
+  console.log(`Kept: ${relative(writeRecord(kind, withThreads(readRecord(kind), found)))}`);
+  await report();
 }
 
 /** Measures every operation of every case that was chosen. Prints a table for each case. */

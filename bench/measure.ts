@@ -103,7 +103,7 @@ const isQuiet = ({ bursts }: Side): boolean => summary(bursts).noise < NOISY;
 
 async function warmUp(side: Side, effort: Effort, large: boolean): Promise<void> {
   const last = await warm(side.session);
-  const sample = side.peer.kind === "native" ? NATIVE_SAMPLE : SAMPLE;
+  const sample = side.peer.kind === "native" || side.peer.apart ? NATIVE_SAMPLE : SAMPLE;
   side.calls = Math.max(1, Math.ceil(sample / last));
   const affordable = Math.floor((PATIENCE * effort.rounds * effort.burst) / last);
   side.rounds = Math.max(1, Math.min(effort.rounds, affordable));

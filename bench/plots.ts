@@ -58,7 +58,7 @@ export const COMMON = {
 } as const;
 
 /** Writes sizes as programmers do: 64, 1 Ki, 16 Ki, 1 Mi. */
-const SIZE_LABEL =
+export const SIZE_LABEL =
   "datum.value >= 1073741824 ? datum.value / 1073741824 + ' Gi'" +
   " : datum.value >= 1048576 ? datum.value / 1048576 + ' Mi'" +
   " : datum.value >= 1024 ? datum.value / 1024 + ' Ki' : datum.value";
@@ -183,6 +183,22 @@ const BASIS: Readonly<Record<string, readonly [side: string, label: string]>> = 
 };
 const FRESH_BASIS = [FRESH, "against ordinary arrays, a fresh result"] as const;
 
+/** A bar at the geometric mean of the dots of a row: `groupby` are the fields by which rows and panels are told apart. */
+export const geometricMeanTick = (
+  field: string,
+  y: object,
+  groupby: readonly string[],
+  size: number,
+) => ({
+  transform: [
+    { calculate: `log(datum.${field})`, as: "log" },
+    { aggregate: [{ op: "mean", field: "log", as: "mean" }], groupby },
+    { calculate: "exp(datum.mean)", as: "geometric" },
+  ],
+  mark: { type: "tick", thickness: 3, size, color: "#222" },
+  encoding: { x: { field: "geometric", type: "quantitative" }, y },
+});
+
 /** How many times longer each library takes: a dot for each shape, and a bar at the geometric mean. */
 function speedups(result: Result): TopLevelSpec {
   const looks = LOOKS.filter(({ side }) => result.peers.some(({ name }) => name === side));
@@ -220,7 +236,6 @@ function speedups(result: Result): TopLevelSpec {
       subtitle: `each dot a shape, the bar their geometric mean; right of 1: we are faster; ${result.machine.cpu}`,
     },
     data: { values: dots },
-    transform: [{ calculate: "log(datum.ratio)", as: "log" }],
     facet: { column: { field: "op", type: "nominal", title: null, header: { labelFontSize: 13 } } },
     spec: {
       width: 330,
@@ -243,14 +258,7 @@ function speedups(result: Result): TopLevelSpec {
             color,
           },
         },
-        {
-          transform: [
-            { aggregate: [{ op: "mean", field: "log", as: "mean" }], groupby: ["peer", "op"] },
-            { calculate: "exp(datum.mean)", as: "geometric" },
-          ],
-          mark: { type: "tick", thickness: 3, size: 22, color: "#222" },
-          encoding: { x: { field: "geometric", type: "quantitative" }, y },
-        },
+        geometricMeanTick("ratio", y, ["peer", "op"], 22),
       ],
     },
   } as unknown as TopLevelSpec;

@@ -64,11 +64,33 @@ export interface BlockResult extends Compared {
   readonly cases: readonly MeasuredBlock[];
 }
 
+/** How many cores a library kept busy (cores.ts). */
+export interface Cores {
+  readonly side: string;
+  readonly op: PeerOp;
+  readonly cores: number;
+}
+
+/** A run of threads.ts on `count` threads. `sizes` has nothing but our own calls in kernel memory. */
+export interface ThreadsResult extends Compared {
+  readonly count: number;
+  /** The load average of the last minute before the run. */
+  readonly load: number;
+  /** Nanoseconds from one thread to another and back (round-trip.ts), of all times that it was measured in the run. */
+  readonly roundTrip: { readonly least: number; readonly median: number; readonly most: number };
+  readonly cases: readonly Measured[];
+  readonly sizes: readonly Measured[];
+  /** Of the shape `cases` has last. Empty where the system does not tell. */
+  readonly cores: readonly Cores[];
+}
+
 export interface Recorded {
   readonly result: Result | null;
   readonly growth: GrowthResult | null;
   /** Missing in records that are older than the measurement. */
   readonly block?: BlockResult | null;
+  /** One run for each number of threads, in their order. Missing in records that are older than the measurement. */
+  readonly threads?: readonly ThreadsResult[];
 }
 
 export const RESULTS = fileURLToPath(new URL("results/", import.meta.url));
@@ -94,6 +116,12 @@ export function writeRecord(kind: string, record: Recorded): string {
     typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value;
   writeFileSync(file, `${compact(JSON.stringify(record, digits, 1))}\n`);
   return file;
+}
+
+/** A record with a run on several threads, which takes the place of an older one on as many. */
+export function withThreads(record: Recorded, run: ThreadsResult): Recorded {
+  const others = (record.threads ?? []).filter(({ count }) => count !== run.count);
+  return { ...record, threads: [...others, run].sort((a, b) => a.count - b.count) };
 }
 
 /** Puts each timing and each point on one line, so that a change of one is a change of one line. */

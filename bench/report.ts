@@ -20,7 +20,17 @@ import {
   type Result,
   timeOf,
 } from "./record.js";
-import { micro, OP_NAMES, table, verdict } from "./tables.js";
+import {
+  commitOf,
+  goalTable,
+  micro,
+  noiseOf,
+  OP_NAMES,
+  table,
+  verdict,
+  versionsOf,
+} from "./tables.js";
+import { threadsPlots, threadsSection } from "./threads-report.js";
 
 const OURS = [RESIDENT, PLAIN, FRESH, FROZEN];
 
@@ -118,17 +128,12 @@ function ratiosTable(result: Result): string {
   return table(["their time / ours", "ours", ...OPS], rows);
 }
 
-function noiseOf({ cases }: Result): number {
-  const noise = cases.flatMap(({ timings }) => timings.map((timing) => timing.noise));
-  return noise.sort((a, b) => a - b)[noise.length >> 1];
-}
-
 function section(
-  { result, growth, block }: Recorded,
+  { result, growth, block, threads = [] }: Recorded,
   folder: string,
   drawn: readonly string[],
 ): string {
-  const about = result ?? growth ?? block ?? null;
+  const about = result ?? growth ?? block ?? threads[0] ?? null;
   if (!about) return "";
   const picture = (file: string, text: string) =>
     drawn.includes(file) ? `![${text}](${folder}/${file})` : "";
@@ -157,6 +162,7 @@ function section(
     );
   }
   if (block) parts.push(...blockSection(block, picture));
+  parts.push(...threadsSection(threads, picture));
   if (growth) parts.push(...growthOf(growth, picture));
   return parts.filter(Boolean).join("\n\n");
 }
@@ -165,14 +171,11 @@ function section(
 const SETTLED = "2026-11-28";
 
 function aboutRun(result: Result): string[] {
-  const { id, changed } = result.commit;
-  const at = id ? `commit ${id.slice(0, 12)}${changed ? " with changes" : ""}` : "no commit yet";
-  const versions = result.peers.map(({ name, version }) => `${name} ${version}`).join(", ");
   const skipped = result.skipped.map(({ name, reason }) => `${name} (${reason})`).join(", ");
   return [
-    `Run of ${result.date.slice(0, 16).replace("T", " ")} UTC, ${at}. ` +
-      `Noise: the median burst took ${number(noiseOf(result))} times as long as the best one.`,
-    `Versions: ${versions}.${skipped ? ` Not measured: ${skipped}.` : ""}`,
+    `Run of ${result.date.slice(0, 16).replace("T", " ")} UTC, ${commitOf(result)}. ` +
+      `Noise: the median burst took ${number(noiseOf(result.cases))} times as long as the best one.`,
+    `Versions: ${versionsOf(result.peers)}.${skipped ? ` Not measured: ${skipped}.` : ""}`,
     result.date < SETTLED
       ? "In this run the caches were not filled before a burst with large tensors, as they are in later runs. The " +
         "times of tensors of 1 MiB and more, ours and others', are longer for it."
@@ -184,10 +187,7 @@ function goalsOf(result: Result): string[] {
   const copies = copyRatios(result);
   return [
     "### Goals",
-    table(
-      ["ours against theirs", "goal", "measured", ""],
-      goals(result).map(({ what, goal, measured, met }) => [what, goal, measured, verdict(met)]),
-    ),
+    goalTable("ours against theirs", goals(result)),
     ...(copies.length > 0
       ? [
           "What the same ratios would be if ours did nothing but copy the values. Where ours is near it, " +
@@ -223,7 +223,7 @@ function growthOf(
 const LEGEND = `# Benchmark
 
 Made by \`npm run bench\` from the JSON files beside it, never edited by hand. There is one chapter for each
-machine. All runs are on one thread.
+machine. All runs are on one thread, except those of the part *Several threads*.
 
 ## How to read it
 
@@ -273,7 +273,7 @@ export async function writeReport(): Promise<string[]> {
   const files: string[] = [];
   const sections: string[] = [];
   for (const record of allRecords()) {
-    const about = record.result ?? record.growth ?? record.block;
+    const about = record.result ?? record.growth ?? record.block ?? record.threads?.[0];
     if (!about) continue;
     const { kind } = about.machine;
     const growth = record.growth && {
@@ -282,7 +282,8 @@ export async function writeReport(): Promise<string[]> {
     };
     let drawn = new Map<string, string>();
     try {
-      drawn = await plots(record.result, growth, blockPlots(record.block));
+      const more = [...blockPlots(record.block), ...threadsPlots(record.threads)];
+      drawn = await plots(record.result, growth, more);
     } catch (error) {
       if (!(error instanceof Missing)) throw error;
       console.log(`The report is not drawn: ${error.message}. To draw it: ${error.remedy}`);

@@ -1,143 +1,175 @@
-// `npm run bench -- --threads N`: this package on N threads against itself on one, and against PyTorch and oneDNN on N. All
-// take turns in one run, as in measure.ts, so what else the machine does hits them alike. Nothing is kept.
+// `npm run bench -- --threads N`: this package on N threads against itself on one, and against other libraries on N. All take
+// turns in one run, as in measure.ts, so what else the machine does hits them alike. Whole runs also measure the speed-up
+// against size, in rows of 64 channels, and how many cores each library keeps busy.
 //
 // With --busy, other processes keep N - 1 cores busy meanwhile. With --copies, it is also measured how long the copies of
 // ordinary arrays into shared memory and out of it take by themselves, which nobody but the calling thread can make: however
 // many threads compute, a call with ordinary arrays takes at least that long.
 
 import { spawn } from "node:child_process";
-import { CASES, type Case, LARGE, makeData, OPS, type Op, opsOf } from "./cases.js";
+import { loadavg } from "node:os";
+import { CASES, type Case, LARGE, makeData, OPS, type Op, opsOf, SIZES } from "./cases.js";
+import { coresOf } from "./cores.js";
+import { geometricMean, number } from "./goals.js";
 import { type Effort, measure, type Timing } from "./measure.js";
 import { ours, PLAIN, RESIDENT } from "./ours.js";
 import { sharedCopies } from "./peers/copy.js";
-import { loadPeers } from "./peers/index.js";
+import { inChromium, loadPeers, threadLoaders } from "./peers/index.js";
+import type { Peer } from "./peers/peer.js";
+import { type Cores, type Measured, type ThreadsResult, timeOf } from "./record.js";
+import { roundTrip } from "./round-trip.js";
+import { micro } from "./tables.js";
 import { threaded } from "./threaded.js";
+import { gains, ratiosOf, several } from "./threads-goals.js";
 
 const EFFORT: Effort = { rounds: 12, burst: 10 };
-const NATIVE: readonly string[] = ["PyTorch", "oneDNN"];
-/** From how many values on threads are to gain something at all. */
-const SMALL = 1 << 14;
 
-/** What is measured of a case and an operation: the times of all sides, by name. */
-interface Row {
-  readonly c: Case;
-  readonly op: Op;
-  readonly times: ReadonlyMap<string, Timing>;
+export interface Chosen {
+  readonly shape: (c: Case) => boolean;
+  readonly op: (op: Op) => boolean;
+  readonly side: (name: string) => boolean;
+  /** Nothing is left out. */
+  readonly all: boolean;
 }
 
-/** Measures the chosen cases and prints what several threads gain. */
+export interface Conditions {
+  readonly busy?: boolean;
+  readonly copies?: boolean;
+}
+
+export type Threads = Omit<ThreadsResult, "date" | "commit" | "machine">;
+
+/** Measures what is chosen on `count` threads, and prints a line for each operation of each shape. */
 export async function threads(
   count: number,
-  shape: (c: Case) => boolean,
-  op: (op: Op) => boolean,
-  side: (name: string) => boolean,
-  { busy = false, copies = false }: { busy?: boolean; copies?: boolean },
+  chosen: Chosen,
+  conditions: Conditions,
   status: (text: string) => void,
-): Promise<void> {
+): Promise<Threads> {
+  const load = loadavg()[0];
+  const trips: number[] = [];
   // What native.ts gives its child processes.
   process.env.BENCH_THREADS = String(count);
-  const { peers } = await loadPeers((name) => NATIVE.includes(name) && side(name));
-  const sides = [
-    ...[ours.resident, threaded("resident", count)],
-    ...[ours.plain, threaded("plain", count), ...peers],
-    ...(copies ? [sharedCopies] : []),
-  ];
-  const rows: Row[] = [];
-  const loads = Array.from({ length: busy ? count - 1 : 0 }, () =>
+  const beside = [RESIDENT, PLAIN].map((way) => inChromium(way, count));
+  const { peers, skipped } = await loadPeers(
+    (name) => chosen.side(beside.includes(name) ? "tfjs-wasm" : name),
+    threadLoaders(count),
+  );
+  const loads = Array.from({ length: conditions.busy ? count - 1 : 0 }, () =>
     spawn(process.execPath, ["--eval", "for (;;);"], { stdio: "ignore" }),
   );
+  const resident = [ours.resident, threaded("resident", count)];
+  const all = [
+    ...resident,
+    ...[ours.plain, threaded("plain", count), ...peers],
+    ...(conditions.copies ? [sharedCopies] : []),
+  ];
+  const whole = chosen.all && !conditions.busy && !conditions.copies;
   try {
-    for (const c of CASES.filter(shape)) {
-      const data = makeData(c);
-      for (const each of opsOf(c).filter(op)) {
-        status(`${c.name} ${c.layout} ${each}`);
-        const timings = await measure(c, each, data, sides, EFFORT);
-        const times = new Map(timings.map((timing) => [timing.side, timing]));
-        rows.push({ c, op: each, times });
-        status("");
-        console.log(line(rows.at(-1)!, count));
-      }
-    }
+    const cases = await rows(CASES.filter(chosen.shape), all, chosen.op, count, trips, status);
+    if (conditions.busy) console.log(`\n${underLoad(cases, count).join("\n")}`);
+    if (conditions.copies) console.log(`\n${overCopies(cases).join("\n")}`);
+    const sizes = whole ? await rows(SIZES, resident, chosen.op, count, trips, status) : [];
+    const cores = whole ? await coresOfAll([...resident, ...peers], status) : [];
+    const named = peers.map(({ name, version, kind }) => ({ name, version, kind }));
+    const about = { count, load, roundTrip: spread(trips), effort: EFFORT };
+    return { ...about, peers: named, skipped, cases, sizes, cores };
   } finally {
-    for (const load of loads) load.kill("SIGKILL");
+    for (const each of loads) each.kill("SIGKILL");
     for (const peer of peers) peer.close?.();
   }
-  if (busy) console.log(`\n${underLoad(rows, count).join("\n")}`);
-  console.log(
-    `\n${summary(
-      rows,
-      count,
-      peers.map(({ name }) => name),
-    ).join("\n")}`,
-  );
 }
 
-const timeOf = ({ times }: Row, name: string): number => times.get(name)?.time ?? Number.NaN;
-
-/** How many times as long one side takes as another one. */
-const ratio = (row: Row, slow: string, fast: string): number =>
-  timeOf(row, slow) / timeOf(row, fast);
-
-function line(row: Row, count: number): string {
-  const { c, op, times } = row;
-  const each = [...times.values()].map(({ side, time }) => `${side} ${time.toFixed(1)}`);
-  const gain = [RESIDENT, PLAIN].map((way) =>
-    ratio(row, way, `${way}, ${count} threads`).toFixed(2),
-  );
-  return `${`${c.name} ${c.layout} ${op}`.padEnd(30)} ${gain.join("  ")}   µs: ${each.join(", ")}`;
+async function rows(
+  cases: readonly Case[],
+  sides: readonly Peer[],
+  wanted: (op: Op) => boolean,
+  count: number,
+  trips: number[],
+  status: (text: string) => void,
+): Promise<Measured[]> {
+  const found: Measured[] = [];
+  for (const c of cases) {
+    const data = makeData(c);
+    for (const op of opsOf(c).filter(wanted)) {
+      status(`${c.name} ${c.layout} ${op}`);
+      trips.push(await roundTrip());
+      const taking = sides.filter((side) => takesPart(side, c, op));
+      const timings = await measure(c, op, data, taking, EFFORT);
+      found.push({ name: c.name, layout: c.layout, size: c.size, op, timings });
+      status("");
+      console.log(line(found.at(-1)!, count));
+    }
+  }
+  return found;
 }
+
+function spread(values: readonly number[]): ThreadsResult["roundTrip"] {
+  const sorted = [...values].sort((a, b) => a - b);
+  return { least: sorted[0], median: sorted[sorted.length >> 1], most: sorted.at(-1)! };
+}
+
+const takesPart = ({ ops, layouts }: Peer, c: Case, op: Op): boolean =>
+  ops.includes(op) && layouts.includes(c.layout);
+
+/** The shapes with which each library is watched: the largest images, in the layout that it can take. */
+const WATCHED: readonly Case[] = CASES.slice(-1).flatMap((last) =>
+  CASES.filter(({ name }) => name === last.name),
+);
+
+async function coresOfAll(
+  sides: readonly Peer[],
+  status: (text: string) => void,
+): Promise<Cores[]> {
+  const found: Cores[] = [];
+  for (const side of sides) {
+    const c = WATCHED.find(({ layout }) => side.layouts.includes(layout))!;
+    const data = makeData(c);
+    for (const op of ["infer", "train"] as const) {
+      status(`cores of ${side.name}, ${op}`);
+      const cores = await coresOf(side, c, op, data);
+      if (cores !== undefined) found.push({ side: side.name, op, cores });
+    }
+  }
+  status("");
+  for (const { side, op, cores } of found) console.log(`${side} ${op}: ${cores.toFixed(2)} cores`);
+  return found;
+}
+
+function line(m: Measured, count: number): string {
+  const each = m.timings.map(({ side }) => `${side} ${micro(timeOf(m, side))}`);
+  const gain = [RESIDENT, PLAIN].flatMap((way) =>
+    gains({ count }, [m], m.op as Op, way).map(({ value }) => value.toFixed(2)),
+  );
+  return `${`${m.name} ${m.layout} ${m.op}`.padEnd(30)} ${gain.join("  ")}   µs: ${each.join(", ")}`;
+}
+
+const mean = (values: readonly number[]): string =>
+  values.length === 0 ? "-" : number(geometricMean(values));
+
+const timing = (m: Measured, side: string): Timing | undefined =>
+  m.timings.find((known) => known.side === side);
 
 /** Of the medians of all rounds: how many times as long as on one thread it takes, the other cores being busy. */
-const underLoad = (rows: readonly Row[], count: number): string[] =>
+const underLoad = (found: readonly Measured[], count: number): string[] =>
   [RESIDENT, PLAIN].map((way) => {
-    const median = ({ times }: Row, name: string): number => {
-      const { time, noise } = times.get(name)!;
+    const median = (m: Measured, side: string): number => {
+      const { time, noise } = timing(m, side)!;
       return time * noise;
     };
-    const each = rows.map((row) => median(row, `${way}, ${count} threads`) / median(row, way));
+    const each = found.map((m) => median(m, several(way, count)) / median(m, way));
     return `${way}, other cores busy: median time on ${count} threads / on one: ${mean(each)}, at most ${Math.max(...each).toFixed(2)}`;
   });
 
-const mean = (values: readonly number[]): string =>
-  values.length === 0
-    ? "-"
-    : Math.exp(values.reduce((sum, v) => sum + Math.log(v), 0) / values.length).toFixed(2);
-
-/** Geometric means by the size of tensors, for each operation. */
-function summary(rows: readonly Row[], count: number, native: readonly string[]): string[] {
-  const several = (way: string): string => `${way}, ${count} threads`;
-  const of = (op: Op, least: number, most: number): Row[] =>
-    rows.filter((row) => row.op === op && row.c.size >= least && row.c.size < most);
-  const lines = OPS.map((op) => {
-    const gains = (
-      [
-        ["from 256 Ki values", LARGE, Infinity],
-        ["16 Ki to 256 Ki", SMALL, LARGE],
-        ["smaller", 0, SMALL],
-      ] as const
-    ).map(([name, least, most]) => {
-      const each = [RESIDENT, PLAIN].map((way) =>
-        mean(of(op, least, most).map((row) => ratio(row, way, several(way)))),
-      );
-      return `${name}: ${each.join(", ")}`;
-    });
-    return `${op.padEnd(9)} one thread / ${count} (${RESIDENT}, ${PLAIN}): ${gains.join("; ")}`;
+/** How many times as long a call with ordinary arrays takes on one thread as nothing but their copies in shared memory. */
+const overCopies = (found: readonly Measured[]): string[] =>
+  OPS.map((op) => {
+    const large = found.filter(({ size }) => size >= LARGE);
+    const each = ratiosOf(
+      large,
+      op,
+      (m) => timing(m, PLAIN)?.time,
+      (m) => timing(m, sharedCopies.name)?.time,
+    );
+    return `${op.padEnd(9)} ${PLAIN} on one / its copies in shared memory alone: ${mean(each.map(({ value }) => value))}`;
   });
-  for (const op of OPS) {
-    const all = of(op, LARGE, Infinity).map((row) => ratio(row, PLAIN, sharedCopies.name));
-    if (!all.some(Number.isNaN)) {
-      lines.push(
-        `${op.padEnd(9)} ${PLAIN} on one / its copies in shared memory alone: ${mean(all)}`,
-      );
-    }
-  }
-  for (const name of native) {
-    for (const op of OPS) {
-      const all = of(op, 0, Infinity).map((row) => ratio(row, name, several(RESIDENT)));
-      lines.push(
-        `${op.padEnd(9)} ${name} on ${count} / ours on ${count}, ${RESIDENT}: ${mean(all)}`,
-      );
-    }
-  }
-  return lines;
-}

@@ -10,6 +10,7 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 
 const PROGRAMS = [
   "bench/main.ts",
+  "bench/page.ts",
   "bench/tfjs-layers.ts",
   "bench/growth-child.ts",
   "bench/against-child.ts",

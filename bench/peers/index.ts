@@ -1,12 +1,13 @@
 // All that is measured, in the order in which tables show it: our ways to be called, other libraries, copies.
 
-import { ours } from "../ours.js";
+import { ours, PLAIN, RESIDENT } from "../ours.js";
 import { copyFresh, copyPlain, copyResident, copyThrough } from "./copy.js";
 import { jax } from "./jax.js";
 import { js } from "./js.js";
 import { jsStraight } from "./js-straight.js";
 import { onednn, pytorch } from "./native.js";
 import { onnxruntimeNode, onnxruntimeWeb } from "./onnx.js";
+import { oursIn, Page, tfjsIn } from "./page.js";
 import { Missing, type Peer } from "./peer.js";
 import { tfjs } from "./tfjs.js";
 
@@ -44,6 +45,29 @@ export const BLOCK_LOADERS: Readonly<Record<string, () => Promise<Peer>>> = {
   "onnxruntime-web": onnxruntimeWeb,
   "tfjs-wasm": () => tfjs("wasm"),
 };
+
+/** Ours in the page in which tfjs-wasm runs, by the way it is called. */
+export const inChromium = (way: string, threads: number): string =>
+  `${way}, ${threads} threads, in Chromium`;
+
+/** What is measured on several threads, and ours in the page in which tfjs-wasm runs. */
+export function threadLoaders(threads: number): Readonly<Record<string, () => Promise<Peer>>> {
+  let page: Promise<Page> | undefined;
+  const opened = () => {
+    page ??= Page.start(threads);
+    return page;
+  };
+  return {
+    PyTorch: () => pytorch(),
+    oneDNN: onednn,
+    "onnxruntime-web": () => onnxruntimeWeb(threads),
+    "tfjs-wasm": async () => tfjsIn(await opened()),
+    [inChromium(RESIDENT, threads)]: async () =>
+      oursIn(await opened(), "resident", inChromium(RESIDENT, threads)),
+    [inChromium(PLAIN, threads)]: async () =>
+      oursIn(await opened(), "plain", inChromium(PLAIN, threads)),
+  };
+}
 
 /** Loads the libraries that are wanted. Those that are not installed come back as skipped. */
 export async function loadPeers(

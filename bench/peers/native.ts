@@ -1,4 +1,4 @@
-// PyTorch and oneDNN, native code on one thread. Each runs in a child process that reads a command from a line and
+// PyTorch and oneDNN, native code on one thread (or more, in threads.ts). Each runs in a child process that reads a command from a line and
 // answers with a line (native/onednn.cpp lists the commands). Tensors go through files in a temporary folder.
 
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from "node:child_process";
@@ -75,6 +75,7 @@ function nativePeer(child: Child, format: (c: Case) => string, suffix = ""): Pee
     layouts: ["NC", "NCHW", "NHWC"],
     ops: OPS,
     open: (c, op, data) => open(child, format(c), c, op, data, suffix),
+    processes: () => [child.pid],
     close: () => child.end(),
   };
 }
@@ -143,6 +144,10 @@ class Child {
     const { value, done } = await lines.next();
     if (done) throw new Error(`${program} ended before its first word`);
     return new Child(child, lines, value);
+  }
+
+  get pid(): number {
+    return this.process.pid!;
   }
 
   async ask(command: string): Promise<string> {

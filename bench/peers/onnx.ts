@@ -1,4 +1,4 @@
-// ONNX Runtime on one thread, in WebAssembly (onnxruntime-web) and native (onnxruntime-node). It takes a
+// ONNX Runtime on one thread (in threads.ts the former on more), in WebAssembly (onnxruntime-web) and native (onnxruntime-node). It takes a
 // Float32Array and returns one. The model is one BatchNormalization node of opset 15, which knows only layouts with
 // the channels first and has no gradient, and the nodes of what follows it in a block.
 
@@ -15,10 +15,11 @@ interface Runtime {
   Tensor: new (type: "float32", data: Float32Array, dims: readonly number[]) => Tensor;
 }
 
-export async function onnxruntimeWeb(): Promise<Peer> {
+/** Threads are set once, for all sessions. In Node they are those of node:worker_threads. */
+export async function onnxruntimeWeb(threads = 1): Promise<Peer> {
   const ort = await peerModule(() => import("onnxruntime-web"));
-  ort.env.wasm.numThreads = 1;
-  return peer("onnxruntime-web", ort as unknown as Runtime, "javascript", "wasm");
+  ort.env.wasm.numThreads = threads;
+  return peer("onnxruntime-web", ort as unknown as Runtime, "javascript", "wasm", threads);
 }
 
 export async function onnxruntimeNode(): Promise<Peer> {
@@ -31,36 +32,38 @@ const peer = (
   runtime: Runtime,
   kind: "javascript" | "native",
   provider: "wasm" | "cpu",
+  threads = 1,
 ): Peer => ({
   name,
   version: packageVersion(name),
   kind,
   layouts: ["NC", "NCHW"],
   ops: ["infer", "train"],
-  open: (c, op, data) => open(runtime, provider, c, op, data),
+  open: (c, op, data) => open(runtime, provider, threads, c, op, data),
 });
 
 async function open(
   runtime: Runtime,
   provider: string,
+  threads: number,
   c: Case,
   op: PeerOp,
   data: Data,
 ): Promise<Session> {
-  // In Node the wasm build defines a global Worker, by which jax-js believes that it is in a browser. With one
-  // thread it is not needed.
+  // In Node the wasm build defines a global Worker, by which jax-js believes that it is in a browser. Only several
+  // threads need it.
   const hadWorker = "Worker" in globalThis;
   const session = await runtime.InferenceSession.create(
     batchNormalizationModel(c, data, op === "train"),
     {
       executionProviders: [provider],
-      intraOpNumThreads: 1,
+      intraOpNumThreads: threads,
       interOpNumThreads: 1,
       executionMode: "sequential",
       logSeverityLevel: 3,
     },
   );
-  if (!hadWorker) Reflect.deleteProperty(globalThis, "Worker");
+  if (!hadWorker && threads === 1) Reflect.deleteProperty(globalThis, "Worker");
   const call = async () => {
     const tensor = (values: Float32Array) => new runtime.Tensor("float32", values, c.shape);
     const results = await session.run({

@@ -14,6 +14,10 @@ export interface Peer {
   readonly alone?: boolean;
   /** Up to how many floats an operation is measured, if larger tensors would take too long. */
   readonly most?: Partial<Record<PeerOp, number>>;
+  /** Takes a while to hear of a call, because it runs in a browser. Native libraries count as such in any case. */
+  readonly apart?: boolean;
+  /** The processes in which it computes. Default: this one. */
+  processes?(): readonly number[];
   /** Makes ready for one operation on the data. */
   open(c: Case, op: PeerOp, data: Data): Promise<Session>;
   close?(): void;

@@ -1,0 +1,163 @@
+// What a record of several threads shows: how many times as long one thread takes, what the memory allows, and the goals. As in
+// goals.ts a ratio is the other's time over ours in the same run, ours being that on several threads.
+
+import { LARGE, OPS, type Op } from "./cases.js";
+import { type Goal, geometricMean, number } from "./goals.js";
+import { PLAIN, RESIDENT } from "./ours.js";
+import { type Measured, type ThreadsResult, timeOf } from "./record.js";
+
+/** From how many values on threads are to gain something at all. */
+export const SMALL = 1 << 14;
+/** The goals are set for two threads. */
+const SET_FOR = 2;
+
+export const several = (way: string, count: number): string => `${way}, ${count} threads`;
+
+export interface ThreadRatio {
+  readonly at: string;
+  readonly size: number;
+  readonly value: number;
+}
+
+/** The time of one side over that of another one, for each shape that has both. */
+export function ratiosOf(
+  rows: readonly Measured[],
+  op: Op,
+  slow: (m: Measured) => number | undefined,
+  fast: (m: Measured) => number | undefined,
+): ThreadRatio[] {
+  return rows
+    .filter((m) => m.op === op)
+    .flatMap((m) => {
+      const [one, other] = [slow(m), fast(m)];
+      return one && other
+        ? [{ at: `${m.name} ${m.layout}`, size: m.size, value: one / other }]
+        : [];
+    });
+}
+
+const by =
+  (side: string) =>
+  (m: Measured): number | undefined =>
+    timeOf(m, side);
+
+/** How many times as long one thread takes, in one of our ways. */
+export const gains = (
+  { count }: Pick<ThreadsResult, "count">,
+  rows: readonly Measured[],
+  op: Op,
+  way: string,
+): ThreadRatio[] => ratiosOf(rows, op, by(way), by(several(way, count)));
+
+/**
+ * Their time on several threads over ours on as many. oneDNN's fast kernels are those for NHWC, so our NCHW is compared with
+ * its NHWC, as in goals.ts.
+ */
+export function against(
+  result: Pick<ThreadsResult, "count" | "cases">,
+  op: Op,
+  peer: string,
+  ours: string,
+): ThreadRatio[] {
+  const theirs = (m: Measured): number | undefined => {
+    if (peer !== "oneDNN" || m.layout !== "NCHW") return timeOf(m, peer);
+    return timeOf(
+      result.cases.find((k) => k.name === m.name && k.layout === "NHWC" && k.op === m.op),
+      peer,
+    );
+  };
+  return ratiosOf(result.cases, op, theirs, by(ours));
+}
+
+// ---- memory -------------------------------------------------------------------------------------
+
+/**
+ * Bytes that an operation moves for each value between memory and the processor. infer: x in, the line of y in, since it is
+ * written, and y out. train reads x twice. backward reads x and dy twice, and writes dx as infer writes y.
+ */
+export const MOVED: Readonly<Record<Op, number>> = { infer: 12, train: 16, backward: 24 };
+
+/** How many arrays of the tensor's size a call works on. */
+const ARRAYS: Readonly<Record<Op, number>> = { infer: 2, train: 2, backward: 3 };
+
+/** From how many values on the arrays of a call have no room in the caches; `undefined` where nobody says how large those are. */
+export function beyondCaches(
+  { machine }: Pick<ThreadsResult, "machine">,
+  op: Op,
+): number | undefined {
+  const kilobytes = Object.values(machine.caches).map((size) => Number.parseInt(size, 10));
+  return kilobytes.length > 0 ? (1024 * Math.max(...kilobytes)) / (4 * ARRAYS[op]) : undefined;
+}
+
+/** Gigabytes a second that `infer` moved between memory and a number of threads: the most of all tensors that no cache holds. */
+export function bandwidth(result: ThreadsResult, threads: number): number | undefined {
+  const from = beyondCaches(result, "infer") ?? Number.POSITIVE_INFINITY;
+  const side = threads === 1 ? RESIDENT : several(RESIDENT, threads);
+  const found = [...result.cases, ...result.sizes].flatMap((m) => {
+    const time = m.op === "infer" && m.size > from ? timeOf(m, side) : undefined;
+    return time ? [(MOVED.infer * m.size) / time / 1e3] : [];
+  });
+  return found.length > 0 ? Math.max(...found) : undefined;
+}
+
+/** How many times as long one thread could take at most of each tensor that no cache holds, the memory giving `bandwidth`. */
+export function memoryLimits(result: ThreadsResult, op: Op): ThreadRatio[] {
+  const gigabytes = bandwidth(result, result.count);
+  const from = beyondCaches(result, op);
+  if (gigabytes === undefined || from === undefined) return [];
+  const rows = [...result.cases, ...result.sizes].filter(({ size }) => size > from);
+  return ratiosOf(rows, op, by(RESIDENT), (m) => (MOVED[op] * m.size) / gigabytes / 1e3);
+}
+
+// ---- goals --------------------------------------------------------------------------------------
+
+export function threadGoals(result: ThreadsResult): Goal[] {
+  const { count, cases } = result;
+  const gainOf = (way: string, op: Op, least: number, most: number): ThreadRatio[] =>
+    gains(result, cases, op, way).filter(({ size }) => size >= least && size < most);
+  return [
+    ...OPS.flatMap((op) =>
+      (
+        [
+          ["from 256 Ki values on", LARGE, Number.POSITIVE_INFINITY, 1.7],
+          ["16 Ki to 256 Ki", SMALL, LARGE, 1.3],
+          ["smaller", 0, SMALL, 0.95],
+        ] as const
+      ).map(([range, least, most, goal]) =>
+        goalOf(
+          count,
+          `one thread / ${count}, ${RESIDENT}, ${op}, ${range}`,
+          goal,
+          gainOf(RESIDENT, op, least, most),
+        ),
+      ),
+    ),
+    ...OPS.map((op) =>
+      goalOf(
+        count,
+        `one thread / ${count}, ${PLAIN}, ${op}, from 256 Ki values on`,
+        1.2,
+        gainOf(PLAIN, op, LARGE, Number.POSITIVE_INFINITY),
+      ),
+    ),
+    ...["PyTorch", "oneDNN"].flatMap((peer) =>
+      OPS.map((op) =>
+        goalOf(
+          count,
+          `${peer} on ${count} / ${several(RESIDENT, count)}, ${op}`,
+          1,
+          against(result, op, peer, several(RESIDENT, count)),
+        ),
+      ),
+    ),
+  ];
+}
+
+function goalOf(count: number, what: string, mean: number, found: readonly ThreadRatio[]): Goal {
+  const goal = count === SET_FOR ? `mean ≥ ${mean}` : "none";
+  if (found.length === 0) return { what, goal, measured: "not measured", met: null };
+  const least = found.reduce((a, b) => (b.value < a.value ? b : a));
+  const value = geometricMean(found.map((ratio) => ratio.value));
+  const measured = `${number(value)}, least ${number(least.value)} at ${least.at}`;
+  return { what, goal, measured, met: count === SET_FOR ? value >= mean : null };
+}

@@ -80,24 +80,29 @@ export const MOVED: Readonly<Record<Op, number>> = { infer: 12, train: 16, backw
 /** How many arrays of the tensor's size a call works on. */
 const ARRAYS: Readonly<Record<Op, number>> = { infer: 2, train: 2, backward: 3 };
 
+/** How many of the largest cache the threads may have together: cores that are far from each other have one each. */
+const CACHES = 2;
+
 /** From how many values on the arrays of a call have no room in the caches; `undefined` where nobody says how large those are. */
 export function beyondCaches(
   { machine }: Pick<ThreadsResult, "machine">,
   op: Op,
 ): number | undefined {
   const kilobytes = Object.values(machine.caches).map((size) => Number.parseInt(size, 10));
-  return kilobytes.length > 0 ? (1024 * Math.max(...kilobytes)) / (4 * ARRAYS[op]) : undefined;
+  return kilobytes.length > 0
+    ? (CACHES * 1024 * Math.max(...kilobytes)) / (4 * ARRAYS[op])
+    : undefined;
 }
 
-/** Gigabytes a second that `infer` moved between memory and a number of threads: the most of all tensors that no cache holds. */
+/** Gigabytes a second that `infer` of the largest tensor moved between memory and some threads, if no cache holds it. */
 export function bandwidth(result: ThreadsResult, threads: number): number | undefined {
   const from = beyondCaches(result, "infer") ?? Number.POSITIVE_INFINITY;
   const side = threads === 1 ? RESIDENT : several(RESIDENT, threads);
-  const found = [...result.cases, ...result.sizes].flatMap((m) => {
-    const time = m.op === "infer" && m.size > from ? timeOf(m, side) : undefined;
-    return time ? [(MOVED.infer * m.size) / time / 1e3] : [];
-  });
-  return found.length > 0 ? Math.max(...found) : undefined;
+  const found = [...result.cases, ...result.sizes]
+    .filter(({ op, size }) => op === "infer" && size > from)
+    .sort((a, b) => b.size - a.size);
+  const time = timeOf(found[0], side);
+  return time === undefined ? undefined : (MOVED.infer * found[0].size) / time / 1e3;
 }
 
 /** How many times as long one thread could take at most of each tensor that no cache holds, the memory giving `bandwidth`. */

@@ -68,7 +68,7 @@ function aboutRun(result: ThreadsResult): string {
   const { least, median, most } = result.roundTrip;
   const [one, all] = rates.map((rate) => (rate === undefined ? "" : rate.toFixed(0)));
   const memory = one
-    ? ` \`infer\` of tensors that no cache holds moves ${one} GB/s on one thread and ${all} on ${count}: what the memory gives.`
+    ? ` \`infer\` of the largest tensor, which no cache holds, moves ${one} GB/s on one thread and ${all} on ${count}: what the memory gives.`
     : "";
   return (
     `Run of ${date.slice(0, 16).replace("T", " ")} UTC, ${commitOf(result)}, on ${count} threads of ${machine.cores} cores, by ` +

@@ -69,9 +69,10 @@ export function foldKeras(files: KerasFiles): FoldedKeras {
   const work: Work = { model, changes: noChanges(), count };
   const folded: string[] = [];
   const kept: KeptNorm[] = [];
-  for (const [name, { item }] of model.layers) {
+  for (const [name, { item, unlisted }] of model.layers) {
     const layer = places.get(item);
-    const reason = layer === undefined ? "it is in a wrapper" : foldOne(work, name, layer);
+    const apart = unlisted ? "the config does not list it" : "it is in a wrapper";
+    const reason = layer === undefined ? apart : foldOne(work, name, layer);
     if (reason === null) folded.push(name);
     else kept.push({ name, reason });
   }

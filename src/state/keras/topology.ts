@@ -21,7 +21,9 @@ export interface KerasLayer {
   readonly inside: readonly string[];
   /** Whether the last name of `inside` is that of a wrapper, TimeDistributed for instance. */
   readonly wrapped: boolean;
-  /** Only for an operation of a graph: the names of its constants by weight. */
+  /** True if the topology does not list it: what is known of it are its weights, and so its config has no epsilon. */
+  readonly unlisted?: boolean;
+  /** Only for an operation of a graph, and for a layer that is not listed: the full names of its weights. */
   readonly constants?: Readonly<Record<string, string | undefined>>;
   /** Only for an operation of a graph: its layout, `null` if that is unknown. */
   readonly layout?: Layout | null;

@@ -58,12 +58,13 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
   const names = [...model.layers.keys()];
   for (const [name, layer] of entries) {
     checkName(names, name);
-    const { config } = model.layers.get(name)!;
+    const { config, unlisted } = model.layers.get(name)!;
     const settings = fromFile(`layer "${name}"`, () => {
       const { epsilon, scale, center } = config as KerasOptions;
       return kerasOptions({ epsilon, scale, center } as KerasOptions);
     });
-    if (settings.epsilon !== layer.epsilon) {
+    // Of a layer that the config does not list, the file does not say its epsilon.
+    if (!unlisted && settings.epsilon !== layer.epsilon) {
       throw new StateError(
         `layer "${name}": expected the epsilon of the model, ${settings.epsilon}, got ${layer.epsilon}`,
       );

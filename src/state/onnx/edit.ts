@@ -150,21 +150,21 @@ export function writeTensor(
 /**
  * Writes the fields of the message that declares the name, type and shape of a value.
  *
- * @param sizes one entry for each axis of the value: its size, or a name for a size that is left open. `null`
- * if not even the number of axes is known.
+ * @param sizes one entry for each axis of the value: its size, a name for a size that is left open, or `null`. `null`
+ * in their place if not even the number of axes is known.
  */
 export function writeValue(
   writer: BinaryWriter,
   name: string,
   type: number,
-  sizes: readonly (number | string)[] | null,
+  sizes: readonly (number | string | null)[] | null,
 ): void {
   writer.text(VALUE_INFO.name, name);
   const shape = (): void => {
     for (const size of sizes ?? []) {
       writer.message(SHAPE.dimension, () => {
         if (typeof size === "number") writer.integer(DIMENSION.value, size);
-        else writer.text(DIMENSION.parameter, size);
+        else if (size !== null) writer.text(DIMENSION.parameter, size);
       });
     }
   };

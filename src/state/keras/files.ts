@@ -2,8 +2,9 @@
 // stays as it is, in the same files.
 
 import { StateError } from "../../errors.js";
+import { joined, lengthOf } from "../bytes.js";
 import type { Model } from "./model.js";
-import { bytesBetween, spread } from "./shards.js";
+import { bytesBetween, partsBetween } from "./shards.js";
 import type { Json } from "./topology.js";
 
 /** The files of a model as they are written. */
@@ -55,14 +56,19 @@ export function filesOf(model: Model, changes: Changes): WrittenKeras {
       const added = changes.added.get(key);
       same &&= added === undefined;
       const own =
-        changed === undefined ? { entry, data: bytesBetween(group, begin, end) } : changed;
+        changed === undefined ? { entry, data: bytesBetween(group.shards, begin, end) } : changed;
       return [...(own === null ? [] : [own]), ...(added === undefined ? [] : [added])];
     });
-    const lengths = group.shards.map(({ length }) => length);
     const data = entries.map((each) => each.data);
-    const shards = spread(data, lengths).map((bytes, k) => [group.paths[k]!, bytes] as const);
+    // Shards keep their lengths as long as there are bytes for them, and the last one takes the rest.
+    let end = 0;
+    const shards = group.shards.map(({ length }, k) => {
+      const begin = end;
+      end = k === group.shards.length - 1 ? lengthOf(data) : begin + length;
+      return [group.paths[k]!, joined(partsBetween(data, begin, end))] as const;
+    });
     // A file that has become empty is left out, but one that was empty before is kept.
-    const kept = shards.filter(([, bytes], k) => bytes.length > 0 || lengths[k] === 0);
+    const kept = shards.filter(([, bytes], k) => bytes.length > 0 || group.shards[k]!.length === 0);
     for (const [path, bytes] of kept) written.push([path, bytes]);
     return {
       ...manifest[i],

@@ -5,6 +5,7 @@ import { BatchNormError, StateError } from "../../errors.js";
 import { fold } from "../../testtime/fold.js";
 import { FLOATS } from "../bytes.js";
 import { encodeFolded, foldBeside, type Into } from "../folding.js";
+import { timesOf } from "../keys.js";
 import type { KeptNorm } from "../layers.js";
 import { type Changes, filesOf, noChanges, plain, type WrittenKeras } from "./files.js";
 import { isFirst, kernelOf, linearOf, rankOf } from "./linear.js";
@@ -60,12 +61,9 @@ export function foldKeras(files: KerasFiles): FoldedKeras {
     );
   }
   const containers = containersOf(model.json.modelTopology);
-  const count = new Map<string, number>();
-  const places = new Map<unknown, Layer>();
-  for (const layer of containers.flatMap(({ layers }) => layers)) {
-    count.set(layer.name, (count.get(layer.name) ?? 0) + 1);
-    places.set(layer.item, layer);
-  }
+  const all = containers.flatMap(({ layers }) => layers);
+  const count = timesOf(all.map(({ name }) => name));
+  const places = new Map<unknown, Layer>(all.map((layer) => [layer.item, layer]));
   const work: Work = { model, changes: noChanges(), count };
   const folded: string[] = [];
   const kept: KeptNorm[] = [];
@@ -179,7 +177,7 @@ function valuesNow({ model, changes }: Work, key: string): Float64Array {
   const changed = changes.weights.get(key);
   if (changed) return numbersOf(changed.entry, changed.data);
   const { entry, group, begin, end } = model.weights.get(key)!;
-  return numbersOf(entry, bytesBetween(model.groups[group]!, begin, end));
+  return numbersOf(entry, bytesBetween(model.groups[group]!.shards, begin, end));
 }
 
 /** Replaces a layer's weights by folded ones. A layer without a bias gets one. */

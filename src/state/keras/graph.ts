@@ -6,7 +6,7 @@
 
 import type { Layout } from "../../values/layout.js";
 import { isObject } from "../bytes.js";
-import { hasOwn } from "../keys.js";
+import { lookUp, timesOf } from "../keys.js";
 import type { Json, KerasLayer } from "./topology.js";
 
 const FUSED = /^FusedBatchNorm(V[23])?$/;
@@ -36,11 +36,11 @@ export function graphOf(topology: Json): {
     if (isObject(node) && typeof node.name === "string") nodes.set(node.name, node);
   }
   const layers = new Map<string, KerasLayer>();
-  const uses = new Map<string, number>();
+  const used: string[] = [];
   for (const [name, node] of nodes) {
     if (passesOn(node)) continue;
     const inputs = inputsOf(node).map((input) => sourceOf(nodes, input));
-    for (const input of inputs) uses.set(input, (uses.get(input) ?? 0) + 1);
+    used.push(...inputs);
     const attributes = isObject(node.attr) ? node.attr : {};
     if (typeof node.op !== "string" || !FUSED.test(node.op)) continue;
     if (attributeIn(attributes, "is_training", "b") === true) continue;
@@ -61,7 +61,7 @@ export function graphOf(topology: Json): {
   }
   return {
     layers,
-    own: new Set([...uses].filter(([, count]) => count === 1).map(([name]) => name)),
+    own: new Set([...timesOf(used)].filter(([, count]) => count === 1).map(([name]) => name)),
   };
 }
 
@@ -103,5 +103,5 @@ function layoutOf(format: unknown): Layout | null {
     return Object.values(FORMATS).find((layout) => layout === name) ?? null;
   }
   const key = String(format).replace(/=+$/, "");
-  return hasOwn(FORMATS, key) ? FORMATS[key]! : null;
+  return lookUp(FORMATS, key) ?? null;
 }

@@ -4,6 +4,7 @@
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import { type Bytes, isBytes, isObject, jsonOf } from "../bytes.js";
 import { checkFormat, jsonTextOf } from "../format.js";
+import { timesOf } from "../keys.js";
 import { graphOf, isGraph, WEIGHTS } from "./graph.js";
 import { type Group, groupOf, type Weight } from "./shards.js";
 import { fullName, type Json, type KerasLayer, layersOf } from "./topology.js";
@@ -83,12 +84,11 @@ export function parse(name: string, files: unknown): Model {
   }
   const operations = graph ? graphOf(topology) : null;
   const layers = operations?.layers ?? layersOf(topology);
-  const owners = new Map<string, number>();
-  for (const { leaf, inside, wrapped } of layers.values()) {
-    for (const owner of wrapped ? new Set([leaf, inside.at(-1)!]) : [leaf]) {
-      owners.set(owner, (owners.get(owner) ?? 0) + 1);
-    }
-  }
+  const owners = timesOf(
+    [...layers.values()].flatMap(({ leaf, inside, wrapped }) =>
+      wrapped ? [...new Set([leaf, inside.at(-1)!])] : [leaf],
+    ),
+  );
   const own = operations?.own ?? null;
   const read = { json, text, groups, weights: found, byEnd, layers, owners, own };
   return graph ? read : { ...read, layers: new Map([...layers, ...unlistedIn(read)]) };

@@ -6,6 +6,7 @@
 import { OptionError, StateError } from "../../errors.js";
 import { CHANNELS_FIRST, CHANNELS_LAST, type Layout, ofRank } from "../../values/layout.js";
 import { isCount, isObject } from "../bytes.js";
+import { timesOf } from "../keys.js";
 
 export type Json = Record<string, unknown>;
 
@@ -40,8 +41,7 @@ export const fullName = ({ inside, leaf }: KerasLayer): string => [...inside, le
  */
 export function layersOf(topology: unknown): ReadonlyMap<string, KerasLayer> {
   const found = allOf(topology);
-  const count = new Map<string, number>();
-  for (const { leaf } of found) count.set(leaf, (count.get(leaf) ?? 0) + 1);
+  const count = timesOf(found.map(({ leaf }) => leaf));
   const layers = new Map<string, KerasLayer>();
   for (const layer of found) {
     const name = count.get(layer.leaf) === 1 ? layer.leaf : fullName(layer);

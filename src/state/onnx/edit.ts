@@ -1,15 +1,8 @@
 // Changes the main graph of a file: its fields can be rewritten, left out or added. All other fields keep
 // their bytes, also those whose meaning this package does not know.
 
-import {
-  BinaryWriter,
-  type Field,
-  joined,
-  lengthOf,
-  type Range,
-  type Wire,
-  WireType,
-} from "../protobuf.js";
+import { joined, lengthOf } from "../bytes.js";
+import { BinaryWriter, type Field, type Range, type Wire, WireType } from "../protobuf.js";
 import type { Graph } from "./graph.js";
 import {
   ATTRIBUTE,

@@ -1,11 +1,11 @@
-// Names of properties that only the engine uses. Bundlers of users shorten the names of variables but not those of
+// Names of properties that only the package's own code uses. Bundlers of users shorten the names of variables but not those of
 // properties, so the build does it for these (esbuild's mangleProps; Preact does the same,
 // https://github.com/preactjs/preact/blob/main/mangle.json): in every file of dist/ and in the binaries there. The
 // sources, build/*.wasm and the tests keep the long names. A name stands for every property that is called so,
 // wherever it is. So tests/internal-names.test.ts fails if something besides the code of src/ may know one of them.
 
 /** Properties of the engine's own objects. */
-export const PROPERTIES = [
+const ENGINE = [
   "addressOf",
   "allocate",
   "array",
@@ -51,14 +51,135 @@ export const PROPERTIES = [
   "width",
 ];
 
+/** Properties of other objects, most of them records of those who read and write files. */
+const OTHERS = [
+  "addMarks",
+  "addTensor",
+  "added",
+  "agreed",
+  "arrays",
+  "availableParallelism",
+  "averages",
+  "biasKey",
+  "byEnd",
+  "calls",
+  "changes",
+  "check",
+  "choose",
+  "constants",
+  "container",
+  "copy",
+  "counts",
+  "declared",
+  "depth",
+  "dimensions",
+  "dropped",
+  "each",
+  "entry",
+  "epoch",
+  "field",
+  "fields",
+  "file",
+  "finish",
+  "finished",
+  "first",
+  "flags",
+  "flips",
+  "fold",
+  "hasOptions",
+  "hasWaitedEnough",
+  "head",
+  "high",
+  "inside",
+  "irVersion",
+  "isFloat",
+  "isTired",
+  "item",
+  "last",
+  "latest",
+  "leaf",
+  "learn",
+  "leaveOut",
+  "level",
+  "looks",
+  "makerOf",
+  "makers",
+  "marks",
+  "messages",
+  "metadata",
+  "method",
+  "modules",
+  "most",
+  "names",
+  "near",
+  "network",
+  "normalizes",
+  "norms",
+  "operation",
+  "operations",
+  "opset",
+  "outs",
+  "owners",
+  "packed",
+  "parameters",
+  "persistent",
+  "post",
+  "prefix",
+  "queue",
+  "rank",
+  "rankOf",
+  "ranks",
+  "remove",
+  "repeatable",
+  "replaced",
+  "root",
+  "setTensor",
+  "settings",
+  "shapeAt",
+  "shards",
+  "signature",
+  "sizes",
+  "spend",
+  "start",
+  "stepOf",
+  "storages",
+  "takeOver",
+  "takerOf",
+  "taps",
+  "tensorOf",
+  "tensors",
+  "trains",
+  "typeAt",
+  "unlisted",
+  "user",
+  "usesOf",
+  "varint",
+  "wakes",
+  "whole",
+  "wire",
+  "with",
+  "within",
+  "wrapped",
+  "wrapper",
+];
+
+export const PROPERTIES = [...ENGINE, ...OTHERS];
+
 /** Letters that name no property in src/. They may be keys of tables, for these never have a name of this list. */
 const LETTERS = "cefghijklmnopqstuvwyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-/** The short name of each of these properties and of each kernel; the same in all entries, which share objects. */
+/** Pairs of letters that are frequent in code and so cost little when they are compressed. */
+const PAIRS = [..."eirnstoalcdmpuf"].flatMap((first) =>
+  [..."tnsreoaicldmpu"].map((second) => first + second),
+);
+/** Those that are words of JavaScript, or names of properties. */
+const TAKEN = ["as", "at", "do", "if", "in", "is", "no", "of", "on", "or", "to"];
+
+const NAMES = [...LETTERS, ...PAIRS.filter((pair) => !TAKEN.includes(pair))];
+
+/**
+ * The short name of each of these properties and of each kernel; the same in all entries, which share objects. What is
+ * named most often, the engine's properties, has single letters.
+ */
 export const shortNames = (kernels) =>
-  Object.fromEntries(
-    [...kernels, ...PROPERTIES].map((name, i) => [
-      name,
-      LETTERS[i % LETTERS.length].repeat(1 + Math.floor(i / LETTERS.length)),
-    ]),
-  );
+  Object.fromEntries([...ENGINE, ...kernels, ...OTHERS].map((name, i) => [name, NAMES[i]]));

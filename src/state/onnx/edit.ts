@@ -134,7 +134,7 @@ export function writeTensor(
   dimensions: readonly number[],
   values: Uint8Array,
 ): void {
-  for (const size of dimensions) writer.integer(TENSOR.dimensions, size);
+  for (const size of dimensions) writer.integer(TENSOR.dims, size);
   writer.integer(TENSOR.type, type);
   writer.text(TENSOR.name, name);
   writer.data(TENSOR.raw, values);

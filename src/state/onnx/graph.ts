@@ -56,11 +56,11 @@ export function graphOf(bytes: Uint8Array): Graph {
   }
   if (second !== undefined) throw new StateError("bytes: expected one graph, got several");
   let opset: number | null = null;
-  for (const field of wire.parts(wire.all, MODEL.opset)) opset = opsetOf(wire, field) ?? opset;
+  for (const field of wire.parts(wire.all, MODEL.opsets)) opset = opsetOf(wire, field) ?? opset;
   return {
     wire,
     field: graph,
-    irVersion: numberOf(wire, wire.all, MODEL.irVersion, 0),
+    irVersion: numberOf(wire, wire.all, MODEL.version, 0),
     opset,
     trains: wire.last(wire.all, MODEL.training) !== undefined,
     ...contentsOf(wire, graph),

@@ -77,7 +77,7 @@ export function constantOf(graph: Graph, name: string, external?: External): Ten
 /** Reads the tensor in a message. */
 function tensorOf(wire: Wire, name: string, range: Range, external?: External): Tensor {
   const dimensions: number[] = [];
-  for (const size of integersAt(wire, range, TENSOR.dimensions)) {
+  for (const size of integersAt(wire, range, TENSOR.dims)) {
     if (dimensions.push(size) > MOST_AXES) break;
   }
   const type = numberOf(wire, range, TENSOR.type, 0);

@@ -55,7 +55,6 @@ const ENGINE = [
 const OTHERS = [
   "addMarks",
   "addTensor",
-  "added",
   "agreed",
   "arrays",
   "availableParallelism",

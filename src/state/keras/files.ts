@@ -23,17 +23,14 @@ export interface Entry {
 
 /** What is to be changed in a model. */
 export interface Changes {
-  /** Changed weights by name, and `null` for weights to leave out. */
-  readonly weights: Map<string, Entry | null>;
-  /** New weights, each under the name of the weight that it follows in the file. */
-  readonly added: Map<string, Entry>;
+  /** The weights to write in place of one of the file, by its name: none leaves it out, a second one follows it. */
+  readonly weights: Map<string, readonly Entry[]>;
   /** Objects of the parsed topology, and what is written in their place. */
   readonly replaced: Map<unknown, unknown>;
 }
 
 export const noChanges = (): Changes => ({
   weights: new Map(),
-  added: new Map(),
   replaced: new Map(),
 });
 
@@ -43,21 +40,23 @@ export function plain(entry: Json): Json {
   return rest;
 }
 
+/** The weights that are written in place of one of the file: itself, if nothing has changed it. */
+export function entriesAt(model: Model, changes: Changes, key: string): readonly Entry[] {
+  const { entry, group, begin, end } = model.weights.get(key)!;
+  const changed = changes.weights.get(key);
+  return changed ?? [{ entry, data: bytesBetween(model.groups[group]!.shards, begin, end) }];
+}
+
 /** The files of a model with these changes. If nothing changes in model.json, its text stays the same. */
 export function filesOf(model: Model, changes: Changes): WrittenKeras {
   const manifest = model.json.weightsManifest as Json[];
   const written: [path: string, bytes: Uint8Array][] = [];
   let same = changes.replaced.size === 0;
   const weightsManifest = model.groups.map((group, i) => {
-    const entries: Entry[] = group.weights.flatMap((key) => {
-      const { entry, begin, end } = model.weights.get(key)!;
-      const changed = changes.weights.get(key);
-      same &&= changed !== null && (changed === undefined || changed.entry === entry);
-      const added = changes.added.get(key);
-      same &&= added === undefined;
-      const own =
-        changed === undefined ? { entry, data: bytesBetween(group.shards, begin, end) } : changed;
-      return [...(own === null ? [] : [own]), ...(added === undefined ? [] : [added])];
+    const entries = group.weights.flatMap((key) => {
+      const written = entriesAt(model, changes, key);
+      same &&= written.length === 1 && written[0]!.entry === model.weights.get(key)!.entry;
+      return written;
     });
     const data = entries.map((each) => each.data);
     // Shards keep their lengths as long as there are bytes for them, and the last one takes the rest.

@@ -7,12 +7,20 @@ import { FLOATS } from "../bytes.js";
 import { encodeFolded, foldBeside, type Into } from "../folding.js";
 import { timesOf } from "../keys.js";
 import type { KeptNorm } from "../layers.js";
-import { type Changes, filesOf, noChanges, plain, type WrittenKeras } from "./files.js";
+import {
+  type Changes,
+  type Entry,
+  entriesAt,
+  filesOf,
+  noChanges,
+  plain,
+  type WrittenKeras,
+} from "./files.js";
 import { isFirst, kernelOf, linearOf, rankOf } from "./linear.js";
 import { loadLayer } from "./load.js";
 import { findWeight, type KerasFiles, type Model, parse, weightOf } from "./model.js";
 import { Container, containersOf, type Layer } from "./network.js";
-import { bytesBetween, numbersOf, valuesOf, type Weight } from "./shards.js";
+import { numbersOf, valuesOf, type Weight } from "./shards.js";
 import type { Json } from "./topology.js";
 
 /** What {@link foldKeras} returns. */
@@ -151,17 +159,15 @@ interface Weights {
 }
 
 function weightsOf(work: Work, layer: Layer, name: string): Weights {
-  const { entry } = find(work, layer, name);
-  const key = entry.name as string;
-  const weight = new Float32Array(valuesNow(work, key));
-  const made = work.changes.added.get(key);
-  const own = { key, shape: entry.shape, weight };
-  if (made) {
-    return { ...own, bias: new Float32Array(numbersOf(made.entry, made.data)), biasKey: null };
-  }
+  const { model, changes } = work;
+  const float32 = ({ entry, data }: Entry) => new Float32Array(numbersOf(entry, data));
+  const key = find(work, layer, name).entry.name as string;
+  const [kernel, made] = entriesAt(model, changes, key);
+  const own = { key, shape: kernel!.entry.shape, weight: float32(kernel!) };
+  if (made) return { ...own, bias: float32(made), biasKey: null };
   if (layer.config.use_bias === false) return { ...own, bias: null, biasKey: null };
   const biasKey = find(work, layer, "bias").entry.name as string;
-  return { ...own, bias: new Float32Array(valuesNow(work, biasKey)), biasKey };
+  return { ...own, bias: float32(entriesAt(model, changes, biasKey)[0]!), biasKey };
 }
 
 /** Where a weight of a layer lies in the files. */
@@ -170,14 +176,6 @@ function find({ model, count }: Work, { container, name }: Layer, weight: string
   const found = findWeight(model, [[...container.inside, name].join("/")], loose, weight);
   if (typeof found === "object") return found;
   throw new StateError(`weightsManifest: expected "${name}/${weight}", got ${found}`);
-}
-
-/** The numbers of a weight: the changed ones if it was changed, else those of the file. */
-function valuesNow({ model, changes }: Work, key: string): Float64Array {
-  const changed = changes.weights.get(key);
-  if (changed) return numbersOf(changed.entry, changed.data);
-  const { entry, group, begin, end } = model.weights.get(key)!;
-  return numbersOf(entry, bytesBetween(model.groups[group]!.shards, begin, end));
 }
 
 /** Replaces a layer's weights by folded ones. A layer without a bias gets one. */
@@ -190,19 +188,21 @@ function put(
 ): void {
   const weightData = encodeFolded("weight", FLOATS.F32!, weight);
   const data = encodeFolded("bias", FLOATS.F32!, bias);
-  const set = (name: string, bytes: Uint8Array): void => {
-    const { entry } = model.weights.get(name)!;
-    changes.weights.set(name, { entry: { ...plain(entry), dtype: "float32" }, data: bytes });
+  const set = (name: string, bytes: Uint8Array, ...behind: Entry[]): void => {
+    const entry = { ...plain(model.weights.get(name)!.entry), dtype: "float32" };
+    changes.weights.set(name, [{ entry, data: bytes }, ...behind]);
   };
   if (biasKey === null) {
     const name = key.replace(/[^/]*$/, "bias");
     if (model.weights.has(name)) {
       throw new StateError(`use_bias: expected true, since there is a "${name}", got false`);
     }
-    changes.added.set(key, { entry: { name, shape: [bias.length], dtype: "float32" }, data });
+    set(key, weightData, { entry: { name, shape: [bias.length], dtype: "float32" }, data });
     layer.config = { ...layer.config, use_bias: true };
-  } else set(biasKey, data);
-  set(key, weightData);
+  } else {
+    set(key, weightData);
+    set(biasKey, data);
+  }
 }
 
 /** Leaves out all weights under the name of a norm, those of batch renormalization included. */
@@ -212,13 +212,13 @@ function leaveOut({ model, changes }: Work, name: string): void {
   for (const key of model.weights.keys()) {
     // The names of other layers may begin with this one's name and a slash: those have a further slash.
     const own = key.startsWith(owner) && !key.includes("/", owner.length);
-    if (own) changes.weights.set(key, null);
+    if (own) changes.weights.set(key, []);
   }
 }
 
 /** Leaves out the state of an optimizer, whose shapes are those of the weights before folding. */
 function leaveOptimizerOut({ model, changes }: Work): void {
   for (const [key, { entry }] of model.weights) {
-    if (entry.group === "optimizer") changes.weights.set(key, null);
+    if (entry.group === "optimizer") changes.weights.set(key, []);
   }
 }

@@ -88,7 +88,7 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
       }
       const format = formatOf(entry);
       const data = encode(key, format ?? FLOATS.F32!, values);
-      changes.weights.set(key, { entry: format === null ? plain(entry) : entry, data });
+      changes.weights.set(key, [{ entry: format === null ? plain(entry) : entry, data }]);
     };
     for (const [parameter, value] of [
       ["gamma", 1],

@@ -70,17 +70,9 @@ export class Edit {
     }
     const [attribute, tensor] = place;
     this.replace(field, (writer) =>
-      wire.copy(writer, field, (part) => {
-        if (part.start !== attribute.start) return false;
-        writer.message(NODE.attribute, () =>
-          wire.copy(writer, attribute, (inner) => {
-            if (inner.start !== tensor.start) return false;
-            writer.message(ATTRIBUTE.tensor, () => this.#values(writer, tensor, values));
-            return true;
-          }),
-        );
-        return true;
-      }),
+      this.#copy(writer, field, attribute, () =>
+        this.#copy(writer, attribute, tensor, () => this.#values(writer, tensor, values)),
+      ),
     );
   }
 
@@ -89,6 +81,15 @@ export class Edit {
     this.add(GRAPH.initializer, (writer) => writeTensor(writer, name, type, dimensions, values));
     if (this.#graph.irVersion >= INITIALIZERS_ALONE) return;
     this.add(GRAPH.input, (writer) => writeValue(writer, name, type, dimensions));
+  }
+
+  /** Copies a message, with the message that `fill` writes in place of one of its fields. */
+  #copy(writer: BinaryWriter, message: Range, { start, number }: Field, fill: () => void): void {
+    this.#graph.wire.copy(writer, message, (field) => {
+      if (field.start !== start) return false;
+      writer.message(number, fill);
+      return true;
+    });
   }
 
   /** Copies the message of a tensor, with new values in place of the old ones. */

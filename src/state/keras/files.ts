@@ -4,7 +4,7 @@
 import { StateError } from "../../errors.js";
 import { joined, lengthOf } from "../bytes.js";
 import type { Model } from "./model.js";
-import { bytesBetween, partsBetween } from "./shards.js";
+import { partsBetween, type Weight } from "./shards.js";
 import type { Json } from "./topology.js";
 
 /** The files of a model as they are written. */
@@ -15,16 +15,10 @@ export interface WrittenKeras {
   weights: Record<string, Uint8Array>;
 }
 
-/** A weight: its entry in model.json and its bytes. */
-export interface Entry {
-  readonly entry: Json;
-  readonly data: Uint8Array;
-}
-
 /** What is to be changed in a model. */
 export interface Changes {
   /** The weights to write in place of one of the file, by its name: none leaves it out, a second one follows it. */
-  readonly weights: Map<string, readonly Entry[]>;
+  readonly weights: Map<string, readonly Weight[]>;
   /** Objects of the parsed topology, and what is written in their place. */
   readonly replaced: Map<unknown, unknown>;
 }
@@ -41,11 +35,8 @@ export function plain(entry: Json): Json {
 }
 
 /** The weights that are written in place of one of the file: itself, if nothing has changed it. */
-export function entriesAt(model: Model, changes: Changes, key: string): readonly Entry[] {
-  const { entry, group, begin, end } = model.weights.get(key)!;
-  const changed = changes.weights.get(key);
-  return changed ?? [{ entry, data: bytesBetween(model.groups[group]!.shards, begin, end) }];
-}
+export const weightsAt = ({ weights }: Model, changes: Changes, key: string): readonly Weight[] =>
+  changes.weights.get(key) ?? [weights.get(key)!];
 
 /** The files of a model with these changes. If nothing changes in model.json, its text stays the same. */
 export function filesOf(model: Model, changes: Changes): WrittenKeras {
@@ -54,11 +45,11 @@ export function filesOf(model: Model, changes: Changes): WrittenKeras {
   let same = changes.replaced.size === 0;
   const weightsManifest = model.groups.map((group, i) => {
     const entries = group.weights.flatMap((key) => {
-      const written = entriesAt(model, changes, key);
-      same &&= written.length === 1 && written[0]!.entry === model.weights.get(key)!.entry;
-      return written;
+      const weights = weightsAt(model, changes, key);
+      same &&= weights.length === 1 && weights[0]!.entry === model.weights.get(key)!.entry;
+      return weights;
     });
-    const data = entries.map((each) => each.data);
+    const data = entries.map((weight) => weight.data());
     // Shards keep their lengths as long as there are bytes for them, and the last one takes the rest.
     let end = 0;
     const shards = group.shards.map(({ length }, k) => {

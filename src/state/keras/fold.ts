@@ -7,15 +7,7 @@ import { FLOATS } from "../bytes.js";
 import { encodeFolded, foldBeside, type Into } from "../folding.js";
 import { timesOf } from "../keys.js";
 import type { KeptNorm } from "../layers.js";
-import {
-  type Changes,
-  type Entry,
-  entriesAt,
-  filesOf,
-  noChanges,
-  plain,
-  type WrittenKeras,
-} from "./files.js";
+import { type Changes, filesOf, noChanges, plain, type WrittenKeras, weightsAt } from "./files.js";
 import { isFirst, kernelOf, linearOf, rankOf } from "./linear.js";
 import { loadLayer } from "./load.js";
 import { findWeight, type KerasFiles, type Model, parse, weightOf } from "./model.js";
@@ -143,7 +135,7 @@ const frozenOf = (model: Model, name: string, config: Json) =>
     {
       config,
       layout: () => "channelsLast",
-      values: (weight) => valuesOf(model.groups, weightOf(model, name, weight)),
+      values: (weight) => valuesOf(weightOf(model, name, weight)),
     },
     { onWarning: () => {} },
   ).freeze();
@@ -160,14 +152,14 @@ interface Weights {
 
 function weightsOf(work: Work, layer: Layer, name: string): Weights {
   const { model, changes } = work;
-  const float32 = ({ entry, data }: Entry) => new Float32Array(numbersOf(entry, data));
+  const float32 = (weight: Weight) => new Float32Array(numbersOf(weight));
   const key = find(work, layer, name).entry.name as string;
-  const [kernel, made] = entriesAt(model, changes, key);
+  const [kernel, made] = weightsAt(model, changes, key);
   const own = { key, shape: kernel!.entry.shape, weight: float32(kernel!) };
   if (made) return { ...own, bias: float32(made), biasKey: null };
   if (layer.config.use_bias === false) return { ...own, bias: null, biasKey: null };
   const biasKey = find(work, layer, "bias").entry.name as string;
-  return { ...own, bias: float32(entriesAt(model, changes, biasKey)[0]!), biasKey };
+  return { ...own, bias: float32(weightsAt(model, changes, biasKey)[0]!), biasKey };
 }
 
 /** Where a weight of a layer lies in the files. */
@@ -186,22 +178,23 @@ function put(
   weight: Float32Array,
   bias: Float32Array,
 ): void {
-  const weightData = encodeFolded("weight", FLOATS.F32!, weight);
-  const data = encodeFolded("bias", FLOATS.F32!, bias);
-  const set = (name: string, bytes: Uint8Array, ...behind: Entry[]): void => {
+  const weightBytes = encodeFolded("weight", FLOATS.F32!, weight);
+  const biasBytes = encodeFolded("bias", FLOATS.F32!, bias);
+  const set = (name: string, bytes: Uint8Array, ...behind: Weight[]): void => {
     const entry = { ...plain(model.weights.get(name)!.entry), dtype: "float32" };
-    changes.weights.set(name, [{ entry, data: bytes }, ...behind]);
+    changes.weights.set(name, [{ entry, data: () => bytes }, ...behind]);
   };
   if (biasKey === null) {
     const name = key.replace(/[^/]*$/, "bias");
     if (model.weights.has(name)) {
       throw new StateError(`use_bias: expected true, since there is a "${name}", got false`);
     }
-    set(key, weightData, { entry: { name, shape: [bias.length], dtype: "float32" }, data });
+    const entry = { name, shape: [bias.length], dtype: "float32" };
+    set(key, weightBytes, { entry, data: () => biasBytes });
     layer.config = { ...layer.config, use_bias: true };
   } else {
-    set(key, weightData);
-    set(biasKey, data);
+    set(key, weightBytes);
+    set(biasKey, biasBytes);
   }
 }
 

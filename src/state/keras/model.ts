@@ -75,7 +75,7 @@ export function parse(name: string, files: unknown): Model {
   }
   const found = new Map<string, Weight>();
   const groups = json.weightsManifest.map((group: unknown, i) =>
-    groupOf(`weightsManifest[${i}]`, group, weights, i, found),
+    groupOf(`weightsManifest[${i}]`, group, weights, found),
   );
   const byEnd = new Map<string, string | null>();
   for (const key of found.keys()) {

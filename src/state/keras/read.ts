@@ -69,7 +69,7 @@ export function readKeras(files: KerasFiles): StateFile<KerasReadOptions> {
       config: unlisted ? { ...config, epsilon: givenEpsilon(name, options) } : config,
       activation: follows ? activationBehind(model.json.modelTopology, layer) : null,
       layout: () => layoutOf(name, layer),
-      values: (weight: string) => valuesOf(model.groups, weightOf(model, name, weight)),
+      values: (weight: string) => valuesOf(weightOf(model, name, weight)),
     };
     return loadLayer(name, given, options);
   });

@@ -20,12 +20,10 @@ import {
 import { hasOwn, lookUp } from "../keys.js";
 import type { Json } from "./topology.js";
 
-/** A weight: its entry in model.json, and from where to where its bytes reach in those of its group. */
+/** A weight: its entry in model.json, and its bytes. */
 export interface Weight {
   readonly entry: Json;
-  readonly group: number;
-  readonly begin: number;
-  readonly end: number;
+  readonly data: () => Uint8Array;
 }
 
 /** A group of weights: the names of the weights and the shards that hold their bytes, in order. */
@@ -51,7 +49,6 @@ export function groupOf(
   name: string,
   value: unknown,
   files: Readonly<Record<string, Bytes>>,
-  group: number,
   found: Map<string, Weight>,
 ): Group {
   const { paths, weights } = isObject(value) ? value : {};
@@ -76,13 +73,14 @@ export function groupOf(
         `${name}.weights: expected entries of different names, got ${describe(entry)}`,
       );
     }
-    const end = begin + sizeOf(entry, shards, begin);
+    const from = begin;
+    const end = from + sizeOf(entry, shards, from);
     if (end > length) {
       throw new StateError(
         `${entry.name}: expected bytes up to ${end}, got files of ${length} bytes in ${name}`,
       );
     }
-    found.set(entry.name, { entry, group, begin, end });
+    found.set(entry.name, { entry, data: () => bytesBetween(shards, from, end) });
     names.push(entry.name);
     begin = end;
   }
@@ -134,7 +132,7 @@ export function partsBetween(
 }
 
 /** Some of a group's bytes, a copy of them only if they lie in several shards. */
-export function bytesBetween(
+function bytesBetween(
   shards: readonly Uint8Array[],
   begin: number,
   end: number,
@@ -144,21 +142,22 @@ export function bytesBetween(
 }
 
 /** The values of a weight [channels], as TensorFlow.js decodes them. */
-export function valuesOf(groups: readonly Group[], found: Weight): Float64Array {
-  const { shape } = found.entry;
+export function valuesOf(weight: Weight): Float64Array {
+  const { name, shape } = weight.entry;
   if (!Array.isArray(shape) || shape.length !== 1 || shape[0] === 0) {
     throw new StateError(
-      `${found.entry.name}: expected a shape of one axis, at least one channel, got ${describe(shape)}`,
+      `${name}: expected a shape of one axis, at least one channel, got ${describe(shape)}`,
     );
   }
-  return numbersOf(found.entry, bytesBetween(groups[found.group]!.shards, found.begin, found.end));
+  return numbersOf(weight);
 }
 
-/** The numbers of a weight of any shape in its bytes, as TensorFlow.js decodes them. */
-export function numbersOf(entry: Json, data: Uint8Array): Float64Array {
+/** The numbers of a weight of any shape, as TensorFlow.js decodes them. */
+export function numbersOf({ entry, data }: Weight): Float64Array {
   const { dtype, quantization: q } = entry;
+  const bytes = data();
   const format = formatOf(entry);
-  if (format !== null) return decode(format, data);
+  if (format !== null) return decode(format, bytes);
   const { scale, min, dtype: packed } = isObject(q) ? q : {};
   const size = packed === "uint8" ? 1 : packed === "uint16" ? 2 : null;
   if (
@@ -172,10 +171,10 @@ export function numbersOf(entry: Json, data: Uint8Array): Float64Array {
         describe(packed ?? dtype),
     );
   }
-  const view = viewOfBytes(data);
-  const values = new Float64Array(data.length / size);
+  const view = viewOfBytes(bytes);
+  const values = new Float64Array(bytes.length / size);
   for (let i = 0; i < values.length; i++) {
-    const integer = size === 1 ? data[i]! : view.getUint16(2 * i, true);
+    const integer = size === 1 ? bytes[i]! : view.getUint16(2 * i, true);
     // Rounded to float32, since TensorFlow.js stores the result in a Float32Array.
     values[i] = Math.fround(integer * scale + min);
   }

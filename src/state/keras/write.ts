@@ -72,7 +72,7 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
     const put = (weight: string, values: ArrayLike<number>): void => {
       const found = weightOf(model, name, weight);
       const { entry } = found;
-      const before = valuesOf(model.groups, found);
+      const before = valuesOf(found);
       if (holds(values, before)) return;
       if (before.length !== values.length) {
         throw new StateError(
@@ -88,7 +88,8 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
       }
       const format = formatOf(entry);
       const data = encode(key, format ?? FLOATS.F32!, values);
-      changes.weights.set(key, [{ entry: format === null ? plain(entry) : entry, data }]);
+      const written = format === null ? plain(entry) : entry;
+      changes.weights.set(key, [{ entry: written, data: () => data }]);
     };
     for (const [parameter, value] of [
       ["gamma", 1],

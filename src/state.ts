@@ -19,15 +19,30 @@
  * @module
  */
 
+// In this order, a format after another, a bundle compresses better than in that of the alphabet (by 0.15 KB).
+
+// Our own file.
+
 export type { Bytes } from "./state/bytes.js";
+export type { Given, KeptNorm, OnWarning, StateFile } from "./state/layers.js";
+export { load, save, type WriteOptions } from "./state/own.js";
+
+// PyTorch.
+
+export { readTorch, type TorchLoadOptions, type TorchReadOptions } from "./state/torch/read.js";
+export { type TorchWriteOptions, writeTorch } from "./state/torch/write.js";
+
+// Keras, in the files of TensorFlow.js.
+
 export type { WrittenKeras } from "./state/keras/files.js";
 export { type FoldedKeras, foldKeras } from "./state/keras/fold.js";
 export type { KerasLoadOptions } from "./state/keras/load.js";
 export type { KerasFiles } from "./state/keras/model.js";
 export { type KerasReadOptions, readKeras } from "./state/keras/read.js";
 export { type KerasWriteOptions, writeKeras } from "./state/keras/write.js";
-export type { Given, KeptNorm, OnWarning, StateFile } from "./state/layers.js";
-export { type ModelFile, type ModelOptions, readModel } from "./state/model.js";
+
+// ONNX.
+
 export { type FoldedOnnx, foldOnnx } from "./state/onnx/fold.js";
 export {
   type OnnxFile,
@@ -38,6 +53,7 @@ export {
 } from "./state/onnx/read.js";
 export { tapOnnx } from "./state/onnx/tap.js";
 export { type OnnxWriteOptions, writeOnnx } from "./state/onnx/write.js";
-export { load, save, type WriteOptions } from "./state/own.js";
-export { readTorch, type TorchLoadOptions, type TorchReadOptions } from "./state/torch/read.js";
-export { type TorchWriteOptions, writeTorch } from "./state/torch/write.js";
+
+// A file of any of these formats.
+
+export { type ModelFile, type ModelOptions, readModel } from "./state/model.js";

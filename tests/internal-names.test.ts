@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { PROPERTIES, shortNames } from "../scripts/internal-names.mjs";
-import { knownOutside, properties } from "./support/names.js";
+import { enumMembers, knownOutside, properties } from "./support/names.js";
 
 const binary = readFileSync(new URL("../build/kernels.wasm", import.meta.url));
 const kernels = WebAssembly.Module.exports(new WebAssembly.Module(binary)).map(({ name }) => name);
@@ -14,6 +14,12 @@ const reasons = (names: readonly string[]): string[] =>
 describe("short names", () => {
   it("stand for properties that only src/ knows", () => {
     expect(reasons(PROPERTIES)).toEqual([]);
+  });
+
+  it("stand for no members of enums, which the build would no longer replace by their numbers", () => {
+    const members = enumMembers();
+    expect(members).toContain("valueInfo");
+    expect(PROPERTIES.filter((name) => members.has(name))).toEqual([]);
   });
 
   it("stand for kernels that only src/ and the binaries know", () => {

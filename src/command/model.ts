@@ -92,12 +92,12 @@ function openOnnx(bytes: Uint8Array, facts: Facts, beside: Beside): OpenModel {
 }
 
 function openTfjs(bytes: Uint8Array, facts: Facts, beside: Beside): OpenModel {
-  checkFacts(facts, ["momentum", "layout"], "a model.json");
+  checkFacts(facts, ["eps", "momentum", "layout"], "a model.json");
   const file = readKeras({ model: bytes, weights: beside });
   // A graph has no momentum, and the reader then takes Keras' default.
   const graph = /"node"\s*:\s*\[/.test(textOf(bytes));
   const momentumFrom = graph ? "default" : "file";
-  return opened("tfjs", file, facts, beside, null, momentumFrom);
+  return opened("tfjs", file, facts, beside, "epsilon", momentumFrom);
 }
 
 function openKeras(bytes: Uint8Array, facts: Facts, beside: Beside): OpenModel {

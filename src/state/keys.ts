@@ -1,4 +1,4 @@
-// Tables are asked by names that stand in files, which may be anything.
+// Names that stand in files, which may be anything: tables are asked by them, and they are counted.
 
 /**
  * True if a table has a key of its own; what it inherits, such as "constructor", is none. (`Object.hasOwn` says the
@@ -6,3 +6,16 @@
  */
 export const hasOwn = (table: object, key: PropertyKey): boolean =>
   Object.getOwnPropertyDescriptor(table, key) !== undefined;
+
+/** What a table has under a key of its own; undefined if it has no such key. */
+export const lookUp = <T>(
+  table: Readonly<Record<PropertyKey, T>>,
+  key: PropertyKey,
+): T | undefined => (hasOwn(table, key) ? table[key] : undefined);
+
+/** How often each name occurs. */
+export function timesOf(names: Iterable<string>): Map<string, number> {
+  const times = new Map<string, number>();
+  for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);
+  return times;
+}

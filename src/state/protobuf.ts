@@ -165,25 +165,6 @@ function refuse(position: number, got: string): never {
   throw new StateError(`bytes: expected Protocol Buffers at ${position}, got ${got}`);
 }
 
-/** How many bytes these parts have in all. */
-export const lengthOf = (parts: readonly Uint8Array[]): number =>
-  parts.reduce((sum, { length }) => sum + length, 0);
-
-/** The parts one after another, in one array. */
-export function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(lengthOf(parts));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
-}
-
-/** True if two arrays have the same bytes. */
-export const isSame = (a: Uint8Array, b: Uint8Array): boolean =>
-  a.length === b.length && a.every((byte, i) => byte === b[i]);
-
 /** Collects the bytes of messages as they are written, and grows as needed. */
 export class BinaryWriter {
   #bytes = new Uint8Array(256);

@@ -4,9 +4,10 @@
 // implementation).
 
 import { describe, StateError } from "../errors.js";
-import { isCount, isObject, jsonOf, textOf, utf8Of, viewOfBytes } from "./bytes.js";
+import { product } from "../values/layout.js";
+import { isCount, isObject, joined, jsonOf, textOf, utf8Of, viewOfBytes } from "./bytes.js";
 import { checkFormat } from "./format.js";
-import { hasOwn } from "./keys.js";
+import { lookUp } from "./keys.js";
 
 /** A tensor of a file; `data` is a view of the file's bytes. */
 export interface Tensor {
@@ -53,8 +54,7 @@ const SIZES: Readonly<Record<string, number>> = {
 const TYPES = Object.keys(SIZES);
 
 /** How many bytes a value of a type takes; `undefined` for a type that is not known. */
-export const widthOf = (dtype: string): number | undefined =>
-  hasOwn(SIZES, dtype) ? SIZES[dtype] : undefined;
+export const widthOf = (dtype: string): number | undefined => lookUp(SIZES, dtype);
 
 /**
  * Reads a file, which the caller has as the argument `name`. Every tensor is checked to have as many bytes as its shape
@@ -189,7 +189,7 @@ function tensorOf(
   }
   // Newer files may have types that are not known here. Their tensors are kept, but cannot be decoded.
   const size = widthOf(dtype);
-  const bytes = size && shape.reduce((product, n) => product * n, size);
+  const bytes = size && product(shape, size);
   if (bytes !== undefined && bytes !== end - begin) {
     throw new StateError(
       name,
@@ -237,15 +237,9 @@ export function serialize({ tensors, metadata }: Safetensors): Uint8Array {
     checkEntry(name, text);
     entries.push(text);
   }
-  const header = utf8Of(`{${entries.join(",")}}`);
-  const start = 8 + Math.ceil(header.length / 8) * 8;
-  const file = new Uint8Array(start + end).fill(32, 8, start);
-  viewOfBytes(file).setBigUint64(0, BigInt(start - 8), true);
-  file.set(header, 8);
-  let at = start;
-  for (const [, { data }] of sorted) {
-    file.set(data, at);
-    at += data.length;
-  }
-  return file;
+  const text = utf8Of(`{${entries.join(",")}}`);
+  const header = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(32);
+  viewOfBytes(header).setBigUint64(0, BigInt(header.length - 8), true);
+  header.set(text, 8);
+  return joined([header, ...sorted.map(([, { data }]) => data)]);
 }

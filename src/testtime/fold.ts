@@ -10,7 +10,7 @@ import { tinyAffine } from "../frozen/tiny.js";
 import { type Activation, activationOf } from "../values/activation.js";
 import { arrayOf, copyOf, float32Of } from "../values/arrays.js";
 import { choice, isWhole, number, readOptions } from "../values/check.js";
-import { type Layout, show, sizesOf } from "../values/layout.js";
+import { type Layout, product, show, sizesOf } from "../values/layout.js";
 import type { AffineTerms } from "../values/terms.js";
 
 /** A frozen layer: the `FrozenBatchNorm` of `batchnorm-wasm` or that of `batchnorm-wasm/infer`. */
@@ -287,5 +287,3 @@ function apply({ taps, each }: Linear, x: Float32Array, w: Float32Array, b: Floa
 }
 
 const isSize = (n: unknown): boolean => isWhole(n, 1);
-
-const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);

@@ -75,6 +75,10 @@ export function sizesOf(shape: unknown, name = "shape"): readonly number[] | und
 
 const MOST_AXES = 64;
 
+/** How many values a tensor of these sizes has; `unit` times as much, if it is given. */
+export const product = (sizes: readonly number[], unit = 1): number =>
+  sizes.reduce((a, b) => a * b, unit);
+
 /**
  * The canonical view of x, an argument of this `name`. If no shape is given, its values are rows of channels, and all
  * axes but the last count as one. Throws ShapeError unless x is a Float32Array that fits.

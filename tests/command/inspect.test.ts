@@ -458,7 +458,6 @@ describe("what cannot be read", () => {
   test("options of what the file says itself are refused", () => {
     for (const [path, option] of [
       [golden("opset15.onnx"), "eps"],
-      [golden("keras/model.json"), "eps"],
       [golden("keras/model.json"), "key"],
       [golden("keras-files/sequential.keras"), "key"],
     ] as const) {
@@ -473,6 +472,11 @@ describe("what cannot be read", () => {
     expect([first!.epsilon, first!.epsilonFrom]).toEqual([0.001, "file"]);
     expect(first!.warnings).toEqual([
       'layer "bn_conv": the file says epsilon, 0.001; --eps is not used',
+    ]);
+    const [tfjs] = json(golden("keras/model.json"), "--eps", "0.5").layers;
+    expect([tfjs!.epsilon, tfjs!.epsilonFrom]).toEqual([1e-4, "file"]);
+    expect(tfjs!.warnings).toEqual([
+      'layer "bn_conv": the file says epsilon, 0.0001; --eps is not used',
     ]);
     const [torch] = json(golden("torch/module.pt"), "--eps", "0.5").layers;
     expect([torch!.epsilon, torch!.epsilonFrom, torch!.momentumFrom]).toEqual([

@@ -409,6 +409,39 @@ describe("kept, with the reason", () => {
     );
   });
 
+  test("a layer in a custom layer, which the config does not list", async () => {
+    /** A layer with a batch norm of its own, as programs write them. */
+    class Block extends layers.Layer {
+      static className = "Block";
+      readonly norm = layers.batchNormalization({ name: "inner" });
+      override build(shape: [null, number]): void {
+        this.norm.build(shape);
+        this.trainableWeights = this.norm.trainableWeights;
+        this.nonTrainableWeights = this.norm.nonTrainableWeights;
+        this.built = true;
+      }
+      override call(x: tf.Tensor): tf.Tensor {
+        return this.norm.call(x, { training: false }) as tf.Tensor;
+      }
+    }
+    tf.serialization.registerClass(
+      Block as unknown as tf.serialization.SerializableConstructor<Block>,
+    );
+    const model = stack([3], [layers.dense({ units: 4 }), new Block({ name: "block" }), norm()]);
+    const files = await saved(model);
+    // TensorFlow.js names the weights after the outer layer.
+    const name = "block";
+    expect(readKeras(files).layers.slice(1)).toEqual([name]);
+    const result = await folded(files);
+    expect(result.kept.at(-1)).toEqual({ name, reason: "the config does not list it" });
+    const bn = readKeras(files).load(name, { epsilon: 1e-3 });
+    const x = Float32Array.of(1, 2, 3, 4);
+    const y = model.getLayer("block").apply(tf.tensor(x, [1, 4])) as tf.Tensor;
+    for (const [c, value] of bn.infer(x).entries()) {
+      expect(value).toBeCloseTo(y.dataSync()[c]!, 5);
+    }
+  });
+
   test("a layer in a wrapper", async () => {
     const layer = norm({ name: "inner" });
     const all = [layers.timeDistributed({ layer: layers.dense({ units: 4 }) })];

@@ -231,8 +231,78 @@ describe("models of the converter from Python", () => {
       const files = modelOf({ axis: 1, batch_shape: [null, 3, 8] }, { item: { class_name: kind } });
       expect(readKeras(files).load("bn").layout).toBe("NCL");
     }
-    const other = modelOf({}, { item: { class_name: "MyBatchNormalization" } });
-    expect(readKeras(other).layers).toEqual([]);
+  });
+
+  test("layers of a subclass, and in a custom layer, are listed by their weights", () => {
+    const files = modelOf({ name: "other" }, { item: { class_name: "MyBatchNormalization" } });
+    const file = readKeras(files);
+    expect(file.layers).toEqual(["sequential/bn"]);
+    assertRefuses(
+      OptionError,
+      /^epsilon: expected for layer "sequential\/bn", of which the file has weights alone, got none$/,
+      () => file.load("sequential/bn"),
+    );
+    assertRefuses(OptionError, /^epsilon: expected a finite number >= 0, got -1$/, () =>
+      file.load("sequential/bn", { epsilon: -1 }),
+    );
+    const bn = file.load("sequential/bn", { epsilon: 0.25, layout: "NC" });
+    const expected = readKeras(modelOf({ epsilon: 0.25 })).load("bn", { layout: "NC" });
+    expect(bn.snapshot()).toEqual(expected.snapshot());
+
+    bn.runningMean.fill(7);
+    const written = writeKeras({ "sequential/bn": bn }, { into: files });
+    expect(readKeras(written).load("sequential/bn", { epsilon: 0.25 }).runningMean).toEqual(
+      bn.runningMean,
+    );
+  });
+
+  test("which parameters a layer has that is not listed, and what is none", () => {
+    const { model, weights } = modelOf({}, { item: { class_name: "Custom" } });
+    const [{ weights: entries, ...group }] = model.weightsManifest as [
+      (typeof model.weightsManifest)[0],
+    ];
+    const named = (names: string[]) => {
+      const changed = entries.map((entry, i) => ({ ...entry, name: names[i]! }));
+      return readKeras({
+        model: { ...model, weightsManifest: [{ ...group, weights: changed }] },
+        weights,
+      });
+    };
+    const bare = named(["a/moving_mean", "a/moving_variance", "moving_mean", "moving_variance"]);
+    expect(bare.layers).toEqual(["a", ""]);
+    const { a, "": own } = bare.loadAll({ epsilon: 1 });
+    expect([a!.gamma, a!.beta, a!.runningMean[0], own!.runningMean[0]]).toEqual([null, null, 1, 3]);
+    const half = ["a/moving_mean", "b/moving_variance", "a/my_moving_mean", "a/my_moving_variance"];
+    expect(named(half).layers).toEqual([]);
+  });
+
+  test("a layer that is not listed and has the name of one that is", () => {
+    const names = ["timed/bn", "bn"].flatMap((owner) => [
+      `${owner}/moving_mean`,
+      `${owner}/moving_variance`,
+    ]);
+    const config = { name: "bn", scale: false, center: false };
+    const layer = { class_name: "BatchNormalization", config };
+    const file = readKeras({
+      model: {
+        modelTopology: {
+          class_name: "Sequential",
+          config: {
+            name: "top",
+            layers: [{ class_name: "TimeDistributed", config: { name: "timed", layer } }],
+          },
+        },
+        weightsManifest: [
+          { paths: ["w"], weights: names.map((name) => ({ name, shape: [1], dtype: "float32" })) },
+        ],
+      },
+      weights: { w: Float32Array.of(1, 2, 3, 4).buffer },
+    });
+    expect(file.layers).toEqual(["bn", "bn/"]);
+    const { bn, "bn/": other } = file.loadAll({ epsilon: 0.5 });
+    // That of the config goes before the option, which is for the other layer alone.
+    expect([bn!.runningMean[0], bn!.epsilon]).toEqual([1, 1e-3]);
+    expect([other!.runningMean[0], other!.epsilon]).toEqual([3, 0.5]);
   });
 
   test("integers are decoded in float32, as TensorFlow.js does", () => {
@@ -795,8 +865,8 @@ describe("refusals", () => {
 
   test("options unknown", () => {
     const file = readKeras(modelOf({}));
-    assertRefuses(OptionError, /^epsilon: expected an option among momentum/, () =>
-      file.load("bn", wrong({ epsilon: 1 })),
+    assertRefuses(OptionError, /^scale: expected an option among momentum/, () =>
+      file.load("bn", wrong({ scale: false })),
     );
     assertRefuses(OptionError, /^onWarning: expected a function, got null$/, () =>
       file.load("bn", wrong({ onWarning: null })),

@@ -956,10 +956,120 @@ describe("tapped", () => {
     expect(graphOf(tapped)).toEqual(
       Buffer.concat([
         graphOf(original),
-        protobuf([[12, [[1, file.nodes["/bn/BatchNormalization"]!.input]]]]),
+        // Four axes of FLOAT, by the convolution before the norm.
+        protobuf([[12, typed(file.nodes["/bn/BatchNormalization"]!.input, FLOAT, 4)]]),
       ]),
     );
     expect(tapOnnx(original, [])).toEqual(original);
+  });
+
+  /** What is declared about a value of a type and, unless that is not known, of so many axes. */
+  const typed = (name: string, type: number, rank: number | null): Message => {
+    const axes = Array.from({ length: rank ?? 0 }, () => [1, []] as const);
+    const shape: Message = rank === null ? [] : [[2, axes]];
+    return [
+      [1, name],
+      [2, [[1, [[1, type], ...shape]]]],
+    ];
+  };
+  /** The new output of a model of these nodes that taps its last norm, "y". */
+  const outputOf = (...parts: Message[number][]): Buffer => {
+    const tapped = tapOnnx(modelOf({ parts: [...parts, ...parameters()], outputs: ["z"] }), ["y"]);
+    const graph = fieldsOf(tapped).find(([number]) => number === 7)![1] as Uint8Array;
+    return Buffer.from(fieldsOf(graph).at(-1)![1] as Uint8Array);
+  };
+  const [HALF, DOUBLE] = [10, 11];
+  const declared: Message = [
+    [1, "x"],
+    [
+      2,
+      [
+        [
+          1,
+          [
+            [1, FLOAT],
+            [2, [2, 3, 4, 4].map((n) => [1, [[1, n]]] as const)],
+          ],
+        ],
+      ],
+    ],
+  ];
+
+  test.each<[string, Message, Message[number][]]>([
+    ["of an input: what is declared about it", declared, [norm("x", "y")]],
+    [
+      "of a value that is declared, whatever is before it",
+      typed("c", DOUBLE, 2),
+      [node("Custom", ["x"], "c"), [13, typed("c", DOUBLE, 2)], norm("c", "y")],
+    ],
+    [
+      "of a value of which the type alone is declared: the axes follow from what is before it",
+      typed("c", HALF, 4),
+      [node("Relu", ["x"], "c"), [13, typed("c", HALF, null)], norm("c", "y")],
+    ],
+    [
+      "through a row of operations",
+      typed("c", FLOAT, 2),
+      [
+        node("GlobalAveragePool", ["x"], "a"),
+        node("Flatten", ["a"], "b1"),
+        node("Dropout", ["b1"], "c"),
+        norm("c", "y"),
+      ],
+    ],
+    [
+      "of a cast",
+      typed("c", HALF, 4),
+      [
+        node("Cast", ["x"], "a", [
+          5,
+          [
+            [1, "to"],
+            [3, HALF],
+          ],
+        ]),
+        node("Relu", ["a"], "c"),
+        norm("c", "y"),
+      ],
+    ],
+    [
+      "whose axes are not known: without a shape",
+      typed("c", FLOAT, null),
+      [node("Reshape", ["x", "fed"], "c"), norm("c", "y")],
+    ],
+    [
+      "of another operation: by its name alone",
+      [[1, "c"]],
+      [node("Custom", ["x"], "c"), norm("c", "y")],
+    ],
+    [
+      "of an operation that changes the type: by its name alone",
+      [[1, "c"]],
+      [node("Greater", ["x", "x"], "c"), norm("c", "y")],
+    ],
+    ["of a circle: by its name alone", [[1, "c"]], [node("Relu", ["c"], "c"), norm("c", "y")]],
+  ])("%s", (_, expected, parts) => {
+    expect(outputOf(...parts)).toEqual(Buffer.from(protobuf(expected)));
+  });
+
+  test("sizes of a constant that are in another file do not matter", () => {
+    const size: Message = [
+      [1, 1],
+      [2, 7],
+      [8, "n"],
+      [
+        13,
+        [
+          [1, "location"],
+          [2, "w.bin"],
+        ],
+      ],
+      [14, 1],
+    ];
+    const parts: Message[number][] = [node("ConstantOfShape", ["n"], "k"), [5, size]];
+    expect(outputOf(...parts, node("Add", ["x", "k"], "c"), norm("c", "y"))).toEqual(
+      Buffer.from(protobuf(typed("c", FLOAT, null))),
+    );
   });
 
   test("a value that is given already is not given twice", () => {

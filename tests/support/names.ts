@@ -42,6 +42,15 @@ export function properties(): Set<string> {
   return names;
 }
 
+/** The names of the members of all enums. */
+export function enumMembers(): Set<string> {
+  const names = new Set<string>();
+  everywhere((node) => {
+    if (ts.isEnumMember(node)) names.add(node.name.getText());
+  });
+  return names;
+}
+
 /** The types of which an identifier names a property: none if it is no property's name. */
 function ownersAt(node: ts.Identifier): ts.Type[] {
   const { parent } = node;

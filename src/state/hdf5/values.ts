@@ -2,8 +2,9 @@
 // 3.0, sections III.E, IV.A.2.b, d, i and m).
 
 import { StateError } from "../../errors.js";
+import { product } from "../../values/layout.js";
 import { FLOATS, type FloatFormat } from "../bytes.js";
-import { hasOwn } from "../keys.js";
+import { lookUp } from "../keys.js";
 import { type Hdf5File, malformed, NOWHERE } from "./file.js";
 
 /**
@@ -38,7 +39,7 @@ export function typeOf(file: Hdf5File, at: number): Type {
   if (kind === FLOAT) {
     const fields = [12, 13, 14, 15].map((field) => file.u8(at + field));
     const layout = [file.u16(at + 10), ...fields, file.u32(at + 16)].join(" ");
-    const format = hasOwn(FORMATS, layout) ? FORMATS[layout] : undefined;
+    const format = lookUp(FORMATS, layout);
     // Bit 0 is set for big-endian, and bit 6 for the byte order of a VAX. Bits 4 and 5 are 2 if the leading
     // digit of the mantissa is implied, as in IEEE 754.
     const known = format !== undefined && (bits & 0x70) === 0x20 && file.u16(at + 8) === 0;
@@ -59,7 +60,7 @@ export function shapeOf(file: Hdf5File, at: number): number[] | null {
 }
 
 export const countOf = (shape: readonly number[] | null): number =>
-  shape === null ? 0 : shape.reduce((product, size) => product * size, 1);
+  shape === null ? 0 : product(shape);
 
 /** Reads an attribute message: its name, and the addresses of its type, shape and data. */
 export function attributeOf(file: Hdf5File, at: number, length: number) {

@@ -11,7 +11,13 @@ import { Hdf5Node } from "../hdf5/node.js";
 import { fileOf, type StateFile } from "../layers.js";
 import { entriesOf } from "../zip.js";
 import { type Found, findLayers } from "./found.js";
-import { checkLoadOptions, type KerasLoadOptions, LOAD_KEYS, loadLayer } from "./load.js";
+import {
+  checkLoadOptions,
+  givenEpsilon,
+  type KerasLoadOptions,
+  LOAD_KEYS,
+  loadLayer,
+} from "./load.js";
 import type { Json } from "./topology.js";
 
 /** Options of {@link readKerasFile}. */
@@ -25,8 +31,6 @@ export interface KerasFileOptions {
 
 /** Options of `load` and `loadAll` of {@link readKerasFile}. */
 export interface KerasFileLoadOptions extends KerasLoadOptions {
-  /** Required for a layer whose config is not in the file, since its weights do not contain epsilon. */
-  epsilon?: number;
   /**
    * False for such a layer without gamma. Used only if the layer has three arrays in the file, which may
    * be gamma or beta beside the averages. Default true.
@@ -36,7 +40,7 @@ export interface KerasFileLoadOptions extends KerasLoadOptions {
   center?: boolean;
 }
 
-const READ_KEYS = [...LOAD_KEYS, "epsilon", "scale", "center"];
+const READ_KEYS = [...LOAD_KEYS, "scale", "center"];
 
 /**
  * Reads the batch-norm layers of a file that Keras wrote: `.keras`, `.h5` (which Keras 2 writes, and Keras 3
@@ -125,18 +129,10 @@ function parsed(config: KerasFileOptions["config"]): unknown {
 }
 
 /** The config of a layer whose config is not in the file, made from the options and its arrays. */
-function configOf(
-  name: string,
-  { has }: Found,
-  { epsilon, scale, center }: KerasFileLoadOptions,
-): Json {
-  if (epsilon === undefined) {
-    throw new OptionError(
-      `epsilon: expected for layer "${name}", of which the file has weights alone, got none`,
-    );
-  }
+function configOf(name: string, { has }: Found, options: KerasFileLoadOptions): Json {
+  const epsilon = givenEpsilon(name, options);
   if (has !== null) return { epsilon, ...has };
-  const [noScale, noCenter] = [scale === false, center === false];
+  const [noScale, noCenter] = [options.scale === false, options.center === false];
   if (noScale === noCenter) {
     throw new OptionError(
       `scale, center: expected one of them false for layer "${name}", which has three arrays, got ` +

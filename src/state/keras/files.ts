@@ -2,8 +2,9 @@
 // stays as it is, in the same files.
 
 import { StateError } from "../../errors.js";
+import { joined, lengthOf } from "../bytes.js";
 import type { Model } from "./model.js";
-import { bytesBetween, spread } from "./shards.js";
+import { partsBetween, type Weight } from "./shards.js";
 import type { Json } from "./topology.js";
 
 /** The files of a model as they are written. */
@@ -14,25 +15,16 @@ export interface WrittenKeras {
   weights: Record<string, Uint8Array>;
 }
 
-/** A weight: its entry in model.json and its bytes. */
-export interface Entry {
-  readonly entry: Json;
-  readonly data: Uint8Array;
-}
-
 /** What is to be changed in a model. */
 export interface Changes {
-  /** Changed weights by name, and `null` for weights to leave out. */
-  readonly weights: Map<string, Entry | null>;
-  /** New weights, each under the name of the weight that it follows in the file. */
-  readonly added: Map<string, Entry>;
+  /** The weights to write in place of one of the file, by its name: none leaves it out, a second one follows it. */
+  readonly weights: Map<string, readonly Weight[]>;
   /** Objects of the parsed topology, and what is written in their place. */
   readonly replaced: Map<unknown, unknown>;
 }
 
 export const noChanges = (): Changes => ({
   weights: new Map(),
-  added: new Map(),
   replaced: new Map(),
 });
 
@@ -42,27 +34,31 @@ export function plain(entry: Json): Json {
   return rest;
 }
 
+/** The weights that are written in place of one of the file: itself, if nothing has changed it. */
+export const weightsAt = ({ weights }: Model, changes: Changes, key: string): readonly Weight[] =>
+  changes.weights.get(key) ?? [weights.get(key)!];
+
 /** The files of a model with these changes. If nothing changes in model.json, its text stays the same. */
 export function filesOf(model: Model, changes: Changes): WrittenKeras {
   const manifest = model.json.weightsManifest as Json[];
   const written: [path: string, bytes: Uint8Array][] = [];
   let same = changes.replaced.size === 0;
   const weightsManifest = model.groups.map((group, i) => {
-    const entries: Entry[] = group.weights.flatMap((key) => {
-      const { entry, begin, end } = model.weights.get(key)!;
-      const changed = changes.weights.get(key);
-      same &&= changed !== null && (changed === undefined || changed.entry === entry);
-      const added = changes.added.get(key);
-      same &&= added === undefined;
-      const own =
-        changed === undefined ? { entry, data: bytesBetween(group, begin, end) } : changed;
-      return [...(own === null ? [] : [own]), ...(added === undefined ? [] : [added])];
+    const entries = group.weights.flatMap((key) => {
+      const weights = weightsAt(model, changes, key);
+      same &&= weights.length === 1 && weights[0]!.entry === model.weights.get(key)!.entry;
+      return weights;
     });
-    const lengths = group.shards.map(({ length }) => length);
-    const data = entries.map((each) => each.data);
-    const shards = spread(data, lengths).map((bytes, k) => [group.paths[k]!, bytes] as const);
+    const data = entries.map((weight) => weight.data());
+    // Shards keep their lengths as long as there are bytes for them, and the last one takes the rest.
+    let end = 0;
+    const shards = group.shards.map(({ length }, k) => {
+      const begin = end;
+      end = k === group.shards.length - 1 ? lengthOf(data) : begin + length;
+      return [group.paths[k]!, joined(partsBetween(data, begin, end))] as const;
+    });
     // A file that has become empty is left out, but one that was empty before is kept.
-    const kept = shards.filter(([, bytes], k) => bytes.length > 0 || lengths[k] === 0);
+    const kept = shards.filter(([, bytes], k) => bytes.length > 0 || group.shards[k]!.length === 0);
     for (const [path, bytes] of kept) written.push([path, bytes]);
     return {
       ...manifest[i],

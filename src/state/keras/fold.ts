@@ -5,13 +5,14 @@ import { BatchNormError, StateError } from "../../errors.js";
 import { fold } from "../../testtime/fold.js";
 import { FLOATS } from "../bytes.js";
 import { encodeFolded, foldBeside, type Into } from "../folding.js";
+import { timesOf } from "../keys.js";
 import type { KeptNorm } from "../layers.js";
-import { type Changes, filesOf, noChanges, plain, type WrittenKeras } from "./files.js";
+import { type Changes, filesOf, noChanges, plain, type WrittenKeras, weightsAt } from "./files.js";
 import { isFirst, kernelOf, linearOf, rankOf } from "./linear.js";
 import { loadLayer } from "./load.js";
 import { findWeight, type KerasFiles, type Model, parse, weightOf } from "./model.js";
 import { Container, containersOf, type Layer } from "./network.js";
-import { bytesBetween, numbersOf, valuesOf, type Weight } from "./shards.js";
+import { numbersOf, valuesOf, type Weight } from "./shards.js";
 import type { Json } from "./topology.js";
 
 /** What {@link foldKeras} returns. */
@@ -60,18 +61,16 @@ export function foldKeras(files: KerasFiles): FoldedKeras {
     );
   }
   const containers = containersOf(model.json.modelTopology);
-  const count = new Map<string, number>();
-  const places = new Map<unknown, Layer>();
-  for (const layer of containers.flatMap(({ layers }) => layers)) {
-    count.set(layer.name, (count.get(layer.name) ?? 0) + 1);
-    places.set(layer.item, layer);
-  }
+  const all = containers.flatMap(({ layers }) => layers);
+  const count = timesOf(all.map(({ name }) => name));
+  const places = new Map<unknown, Layer>(all.map((layer) => [layer.item, layer]));
   const work: Work = { model, changes: noChanges(), count };
   const folded: string[] = [];
   const kept: KeptNorm[] = [];
-  for (const [name, { item }] of model.layers) {
+  for (const [name, { item, unlisted }] of model.layers) {
     const layer = places.get(item);
-    const reason = layer === undefined ? "it is in a wrapper" : foldOne(work, name, layer);
+    const apart = unlisted ? "the config does not list it" : "it is in a wrapper";
+    const reason = layer === undefined ? apart : foldOne(work, name, layer);
     if (reason === null) folded.push(name);
     else kept.push({ name, reason });
   }
@@ -136,7 +135,7 @@ const frozenOf = (model: Model, name: string, config: Json) =>
     {
       config,
       layout: () => "channelsLast",
-      values: (weight) => valuesOf(model.groups, weightOf(model, name, weight)),
+      values: (weight) => valuesOf(weightOf(model, name, weight)),
     },
     { onWarning: () => {} },
   ).freeze();
@@ -152,17 +151,15 @@ interface Weights {
 }
 
 function weightsOf(work: Work, layer: Layer, name: string): Weights {
-  const { entry } = find(work, layer, name);
-  const key = entry.name as string;
-  const weight = new Float32Array(valuesNow(work, key));
-  const made = work.changes.added.get(key);
-  const own = { key, shape: entry.shape, weight };
-  if (made) {
-    return { ...own, bias: new Float32Array(numbersOf(made.entry, made.data)), biasKey: null };
-  }
+  const { model, changes } = work;
+  const float32 = (weight: Weight) => new Float32Array(numbersOf(weight));
+  const key = find(work, layer, name).entry.name as string;
+  const [kernel, made] = weightsAt(model, changes, key);
+  const own = { key, shape: kernel!.entry.shape, weight: float32(kernel!) };
+  if (made) return { ...own, bias: float32(made), biasKey: null };
   if (layer.config.use_bias === false) return { ...own, bias: null, biasKey: null };
   const biasKey = find(work, layer, "bias").entry.name as string;
-  return { ...own, bias: new Float32Array(valuesNow(work, biasKey)), biasKey };
+  return { ...own, bias: float32(weightsAt(model, changes, biasKey)[0]!), biasKey };
 }
 
 /** Where a weight of a layer lies in the files. */
@@ -173,14 +170,6 @@ function find({ model, count }: Work, { container, name }: Layer, weight: string
   throw new StateError(`weightsManifest: expected "${name}/${weight}", got ${found}`);
 }
 
-/** The numbers of a weight: the changed ones if it was changed, else those of the file. */
-function valuesNow({ model, changes }: Work, key: string): Float64Array {
-  const changed = changes.weights.get(key);
-  if (changed) return numbersOf(changed.entry, changed.data);
-  const { entry, group, begin, end } = model.weights.get(key)!;
-  return numbersOf(entry, bytesBetween(model.groups[group]!, begin, end));
-}
-
 /** Replaces a layer's weights by folded ones. A layer without a bias gets one. */
 function put(
   { model, changes }: Work,
@@ -189,21 +178,24 @@ function put(
   weight: Float32Array,
   bias: Float32Array,
 ): void {
-  const weightData = encodeFolded("weight", FLOATS.F32!, weight);
-  const data = encodeFolded("bias", FLOATS.F32!, bias);
-  const set = (name: string, bytes: Uint8Array): void => {
-    const { entry } = model.weights.get(name)!;
-    changes.weights.set(name, { entry: { ...plain(entry), dtype: "float32" }, data: bytes });
+  const weightBytes = encodeFolded("weight", FLOATS.F32!, weight);
+  const biasBytes = encodeFolded("bias", FLOATS.F32!, bias);
+  const set = (name: string, bytes: Uint8Array, ...behind: Weight[]): void => {
+    const entry = { ...plain(model.weights.get(name)!.entry), dtype: "float32" };
+    changes.weights.set(name, [{ entry, data: () => bytes }, ...behind]);
   };
   if (biasKey === null) {
     const name = key.replace(/[^/]*$/, "bias");
     if (model.weights.has(name)) {
       throw new StateError(`use_bias: expected true, since there is a "${name}", got false`);
     }
-    changes.added.set(key, { entry: { name, shape: [bias.length], dtype: "float32" }, data });
+    const entry = { name, shape: [bias.length], dtype: "float32" };
+    set(key, weightBytes, { entry, data: () => biasBytes });
     layer.config = { ...layer.config, use_bias: true };
-  } else set(biasKey, data);
-  set(key, weightData);
+  } else {
+    set(key, weightBytes);
+    set(biasKey, biasBytes);
+  }
 }
 
 /** Leaves out all weights under the name of a norm, those of batch renormalization included. */
@@ -213,13 +205,13 @@ function leaveOut({ model, changes }: Work, name: string): void {
   for (const key of model.weights.keys()) {
     // The names of other layers may begin with this one's name and a slash: those have a further slash.
     const own = key.startsWith(owner) && !key.includes("/", owner.length);
-    if (own) changes.weights.set(key, null);
+    if (own) changes.weights.set(key, []);
   }
 }
 
 /** Leaves out the state of an optimizer, whose shapes are those of the weights before folding. */
 function leaveOptimizerOut({ model, changes }: Work): void {
   for (const [key, { entry }] of model.weights) {
-    if (entry.group === "optimizer") changes.weights.set(key, null);
+    if (entry.group === "optimizer") changes.weights.set(key, []);
   }
 }

@@ -4,6 +4,7 @@
 import { StateError } from "../../errors.js";
 import type { Layout } from "../../values/layout.js";
 import type { Hdf5Node } from "../hdf5/node.js";
+import { timesOf } from "../keys.js";
 import { legacyFinder, legacyRoot, type Norm, normsIn } from "./legacy.js";
 import { type Arrays, arraysIn, groupsOf, nameIn } from "./saved.js";
 import { type Json, type KerasLayer, layersOf, layoutOf } from "./topology.js";
@@ -150,8 +151,7 @@ function otherNorms(
     }
     left.push(...group.groups.filter(({ path }) => path !== "/optimizer").reverse());
   }
-  const count = new Map<string, number>();
-  for (const { name } of norms) if (name !== null) count.set(name, (count.get(name) ?? 0) + 1);
+  const count = timesOf(norms.flatMap(({ name }) => name ?? []));
   const named = new Map<string, Arrays>();
   for (const { name, path, arrays } of norms) {
     const own = name !== null && count.get(name) === 1 ? name : placeOf(path);

@@ -6,13 +6,16 @@
 
 import type { Layout } from "../../values/layout.js";
 import { isObject } from "../bytes.js";
-import { hasOwn } from "../keys.js";
+import { lookUp, timesOf } from "../keys.js";
 import type { Json, KerasLayer } from "./topology.js";
 
 const FUSED = /^FusedBatchNorm(V[23])?$/;
 
-/** The weights of an operation, in the order of its inputs. The data come before them, as the first input. */
-const INPUTS = ["gamma", "beta", "moving_mean", "moving_variance"];
+/**
+ * The weights of a batch norm. An operation takes them as inputs in this order, behind the data, which are its first
+ * input.
+ */
+export const WEIGHTS = ["gamma", "beta", "moving_mean", "moving_variance"];
 
 /** The longest chain of nodes that is followed of those that only pass on their input. */
 const LONGEST = 100;
@@ -33,15 +36,15 @@ export function graphOf(topology: Json): {
     if (isObject(node) && typeof node.name === "string") nodes.set(node.name, node);
   }
   const layers = new Map<string, KerasLayer>();
-  const uses = new Map<string, number>();
+  const used: string[] = [];
   for (const [name, node] of nodes) {
     if (passesOn(node)) continue;
     const inputs = inputsOf(node).map((input) => sourceOf(nodes, input));
-    for (const input of inputs) uses.set(input, (uses.get(input) ?? 0) + 1);
+    used.push(...inputs);
     const attributes = isObject(node.attr) ? node.attr : {};
     if (typeof node.op !== "string" || !FUSED.test(node.op)) continue;
     if (attributeIn(attributes, "is_training", "b") === true) continue;
-    const constants = Object.fromEntries(INPUTS.map((weight, i) => [weight, inputs[i + 1]]));
+    const constants = Object.fromEntries(WEIGHTS.map((weight, i) => [weight, inputs[i + 1]]));
     // A file may leave the attribute out; TensorFlow's default applies then.
     const epsilon = attributeIn(attributes, "epsilon", "f") ?? 1e-4;
     const layout = layoutOf(attributeIn(attributes, "data_format", "s"));
@@ -58,7 +61,7 @@ export function graphOf(topology: Json): {
   }
   return {
     layers,
-    own: new Set([...uses].filter(([, count]) => count === 1).map(([name]) => name)),
+    own: new Set([...timesOf(used)].filter(([, count]) => count === 1).map(([name]) => name)),
   };
 }
 
@@ -100,5 +103,5 @@ function layoutOf(format: unknown): Layout | null {
     return Object.values(FORMATS).find((layout) => layout === name) ?? null;
   }
   const key = String(format).replace(/=+$/, "");
-  return hasOwn(FORMATS, key) ? FORMATS[key]! : null;
+  return lookUp(FORMATS, key) ?? null;
 }

@@ -95,7 +95,8 @@ export function legacyFinder(
   return (name) => {
     const layer = layers.get(name)!;
     const top = topOf(layer);
-    const [found, beside] = [norms.get(top) ?? [], tops.get(top)!];
+    const found = norms.get(top) ?? [];
+    const beside = tops.get(top)!;
     if (found.length === beside.length) return found[beside.indexOf(layer)]!;
     // The numbers differ if two models share a layer, since its weights are kept only once. The order says
     // nothing then, so the layer is found by its name.

@@ -1,7 +1,7 @@
 // Makes a batch-norm layer from the config and the weights that a Keras file has for it.
 
 import type { Kernels } from "../../engine/kernels.js";
-import { StateError } from "../../errors.js";
+import { OptionError, StateError } from "../../errors.js";
 import type { BatchNorm } from "../../layer/batch-norm.js";
 import { type KerasOptions, keeping, kerasOptions } from "../../layer/frameworks.js";
 import { checkRenorm } from "../../layer/renorm.js";
@@ -10,8 +10,13 @@ import type { Layout } from "../../values/layout.js";
 import { fromFile, layerOf, NO_COUNTER, type OnWarning, warningsTo } from "../layers.js";
 import type { Json } from "./topology.js";
 
-/** Options of `load` and `loadAll` of `readKeras`. Epsilon, scale and center come from the file. */
+/** Options of `load` and `loadAll` of `readKeras`. Scale and center come from the file, epsilon from the config in it. */
 export interface KerasLoadOptions {
+  /**
+   * Required for a layer whose config is not in the file, since its weights do not contain epsilon. For the other
+   * layers, that of the config is used.
+   */
+  epsilon?: number;
   /** Weight of the OLD value. Default: the momentum in the file; `train` needs one if that is 1. */
   momentum?: number;
   /**
@@ -26,7 +31,25 @@ export interface KerasLoadOptions {
 }
 
 /** Their names. */
-export const LOAD_KEYS: readonly string[] = ["momentum", "layout", "onWarning", "kernels"];
+export const LOAD_KEYS: readonly string[] = [
+  "momentum",
+  "layout",
+  "onWarning",
+  "kernels",
+  "epsilon",
+];
+
+/**
+ * The epsilon of the layer `name`, of which the file has weights alone.
+ *
+ * @throws OptionError if the caller has not given it.
+ */
+export function givenEpsilon(name: string, { epsilon }: KerasLoadOptions): number {
+  if (epsilon !== undefined) return epsilon;
+  throw new OptionError(
+    `epsilon: expected for layer "${name}", of which the file has weights alone, got none`,
+  );
+}
 
 /** What a file says about a layer. */
 export interface Given {
@@ -48,7 +71,7 @@ export interface Given {
 export function checkLoadOptions({
   onWarning,
   ...own
-}: KerasLoadOptions & Pick<KerasOptions, "epsilon" | "scale" | "center">): void {
+}: KerasLoadOptions & Pick<KerasOptions, "scale" | "center">): void {
   warningsTo(onWarning);
   kerasOptions(own);
 }

@@ -4,7 +4,8 @@
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import { type Bytes, isBytes, isObject, jsonOf } from "../bytes.js";
 import { checkFormat, jsonTextOf } from "../format.js";
-import { graphOf, isGraph } from "./graph.js";
+import { timesOf } from "../keys.js";
+import { graphOf, isGraph, WEIGHTS } from "./graph.js";
 import { type Group, groupOf, type Weight } from "./shards.js";
 import { fullName, type Json, type KerasLayer, layersOf } from "./topology.js";
 
@@ -74,7 +75,7 @@ export function parse(name: string, files: unknown): Model {
   }
   const found = new Map<string, Weight>();
   const groups = json.weightsManifest.map((group: unknown, i) =>
-    groupOf(`weightsManifest[${i}]`, group, weights, i, found),
+    groupOf(`weightsManifest[${i}]`, group, weights, found),
   );
   const byEnd = new Map<string, string | null>();
   for (const key of found.keys()) {
@@ -83,38 +84,73 @@ export function parse(name: string, files: unknown): Model {
   }
   const operations = graph ? graphOf(topology) : null;
   const layers = operations?.layers ?? layersOf(topology);
-  const owners = new Map<string, number>();
-  for (const { leaf, inside, wrapped } of layers.values()) {
-    for (const owner of wrapped ? new Set([leaf, inside.at(-1)!]) : [leaf]) {
-      owners.set(owner, (owners.get(owner) ?? 0) + 1);
-    }
-  }
+  const owners = timesOf(
+    [...layers.values()].flatMap(({ leaf, inside, wrapped }) =>
+      wrapped ? [...new Set([leaf, inside.at(-1)!])] : [leaf],
+    ),
+  );
   const own = operations?.own ?? null;
-  return { json, text, groups, weights: found, byEnd, layers, owners, own };
+  const read = { json, text, groups, weights: found, byEnd, layers, owners, own };
+  return graph ? read : { ...read, layers: new Map([...layers, ...unlistedIn(read)]) };
 }
 
 /**
- * Finds a weight of a layer. The weight is named after the layer, with or without the names of the models
- * around it. If the layer is in a wrapper, the weight may be named after the wrapper instead.
+ * The batch norms whose weights belong to no layer that a layers model lists: those inside of custom layers, and those
+ * of subclasses. They have the names that their weights have in common.
  */
+function unlistedIn(model: Model): Map<string, KerasLayer> {
+  const { layers, weights } = model;
+  const listed = new Set(
+    Array.from(layers.values(), (layer) => weightOfLayer(model, layer, "moving_mean")),
+  );
+  const unlisted = new Map<string, KerasLayer>();
+  for (const [key, mean] of weights) {
+    const prefix = key.replace(/(^|\/)moving_mean$/, "$1");
+    if (prefix === key || listed.has(mean) || !weights.has(`${prefix}moving_variance`)) continue;
+    let leaf = prefix.slice(0, -1);
+    while (layers.has(leaf)) leaf += "/";
+    const config = {
+      name: leaf,
+      scale: weights.has(`${prefix}gamma`),
+      center: weights.has(`${prefix}beta`),
+    };
+    const constants = Object.fromEntries(WEIGHTS.map((weight) => [weight, prefix + weight]));
+    const place = { leaf, inside: [], wrapped: false };
+    unlisted.set(leaf, { item: config, config, ...place, unlisted: true, constants });
+  }
+  return unlisted;
+}
+
+/** Finds a weight of the layer or operation of this name. */
 export function weightOf(model: Model, name: string, weight: string): Weight {
   const layer = model.layers.get(name)!;
   if (layer.constants !== undefined) return constantOf(model, name, layer.constants[weight]);
-  const full = fullName(layer);
-  const wrapper = layer.wrapped ? layer.inside.at(-1)! : null;
-  // If several layers share a name, a weight under that short name may be another layer's.
-  const loose = [layer.leaf, ...(wrapper === null ? [] : [wrapper])];
-  const alone = loose.filter((owner) => model.owners.get(owner) === 1);
-  const found = findWeight(
-    model,
-    wrapper === null ? [full] : [full, layer.inside.join("/")],
-    alone,
-    weight,
-  );
+  const found = weightOfLayer(model, layer, weight);
   if (typeof found === "object") return found;
+  const owner = layer.wrapped ? layer.inside.at(-1)! : layer.leaf;
   throw new StateError(
-    `weightsManifest: expected "${wrapper ?? layer.leaf}/${weight}" for layer "${name}", got ${found}`,
+    `weightsManifest: expected "${owner}/${weight}" for layer "${name}", got ${found}`,
   );
+}
+
+/**
+ * Finds a weight of a layer that the topology lists. The weight is named after the layer, with or without the names
+ * of the models around it. If the layer is in a wrapper, the weight may be named after the wrapper instead.
+ */
+function weightOfLayer(
+  model: Model,
+  layer: KerasLayer,
+  weight: string,
+): ReturnType<typeof findWeight> {
+  const { leaf, inside, wrapped } = layer;
+  const [full, loose] = [[fullName(layer)], [leaf]];
+  if (wrapped) {
+    full.push(inside.join("/"));
+    loose.push(inside.at(-1)!);
+  }
+  // If several layers share a name, a weight under that short name may be another layer's.
+  const alone = loose.filter((owner) => model.owners.get(owner) === 1);
+  return findWeight(model, full, alone, weight);
 }
 
 /**

@@ -4,7 +4,13 @@ import { BatchNormError } from "../../errors.js";
 import type { Activation } from "../../values/activation.js";
 import { flag, readOptions } from "../../values/check.js";
 import { fileOf, type StateFile } from "../layers.js";
-import { checkLoadOptions, type KerasLoadOptions, LOAD_KEYS, loadLayer } from "./load.js";
+import {
+  checkLoadOptions,
+  givenEpsilon,
+  type KerasLoadOptions,
+  LOAD_KEYS,
+  loadLayer,
+} from "./load.js";
 import { type KerasFiles, parse, weightOf } from "./model.js";
 import { containersOf } from "./network.js";
 import { valuesOf } from "./shards.js";
@@ -27,6 +33,10 @@ const READ_KEYS = [...LOAD_KEYS, "withActivation"];
  * names; if several layers have the same name, the names of the models around them are put in front.
  * Epsilon, momentum, scale and center come from the layer's config. Weights of a layer in a wrapper,
  * TimeDistributed for instance, are found by the name of the wrapper.
+ *
+ * Batch norms that the config does not list as such, those inside of custom layers and those of subclasses, follow
+ * under the names that their weights have. Nothing but the weights is known of them: give `epsilon` to `load`. Their
+ * momentum is Keras' default, 0.99, and their layout `"channelsLast"`.
  *
  * In a graph model, the layers are the operations `FusedBatchNorm` with constant parameters, and have the
  * names of their nodes. Other batch norms cannot be read: the converter has folded them into the
@@ -54,11 +64,12 @@ export function readKeras(files: KerasFiles): StateFile<KerasReadOptions> {
     checkLoadOptions(options);
     const follows = flag("withActivation", withActivation, false);
     const layer = model.layers.get(name)!;
+    const { config, unlisted } = layer;
     const given = {
-      config: layer.config,
+      config: unlisted ? { ...config, epsilon: givenEpsilon(name, options) } : config,
       activation: follows ? activationBehind(model.json.modelTopology, layer) : null,
       layout: () => layoutOf(name, layer),
-      values: (weight: string) => valuesOf(model.groups, weightOf(model, name, weight)),
+      values: (weight: string) => valuesOf(weightOf(model, name, weight)),
     };
     return loadLayer(name, given, options);
   });

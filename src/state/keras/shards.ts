@@ -4,6 +4,7 @@
 // (tfjs-core/src/io/types.ts, io_utils.ts).
 
 import { describe, StateError } from "../../errors.js";
+import { product } from "../../values/layout.js";
 import {
   type Bytes,
   bytesOf,
@@ -12,17 +13,17 @@ import {
   type FloatFormat,
   isCount,
   isObject,
+  joined,
+  lengthOf,
   viewOfBytes,
 } from "../bytes.js";
-import { hasOwn } from "../keys.js";
+import { hasOwn, lookUp } from "../keys.js";
 import type { Json } from "./topology.js";
 
-/** A weight: its entry in model.json, and from where to where its bytes reach in those of its group. */
+/** A weight: its entry in model.json, and its bytes. */
 export interface Weight {
   readonly entry: Json;
-  readonly group: number;
-  readonly begin: number;
-  readonly end: number;
+  readonly data: () => Uint8Array;
 }
 
 /** A group of weights: the names of the weights and the shards that hold their bytes, in order. */
@@ -48,7 +49,6 @@ export function groupOf(
   name: string,
   value: unknown,
   files: Readonly<Record<string, Bytes>>,
-  group: number,
   found: Map<string, Weight>,
 ): Group {
   const { paths, weights } = isObject(value) ? value : {};
@@ -64,7 +64,7 @@ export function groupOf(
     }
     return bytesOf(`weights["${path}"]`, files[path]);
   });
-  const length = shards.reduce((sum, shard) => sum + shard.length, 0);
+  const length = lengthOf(shards);
   const names: string[] = [];
   let begin = 0;
   for (const entry of weights as unknown[]) {
@@ -73,13 +73,14 @@ export function groupOf(
         `${name}.weights: expected entries of different names, got ${describe(entry)}`,
       );
     }
-    const end = begin + sizeOf(entry, shards, begin);
+    const from = begin;
+    const end = from + sizeOf(entry, shards, from);
     if (end > length) {
       throw new StateError(
         `${entry.name}: expected bytes up to ${end}, got files of ${length} bytes in ${name}`,
       );
     }
-    found.set(entry.name, { entry, group, begin, end });
+    found.set(entry.name, { entry, data: () => bytesBetween(shards, from, end) });
     names.push(entry.name);
     begin = end;
   }
@@ -95,76 +96,68 @@ function sizeOf(entry: Json, shards: readonly Uint8Array[], begin: number): numb
   if (!Array.isArray(shape) || !shape.every(isCount)) {
     throw new StateError(`${name}.shape: expected whole numbers, got ${describe(shape)}`);
   }
-  const values = shape.reduce((product, n) => product * n, 1);
+  const values = product(shape);
   const type = isObject(q) ? q.dtype : dtype;
-  if (typeof type === "string" && hasOwn(SIZES, type)) return values * SIZES[type]!;
+  const size = typeof type === "string" ? lookUp(SIZES, type) : undefined;
+  if (size !== undefined) return values * size;
   if (type !== "string") {
     throw new StateError(`${name}.dtype: expected a type of TensorFlow.js, got ${describe(type)}`);
   }
   // Each text is kept as its length in four bytes, followed by its bytes.
-  const group = { paths: [], shards, weights: [] };
   let at = begin;
   for (let i = 0; i < values; i++) {
-    const length = bytesBetween(group, at, at + 4);
+    const length = bytesBetween(shards, at, at + 4);
     if (length.length < 4) return Infinity;
     at += 4 + viewOfBytes(length).getUint32(0, true);
   }
   return at - begin;
 }
 
-/** Some of a group's bytes, a copy of them only if they lie in several shards. */
-export function bytesBetween({ shards }: Group, begin: number, end: number): Uint8Array {
+/** The parts of what lies from `begin` to `end` in the bytes that some arrays hold one after another; views of these. */
+export function partsBetween(
+  arrays: readonly Uint8Array[],
+  begin: number,
+  end: number,
+): Uint8Array[] {
   const parts: Uint8Array[] = [];
   let at = 0;
-  for (const shard of shards) {
-    if (begin < at + shard.length && end > at) {
-      parts.push(shard.subarray(Math.max(0, begin - at), Math.min(shard.length, end - at)));
+  for (const array of arrays) {
+    const next = at + array.length;
+    if (begin < next && end > at) {
+      parts.push(array.subarray(Math.max(0, begin - at), end - at));
     }
-    at += shard.length;
+    at = next;
   }
-  return parts.length === 1 ? parts[0]! : spread(parts, [end - begin])[0]!;
+  return parts;
 }
 
-/**
- * Joins the parts, and cuts the result into arrays of these lengths. If there are too few bytes the last
- * arrays are shorter or empty, and if there are too many the last array takes the rest.
- */
-export function spread(parts: readonly Uint8Array[], lengths: readonly number[]): Uint8Array[] {
-  let left = parts.reduce((sum, { length }) => sum + length, 0);
-  const arrays = lengths.map((length, i) => {
-    const size = i === lengths.length - 1 ? left : Math.min(length, left);
-    left -= size;
-    return new Uint8Array(size);
-  });
-  let [into, at] = [0, 0];
-  for (let part of parts) {
-    while (part.length > 0) {
-      const room = arrays[into]!.length - at;
-      arrays[into]!.set(part.subarray(0, room), at);
-      at += Math.min(room, part.length);
-      part = part.subarray(room);
-      if (part.length > 0) [into, at] = [into + 1, 0];
-    }
-  }
-  return arrays;
+/** Some of a group's bytes, a copy of them only if they lie in several shards. */
+function bytesBetween(
+  shards: readonly Uint8Array[],
+  begin: number,
+  end: number,
+): Uint8Array {
+  const parts = partsBetween(shards, begin, end);
+  return parts.length === 1 ? parts[0]! : joined(parts);
 }
 
 /** The values of a weight [channels], as TensorFlow.js decodes them. */
-export function valuesOf(groups: readonly Group[], found: Weight): Float64Array {
-  const { shape } = found.entry;
+export function valuesOf(weight: Weight): Float64Array {
+  const { name, shape } = weight.entry;
   if (!Array.isArray(shape) || shape.length !== 1 || shape[0] === 0) {
     throw new StateError(
-      `${found.entry.name}: expected a shape of one axis, at least one channel, got ${describe(shape)}`,
+      `${name}: expected a shape of one axis, at least one channel, got ${describe(shape)}`,
     );
   }
-  return numbersOf(found.entry, bytesBetween(groups[found.group]!, found.begin, found.end));
+  return numbersOf(weight);
 }
 
-/** The numbers of a weight of any shape in its bytes, as TensorFlow.js decodes them. */
-export function numbersOf(entry: Json, data: Uint8Array): Float64Array {
+/** The numbers of a weight of any shape, as TensorFlow.js decodes them. */
+export function numbersOf({ entry, data }: Weight): Float64Array {
   const { dtype, quantization: q } = entry;
+  const bytes = data();
   const format = formatOf(entry);
-  if (format !== null) return decode(format, data);
+  if (format !== null) return decode(format, bytes);
   const { scale, min, dtype: packed } = isObject(q) ? q : {};
   const size = packed === "uint8" ? 1 : packed === "uint16" ? 2 : null;
   if (
@@ -178,10 +171,10 @@ export function numbersOf(entry: Json, data: Uint8Array): Float64Array {
         describe(packed ?? dtype),
     );
   }
-  const view = viewOfBytes(data);
-  const values = new Float64Array(data.length / size);
+  const view = viewOfBytes(bytes);
+  const values = new Float64Array(bytes.length / size);
   for (let i = 0; i < values.length; i++) {
-    const integer = size === 1 ? data[i]! : view.getUint16(2 * i, true);
+    const integer = size === 1 ? bytes[i]! : view.getUint16(2 * i, true);
     // Rounded to float32, since TensorFlow.js stores the result in a Float32Array.
     values[i] = Math.fround(integer * scale + min);
   }

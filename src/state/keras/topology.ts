@@ -6,6 +6,7 @@
 import { OptionError, StateError } from "../../errors.js";
 import { CHANNELS_FIRST, CHANNELS_LAST, type Layout, ofRank } from "../../values/layout.js";
 import { isCount, isObject } from "../bytes.js";
+import { timesOf } from "../keys.js";
 
 export type Json = Record<string, unknown>;
 
@@ -21,7 +22,9 @@ export interface KerasLayer {
   readonly inside: readonly string[];
   /** Whether the last name of `inside` is that of a wrapper, TimeDistributed for instance. */
   readonly wrapped: boolean;
-  /** Only for an operation of a graph: the names of its constants by weight. */
+  /** True if the topology does not list it: what is known of it are its weights, and so its config has no epsilon. */
+  readonly unlisted?: boolean;
+  /** Only for an operation of a graph, and for a layer that is not listed: the full names of its weights. */
   readonly constants?: Readonly<Record<string, string | undefined>>;
   /** Only for an operation of a graph: its layout, `null` if that is unknown. */
   readonly layout?: Layout | null;
@@ -38,8 +41,7 @@ export const fullName = ({ inside, leaf }: KerasLayer): string => [...inside, le
  */
 export function layersOf(topology: unknown): ReadonlyMap<string, KerasLayer> {
   const found = allOf(topology);
-  const count = new Map<string, number>();
-  for (const { leaf } of found) count.set(leaf, (count.get(leaf) ?? 0) + 1);
+  const count = timesOf(found.map(({ leaf }) => leaf));
   const layers = new Map<string, KerasLayer>();
   for (const layer of found) {
     const name = count.get(layer.leaf) === 1 ? layer.leaf : fullName(layer);

@@ -58,12 +58,13 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
   const names = [...model.layers.keys()];
   for (const [name, layer] of entries) {
     checkName(names, name);
-    const { config } = model.layers.get(name)!;
+    const { config, unlisted } = model.layers.get(name)!;
     const settings = fromFile(`layer "${name}"`, () => {
       const { epsilon, scale, center } = config as KerasOptions;
       return kerasOptions({ epsilon, scale, center } as KerasOptions);
     });
-    if (settings.epsilon !== layer.epsilon) {
+    // Of a layer that the config does not list, the file does not say its epsilon.
+    if (!unlisted && settings.epsilon !== layer.epsilon) {
       throw new StateError(
         `layer "${name}": expected the epsilon of the model, ${settings.epsilon}, got ${layer.epsilon}`,
       );
@@ -71,7 +72,7 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
     const put = (weight: string, values: ArrayLike<number>): void => {
       const found = weightOf(model, name, weight);
       const { entry } = found;
-      const before = valuesOf(model.groups, found);
+      const before = valuesOf(found);
       if (holds(values, before)) return;
       if (before.length !== values.length) {
         throw new StateError(
@@ -87,7 +88,8 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
       }
       const format = formatOf(entry);
       const data = encode(key, format ?? FLOATS.F32!, values);
-      changes.weights.set(key, { entry: format === null ? plain(entry) : entry, data });
+      const written = format === null ? plain(entry) : entry;
+      changes.weights.set(key, [{ entry: written, data: () => data }]);
     };
     for (const [parameter, value] of [
       ["gamma", 1],

@@ -1,15 +1,8 @@
 // Changes the main graph of a file: its fields can be rewritten, left out or added. All other fields keep
 // their bytes, also those whose meaning this package does not know.
 
-import {
-  BinaryWriter,
-  type Field,
-  joined,
-  lengthOf,
-  type Range,
-  type Wire,
-  WireType,
-} from "../protobuf.js";
+import { joined, lengthOf } from "../bytes.js";
+import { BinaryWriter, type Field, type Range, type Wire, WireType } from "../protobuf.js";
 import type { Graph } from "./graph.js";
 import {
   ATTRIBUTE,
@@ -77,17 +70,9 @@ export class Edit {
     }
     const [attribute, tensor] = place;
     this.replace(field, (writer) =>
-      wire.copy(writer, field, (part) => {
-        if (part.start !== attribute.start) return false;
-        writer.message(NODE.attribute, () =>
-          wire.copy(writer, attribute, (inner) => {
-            if (inner.start !== tensor.start) return false;
-            writer.message(ATTRIBUTE.tensor, () => this.#values(writer, tensor, values));
-            return true;
-          }),
-        );
-        return true;
-      }),
+      this.#copy(writer, field, attribute, () =>
+        this.#copy(writer, attribute, tensor, () => this.#values(writer, tensor, values)),
+      ),
     );
   }
 
@@ -96,6 +81,15 @@ export class Edit {
     this.add(GRAPH.initializer, (writer) => writeTensor(writer, name, type, dimensions, values));
     if (this.#graph.irVersion >= INITIALIZERS_ALONE) return;
     this.add(GRAPH.input, (writer) => writeValue(writer, name, type, dimensions));
+  }
+
+  /** Copies a message, with the message that `fill` writes in place of one of its fields. */
+  #copy(writer: BinaryWriter, message: Range, { start, number }: Field, fill: () => void): void {
+    this.#graph.wire.copy(writer, message, (field) => {
+      if (field.start !== start) return false;
+      writer.message(number, fill);
+      return true;
+    });
   }
 
   /** Copies the message of a tensor, with new values in place of the old ones. */
@@ -141,7 +135,7 @@ export function writeTensor(
   dimensions: readonly number[],
   values: Uint8Array,
 ): void {
-  for (const size of dimensions) writer.integer(TENSOR.dimensions, size);
+  for (const size of dimensions) writer.integer(TENSOR.dims, size);
   writer.integer(TENSOR.type, type);
   writer.text(TENSOR.name, name);
   writer.data(TENSOR.raw, values);
@@ -150,21 +144,21 @@ export function writeTensor(
 /**
  * Writes the fields of the message that declares the name, type and shape of a value.
  *
- * @param sizes one entry for each axis of the value: its size, or a name for a size that is left open. `null`
- * if not even the number of axes is known.
+ * @param sizes one entry for each axis of the value: its size, a name for a size that is left open, or `null`. `null`
+ * in their place if not even the number of axes is known.
  */
 export function writeValue(
   writer: BinaryWriter,
   name: string,
   type: number,
-  sizes: readonly (number | string)[] | null,
+  sizes: readonly (number | string | null)[] | null,
 ): void {
   writer.text(VALUE_INFO.name, name);
   const shape = (): void => {
     for (const size of sizes ?? []) {
       writer.message(SHAPE.dimension, () => {
         if (typeof size === "number") writer.integer(DIMENSION.value, size);
-        else writer.text(DIMENSION.parameter, size);
+        else if (size !== null) writer.text(DIMENSION.parameter, size);
       });
     }
   };

@@ -86,6 +86,9 @@ export function foldOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): F
   };
 }
 
+/** The layer beside a norm and, if there is one, the Add of a constant between the two. */
+type Beside = [layer: Step, sum?: Step];
+
 /** Folds the norms of one model, one at a time. */
 class Folding {
   readonly network: Network;
@@ -119,7 +122,7 @@ class Folding {
   #into(into: Into, name: string, norm: Norm): void {
     const { network } = this;
     const own = network.stepOf(norm.operation);
-    const [layer, sum] = into === "before" ? this.#before(own) : [this.#after(own)];
+    const [layer, sum]: Beside = into === "before" ? this.#before(own) : [this.#after(own)];
     const linear = linearOf(this.#model.graph, network, layer);
     this.#checkAxes(into, layer, linear, own);
     const options = { ...linear.options, into };
@@ -152,7 +155,7 @@ class Folding {
   }
 
   /** The layer that makes the input of a norm, and the Add of a constant between the two, if there is one. */
-  #before({ inputs }: Step): [layer: Step, sum?: Step] {
+  #before({ inputs }: Step): Beside {
     const maker = this.#makerOf(inputs[0] ?? "");
     if (LINEAR.includes(maker.type)) return [maker];
     if (maker.type === "Add") {

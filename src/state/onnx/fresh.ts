@@ -30,7 +30,7 @@ export function modelOfLayers(
     if (name === "") throw new OptionError('layers: expected names for nodes, got ""');
   }
   const writer = new BinaryWriter();
-  writer.integer(MODEL.irVersion, 8);
+  writer.integer(MODEL.version, 8);
   writer.text(MODEL.producer, "batchnorm-wasm");
   writer.message(MODEL.graph, () => {
     for (const [name, layer] of layers) {
@@ -57,7 +57,7 @@ export function modelOfLayers(
       }
     }
   });
-  writer.message(MODEL.opset, () => {
+  writer.message(MODEL.opsets, () => {
     writer.text(OPSET.domain, "");
     writer.integer(OPSET.version, 15);
   });

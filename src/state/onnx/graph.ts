@@ -43,8 +43,8 @@ export interface Graph {
   readonly initializers: ReadonlyMap<string, Field>;
   /** The names of the network's outputs. */
   readonly outputs: readonly string[];
-  /** How many axes each value has, by name, for the values whose shape the file declares. */
-  readonly ranks: ReadonlyMap<string, number>;
+  /** What the file declares about inputs, outputs and other values, by their names. */
+  readonly declared: ReadonlyMap<string, Field>;
 }
 
 /** Reads the main graph of a file. */
@@ -56,11 +56,11 @@ export function graphOf(bytes: Uint8Array): Graph {
   }
   if (second !== undefined) throw new StateError("bytes: expected one graph, got several");
   let opset: number | null = null;
-  for (const field of wire.parts(wire.all, MODEL.opset)) opset = opsetOf(wire, field) ?? opset;
+  for (const field of wire.parts(wire.all, MODEL.opsets)) opset = opsetOf(wire, field) ?? opset;
   return {
     wire,
     field: graph,
-    irVersion: numberOf(wire, wire.all, MODEL.irVersion, 0),
+    irVersion: numberOf(wire, wire.all, MODEL.version, 0),
     opset,
     trains: wire.last(wire.all, MODEL.training) !== undefined,
     ...contentsOf(wire, graph),
@@ -81,16 +81,15 @@ function contentsOf(wire: Wire, graph: Range) {
     initializers.set(name, field);
   }
   const outputs: string[] = [];
-  const ranks = new Map<string, number>();
+  const declared = new Map<string, Field>();
   for (const number of [GRAPH.input, GRAPH.output, GRAPH.valueInfo]) {
     for (const field of wire.parts(graph, number)) {
       const name = textOf(wire, field, VALUE_INFO.name);
       if (number === GRAPH.output) outputs.push(name);
-      const rank = rankOf(wire, field);
-      if (rank !== null) ranks.set(name, rank);
+      declared.set(name, field);
     }
   }
-  return { operations, makers, initializers, outputs, ranks };
+  return { operations, makers, initializers, outputs, declared };
 }
 
 /** Throws an error which says that two things in a file have the same name. */
@@ -163,12 +162,17 @@ export function floatOf(wire: Wire, attribute: Field | undefined, fallback: numb
   return field ? wire.float(field) : Math.fround(fallback);
 }
 
-/** How many axes a value has, or `null` if the file does not declare its shape. */
-function rankOf(wire: Wire, range: Range): number | null {
-  const type = wire.last(range, VALUE_INFO.type);
-  const tensor = type && wire.last(type, TYPE.tensor);
+/** What is declared about a value that is a tensor: its type and shape. */
+export function tensorTypeOf(wire: Wire, declared: Range | undefined): Range | undefined {
+  const type = declared && wire.last(declared, VALUE_INFO.type);
+  return type && wire.last(type, TYPE.tensor);
+}
+
+/** How many axes a value has by what is declared about it; NaN if its shape is not. */
+export function rankOf(wire: Wire, declared: Range | undefined): number {
+  const tensor = tensorTypeOf(wire, declared);
   const shape = tensor && wire.last(tensor, TENSOR_TYPE.shape);
-  if (shape === undefined) return null;
+  if (shape === undefined) return Number.NaN;
   let rank = 0;
   for (const _ of wire.parts(shape, SHAPE.dimension)) rank++;
   return rank;

@@ -2,7 +2,7 @@
 // operations be rewired or left out and tensors get other values, and writes the file that results. A
 // constant that nothing takes any more is left out of the file.
 
-import { isSame } from "../protobuf.js";
+import { isSame } from "../bytes.js";
 import { Edit } from "./edit.js";
 import type { Operation } from "./graph.js";
 import { textOf } from "./graph.js";

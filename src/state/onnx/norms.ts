@@ -3,6 +3,7 @@
 
 import { StateError } from "../../errors.js";
 import { checkFormat } from "../format.js";
+import { timesOf } from "../keys.js";
 import type { External } from "./external.js";
 import {
   attributesOf,
@@ -63,8 +64,7 @@ export function modelOf(name: string, bytes: unknown, external?: External): Mode
 
 /** The names, with `null` in place of empty ones and of those that are there more than once. */
 function uniqueOf(names: readonly string[]): (string | null)[] {
-  const times = new Map<string, number>();
-  for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);
+  const times = timesOf(names);
   return names.map((name) => (name !== "" && times.get(name) === 1 ? name : null));
 }
 

@@ -2,8 +2,16 @@
 // the file. The ranks of weights and of declared inputs and outputs are known, and the others follow from
 // what each operation does to the axes of its inputs (https://onnx.ai/onnx/operators/).
 
-import { attributesOf, type Graph, integerOf, integersOf, type Operation } from "./graph.js";
-import { constantOf } from "./tensor.js";
+import { StateError } from "../../errors.js";
+import {
+  attributesOf,
+  type Graph,
+  integerOf,
+  integersOf,
+  type Operation,
+  rankOf,
+} from "./graph.js";
+import { constantOf, type Tensor } from "./tensor.js";
 
 /** Operations whose first output has as many axes as their first input. */
 const KEEPING = new Set(
@@ -24,6 +32,10 @@ const BROADCASTING = new Set(
   "Add And Div Equal Greater Less Max Mean Min Mod Mul Or Pow Sub Sum Where Xor".split(" "),
 );
 
+/** True for an operation of these three kinds. */
+export const isListed = (type: string): boolean =>
+  KEEPING.has(type) || WINDOWED.has(type) || BROADCASTING.has(type);
+
 /** The number of axes of each value, by name, for all values for which it can be worked out. */
 export function ranksOf(graph: Graph): ReadonlyMap<string, number> {
   const axes = new Axes(graph);
@@ -38,14 +50,14 @@ export function ranksOf(graph: Graph): ReadonlyMap<string, number> {
 
 /** The ranks that are known so far. Unknown numbers are NaN, so that whatever is computed from them is NaN too. */
 class Axes {
-  readonly ranks: Map<string, number>;
+  readonly ranks = new Map<string, number>();
   /** How many numbers a tensor with one axis holds, by name. Such a tensor may be a list of sizes or of axes. */
   readonly #lengths = new Map<string, number>();
   readonly #graph: Graph;
 
   constructor(graph: Graph) {
     this.#graph = graph;
-    this.ranks = new Map(graph.ranks);
+    for (const [name, field] of graph.declared) this.#set(name, rankOf(graph.wire, field));
     for (const name of graph.initializers.keys()) this.#constant(name);
   }
 
@@ -89,7 +101,13 @@ class Axes {
   }
 
   #constant(name: string): void {
-    const tensor = constantOf(this.#graph, name);
+    let tensor: Tensor | null = null;
+    try {
+      tensor = constantOf(this.#graph, name);
+    } catch (error) {
+      // The sizes of a ConstantOfShape may be in a file that is not at hand. Then nothing is known of it.
+      if (!(error instanceof StateError)) throw error;
+    }
     if (tensor === null) return;
     this.#set(name, tensor.dimensions.length);
     if (tensor.dimensions.length === 1) this.#lengths.set(name, tensor.dimensions[0]!);

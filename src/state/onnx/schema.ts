@@ -5,10 +5,10 @@
 import { FLOATS, type FloatFormat } from "../bytes.js";
 
 export enum MODEL {
-  irVersion = 1,
+  version = 1,
   producer = 2,
   graph = 7,
-  opset = 8,
+  opsets = 8,
   training = 20,
 }
 export enum OPSET {
@@ -62,7 +62,7 @@ export enum DIMENSION {
   parameter = 2,
 }
 export enum TENSOR {
-  dimensions = 1,
+  dims = 1,
   type = 2,
   floats = 4,
   integers = 5,

@@ -3,10 +3,13 @@
 import { describe, OptionError } from "../../errors.js";
 import type { Bytes } from "../bytes.js";
 import { checkName } from "../layers.js";
-import { Edit } from "./edit.js";
+import { Edit, writeValue } from "./edit.js";
+import { rankOf } from "./graph.js";
 import { modelOf } from "./norms.js";
+import { ranksOf } from "./ranks.js";
 import { nameIn } from "./read.js";
 import { GRAPH, VALUE_INFO } from "./schema.js";
+import { typeOf } from "./types.js";
 
 /**
  * Returns an ONNX model whose outputs, after those that it has already, are the inputs of these batch norms.
@@ -18,7 +21,9 @@ import { GRAPH, VALUE_INFO } from "./schema.js";
  * outputs. Tell the runtime not to optimize the graph (onnxruntime: `graphOptimizationLevel: "disabled"`):
  * it may otherwise fold the batch norms into other layers, and then their inputs are no longer computed.
  *
- * The new outputs have names and no types, which runtimes work out; `onnx.checker` would want to see them.
+ * The new outputs have the type and the shape that the file declares for them or, where it declares none, the type
+ * and the number of axes as far as they follow from the operations before them. So `onnx.checker` takes the model,
+ * unless it has an operation of which that is not known: runtimes work it out then, and the checker misses it.
  *
  * @param bytes the model. It is not changed.
  * @param names the names of batch norms, as `readOnnx` lists them, or the names of their modules in PyTorch.
@@ -36,16 +41,28 @@ export function tapOnnx(bytes: Bytes, names: readonly string[]): Uint8Array {
   if (!Array.isArray(names)) {
     throw new OptionError(`names: expected an array of names, got ${describe(names)}`);
   }
-  const known = [...model.norms.keys()];
-  const edit = new Edit(model.graph);
-  const given = new Set(model.graph.outputs);
+  const { graph, norms } = model;
+  const known = [...norms.keys()];
+  const edit = new Edit(graph);
+  const ranks = ranksOf(graph);
+  const given = new Set(graph.outputs);
   for (const each of names) {
     const name = nameIn(model, each);
     checkName(known, name);
-    const value = model.norms.get(name)!.operation.inputs[0] ?? "";
+    const value = norms.get(name)!.operation.inputs[0] ?? "";
     if (given.has(value)) continue;
     given.add(value);
-    edit.add(GRAPH.output, (writer) => writer.text(VALUE_INFO.name, value));
+    edit.add(GRAPH.output, (writer) => {
+      const type = typeOf(graph, value);
+      const declared = graph.declared.get(value);
+      if (rankOf(graph.wire, declared) >= 0) writer.raw(graph.wire.data(declared!));
+      else if (type === 0) writer.text(VALUE_INFO.name, value);
+      else writeValue(writer, value, type, sizesOf(ranks.get(value)));
+    });
   }
   return edit.finish();
 }
+
+/** The sizes of as many axes, none of which is known; `null` if not even their number is. */
+const sizesOf = (rank: number | undefined): null[] | null =>
+  rank === undefined ? null : new Array(rank).fill(null);

@@ -3,9 +3,10 @@
 // (https://github.com/onnx/onnx/blob/main/docs/ExternalData.md).
 
 import { StateError } from "../../errors.js";
-import { type FloatFormat, viewOfBytes } from "../bytes.js";
-import { hasOwn } from "../keys.js";
-import { joined, type Range, type Wire } from "../protobuf.js";
+import { product } from "../../values/layout.js";
+import { type FloatFormat, joined, viewOfBytes } from "../bytes.js";
+import { lookUp } from "../keys.js";
+import type { Range, Wire } from "../protobuf.js";
 import type { External } from "./external.js";
 import { attributesOf, type Graph, integersAt, numberOf, textOf } from "./graph.js";
 import { ATTRIBUTE, ENTRY, FLOAT, INT64, TENSOR, TYPES } from "./schema.js";
@@ -76,7 +77,7 @@ export function constantOf(graph: Graph, name: string, external?: External): Ten
 /** Reads the tensor in a message. */
 function tensorOf(wire: Wire, name: string, range: Range, external?: External): Tensor {
   const dimensions: number[] = [];
-  for (const size of integersAt(wire, range, TENSOR.dimensions)) {
+  for (const size of integersAt(wire, range, TENSOR.dims)) {
     if (dimensions.push(size) > MOST_AXES) break;
   }
   const type = numberOf(wire, range, TENSOR.type, 0);
@@ -88,7 +89,7 @@ function tensorOf(wire: Wire, name: string, range: Range, external?: External): 
       : raw
         ? wire.data(raw)
         : gathered(wire, range, type);
-    const values = dimensions.reduce((a, b) => a * b, 1);
+    const values = product(dimensions);
     if (found.length !== values * size) {
       throw new StateError(
         `tensor "${name}": expected ${values} values of ${size} bytes, got ${found.length} bytes`,
@@ -101,7 +102,8 @@ function tensorOf(wire: Wire, name: string, range: Range, external?: External): 
 
 /** The floating-point format of a tensor's values. Throws StateError if they are of another type. */
 export function formatOf({ name, type }: Pick<Tensor, "name" | "type">): FloatFormat {
-  if (hasOwn(TYPES, type)) return TYPES[type]!.format;
+  const known = lookUp(TYPES, type);
+  if (known !== undefined) return known.format;
   throw new StateError(
     `tensor "${name}": expected FLOAT, FLOAT16, BFLOAT16 or DOUBLE, got type ${type}`,
   );
@@ -170,7 +172,7 @@ function filled(name: string, shape: Tensor, value: Tensor | null): Tensor {
   const dimensions = integersIn(shape);
   const data = (): Uint8Array => {
     const one = value === null ? new Uint8Array(4) : value.data();
-    const count = dimensions.reduce((a, b) => a * b, 1);
+    const count = product(dimensions);
     if (!(count >= 0 && count <= MOST_FILLED)) {
       throw new StateError(
         `tensor "${name}": expected at most ${MOST_FILLED} values, got ${count}`,

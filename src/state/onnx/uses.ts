@@ -16,9 +16,9 @@ export interface Uses {
 
 /** Counts the uses of the values of a graph. */
 export function usesOf(graph: Graph): Uses {
-  const { wire, operations, initializers, outputs, ranks } = graph;
+  const { wire, operations, initializers, outputs, declared } = graph;
   const counts = new Map<string, number>();
-  const names = new Set([...initializers.keys(), ...ranks.keys()]);
+  const names = new Set([...initializers.keys(), ...declared.keys()]);
   const use = (name: string): void => {
     if (name !== "") counts.set(name, (counts.get(name) ?? 0) + 1);
     names.add(name);

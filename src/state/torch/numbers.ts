@@ -3,7 +3,7 @@
 import { StateError } from "../../errors.js";
 import type { State } from "../../layer/snapshot.js";
 import { decode, FLOATS, isCount, viewOfBytes, wholeOf } from "../bytes.js";
-import { hasOwn } from "../keys.js";
+import { lookUp } from "../keys.js";
 import { NO_COUNTER, type OnWarning } from "../layers.js";
 import type { Tensor } from "../safetensors.js";
 import { isPruned, keyOf, parameterKey } from "./names.js";
@@ -49,7 +49,8 @@ export function floats(tensors: Tensors, key: string, channels?: number): Float6
   const { dtype, shape } = tensor ?? { dtype: "", shape: [0] };
   const [length] = shape;
   const fits = shape.length === 1 && length! > 0 && length === (channels ?? length);
-  if (fits && hasOwn(FLOATS, dtype)) return decode(FLOATS[dtype]!, tensor!.data);
+  const format = lookUp(FLOATS, dtype);
+  if (fits && format) return decode(format, tensor!.data);
   throw new StateError(
     key,
     `F16, BF16, F32 or F64 [${channels ?? "channels"}]`,
@@ -67,7 +68,8 @@ const WHOLE = /^(I|U)\d+$|^BOOL$/;
 /** The number in a tensor [] or [1] of any type; `null` for a tensor that does not hold one number. */
 export function numberOf({ dtype, shape, data }: Tensor): number | null {
   if (shape.length > 1 || (shape[0] ?? 1) !== 1) return null;
-  if (hasOwn(FLOATS, dtype)) return decode(FLOATS[dtype]!, data)[0] ?? null;
+  const format = lookUp(FLOATS, dtype);
+  if (format) return decode(format, data)[0] ?? null;
   const kind = WHOLE.exec(dtype);
   return kind && wholeOf(data, kind[1] === "I");
 }

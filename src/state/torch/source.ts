@@ -1,6 +1,7 @@
 // Finds the model in a file of PyTorch, which is a safetensors file or one that torch.save wrote.
 
 import { describe, OptionError, StateError } from "../../errors.js";
+import { product } from "../../values/layout.js";
 import { checkFormat } from "../format.js";
 import { parse, type Tensor, widthOf } from "../safetensors.js";
 import { modelIn, normsOf, type StateDict } from "./models.js";
@@ -65,7 +66,7 @@ function checkSizes(file: Uint8Array, tensors: Iterable<Tensor | undefined>): vo
   let total = 0;
   for (const tensor of tensors) {
     if (tensor === undefined || tensor.shape.includes(0)) continue;
-    total += tensor.shape.reduce((product, n) => product * n, widthOf(tensor.dtype) ?? 0);
+    total += product(tensor.shape, widthOf(tensor.dtype) ?? 0);
   }
   if (total <= file.length + MOST_SHARED) return;
   throw new StateError(

@@ -3,6 +3,7 @@
 // functions show how a tensor is described, and torch/serialization.py, persistent_id, for storages).
 
 import { StateError } from "../../errors.js";
+import { product } from "../../values/layout.js";
 import { isCount } from "../bytes.js";
 import { hasOwn } from "../keys.js";
 import type { PickleHooks } from "../pickle.js";
@@ -90,7 +91,7 @@ function gather(
   shape: readonly number[],
   strides: readonly number[],
 ): Uint8Array {
-  const result = new Uint8Array(shape.reduce((product, n) => product * n, size));
+  const result = new Uint8Array(product(shape, size));
   const index = shape.map(() => 0);
   let source = 0;
   for (let at = 0; at < result.length; at += size) {

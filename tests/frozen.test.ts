@@ -224,10 +224,14 @@ describe("JSON", () => {
 });
 
 test("new FrozenBatchNorm is refused, in both entries: there is nothing to freeze", () => {
-  for (const Class of [FrozenBatchNorm, Small] as unknown as (new () => object)[]) {
-    expect(() => new Class()).toThrow(StateError);
-    expect(() => new Class()).toThrow(
-      "FrozenBatchNorm: expected freeze, fromJSON or fromMoments, got new",
-    );
+  for (const Class of [FrozenBatchNorm, Small] as unknown as (new (
+    given?: object,
+  ) => object)[]) {
+    for (const given of [undefined, {}]) {
+      expect(() => new Class(given)).toThrow(StateError);
+      expect(() => new Class(given)).toThrow(
+        "FrozenBatchNorm: expected freeze, fromJSON or fromMoments, got new",
+      );
+    }
   }
 });

@@ -96,11 +96,7 @@ export function isArray(value: unknown, type?: string): value is ArrayLike<unkno
 
 /** The error for what is no object of these options. */
 const noOptions = (name: string, given: unknown, known: readonly string[]): OptionError =>
-  new OptionError(
-    name,
-    known.length > 0 ? `an object { ${known.join(", ")} }` : "an object",
-    describe(given),
-  );
+  new OptionError(name, `an object${known[0] ? ` { ${known.join(", ")} }` : ""}`, describe(given));
 
 /**
  * Throws OptionError unless `options` is an object all of whose own keys are `known`. `oursOf` may say what an option of

@@ -10,6 +10,7 @@ export const PROPERTIES = [
   "allocate",
   "array",
   "base",
+  "bessel",
   "block",
   "cold",
   "columns",

@@ -40,16 +40,15 @@ export interface Stated {
 }
 
 /**
- * Checks options of `load`, which were read once each, before anything is read from the file: those above, and of
- * `BatchNorm.keras` those that a file may lack.
+ * Checks options of `load`, which were read once each, before anything is read from the file: those above but
+ * `onWarning`, which `loadLayer` checks first of all, and of `BatchNorm.keras` those that a file may lack.
  *
  * @throws OptionError for an option that is unknown or out of range.
  */
 export function checkLoadOptions({
-  onWarning,
+  onWarning: _,
   ...own
 }: KerasLoadOptions & Pick<KerasOptions, "epsilon" | "scale" | "center">): void {
-  warningsTo(onWarning);
   kerasOptions(own);
 }
 

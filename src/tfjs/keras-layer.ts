@@ -188,7 +188,7 @@ export class BatchNormalization extends Theirs {
 
   /** The layer in one line. */
   override toString(): string {
-    return `BatchNormalization({ name: "${this.raw.name}" })`;
+    return `BatchNormalization({ name: "${this.name}" })`;
   }
 
   /** @internal Vue's mark of what stays outside of its proxies: see values/raw.ts. */

@@ -323,7 +323,8 @@ function arranged(x: Tensor, { kept, order, sizes }: Arrangement): Tensor3D {
 /**
  * A new {@link Normalization}.
  *
- * @throws as its constructor.
+ * @throws OptionError for an argument that is none, and for a mean without a variance; ShapeError for a given mean or
+ *   variance that is no number, no array of numbers and no tensor of float32.
  */
 export function normalization(args?: NormalizationArgs): Normalization {
   return new Normalization(args);

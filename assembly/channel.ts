@@ -128,13 +128,13 @@ export function finishMoments(
   return firstInvalid(variance, n, valid);
 }
 
-/** running += weight·(batch - running). The batch's variance is multiplied by `correction` first. */
+/** running += weight·(batch - running). The batch's variance is multiplied by `bessel`, Bessel's correction or 1, first. */
 export function moveRunning(
   runningMean: usize, runningVariance: usize, mean: usize, variance: usize,
-  weight: f64, correction: f64, n: u32,
+  weight: f64, bessel: f64, n: u32,
 ): void {
   const w = f64x2.splat(weight);
-  const k = f64x2.splat(correction);
+  const k = f64x2.splat(bessel);
   // At weight 1 the result has to be the new value exactly. Computed as above it might not be: of an old
   // value 1 and a new one 1e-30 it would be 1 + (1e-30 - 1) = 0.
   const keep = f64x2.splat(weight == 1 ? 0 : 1);

@@ -31,7 +31,7 @@ export const SAMPLE = 0.5;
 /** The same for a library in another process, which takes tens of microseconds to wake up and finds cold caches. */
 const NATIVE_SAMPLE = 3;
 /** How long a side is called before it is timed, and how often at least: the engine then has optimized it. */
-const WARM_UP = { time: 60, calls: 1 };
+const WARM_UP = { time: 60, calls: 2 };
 /**
  * Before a burst with LARGE tensors a side makes this many calls that are not timed, or as many as this many
  * milliseconds allow, and at least one. Its arrays then lie in the caches, where those of the side before lay.
@@ -39,6 +39,8 @@ const WARM_UP = { time: 60, calls: 1 };
 const SETTLE = { calls: 32, time: 150 };
 /** A slow side, whose single call is longer than a burst, gets fewer rounds: this many times its share of time. */
 const PATIENCE = 3;
+/** But at least so many, since of a single burst nobody knows whether the machine was quiet. */
+const LEAST_ROUNDS = 2;
 
 /** If the median burst takes this many times as long as the best one, all rounds are made again. */
 const NOISY = 1.25;
@@ -67,9 +69,9 @@ export async function measure(
     const expected = expect(c, op, data);
     for (const peer of peers) {
       const session = await peer.open(c, op, data);
-      const copies = peer.kind === "copy" || peer.alone;
+      const unchecked = peer.kind === "copy" || peer.alone;
       const limits = limitsOf(peer.kind);
-      const error = copies ? 0 : check(peer.name, c, expected, await session.answer(), limits);
+      const error = unchecked ? 0 : check(peer.name, c, expected, await session.answer(), limits);
       const { rounds } = effort;
       sides.push({ peer, session, error, bursts: [], calls: 1, rounds, settle: 0 });
     }
@@ -82,6 +84,8 @@ export async function measure(
         // Otherwise this side's time would include collecting the garbage of the side before.
         if (c.size >= LARGE) globalThis.gc?.();
         side.bursts.push(await burst(side, effort.burst));
+        // Its warm-up, or the bursts so far, may have been slow by chance.
+        side.rounds = roundsOf(effort, Math.min(...side.bursts));
       }
     }
   } finally {
@@ -105,24 +109,34 @@ async function warmUp(side: Side, effort: Effort, large: boolean): Promise<void>
   const last = await warm(side.session);
   const sample = side.peer.kind === "native" || side.peer.apart ? NATIVE_SAMPLE : SAMPLE;
   side.calls = Math.max(1, Math.ceil(sample / last));
-  const affordable = Math.floor((PATIENCE * effort.rounds * effort.burst) / last);
-  side.rounds = Math.max(1, Math.min(effort.rounds, affordable));
+  side.rounds = roundsOf(effort, last);
   if (large) side.settle = Math.max(1, Math.min(SETTLE.calls, Math.floor(SETTLE.time / last)));
 }
 
-/** Calls a side until the engine has optimized it. Returns the milliseconds of a call by then. */
+/** In how many rounds a side takes part, a call of which takes so many milliseconds. */
+function roundsOf({ rounds, burst }: Effort, call: number): number {
+  const affordable = Math.floor((PATIENCE * rounds * burst) / call);
+  return Math.max(LEAST_ROUNDS, Math.min(rounds, affordable));
+}
+
+/**
+ * Calls a side until the engine has optimized it. Returns the milliseconds of a call by then: of the last two samples the
+ * faster one counts, because other programs can slow a single one down many times.
+ */
 export async function warm(session: Session): Promise<number> {
   let calls = 0;
   let batch = 1;
-  let last = Number.POSITIVE_INFINITY;
+  let before = Number.POSITIVE_INFINITY;
+  let last = before;
   for (let spent = 0; spent < WARM_UP.time || calls < WARM_UP.calls; ) {
     const took = await session.sample(batch);
     spent += took;
     calls += batch;
+    before = last;
     last = took / batch;
     if (took < 1) batch *= 2;
   }
-  return last;
+  return Math.min(before, last);
 }
 
 /** Milliseconds of a call: the median of the samples that fit into `time` milliseconds, each of `calls` calls. */

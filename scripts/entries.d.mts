@@ -3,6 +3,7 @@ export function specifierOf(entry: string): string;
 export const SHOWN: {
   readonly excludeInternal: true;
   readonly excludePrivate: true;
+  readonly excludeExternals: true;
   readonly disableSources: true;
 };
 export function nameModules(modules: readonly { name: string }[]): void;

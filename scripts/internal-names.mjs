@@ -15,6 +15,7 @@ const ENGINE = [
   "terms",
   "width",
   "correction",
+  "bessel",
   "slots",
   "tile",
   "source",

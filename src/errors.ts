@@ -70,7 +70,7 @@ export function describe(value: unknown): string {
   if (typeof value !== "object" || value === null)
     return Object.is(value, -0) ? "-0" : String(value);
   try {
-    // What users hold of this package knows itself (values/raw.ts), and says in one line what it is.
+    // What has a member `raw`, as layers have (values/raw.ts), says in one line what it is.
     if ((value as { raw?: unknown }).raw === value) return String(value);
     const kind = Object.prototype.toString.call(value).slice(8, -1);
     const name = `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}`;
@@ -94,6 +94,10 @@ export function isArray(value: unknown, type?: string): value is ArrayLike<unkno
   }
 }
 
+/** The error for what is no object of these options. */
+const noOptions = (name: string, given: unknown, known: readonly string[]): OptionError =>
+  new OptionError(name, `an object${known[0] ? ` { ${known.join(", ")} }` : ""}`, describe(given));
+
 /**
  * Throws OptionError unless `options` is an object all of whose own keys are `known`. `oursOf` may say what an option of
  * another package is called here.
@@ -105,15 +109,13 @@ export function checkKeys(
   oursOf?: (key: string) => unknown,
 ): void {
   if (typeof options !== "object" || options === null) {
-    throw new OptionError(name, `an object { ${known.join(", ")} }`, describe(options));
+    throw noOptions(name, options, known);
   }
   for (const key in options) {
     // What somebody put on Object.prototype is no option.
     if (!known.includes(key) && Object.keys(options).includes(key)) {
       // An `out` or a shape that was not put into an object. Asked here alone, off the path of small calls.
-      if (isArray(options)) {
-        throw new OptionError(name, `an object { ${known.join(", ")} }`, describe(options));
-      }
+      if (isArray(options)) throw noOptions(name, options, known);
       const ours = oursOf?.(key) ?? `an option among ${known.join(", ")}`;
       throw new OptionError(key, `${ours}`, `"${key}"`);
     }

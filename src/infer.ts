@@ -5,7 +5,7 @@
  * @module
  */
 
-import { applyInPieces } from "./engine/pieces.js";
+import { applyStreamed } from "./engine/streamed.js";
 import {
   Frozen,
   type FrozenJSON,
@@ -54,7 +54,7 @@ export class FrozenBatchNorm extends Frozen {
 
 const KERNELS: KernelSource = {
   memory: () => undefined,
-  apply: (out, x, view, terms, add) => applyInPieces(smallMachine(), out, x, view, terms, add),
+  apply: (out, x, view, terms, add) => applyStreamed(smallMachine(), out, x, view, terms, add),
 };
 
 // Not inside the class: bundlers rename a class whose body names it, and it would print as _FrozenBatchNorm.

@@ -335,6 +335,8 @@ describe("adapter", () => {
       { ...json, target: { ...target, m2: target.m2.map(() => -1) } },
       { ...json, target: { ...target, mean: target.mean.slice(1) } },
       { ...json, target: { ...target, mean: target.mean.map(() => "NaN") } },
+      { ...json, target: { ...target, meanLow: target.meanLow.map(() => "NaN") } },
+      { ...json, target: { ...target, meanLow: target.meanLow.map(() => "Infinity") } },
     ]) {
       expect(() => Adapter.fromJSON(wrong as never)).toThrow(StateError);
     }

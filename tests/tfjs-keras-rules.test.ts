@@ -327,14 +327,18 @@ describe.each(BACKENDS)("%s", (backend) => {
       const mask = tfl.layers.masking({ maskValue: 0 }).apply(masked) as tfl.SymbolicTensor;
       const norms = [0, 1].map(() => batchNormalization({ momentum: 0 }));
       const dot = tfl.layers.dot({ axes: -1 }).apply([mask, mask]);
-      // Its mask is the latest of the model when the layer behind the sum is called.
       const other = tfl.layers.reLU().apply(mask);
       const sum = tfl.layers.add().apply([plain, mask]);
-      const outputs = [norms[0]!.apply(dot), other, norms[1]!.apply(sum)] as tfl.SymbolicTensor[];
+      // tfjs hands a layer the latest mask of the model. In this order of outputs, `other` is computed between the sum
+      // and the norm behind it, so that its mask is the latest there.
+      const last = norms[1]!.apply(sum);
+      const asked = vi.spyOn(norms[1]!, "call");
+      const outputs = [norms[0]!.apply(dot), sum, other, last] as tfl.SymbolicTensor[];
       const model = tfl.model({ inputs: [plain, masked], outputs });
       model.apply([padded(), padded()], { training: true });
       expect(averages(norms[0]!)[0]).toEqual([29.75, 37.25, 0, 0]);
       expect(averages(norms[1]!)[0]).toEqual([5.5, 5.5]);
+      expect(asked.mock.calls[0]![1]).toHaveProperty("mask.shape", [2, 4]);
     });
 
     test("of Add and its like, which tfjs gives one axis more", async () => {

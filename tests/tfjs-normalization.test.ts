@@ -4,6 +4,7 @@ import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
 import * as tfl from "@tensorflow/tfjs-layers";
 import {
+  BatchNorm,
   NonFiniteError,
   OptionError,
   ShapeError,
@@ -12,12 +13,13 @@ import {
 } from "batchnorm-wasm";
 import {
   BatchNormalization,
+  batchNormalization,
   Normalization,
   type NormalizationArgs,
   normalization,
   register,
 } from "batchnorm-wasm/tfjs-layers";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { BACKENDS, expectClose, onBackend, random } from "./support/tfjs.js";
 
 /** The formula in float64, of values and statistics that lie in the same order. */
@@ -217,6 +219,16 @@ describe.each(BACKENDS)("%s", (backend) => {
       await layer.adapt(tf.tensor2d([[5], [5]]));
       const y = layer.apply(tf.tensor2d([[5], [6]])) as tf.Tensor;
       expectClose(y, tf.tensor2d([[0], [1e7]]), 1e-6);
+    });
+
+    test("one layer of kernels counts all batches", async () => {
+      const moments = vi.spyOn(BatchNorm.prototype, "moments");
+      try {
+        await normalization().adapt(tf.split(all(), 3));
+        expect([moments.mock.calls.length, new Set(moments.mock.contexts).size]).toEqual([3, 1]);
+      } finally {
+        moments.mockRestore();
+      }
     });
 
     test("leaves no tensors behind", async () => {
@@ -437,6 +449,18 @@ describe.each(BACKENDS)("%s", (backend) => {
       expect([...columns.dataSync()]).toEqual([-1, -2, -3, -1, -2, -3]);
     });
 
+    test("given a tensor that is freed afterwards: the layer has its numbers", () => {
+      const given = { mean: tf.tensor1d([1, 2]), variance: Float32Array.of(4, 0.25) };
+      const layer = normalization(given as object);
+      given.mean.dispose();
+      given.variance[0] = 100;
+      const x = tf.tensor2d([[3, 3]]);
+      expect([...(layer.apply(x) as tf.Tensor).dataSync()]).toEqual([1, 2]);
+      expect(layer.getConfig()).toMatchObject({ mean: [1, 2], variance: [4, 0.25] });
+      const again = Normalization.fromConfig(Normalization, layer.getConfig()) as Normalization;
+      expect([...(again.apply(x) as tf.Tensor).dataSync()]).toEqual([1, 2]);
+    });
+
     test("register leaves a layer of that name that somebody else had", () => {
       class Own extends tfl.layers.Layer {
         static readonly className = "Normalization";
@@ -498,6 +522,10 @@ describe.each(BACKENDS)("%s", (backend) => {
       expect(make({ mean: 1 })).toThrow("variance: expected a value, as mean has one, got none");
       expect(make({ variance: 1 })).toThrow("mean: expected a value, as variance has one");
       expect(make({ invert: 1 })).toThrow(OptionError);
+      expect(make({ mean: "3", variance: 1 })).toThrow('mean: expected a tf.Tensor, got "3"');
+      expect(make({ mean: batchNormalization({ name: "bn" }), variance: 1 })).toThrow(
+        'mean: expected a tf.Tensor, got BatchNormalization({ name: "bn" })',
+      );
       const build = (args: object, shape: (number | null)[]) => () => make(args)().build(shape);
       expect(build({ axis: 2 }, [null, 3])).toThrow(OptionError);
       expect(build({ axis: 0 }, [null, 3])).toThrow(
@@ -519,7 +547,10 @@ describe.each(BACKENDS)("%s", (backend) => {
       const before = layer.getWeights().map((w) => w.dataSync()[0]);
       await expect(layer.adapt(tf.tensor2d([[1], [Number.NaN]]))).rejects.toThrow(NonFiniteError);
       await expect(layer.adapt([])).rejects.toThrow("data: expected at least one value, got none");
-      await expect(layer.adapt(tf.zeros([0, 1]))).rejects.toThrow(SingleValueError);
+      for (const empty of [tf.zeros([0, 1]), [tf.zeros([0, 1]), tf.zeros([0, 1])]]) {
+        await expect(layer.adapt(empty)).rejects.toThrow(SingleValueError);
+        await expect(layer.adapt(empty)).rejects.toThrow("data: expected at least one value, got");
+      }
       for (const wrong of [tf.zeros([2, 2]), tf.zeros([2, 1, 1])]) {
         await expect(layer.adapt(wrong)).rejects.toThrow(ShapeError);
         await expect(layer.adapt(wrong)).rejects.toThrow("a tensor of shape [null, 1], got [2, ");
@@ -537,10 +568,14 @@ describe.each(BACKENDS)("%s", (backend) => {
       expect(() => layer.apply(tf.tensor2d([["a"]]))).toThrow(ShapeError);
       layer.setWeights([tf.zeros([1]), tf.tensor1d([-1]), tf.scalar(0, "int32")]);
       expect(() => layer.apply(tf.zeros([1, 1]))).toThrow(StateError);
-      const inverse = normalization({ mean: 0, variance: -1, invert: true });
-      expect(() => inverse.apply(tf.zeros([1, 1]))).toThrow(
-        "variance: expected finite numbers >= 0",
-      );
+      for (const variance of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
+        for (const invert of [false, true]) {
+          const given = normalization({ mean: 0, variance, invert });
+          expect(() => given.apply(tf.zeros([1, 1]))).toThrow(
+            `variance: expected finite numbers >= 0, got ${variance} at 0`,
+          );
+        }
+      }
     });
 
     test("of the first data: the layer takes others afterwards", async () => {

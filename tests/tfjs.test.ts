@@ -872,6 +872,11 @@ describe("batchNorm by given statistics (see also tfjs-published.test.ts)", () =
     const negative = () => batchNorm(x, mean(), channel([1, -2, 1]));
     expect(negative).toThrow(StateError);
     expect(negative).toThrow("variance: expected finite numbers >= 0, got -2 at 1");
+    for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      expect(() => batchNorm(x, mean(), channel([1, 1, value]))).toThrow(
+        `variance: expected finite numbers >= 0, got ${value} at 2`,
+      );
+    }
     expect(() => batchNorm(x, mean(), variance(), [1, 2])).toThrow("offset: expected a sh");
     expect(() => batchNorm(x, mean(), variance(), null, [1, 2])).toThrow("scale: expected a sh");
     expect(() => batchNorm(x, mean(), variance(), null, null, -1)).toThrow("varianceEpsilon");

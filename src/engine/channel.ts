@@ -113,14 +113,14 @@ export function moveTile(
   n: number,
 ): void {
   const { mean, variance, runningMean, runningVariance } = memory.slots;
-  const { weight, correction } = update;
+  const { weight, bessel } = update;
   wasm.moveRunning(
     loadChannels(runningMean, update.runningMean, first, n),
     loadChannels(runningVariance, update.runningVariance, first, n),
     mean.at,
     variance.at,
     weight,
-    correction,
+    bessel,
     n,
   );
   storeChannels(update.runningMean, runningMean, first, n);

@@ -178,7 +178,7 @@ export interface Exports extends AffineExports {
     mean: At<"mean">,
     variance: At<"variance">,
     weight: number,
-    correction: number,
+    bessel: number,
     n: number,
   ): void;
   roundMeans(center: At<"terms">, mean: At<"mean">, n: number): void;

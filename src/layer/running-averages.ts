@@ -85,7 +85,7 @@ export class RunningAverages implements Statistics {
       runningMean: mean,
       runningVariance: variance,
       weight: this.#weight(seen + 1),
-      correction: runningVarianceOf === "sample" ? values / (values - 1) : 1,
+      bessel: runningVarianceOf === "sample" ? values / (values - 1) : 1,
     };
   }
 

@@ -17,6 +17,7 @@ import { choice } from "../values/check.js";
 import { CHANNELS_FIRST, CHANNELS_LAST, ofRank } from "../values/layout.js";
 import { notRaw } from "../values/raw.js";
 import { requireFloatTensor, requireHostBackend } from "./check.js";
+import { product } from "./features.js";
 import { TfBatchNorm } from "./layer.js";
 import type { Asked } from "./operation.js";
 import { knownOnly, LAYER_KEYS, maskFor, storedTraining } from "./rules.js";
@@ -185,6 +186,11 @@ export class BatchNormalization extends Theirs {
     }
   }
 
+  /** The layer in one line. */
+  override toString(): string {
+    return `BatchNormalization({ name: "${this.name}" })`;
+  }
+
   /** @internal Vue's mark of what stays outside of its proxies: see values/raw.ts. */
   get __v_skip(): boolean {
     return true;
@@ -320,7 +326,6 @@ export class BatchNormalization extends Theirs {
 
 /** A shape in the layout "NCL": the size of the axes before `axis`, of `axis`, and of the axes after it. */
 function aroundAxis(shape: number[], axis: number): number[] {
-  const product = (sizes: number[]) => sizes.reduce((a, b) => a * b, 1);
   return [product(shape.slice(0, axis)), shape[axis] as number, product(shape.slice(axis + 1))];
 }
 

@@ -56,10 +56,11 @@ export interface NormalizationArgs extends LayerArgs {
 
 const KNOWN: readonly string[] = ["axis", "mean", "variance", "invert", ...LAYER_KEYS];
 
-/** A given mean or variance as numbers in arrays, which a file can hold. */
-function plain(name: string, value: TensorLike | null): unknown {
+/** A given mean or variance as numbers in arrays, which a file can hold, and which nobody else can free. */
+function plain(name: string, value: TensorLike | null): number | number[] | null {
   if (value === null || typeof value === "number") return value;
-  return tidy(() => tensorOf(name, value).arraySync());
+  // Arrays may be nested more deeply than the type says.
+  return tidy(() => tensorOf(name, value).arraySync() as number | number[]);
 }
 
 /** Keras' `backend.epsilon()`: the least standard deviation that is divided by. */
@@ -95,7 +96,12 @@ export class Normalization extends layers.Layer {
     return new cls(knownOnly(config, KNOWN));
   }
 
-  readonly #args: Required<Pick<NormalizationArgs, "axis" | "mean" | "variance" | "invert">>;
+  readonly #args: {
+    readonly axis: NormalizationArgs["axis"];
+    readonly mean: ReturnType<typeof plain>;
+    readonly variance: ReturnType<typeof plain>;
+    readonly invert: boolean;
+  };
   #arrangement: Arrangement | null = null;
   /** Computes the layer; its averages are filled in before each use. */
   #norm: BatchNorm | null = null;
@@ -105,7 +111,8 @@ export class Normalization extends layers.Layer {
   #given: readonly Float32Array[] = [];
 
   /**
-   * @throws OptionError for an argument that is none, and for a mean without a variance.
+   * @throws OptionError for an argument that is none, and for a mean without a variance; ShapeError for a given mean or
+   *   variance that is no number, no array of numbers and no tensor of float32.
    */
   constructor(args: NormalizationArgs = {}) {
     checkKeys("args", args, KNOWN);
@@ -115,7 +122,12 @@ export class Normalization extends layers.Layer {
       const [one, other] = mean === null ? ["mean", "variance"] : ["variance", "mean"];
       throw new OptionError(one!, `a value, as ${other} has one`, "none");
     }
-    this.#args = { axis, mean, variance, invert: flag("invert", args.invert, false) };
+    this.#args = {
+      axis,
+      mean: plain("mean", mean),
+      variance: plain("variance", variance),
+      invert: flag("invert", args.invert, false),
+    };
     this.supportsMasking = true;
   }
 
@@ -124,20 +136,9 @@ export class Normalization extends layers.Layer {
     return true;
   }
 
-  /**
-   * The configuration, as it is saved. For tfjs' own use.
-   *
-   * @throws ShapeError for a given mean or variance that is no array of numbers.
-   */
+  /** The configuration, as it is saved. For tfjs' own use. */
   override getConfig(): Serialization.ConfigDict {
-    const { axis, mean, variance, invert } = this.#args;
-    const given = {
-      axis,
-      mean: plain("mean", mean),
-      variance: plain("variance", variance),
-      invert,
-    };
-    return { ...given, ...super.getConfig() } as Serialization.ConfigDict;
+    return { ...this.#args, ...super.getConfig() } as Serialization.ConfigDict;
   }
 
   /**
@@ -228,6 +229,7 @@ export class Normalization extends layers.Layer {
       throw new StateError("adapt", "a layer without mean and variance", "one that was given them");
     }
     let [moments, arrangement] = [undefined as Moments | undefined, this.#arrangement];
+    let norm = this.#norm;
     const waiting = eachBatch(data, (x) => {
       const seen = tidy(() => {
         const input = floats(x);
@@ -237,7 +239,7 @@ export class Normalization extends layers.Layer {
         return arranged(input, arrangement);
       });
       const take = (values: Float32Array): void => {
-        const norm = new BatchNorm(seen.shape[1], { layout: "NCL" });
+        norm ??= new BatchNorm(seen.shape[1], { layout: "NCL" });
         const these = norm.moments(values, { shape: seen.shape });
         moments = moments ? moments.merge(these) : these;
       };
@@ -256,7 +258,7 @@ export class Normalization extends layers.Layer {
       return undefined;
     });
     if (waiting) await waiting;
-    if (!moments || !arrangement) {
+    if (!moments?.count || !arrangement) {
       throw new SingleValueError("data", "at least one value", "none");
     }
     const { count, mean } = moments;
@@ -321,7 +323,8 @@ function arranged(x: Tensor, { kept, order, sizes }: Arrangement): Tensor3D {
 /**
  * A new {@link Normalization}.
  *
- * @throws OptionError for an argument that is none, and for a mean without a variance.
+ * @throws OptionError for an argument that is none, and for a mean without a variance; ShapeError for a given mean or
+ *   variance that is no number, no array of numbers and no tensor of float32.
  */
 export function normalization(args?: NormalizationArgs): Normalization {
   return new Normalization(args);

@@ -96,8 +96,11 @@ export interface AverageUpdate {
   readonly runningMean: Float64Array;
   readonly runningVariance: Float64Array;
   readonly weight: number;
-  /** The batch's population variance is multiplied by this first: by m/(m - 1) to make it a sample variance. */
-  readonly correction: number;
+  /**
+   * The batch's population variance is multiplied by this first: by m/(m - 1), Bessel's correction, to make it a sample
+   * variance, or by 1.
+   */
+  readonly bessel: number;
 }
 
 /** What `backward` returns. */

@@ -221,14 +221,14 @@ test("finishMoments and scaleShift find the first variance that is negative or n
   );
 });
 
-test("moveRunning: v += w·(new - v), the variance times its correction", () => {
+test("moveRunning: v += w·(new - v), the variance times Bessel's correction", () => {
   check(
     fc.property(
       sizes,
       fc.constantFrom(1, 0.5, 0.1, 0.01, 1 / 3, 1e-9),
       fc.constantFrom(1, 2, 64 / 63),
       seeds,
-      (n, weight, correction, seed) => {
+      (n, weight, bessel, seed) => {
         binary.reset();
         const runningMean = doubles(n, seed);
         const runningVariance = variances(n, seed + 1);
@@ -238,13 +238,13 @@ test("moveRunning: v += w·(new - v), the variance times its correction", () => 
         const v = binary.f64<"runningVariance">(runningVariance);
         const [mean, variance] = [binary.f64<"mean">(means), binary.f64<"variance">(batch)];
         binary.call(inPairs(m, v), (run) =>
-          run.moveRunning(m.at, v.at, mean.at, variance.at, weight, correction, n),
+          run.moveRunning(m.at, v.at, mean.at, variance.at, weight, bessel, n),
         );
         const moved = (old: number, value: number): number =>
           weight === 1 ? value : old + weight * (value - old);
         for (let c = 0; c < n; c++) {
           expect(m.array[c]).toBe(moved(runningMean[c]!, means[c]!));
-          expect(v.array[c]).toBe(moved(runningVariance[c]!, batch[c]! * correction));
+          expect(v.array[c]).toBe(moved(runningVariance[c]!, batch[c]! * bessel));
         }
       },
     ),

@@ -460,8 +460,11 @@ describe("readModel", () => {
       /^key: expected none for a safetensors file, which holds one model, got "ema"$/,
       () => readModel(save({ a: layer }), { key: "ema" }),
     );
-    assertRefuses(OptionError, /^options: expected an object \{ {2}\}, got null$/, () =>
+    assertRefuses(OptionError, /^options: expected an object, got null$/, () =>
       file.load("a", wrong(null)),
+    );
+    assertRefuses(OptionError, /^options: expected an object, got an Array of length 1$/, () =>
+      file.load("a", wrong(["NC"])),
     );
     assertRefuses(OptionError, /^eps: expected no options for a file of save, got "eps"$/, () =>
       file.load("a", wrong({ eps: 1 })),

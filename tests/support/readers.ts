@@ -31,7 +31,7 @@ export interface ModelFile {
 export interface Reader {
   /** The files of a model by name, as plain arrays. */
   readonly files: Readonly<Record<string, Uint8Array>>;
-  readonly read: (files: Readonly<Record<string, Uint8Array>>, options?: object) => ModelFile;
+  readonly read: (files: Readonly<Record<string, Uint8Array>>) => ModelFile;
   /** Options of `load` that the files cannot do without. */
   readonly needs?: { readonly eps?: number; readonly epsilon?: number };
 }
@@ -39,12 +39,12 @@ export interface Reader {
 const keras = writeKeras({ LAYER });
 const torch = (model: Uint8Array): Reader => ({
   files: { model },
-  read: ({ model }, options) => readTorch(model!, options) as ModelFile,
+  read: ({ model }) => readTorch(model!) as ModelFile,
   needs: { eps: 1e-5 },
 });
 const kerasFile = (path: string, needs = {}): Reader => ({
   files: { model: goldenBytes(path) },
-  read: ({ model }, options) => readKerasFile(model!, options) as ModelFile,
+  read: ({ model }) => readKerasFile(model!) as ModelFile,
   needs,
 });
 
@@ -54,16 +54,16 @@ export const READERS = {
   "readTorch of torch.save": torch(goldenBytes("torch/bare.pt")),
   "readModel of PyTorch's": {
     files: { model: writeTorch({ LAYER }) },
-    read: ({ model }, options) => readModel(model!, options) as ModelFile,
+    read: ({ model }) => readModel(model!) as ModelFile,
     needs: { eps: 1e-5 },
   },
   "readModel of ONNX": {
     files: { model: writeOnnx({ FIRST }) },
-    read: ({ model }, options) => readModel(model!, options) as ModelFile,
+    read: ({ model }) => readModel(model!) as ModelFile,
   },
   readOnnx: {
     files: { model: writeOnnx({ FIRST }) },
-    read: ({ model }, options) => readOnnx(model!, options),
+    read: ({ model }) => readOnnx(model!),
   },
   "readOnnx with a file beside it": {
     files: {

@@ -44,9 +44,15 @@ describe("options", () => {
   });
 
   test("by default there is a memory of 16 MiB", async () => {
-    const kernels = await startKernels();
-    expect(kernels.memory).toBeGreaterThanOrEqual(16 << 20);
-    kernels.close();
+    const bytesOf = async (options?: { memory: number }): Promise<number> => {
+      const kernels = await startKernels(options);
+      kernels.close();
+      return kernels.memory;
+    };
+    const bytes = await bytesOf();
+    expect(bytes).toBeGreaterThan(16 << 20);
+    expect(await bytesOf({ memory: 16 << 20 })).toBe(bytes);
+    expect(await bytesOf({ memory: 20 << 20 })).toBe(bytes + (4 << 20));
   });
 });
 

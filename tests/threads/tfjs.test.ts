@@ -8,9 +8,17 @@ import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
 import { BatchNorm, type Kernels } from "batchnorm-wasm";
 import { TfBatchNorm } from "batchnorm-wasm/tfjs";
 import { startKernels } from "batchnorm-wasm/threads";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import { Crew } from "../../src/threads/crew.js";
 import { assertSameBits } from "../support/compare.js";
+import { normal } from "../support/data.js";
 import { BACKENDS, onBackend, random } from "../support/tfjs.js";
+
+// Else only work that takes longer than to wake a worker would be handed out.
+vi.mock("../../src/threads/sizes.js", async (load) => ({
+  ...(await load<typeof import("../../src/threads/sizes.js")>()),
+  WAKE: 0,
+}));
 
 /** y and all gradients of two training steps on [2048, 64], and y at test time. */
 function steps(kernels: Kernels | undefined): Float32Array[] {
@@ -33,10 +41,18 @@ function steps(kernels: Kernels | undefined): Float32Array[] {
 describe.each(BACKENDS)("on the backend %s", (backend) => {
   onBackend(backend);
 
-  test("steps have the bits of those without threads", async () => {
+  test("steps have the bits of those without threads, and wake no worker", async () => {
     const kernels = await startKernels({ threads: 2 });
+    const handedOut = vi.spyOn(Crew.prototype, "run");
     const expected = steps(undefined);
     const actual = steps(kernels);
+    expect(handedOut).not.toHaveBeenCalled();
+    // As many values in kernel memory are divided.
+    const x = kernels.alloc(2048 * 64);
+    x.set(normal(x.length, 1));
+    new BatchNorm(64, { kernels }).train(x);
+    expect(handedOut).toHaveBeenCalled();
+    handedOut.mockRestore();
     kernels.close();
     expect(actual.length).toBe(expected.length);
     for (const [i, values] of actual.entries()) assertSameBits(`result ${i}`, values, expected[i]!);

@@ -52,7 +52,7 @@ export function givenEpsilon(name: string, { epsilon }: KerasLoadOptions): numbe
 }
 
 /** What a file says about a layer. */
-export interface Given {
+export interface Stated {
   readonly config: Json;
   /** What limits the output. Default: nothing. */
   readonly activation?: Activation | null;
@@ -63,25 +63,24 @@ export interface Given {
 }
 
 /**
- * Checks options of `load`, which were read once each, before anything is read from the file: those above, and of
- * `BatchNorm.keras` those that a file may lack.
+ * Checks options of `load`, which were read once each, before anything is read from the file: those above but
+ * `onWarning`, which `loadLayer` checks first of all, and of `BatchNorm.keras` those that a file may lack.
  *
  * @throws OptionError for an option that is unknown or out of range.
  */
 export function checkLoadOptions({
-  onWarning,
+  onWarning: _,
   ...own
 }: KerasLoadOptions & Pick<KerasOptions, "scale" | "center">): void {
-  warningsTo(onWarning);
   kerasOptions(own);
 }
 
 /** Makes a new layer from the file's facts about it and the caller's options, which take precedence. */
-export function loadLayer(name: string, given: Given, options: KerasLoadOptions): BatchNorm {
-  const { config } = given;
+export function loadLayer(name: string, stated: Stated, options: KerasLoadOptions): BatchNorm {
+  const { config } = stated;
   const { momentum, kernels } = options;
   const warn = warningsTo(options.onWarning);
-  const layout = options.layout ?? given.layout();
+  const layout = options.layout ?? stated.layout();
   const settings = fromFile(`layer "${name}"`, () => {
     const { epsilon, scale, center } = config as KerasOptions;
     const own = {
@@ -92,16 +91,16 @@ export function loadLayer(name: string, given: Given, options: KerasLoadOptions)
       layout,
       kernels,
     };
-    const { activation = null } = given;
+    const { activation = null } = stated;
     const renorm = checkRenorm(config.renorm === true ? limitsOf(config) : null);
     return { ...keeping(kerasOptions, own as KerasOptions), activation, renorm };
   });
-  const runningMean = given.values("moving_mean");
+  const runningMean = stated.values("moving_mean");
   const state = {
-    gamma: settings.gamma ? given.values("gamma") : null,
-    beta: settings.beta ? given.values("beta") : null,
+    gamma: settings.gamma ? stated.values("gamma") : null,
+    beta: settings.beta ? stated.values("beta") : null,
     runningMean,
-    runningVariance: given.values("moving_variance"),
+    runningVariance: stated.values("moving_variance"),
     ...NO_COUNTER,
   };
   for (const [weight, values] of Object.entries(state)) {

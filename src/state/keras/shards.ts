@@ -132,11 +132,7 @@ export function partsBetween(
 }
 
 /** Some of a group's bytes, a copy of them only if they lie in several shards. */
-function bytesBetween(
-  shards: readonly Uint8Array[],
-  begin: number,
-  end: number,
-): Uint8Array {
+function bytesBetween(shards: readonly Uint8Array[], begin: number, end: number): Uint8Array {
   const parts = partsBetween(shards, begin, end);
   return parts.length === 1 ? parts[0]! : joined(parts);
 }

@@ -14,9 +14,9 @@ import { cut } from "./walk.js";
 
 /**
  * Applies terms a tile of channels at a time; out may be x or add. Values of a tile that lie one behind the other go in
- * pieces: rows, of which only the last may be a part of one, or planes, or a part of a single plane.
+ * parts: rows, of which only the last may be incomplete, or planes, or a part of a single plane.
  */
-export function applyInPieces(
+export function applyStreamed(
   machine: AffineMachine,
   out: Float32Array,
   x: Float32Array,

@@ -2,7 +2,8 @@
 // thread and in any order. Pieces depend on the job alone, never on the number of threads. Elementwise kernels are
 // cut anywhere, because they treat every value by itself. Reductions keep the order of one thread:
 //
-//   planes    a piece has some channels, in all the examples
+//   planes    a piece has some channels, in all the examples; or, from memory, some planes that are a block each, and then
+//             goes on as with rows
 //   rows      a piece has whole blocks of rows, or, in cache, some columns of all blocks. It leaves the state of each block
 //             by itself; `poolMoments` or `poolSums` then pools them, one after the other, as the kernel does
 //
@@ -58,22 +59,21 @@ const NEAR: u32 = 12;
   d2: u32;
   /** Values in a plane. */
   inner: u32;
-  /**
-   * The state of a reduction. For moments these are base, offset and m2; for a gradient's sums, sumDy and sumDyX. A
-   * piece goes on from `from` and writes `into`. In an elementwise job, `from0` is the residual, 0 if there is none.
-   */
-  from0: usize;
-  from1: usize;
-  from2: usize;
+  /** The residual of an elementwise job, 0 if there is none. */
+  add: usize;
+  /** Fields that only `NearJob` has. */
+  near0: usize;
+  near1: usize;
+  /** Where the states of a reduction go: base, offset and m2 of moments; sumDy and sumDyX of a gradient. */
   into0: usize;
   into1: usize;
   into2: usize;
-  /** Moments of rows: rows in a block. */
+  /** Reductions of rows: rows in a block. */
   each: u32;
-  /** How many parts the columns are cut into; for elementwise kernels on planes, whether channels are cut. */
+  /** How many parts the columns are cut into; for planes, whether channels are cut (elementwise) or planes (reductions). */
   parts: u32;
-  /** How much of the same channels or columns came before: values or rows. */
-  count: f64;
+  /** Another field of `NearJob` alone. */
+  near2: f64;
   /** The range of the activation. */
   low: f64;
   high: f64;
@@ -100,7 +100,7 @@ export function piece(at: usize, p: u32, scratch: usize): void {
   else if (kind < MOMENTS_ROWS) planesOfPiece(job, p);
   else if (kind == MOMENTS_ROWS || kind == SUMS_ROWS) blocksOfPiece(job, p, scratch);
   else if (kind == NEAR) nearPiece(changetype<NearJob>(at), p, scratch);
-  else channelsOfPiece(job, p);
+  else reductionOfPiece(job, p);
 }
 
 /** An elementwise kernel on some rows. Pieces begin at multiples of eight rows, as strips do. */
@@ -108,7 +108,7 @@ function rowsOfPiece(job: Job, p: u32): void {
   const first = cut(job.d0, p, job.pieces, 8);
   const rows = cut(job.d0, p + 1, job.pieces, 8) - first;
   const at = <usize>first * job.d2;
-  const out = job.out + at, a = job.a + at, b = job.b + at, add = job.from0 ? job.from0 + at : 0;
+  const out = job.out + at, a = job.a + at, b = job.b + at, add = job.add ? job.add + at : 0;
   const terms = job.terms, low = <f32>job.low, high = <f32>job.high, width = job.d1;
   if (job.kind == AFFINE_STRIPS) affineStrips(out, a, add, terms, low, high, rows, width, job.d2);
   else if (job.kind == AFFINE_SWEEP) affineSweep(out, a, add, terms, low, high, rows, width, job.d2);
@@ -143,7 +143,7 @@ function planesOfPiece(job: Job, p: u32): void {
 /** The kernel of a job on n planes from one of channel `first` on, or on `length` values of one from `start` on. */
 function run(job: Job, plane: u32, first: u32, n: u32, start: u32, length: u32): void {
   const at = (<usize>plane * job.inner + start) << 2;
-  const out = job.out + at, a = job.a + at, b = job.b + at, add = job.from0 ? job.from0 + at : 0;
+  const out = job.out + at, a = job.a + at, b = job.b + at, add = job.add ? job.add + at : 0;
   const terms = job.terms, low = <f32>job.low, high = <f32>job.high, channels = job.d2;
   if (job.kind == AFFINE_PLANES) affinePlanes(out, a, add, terms, low, high, first, n, channels, length);
   else if (job.kind == GATE_PLANES) gatePlanes(out, a, b, add, terms, low, high, first, n, channels, length);
@@ -227,35 +227,42 @@ export function poolSums(sums: usize, from: usize, count: f64, rows: u32, width:
   }
 }
 
-/** A reduction of some channels, in all the examples. The first plane is one of channel 0. */
-function channelsOfPiece(job: Job, p: u32): void {
-  const channels = job.d2, inner = job.inner;
+/**
+ * A reduction of planes, the first of which is one of channel 0. A piece has some channels in all the examples; or, if
+ * there are parts, some planes, and leaves the state of each plane by itself. Such a plane is a single block.
+ */
+function reductionOfPiece(job: Job, p: u32): void {
+  const channels = job.d2, planes = job.d1;
+  if (job.parts > 1) {
+    const end = cut(planes, p + 1, job.pieces, 1);
+    let n: u32 = 0;
+    for (let plane = cut(planes, p, job.pieces, 1); plane < end; plane += n) {
+      const c = plane % channels;
+      n = min(end - plane, channels - c);
+      reduce(job, plane, c, n, plane / channels * padded(channels) + c, 0);
+    }
+    return;
+  }
   const first = cut(channels, p, job.pieces, 1);
   const n = cut(channels, p + 1, job.pieces, 1) - first;
-  begin(job, first, n);
-  const into1 = job.into1 + (<usize>first << 3), center = job.terms + (<usize>first << 2);
-  let count = job.count;
-  for (let plane: u32 = 0; plane < job.d1; plane += channels) {
-    const at = (<usize>(plane + first) * inner) << 2;
-    if (job.kind == MOMENTS_PLANES) {
-      const into0 = job.into0 + (<usize>first << 2), into2 = job.into2 + (<usize>first << 3);
-      momentsPlanes(into0, into1, into2, job.a + at, count, 0, n, n, inner);
-    } else {
-      const into0 = job.into0 + (<usize>first << 3);
-      gradientSumsPlanes(into0, into1, job.a + at, job.b + at, center, count, 0, n, n, inner);
-    }
-    count += <f64>inner;
+  let count: f64 = 0;
+  for (let plane = first; plane < planes; plane += channels) {
+    reduce(job, plane, first, n, first, count);
+    count += <f64>job.inner;
   }
 }
 
-/** Copies the state that `n` columns or channels have so far to where a piece adds to it. */
-function begin(job: Job, first: u32, n: u32): void {
-  if (job.count == 0) return;
-  const moments = job.kind == MOMENTS_PLANES;
-  const shift: usize = moments ? 2 : 3;
-  memory.copy(job.into0 + (<usize>first << shift), job.from0 + (<usize>first << shift), <usize>n << shift);
-  memory.copy(job.into1 + (<usize>first << 3), job.from1 + (<usize>first << 3), <usize>n << 3);
-  if (moments) memory.copy(job.into2 + (<usize>first << 3), job.from2 + (<usize>first << 3), <usize>n << 3);
+/** Adds n planes from one of channel `first` on to the states from the one at `into` on. */
+function reduce(job: Job, plane: u32, first: u32, n: u32, into: u32, count: f64): void {
+  const inner = job.inner;
+  const at = <usize>(plane * inner) << 2, into1 = job.into1 + (<usize>into << 3);
+  if (job.kind == MOMENTS_PLANES) {
+    const into0 = job.into0 + (<usize>into << 2), into2 = job.into2 + (<usize>into << 3);
+    momentsPlanes(into0, into1, into2, job.a + at, count, 0, n, n, inner);
+  } else {
+    const into0 = job.into0 + (<usize>into << 3), center = job.terms + (<usize>first << 2);
+    gradientSumsPlanes(into0, into1, job.a + at, job.b + at, center, count, 0, n, n, inner);
+  }
 }
 
 /** A job of the kind NEAR: the whole of `backward` in planes, some channels at a time. */

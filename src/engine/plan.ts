@@ -28,6 +28,8 @@ export const BLOCK_ROWS = 64;
 export const BLOCK_ONE = 131072;
 /** Values of each tensor in a block of rows where two tensors are reduced: as in assembly/blocks.ts. */
 export const BLOCK_TWO = 65536;
+/** Values in a block of a plane: as in assembly/blocks.ts. */
+export const BLOCK_PLANE = 4096;
 /** How many rows of `width` columns make a block where one tensor is reduced, as in assembly/blocks.ts. */
 export const rowsOfOne = (width: number): number =>
   BLOCK_ROWS * (width > NARROW ? Math.floor(BLOCK_ONE / BLOCK_ROWS / width) : 1);

@@ -68,14 +68,14 @@ export class Job {
     return this.#write(4, b, terms, d0, d1);
   }
 
-  /** The other dimensions, and the first arrays of the state that it goes on from; or the residual. */
-  of(d2: number, inner: number, from0 = 0, from1 = 0): this {
-    return this.#write(8, d2, inner, from0, from1);
+  /** The other dimensions, and the residual. The last field is one of `NEAR` alone. */
+  of(d2: number, inner: number, add = 0, near = 0): this {
+    return this.#write(8, d2, inner, add, near);
   }
 
-  /** The last array of that state, and where the new one goes. */
-  into(from2: number, into0: number, into1: number, into2: number): this {
-    return this.#write(12, from2, into0, into1, into2);
+  /** Behind another field of `NEAR`, where states go. */
+  into(near: number, into0: number, into1: number, into2: number): this {
+    return this.#write(12, near, into0, into1, into2);
   }
 
   /** Rows in a block, and how many parts of columns or channels there are. */
@@ -86,7 +86,7 @@ export class Job {
   }
 
   /** The first field of eight bytes and the last one, which only `NEAR` has. */
-  numbers(first: number, last = 0): this {
+  numbers(first: number, last: number): this {
     this.#doubles[0] = first;
     this.#doubles[3] = last;
     return this;

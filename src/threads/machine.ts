@@ -4,12 +4,16 @@
 
 import type { Exports, ThreadExports } from "../engine/machine.js";
 import type { At } from "../engine/memory.js";
-import { rowsOfOne, rowsOfTwo } from "../engine/plan.js";
+import { BLOCK_PLANE, rowsOfOne, rowsOfTwo } from "../engine/plan.js";
 import type { Crew } from "./crew.js";
 import * as kinds from "./job.js";
 import { piecesOf } from "./job.js";
-import { ARRAY, COLUMNS, move, type Room } from "./room.js";
+import { COLUMNS, type Room, STATES } from "./room.js";
 import { CACHED, HEAVY, RUN } from "./sizes.js";
+
+/** Where pieces leave states: base, offset and m2 of moments, or the two sums of a gradient. */
+const statesIn = ({ at }: Room) =>
+  [at, at + STATES, at + 2 * STATES] as [At<"base" & "sumDy">, At<"offset" & "sumDyX">, At<"m2">];
 
 const padded = (width: number): number => (width + 3) & ~3;
 
@@ -20,7 +24,7 @@ export function sharedOut(wasm: Exports, pieces: ThreadExports, crew: Crew, room
     ...wasm,
     ...each,
     ...reductionsOfRows(wasm, each.gateRows, pieces, crew, room),
-    ...reductionsOfPlanes(wasm, crew, room),
+    ...reductionsOfPlanes(wasm, pieces, crew, room),
   };
 }
 
@@ -137,11 +141,7 @@ function reductionsOfRows(
   room: Room,
 ): Pick<Exports, "momentsRows" | "gradientSumsRows"> {
   const { job } = crew;
-  const states0 = room.at as At<"base">;
-  const states1 = (states0 + 4 * COLUMNS) as At<"offset">;
-  const states2 = (states1 + 8 * COLUMNS) as At<"m2">;
-  const sums0 = room.at as At<"sumDy">;
-  const sums1 = (sums0 + 8 * COLUMNS) as At<"sumDyX">;
+  const [into0, into1, into2] = statesIn(room);
   /** Whether one thread is to do all of some rows. Narrow rows in caches are not cut. */
   const isAlone = (size: number, width: number): boolean =>
     (size <= CACHED && width < 32) || crew.pieces(size * HEAVY) === 1;
@@ -154,7 +154,6 @@ function reductionsOfRows(
     a: number,
     b: number,
     center: number,
-    into1: number,
     row: number,
     rows: number,
     width: number,
@@ -169,7 +168,7 @@ function reductionsOfRows(
       .begin(kind, count, 0, a + row * stride)
       .on(b + row * stride, center, n, width)
       .of(stride, 0)
-      .into(0, room.at, into1, states2)
+      .into(0, into0, into1, into2)
       .parts(each, isCached ? count : 1);
     crew.run(count, true);
     return n;
@@ -181,8 +180,8 @@ function reductionsOfRows(
         return wasm.momentsRows(base, offset, m2, scratch, x, count, rows, width, stride, whole);
       }
       for (let row = 0, n: number; row < rows; row += n) {
-        n = blocks(kinds.MOMENTS_ROWS, x, 0, 0, states1, row, rows, width, stride, each);
-        poolMoments(base, offset, m2, states0, states1, states2, count + row, n, width, each);
+        n = blocks(kinds.MOMENTS_ROWS, x, 0, 0, row, rows, width, stride, each);
+        poolMoments(base, offset, m2, into0, into1, into2, count + row, n, width, each);
       }
     },
     gradientSumsRows(
@@ -213,9 +212,9 @@ function reductionsOfRows(
       }
       const each = rowsOfTwo(width);
       for (let row = 0, n: number; row < rows; row += n) {
-        n = blocks(kinds.SUMS_ROWS, g, x, terms, sums1, row, rows, width, stride, each);
-        poolSums(s, sums0, count + row, n, width, each);
-        poolSums(p, sums1, count + row, n, width, each);
+        n = blocks(kinds.SUMS_ROWS, g, x, terms, row, rows, width, stride, each);
+        poolSums(s, into0, count + row, n, width, each);
+        poolSums(p, into1, count + row, n, width, each);
       }
     },
   };
@@ -223,48 +222,67 @@ function reductionsOfRows(
 
 function reductionsOfPlanes(
   wasm: Exports,
+  { poolMoments, poolSums }: ThreadExports,
   crew: Crew,
   room: Room,
 ): Pick<Exports, "momentsPlanes" | "gradientSumsPlanes"> {
   const { job } = crew;
-  const into0 = room.at;
-  const into1 = into0 + ARRAY;
-  const into2 = into1 + ARRAY;
-  /** Pieces have some channels each. The planes have to begin with channel 0 and to end with the last one. */
-  const piecesOfChannels = (first: number, planes: number, channels: number, inner: number) =>
-    first !== 0 || planes % channels !== 0 ? 1 : crew.pieces(planes * inner * HEAVY, channels);
+  const [into0, into1, into2] = statesIn(room);
+  /**
+   * Whether pieces have whole planes and leave a state of each, which is pooled afterwards: if a plane is one block. From
+   * memory, that reads longer runs than some channels in all the examples.
+   */
+  const isByPlanes = (count: number, planes: number, channels: number, inner: number): boolean =>
+    (count > 0 || planes * inner > CACHED) &&
+    inner <= BLOCK_PLANE &&
+    (planes / channels) * padded(channels) <= COLUMNS;
+  /**
+   * Hands out a reduction. False if this thread is to do it: so it is unless planes begin with channel 0 and end with the
+   * last one, and if pieces of channels would have to go on with a state.
+   */
+  const planesShared = (
+    kind: number,
+    a: number,
+    b: number,
+    center: number,
+    count: number,
+    first: number,
+    planes: number,
+    channels: number,
+    inner: number,
+  ): boolean => {
+    const isByPlane = isByPlanes(count, planes, channels, inner);
+    if (first !== 0 || planes % channels !== 0 || (count > 0 && !isByPlane)) return false;
+    const n = crew.pieces(planes * inner * HEAVY, channels);
+    if (n === 1) return false;
+    job
+      .begin(kind, n, 0, a)
+      .on(b, center, 0, planes)
+      .of(channels, inner)
+      .into(0, into0, into1, into2)
+      .parts(0, isByPlane ? n : 1);
+    crew.run(n, true);
+    return true;
+  };
   return {
     momentsPlanes(base, offset, m2, x, count, first, planes, channels, inner) {
-      const n = piecesOfChannels(first, planes, channels, inner);
-      if (n === 1) {
+      const { MOMENTS_PLANES: kind } = kinds;
+      if (!planesShared(kind, x, 0, 0, count, first, planes, channels, inner)) {
         return wasm.momentsPlanes(base, offset, m2, x, count, first, planes, channels, inner);
       }
-      job
-        .begin(kinds.MOMENTS_PLANES, n, 0, x)
-        .on(0, 0, 0, planes)
-        .of(channels, inner, base, offset)
-        .into(m2, into0, into1, into2)
-        .numbers(count);
-      crew.run(n, true);
-      move(room, base, into0, 4 * channels);
-      move(room, offset, into1, 8 * channels);
-      move(room, m2, into2, 8 * channels);
+      // A single state of each channel is pooled as well, with nothing.
+      const values = isByPlanes(count, planes, channels, inner) ? (planes / channels) * inner : 1;
+      poolMoments(base, offset, m2, into0, into1, into2, count, values, channels, inner);
     },
     gradientSumsPlanes(sumDy, sumDyX, dy, x, center, count, first, planes, channels, inner) {
-      const n = piecesOfChannels(first, planes, channels, inner);
-      if (n === 1) {
+      const { SUMS_PLANES: kind } = kinds;
+      if (!planesShared(kind, dy, x, center, count, first, planes, channels, inner)) {
         const { gradientSumsPlanes: alone } = wasm;
         return alone(sumDy, sumDyX, dy, x, center, count, first, planes, channels, inner);
       }
-      job
-        .begin(kinds.SUMS_PLANES, n, 0, dy)
-        .on(x, center, 0, planes)
-        .of(channels, inner, sumDy, sumDyX)
-        .into(0, into0, into1, 0)
-        .numbers(count);
-      crew.run(n, true);
-      move(room, sumDy, into0, 8 * channels);
-      move(room, sumDyX, into1, 8 * channels);
+      const states = isByPlanes(count, planes, channels, inner) ? planes / channels : 1;
+      poolSums(sumDy, into0, count, states, channels, 1);
+      poolSums(sumDyX, into1, count, states, channels, 1);
     },
   };
 }

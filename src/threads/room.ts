@@ -6,8 +6,10 @@ import { MAX_COLUMNS } from "../engine/memory.js";
 export const ARRAY = 8 * MAX_COLUMNS;
 /** Columns of all blocks together whose states there is room for at a time. */
 export const COLUMNS = 32 * MAX_COLUMNS;
-/** Bytes for a float32 and two float64 values of the state of each of these columns; three arrays per channel take less. */
-export const ROOM_BYTES = 20 * COLUMNS;
+/** Bytes of an array of the states of so many columns. */
+export const STATES = 8 * COLUMNS;
+/** Bytes for three arrays of states. Three arrays per channel take less. */
+export const ROOM_BYTES = 3 * STATES;
 
 /** Shared memory for what pieces leave, and all of that memory as bytes. */
 export interface Room {

@@ -4,6 +4,8 @@
 export const ALONE = 40960;
 /** The work for a value in a reduction or in the gradient of x: they take some three times as long. */
 export const HEAVY = 3;
+/** Calls with tensors of fewer values than this have no traversal that is shared out; `backward` of near planes works twice. */
+export const SMALL = ALONE / (2 * HEAVY);
 /** Work that a piece has at least. */
 export const PIECE = 32768;
 /** Pieces that a call has at most. With more of them, a thread reads shorter runs of memory, and takes longer. */

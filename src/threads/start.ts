@@ -12,7 +12,7 @@ import {
   MIN_BYTES,
 } from "../engine/memory.js";
 import { checkKeys, describe, OptionError } from "../errors.js";
-import { offsetOf } from "../values/arrays.js";
+import { lengthOf, offsetOf } from "../values/arrays.js";
 import { NO_OPTIONS, number } from "../values/check.js";
 import { Raw } from "../values/raw.js";
 import { compile, decode } from "../wasm/compile.js";
@@ -26,6 +26,7 @@ import { sharedOut } from "./machine.js";
 import { nearOn } from "./near.js";
 import { stopWorkers, wordsOf } from "./protocol.js";
 import { ROOM_BYTES, type Room } from "./room.js";
+import { SMALL } from "./sizes.js";
 import { checkThreads, coresOf, type Hand, spawn } from "./spawn.js";
 
 declare global {
@@ -151,7 +152,7 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
   const at = told.job as At<"job">;
   const run = (p: number): void => shared.piece(at, p, scratch);
   const crew = new Crew(new Job(buffer, at), words, hands, run);
-  return kernelsOn(machineOn(memory, sharedOut(wasm, shared, crew, room), crew, room));
+  return kernelsOn(machineOn(memory, wasm, sharedOut(wasm, shared, crew, room), crew, room));
 }
 
 /** The workers, once all are ready. If one does not start, the others are ended. */
@@ -168,7 +169,7 @@ async function allOf(starting: readonly Promise<Hand>[], words: Int32Array): Pro
 }
 
 /** The machine of several threads on a memory. */
-function machineOn(memory: Memory, wasm: Exports, crew: Crew, room: Room): Machine {
+function machineOn(memory: Memory, raw: Exports, wasm: Exports, crew: Crew, room: Room): Machine {
   const isShared = (array: Float32Array | null | undefined): boolean => {
     // No tensor lies at the beginning of the memory, as most ordinary arrays do; to ask them for their buffer takes ten
     // times as long. Later on all are looked at again, by their names, and a view of the whole memory is refused.
@@ -180,6 +181,7 @@ function machineOn(memory: Memory, wasm: Exports, crew: Crew, room: Room): Machi
     }
   };
   let alone: Machine | undefined;
+  const direct: Machine = { wasm: raw, memory };
   const machine: Machine = {
     wasm,
     memory,
@@ -188,7 +190,9 @@ function machineOn(memory: Memory, wasm: Exports, crew: Crew, room: Room): Machi
     },
     close: () => crew.close(),
     choose(a, b, c, d): Machine {
-      if (isShared(a) || isShared(b) || isShared(c) || isShared(d)) return machine;
+      if (isShared(a) || isShared(b) || isShared(c) || isShared(d)) {
+        return lengthOf(a) < SMALL ? direct : machine;
+      }
       return (alone ??= start(() => new OwnMemory(memory)));
     },
     near: (pass, dy, into, normalizer, perValue) =>

@@ -187,6 +187,7 @@ describe("sizes of blocks", () => {
     const both = Object.entries(plan).filter(([name]) => blocks.numbers.has(name));
     expect(both.map(([name]) => name).sort()).toEqual([
       "BLOCK_ONE",
+      "BLOCK_PLANE",
       "BLOCK_ROWS",
       "BLOCK_TWO",
       "NARROW",

@@ -25,6 +25,7 @@ import { check } from "../support/property.js";
 
 vi.mock("../../src/threads/sizes.js", () => ({
   ALONE: 48,
+  SMALL: 0,
   HEAVY: 3,
   PIECE: 16,
   MOST: 16,

@@ -27,6 +27,7 @@ vi.mock("../../src/threads/spawn.js", async (load) => {
 
 vi.mock("../../src/threads/sizes.js", () => ({
   ALONE: 2000,
+  SMALL: 0,
   HEAVY: 3,
   PIECE: 500,
   MOST: 16,

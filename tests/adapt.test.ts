@@ -14,6 +14,7 @@ import {
 } from "batchnorm-wasm";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { arraysMadeBy } from "./support/arrays-made.js";
 import {
   countOf,
   layerOf,
@@ -26,7 +27,7 @@ import {
   stateOf,
   viewOf,
 } from "./support/cases.js";
-import { assertNormalized } from "./support/compare.js";
+import { assertNormalized, assertSameBits } from "./support/compare.js";
 import { normal, random } from "./support/data.js";
 import * as oracle from "./support/oracle.js";
 import { check } from "./support/property.js";
@@ -289,6 +290,47 @@ describe("adapter", () => {
     for (let i = 0; i < clean.length; i += C)
       adapted.set(stream.infer(shifted.subarray(i, i + C)), i);
     expect(distance(adapted) / frozen).toBeLessThan(0.1);
+  });
+
+  it("a target that is all padding leaves what is remembered, and JSON that can be read", () => {
+    const layer = trained({ layout: "NLC" });
+    const shape = [4, 5, C];
+    const padding = { shape, mask: new Uint8Array(20) };
+    const [a, b, c] = [1, 2, 3].map((seed) => normal(60, seed, 7, 1)) as Float32Array[];
+    for (const memory of [6, Infinity]) {
+      const [stream, without] = [0, 0].map(() => adapter(layer, { prior: 5, memory }));
+      stream!.infer(b!, padding);
+      expect(JSON.stringify(Adapter.fromJSON(JSON.stringify(stream)))).toBe(
+        JSON.stringify(without),
+      );
+      for (const x of [a!, c!]) {
+        assertSameBits("y", stream!.infer(x, { shape }), without!.infer(x, { shape }));
+        stream!.infer(b!, padding);
+        stream!.infer(b!, padding);
+        expect(JSON.stringify(stream)).toBe(JSON.stringify(without));
+      }
+    }
+  });
+
+  it("prior 0: train's normalization, bit for bit, also where float64 rounds the mean off", () => {
+    const layer = new BatchNorm(1, { epsilon: 0, gamma: false, beta: false });
+    const x = new Float32Array(200_003).fill(1e7);
+    x[0] = 1e7 + 1;
+    const y = adapter(layer, { prior: 0, memory: Infinity }).infer(x);
+    expect(y[1]).toBeCloseTo(-1 / Math.sqrt(200_002), 9);
+    assertSameBits("y", y, layer.train(x));
+  });
+
+  it.each([20, Infinity])("with a memory of %d, a call makes no array but its result", (memory) => {
+    const stream = adapter(trained(), { prior: 5, memory });
+    const x = normal(8 * C, 4, 7, 1);
+    // The first two calls make the arrays that later ones take turns with.
+    for (let call = 0; call < 4; call++) stream.infer(x);
+    expect(arraysMadeBy(() => stream.infer(x))).toBe(1);
+    expect(arraysMadeBy(() => stream.infer(x, { out: x }))).toBe(0);
+    // All that is remembered gives way to more than that.
+    const many = normal(30 * C, 5, 7, 1);
+    expect(arraysMadeBy(() => stream.infer(many, { out: many }))).toBe(0);
   });
 
   it("its JSON goes on with the same bits, faded targets and infinite options too", () => {

@@ -54,6 +54,19 @@ describe("infer", () => {
     );
   });
 
+  // The small entry has a walk of its own, in parts that fit the stream buffers: of a plane, or several planes.
+  test.each([[[1, 1, 300_001]], [[1, 2, 270_000]], [[2, 3, 70_001]], [[3, 1100, 70]]])(
+    "planes of %j, which no stream buffer holds, in batchnorm-wasm/infer",
+    (shape) => {
+      const shaped = { layout: "NCL", shape } as const;
+      const size = sizeOf(shaped);
+      const layer = settle(layerOf(shaped, { activation: [-1, 1] }));
+      const [x, add] = [normal(size, 1), normal(size, 2)];
+      const small = Small.fromJSON(layer.freeze().toJSON());
+      assertSameBits("y", small.infer(x, { shape, add }), layer.infer(x, { shape, add }));
+    },
+  );
+
   test("the averages that training left", () => {
     const layer = layerOf({ layout: "NC", shape: [9, 5] });
     for (let step = 0; step < 5; step++) layer.train(normal(45, step, step));

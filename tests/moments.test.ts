@@ -14,6 +14,7 @@ import {
 } from "batchnorm-wasm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { arraysMadeBy } from "./support/arrays-made.js";
 import {
   countOf,
   layerOf,
@@ -625,6 +626,13 @@ describe("Moments.pool", () => {
 });
 
 describe("setRunning", () => {
+  test("makes no arrays", () => {
+    const layer = new BatchNorm(17);
+    const moments = layer.moments(normal(8 * 17, 1));
+    layer.setRunning(moments);
+    expect(arraysMadeBy(() => layer.setRunning(moments))).toBe(0);
+  });
+
   const x = normal(30, 1, 5);
   const view = { outer: 10, channels: 3, inner: 1 };
 

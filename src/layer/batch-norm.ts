@@ -434,9 +434,13 @@ export class BatchNorm extends Raw {
    */
   moments(x: Float32Array, options: MomentsOptions = NO_OPTIONS): Moments {
     checkKeys("options", options, MOMENTS_KEYS);
-    const { shape, mask } = options;
+    return this.raw.momentsInto(x, options.shape, options.mask);
+  }
+
+  /** @internal The same in the arrays of `into`, if x holds values, or in new ones. */
+  momentsInto(x: Float32Array, shape: unknown, mask: unknown, into?: Moments): Moments {
     const { view, selection } = seenBy(this.raw.#settings.layout, this.#channels, x, shape, mask);
-    return computeMoments(this.#own.machine, x, view, selection);
+    return computeMoments(this.#own.machine, x, view, selection, into);
   }
 
   /** @internal For `calibrate`: while set, `train` hands moments to it, and averages stay. Returns the one before. */

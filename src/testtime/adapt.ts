@@ -2,16 +2,14 @@
 // (Schneider et al. 2020, "Improving robustness against common corruptions by covariate shift
 // adaptation", section 3, eq. 2).
 
-import { computeMoments } from "../engine/moments.js";
 import { checkKeys, describe, OptionError, SingleValueError } from "../errors.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
 import type { BatchNorm } from "../layer/batch-norm.js";
 import type { MomentsOptions } from "../layer/options.js";
 import { lengthOf } from "../values/arrays.js";
 import { noShape, sizesOf } from "../values/layout.js";
-import { seenBy } from "../values/mask.js";
-import { type Moments, zeroMoments } from "../values/moments.js";
-import { checkVariance, type Given } from "../values/terms.js";
+import type { Moments } from "../values/moments.js";
+import { checkVariance, type Given, type Statistics } from "../values/terms.js";
 import { addTo } from "../values/two-sum.js";
 import { checkLayer } from "./layer.js";
 
@@ -67,8 +65,7 @@ export function targetOf(
   const shape = sizesOf(given);
   const { layout, channels } = bn;
   if (layout !== "NC" && shape === undefined) throw noShape(layout);
-  const { view, selection } = seenBy(layout, channels, x, shape, mask);
-  const moments = computeMoments(bn.kernels.machine, x, view, selection, into);
+  const moments = bn.momentsInto(x, shape, mask, into);
   const all = shape?.[0] ?? lengthOf(x) / channels;
   // Examples all of whose positions are padding say nothing, so they do not count.
   if (moments.count === 0) return { moments, examples: 0 };
@@ -98,18 +95,30 @@ export function checkSpread(prior: number, count: number): void {
   );
 }
 
+/** What `blend` writes. */
+export interface Blend extends Statistics {
+  /** What float64 rounds off the mean, [channels]. */
+  readonly meanLow: Float64Array;
+}
+
+/** Arrays for `blend`. */
+export function zeroBlend(channels: number): Blend {
+  const array = (): Float64Array => new Float64Array(channels);
+  return { mean: array(), meanLow: array(), variance: array() };
+}
+
 /** w·averages + (1 - w)·target, with w = prior/(prior + examples), in the arrays of `into` or in new ones. */
 export function blend(
   { runningMean, runningVariance, channels }: BatchNorm,
   target: Moments | null,
   prior: number,
   examples: number,
-  into?: Moments,
+  into = zeroBlend(channels),
 ): Given {
   // Without examples there is nothing to adapt to, and no number of examples moves an infinite prior.
   const w = examples === 0 || prior === Infinity ? 1 : prior / (prior + examples);
   if (target === null || w === 1) return { mean: runningMean, variance: runningVariance };
-  const { mean, meanLow, m2: variance } = into ?? zeroMoments(channels);
+  const { mean, meanLow, variance } = into;
   for (let c = 0; c < channels; c++) {
     // Checked before the mixing, since the target's variance could make up for one below 0.
     checkVariance(runningVariance, c);
@@ -117,5 +126,5 @@ export function blend(
     addTo(mean, meanLow, c, own, w * (runningMean[c]! - own), (1 - w) * target.meanLow[c]!);
     variance[c] = w * runningVariance[c]! + (1 - w) * (target.m2[c]! / target.count);
   }
-  return { mean, meanLow, variance };
+  return into;
 }

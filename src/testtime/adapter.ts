@@ -9,10 +9,10 @@ import type { Snapshot } from "../layer/snapshot.js";
 import { INFER_KEYS, NO_OPTIONS, recorded } from "../values/check.js";
 import { fromNumbers, type JsonNumber, named, parse, toNumbers } from "../values/json.js";
 import { sizesOf } from "../values/layout.js";
-import { Moments, type MomentsJSON, pool, zeroMoments } from "../values/moments.js";
+import { Moments, type MomentsJSON, pool } from "../values/moments.js";
 import { Raw } from "../values/raw.js";
 import { isVariance } from "../values/terms.js";
-import { blend, checkSpread, examplesOf, targetOf } from "./adapt.js";
+import { type Blend, blend, checkSpread, examplesOf, targetOf, zeroBlend } from "./adapt.js";
 import { checkLayer } from "./layer.js";
 
 /** Options of `adapter`. */
@@ -76,7 +76,7 @@ export class Adapter extends Raw {
   /** Where the moments of the next target are written; undefined: into new arrays. Nobody else sees these. */
   #spare: Moments | undefined;
   /** Room for the statistics that normalize a target. */
-  readonly #blended: Moments;
+  readonly #blended: Blend;
 
   /** @internal Use `adapter`. */
   constructor(
@@ -92,7 +92,7 @@ export class Adapter extends Raw {
     this.#memory = memory;
     this.#target = target;
     this.#examples = examples;
-    this.#blended = zeroMoments(layer.channels);
+    this.#blended = zeroBlend(layer.channels);
   }
 
   /** How many examples the targets so far count as: at most `memory`. */
@@ -120,8 +120,11 @@ export class Adapter extends Raw {
     const remembered = Math.min(this.#memory, this.#examples + examples);
     const kept = remembered - examples; // Negative where the targets alone are more than is remembered.
     if (kept <= 0) checkSpread(this.#prior, moments.count);
-    const fresh = weigh(moments, remembered, examples);
-    const pooled = before && kept > 0 ? pool(weigh(before, kept, this.#examples), fresh) : fresh;
+    const fresh = weigh(moments, remembered, examples, moments.m2);
+    // What is remembered stays as it is, in case that something throws. `blend` writes to that array only afterwards.
+    const { variance: room } = this.#blended;
+    const pooled =
+      before && kept > 0 ? pool(weigh(before, kept, this.#examples, room), fresh) : fresh;
     const target = examples > 0 ? pooled : before;
     const given = blend(layer, target, this.#prior, remembered, this.#blended);
     const y = layer.inferBy(given, x, own);
@@ -231,15 +234,14 @@ function targetFrom(json: unknown, channels: number): Moments {
   return new Moments(own.count, mean, m2, meanLow);
 }
 
-/** Makes `moments` of `all` examples count as those of `kept`. */
-function weigh(moments: Moments, kept: number, all: number): Moments {
+/**
+ * Makes `moments` of `all` examples count as those of `kept`. They keep their means, and their sums of squares are written
+ * to `m2`.
+ */
+function weigh(moments: Moments, kept: number, all: number, m2: Float64Array): Moments {
   if (kept >= all) return moments;
-  const { count, mean, m2, meanLow } = moments;
+  const { count, mean, m2: sums, meanLow } = moments;
   const share = kept / all;
-  return new Moments(
-    count * share,
-    mean,
-    m2.map((sum) => sum * share),
-    meanLow,
-  );
+  for (let c = 0; c < sums.length; c++) m2[c] = sums[c]! * share;
+  return new Moments(count * share, mean, m2, meanLow);
 }

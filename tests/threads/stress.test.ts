@@ -5,7 +5,8 @@ import { Worker } from "node:worker_threads";
 import { BatchNorm, Kernels, StateError } from "batchnorm-wasm";
 import { startKernels, type ThreadedKernels } from "batchnorm-wasm/threads";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { AFFINE_STRIPS, GRADIENT_STRIPS } from "../../src/threads/job.js";
+import { AFFINE_PLANES, AFFINE_STRIPS, GRADIENT_STRIPS, NEAR } from "../../src/threads/job.js";
+import { PATIENCE_IN_PLACE } from "../../src/threads/patience.js";
 import { TEXT as WORKER } from "../../src/wasm/worker-text.js";
 import { assertSameBits } from "../support/compare.js";
 import { normal } from "../support/data.js";
@@ -36,7 +37,7 @@ vi.mock("../../src/threads/sizes.js", () => ({
   WAKE: 5000,
 }));
 
-// So that a dead worker is given up soon. What the clock says is not what is tested here.
+// So that a dead worker is given up soon.
 vi.mock("../../src/threads/patience.js", () => ({
   LOOKS: 200,
   NAP: 0.05,
@@ -137,37 +138,32 @@ describe("the bits of one thread", () => {
 });
 
 describe("an error, and then one thread", () => {
-  test.each([
-    [
-      "when a piece throws in a worker",
-      "throw new Error('no')",
-      "workers that compute, got one that failed",
-    ],
-    // dx replaces the gated dy, which lies in its place, although dx is no array of the caller's other ones.
-    [
-      "when a worker stops in a result in place",
-      WAITS,
-      "workers that compute, got one that stopped",
-    ],
-  ])("%s", async (_, before, message) => {
-    const text = mortal(before, "", 1, GRADIENT_STRIPS) + WORKER;
-    const url = `data:text/javascript,${encodeURIComponent(text)}`;
-    const some = await startKernels({ threads: 2, memory: 32 << 20, worker: url });
-    const expected = gradientOf(plain, 40)();
-    const gradient = gradientOf(some, 40);
-    let error: unknown;
-    // The worker has to come before the caller has done all pieces, so it may take many calls.
-    for (let i = 0; i < 3000 && error === undefined; i++) {
-      try {
-        assertSameBits(`dx of call ${i}`, gradient(), expected);
-      } catch (thrown) {
-        error = thrown;
-      }
-    }
+  test("when a piece throws in a worker", async () => {
+    const { error, kernels, call, expected } = await lost(
+      mortal("throw new Error('no')", "", 1, GRADIENT_STRIPS),
+      gradientOf,
+    );
     expect(error).toBeInstanceOf(StateError);
-    expect(String(error)).toMatch(message);
-    expect(some.threads).toBe(1);
-    for (let i = 0; i < 3; i++) assertSameBits("dx", gradient(), expected);
+    expect(String(error)).toMatch("workers that compute, got one that failed");
+    expect(kernels.threads).toBe(1);
+    for (let i = 0; i < 3; i++) assertSameBits("dx", call(), expected);
+  });
+
+  // The worker has done its piece, and does not say so. Whoever did the piece again would start from its result.
+  test.each([
+    ["dx, which the gated dy lies in", GRADIENT_STRIPS, gradientOf],
+    ["out, which is x, in planes", AFFINE_PLANES, (own: Kernels) => inferOf(own, "NCL", "x")],
+    ["out, which is x, in rows", AFFINE_STRIPS, (own: Kernels) => inferOf(own, "NC", "x")],
+    ["out, which is add, in planes", AFFINE_PLANES, (own: Kernels) => inferOf(own, "NCL", "add")],
+    ["out, which is add, in rows", AFFINE_STRIPS, (own: Kernels) => inferOf(own, "NC", "add")],
+    ["dx, which is dy, in planes", NEAR, nearOf],
+  ])("when a worker stops after a piece of %s", async (_, kind, callOf) => {
+    const { error, took, kernels, call, expected } = await lost(mortal("", WAITS, 1, kind), callOf);
+    expect(error).toBeInstanceOf(StateError);
+    expect(String(error)).toMatch("workers that compute, got one that stopped");
+    expect(took).toBeGreaterThanOrEqual(PATIENCE_IN_PLACE);
+    expect(kernels.threads).toBe(1);
+    for (let i = 0; i < 3; i++) assertSameBits("result", call(), expected);
   });
 
   test.each([
@@ -198,15 +194,72 @@ describe("an error, and then one thread", () => {
   );
 });
 
+/**
+ * Calls on two threads, of which one runs this code first, until one throws. All results before that have to be those of
+ * one thread. Returns what was thrown, after how many milliseconds of that call, and what goes on.
+ */
+async function lost(code: string, callOf: (kernels: Kernels) => () => Float32Array) {
+  const url = `data:text/javascript,${encodeURIComponent(code + WORKER)}`;
+  const kernels = await startKernels({ threads: 2, memory: 32 << 20, worker: url });
+  const expected = callOf(new Kernels({ memory: 16 << 20 }))();
+  const call = callOf(kernels);
+  let error: unknown;
+  let took = 0;
+  // The worker has to come before the caller has done all pieces, so it may take many calls.
+  for (let i = 0; i < 3000 && error === undefined; i++) {
+    const start = performance.now();
+    try {
+      assertSameBits(`call ${i}`, call(), expected);
+    } catch (thrown) {
+      error = thrown;
+      took = performance.now() - start;
+    }
+  }
+  return { error, took, kernels, call, expected };
+}
+
 /** Trains a layer with an activation on tensors of these kernels; returns a call of `backward`, of large ones in cache. */
-function gradientOf(kernels: Kernels, channels: number): () => Float32Array {
-  const size = 600_000;
-  const [x, dy, dx] = [0, 0, 0].map(() => kernels.alloc(size)) as Float32Array[];
-  x!.set(normal(size, 1));
-  dy!.set(normal(size, 2));
-  const layer = new BatchNorm(channels, { kernels, activation: "relu" });
-  layer.train(x!, { shape: [size / channels, channels], out: dx! });
-  return () => layer.backward(dy!, { out: { dx: dx! } }).dx;
+function gradientOf(kernels: Kernels): () => Float32Array {
+  const [x, dy, dx] = tensorsOf(kernels, 600_000);
+  const layer = new BatchNorm(40, { kernels, activation: "relu" });
+  layer.train(x, { shape: [15_000, 40], out: dx });
+  return () => layer.backward(dy, { out: { dx } }).dx;
+}
+
+/** A call of `infer` that writes y to one of its inputs. */
+function inferOf(kernels: Kernels, layout: "NC" | "NCL", to: "x" | "add"): () => Float32Array {
+  const [first, second, third] = tensorsOf(kernels, 40_000);
+  const layer = new BatchNorm(40, { layout, kernels });
+  layer.runningMean.fill(1);
+  const shape = layout === "NC" ? [1000, 40] : [10, 40, 100];
+  return () => {
+    third.set(first);
+    if (to === "x") return layer.infer(third, { shape, out: third });
+    return layer.infer(second, { shape, add: third, out: third });
+  };
+}
+
+/** A call of `backward` in planes that writes dx to dy. */
+function nearOf(kernels: Kernels): () => Float32Array {
+  const [x, dy, both] = tensorsOf(kernels, 40_000);
+  const layer = new BatchNorm(40, { layout: "NCL", kernels });
+  layer.train(x, { shape: [10, 40, 100], out: both });
+  return () => {
+    both.set(dy);
+    return layer.backward(both, { out: { dx: both } }).dx;
+  };
+}
+
+/** Three tensors, of which two hold numbers. */
+function tensorsOf(kernels: Kernels, size: number): [Float32Array, Float32Array, Float32Array] {
+  const [a, b, c] = [1, 2, 3].map(() => kernels.alloc(size)) as [
+    Float32Array,
+    Float32Array,
+    Float32Array,
+  ];
+  a.set(normal(size, 1));
+  b.set(normal(size, 2));
+  return [a, b, c];
 }
 
 /**

@@ -3,8 +3,16 @@
 
 import { blockSide } from "./block-ours.js";
 import type { After, Op } from "./cases.js";
-import { type Goal, geometricMean, number } from "./goals.js";
-import { type BlockResult, type MeasuredBlock, timeOf } from "./record.js";
+import {
+  type Goal,
+  geometricMean,
+  meanAndLeast,
+  number,
+  type Ratio,
+  smallest,
+  theirTime,
+} from "./goals.js";
+import { type BlockResult, timeOf } from "./record.js";
 
 /** In one call, alone, and in steps, each in kernel memory. */
 export const FUSED = blockSide("resident", "fused");
@@ -14,11 +22,6 @@ export const PYTORCH = ["PyTorch", "PyTorch, in place"] as const;
 
 /** From how many values on the block is to take no longer than batch norm alone. */
 const SMALL = 1 << 14;
-
-export interface BlockRatio {
-  readonly at: string;
-  readonly value: number;
-}
 
 export function blockGoals(result: BlockResult): Goal[] {
   const ops: readonly Op[] = ["train", "backward"];
@@ -57,26 +60,14 @@ export function ratios(
   after: After,
   op: Op,
   sides: readonly string[],
-): BlockRatio[] {
-  return result.cases
-    .filter((m) => m.after === after && m.op === op)
-    .flatMap((m) => {
-      const times = sides.flatMap((side) => theirTime(result, m, side) ?? []);
-      const ours = timeOf(m, FUSED);
-      if (times.length === 0 || !ours) return [];
-      return [{ at: `${m.name} ${m.layout}`, value: Math.min(...times) / ours }];
-    });
-}
-
-/** oneDNN's fast kernels are those for NHWC, so our NCHW is compared with its NHWC, as in goals.ts. */
-function theirTime(result: BlockResult, m: MeasuredBlock, side: string): number | undefined {
-  if (side !== "oneDNN" || m.layout !== "NCHW") return timeOf(m, side);
-  const { name, op, after } = m;
-  const nhwc = result.cases.find(
-    (other) =>
-      other.name === name && other.layout === "NHWC" && other.op === op && other.after === after,
-  );
-  return timeOf(nhwc, side);
+): Ratio[] {
+  const cases = result.cases.filter((m) => m.after === after && m.op === op);
+  return cases.flatMap((m) => {
+    const times = sides.flatMap((side) => theirTime(cases, m, side) ?? []);
+    const ours = timeOf(m, FUSED);
+    if (times.length === 0 || !ours) return [];
+    return [{ at: `${m.name} ${m.layout}`, value: Math.min(...times) / ours }];
+  });
 }
 
 function overAlone(result: BlockResult, op: Op): Goal {
@@ -95,11 +86,11 @@ function overAlone(result: BlockResult, op: Op): Goal {
 }
 
 /** A goal for the geometric mean; and, if `every` is not 0, each ratio is to be larger than that. */
-function goalOf(what: string, mean: number, every: number, found: readonly BlockRatio[]): Goal {
+function goalOf(what: string, mean: number, every: number, found: readonly Ratio[]): Goal {
   const goal = `mean ≥ ${mean}${every > 0 ? `, each > ${every}` : ""}`;
   if (found.length === 0) return { what, goal, measured: "not measured", met: null };
-  const least = found.reduce((a, b) => (b.value < a.value ? b : a));
+  const least = smallest(found);
   const value = geometricMean(found.map((ratio) => ratio.value));
-  const measured = `${number(value)}, least ${number(least.value)} at ${least.at}`;
+  const measured = meanAndLeast(found);
   return { what, goal, measured, met: value >= mean && least.value > every };
 }

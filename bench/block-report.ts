@@ -41,12 +41,15 @@ export function blockSection(
 export const blockPlots = (block: BlockResult | null | undefined): [string, TopLevelSpec][] =>
   block ? [["block.svg", blockRatios(block)]] : [];
 
-/** What steps read and write of the tensor, over what the block does in one call: passes over memory. */
+/**
+ * What steps read and write of the tensor, over what the block does in one call: passes over memory. `backward` in one call
+ * reads dy and x, and the residual, and writes the gradient behind the activation; then it reads that and x, and writes dx.
+ */
 const PASSES: Readonly<
   Record<After, Readonly<Record<Op, readonly [steps: number, fused: number]>>>
 > = {
-  relu: { infer: [4, 2], train: [5, 3], backward: [8, 5] },
-  "add, relu": { infer: [7, 3], train: [8, 4], backward: [8, 6] },
+  relu: { infer: [4, 2], train: [5, 3], backward: [8, 6] },
+  "add, relu": { infer: [7, 3], train: [8, 4], backward: [8, 7] },
 };
 
 const BLOCK_ROWS: readonly (readonly [label: string, sides: readonly string[]])[] = [

@@ -1,7 +1,7 @@
 // The goals that the project has set itself for its speed, each beside what a record shows; and how ours is
 // compared with others. A ratio is the other's time over ours in the same run: more than 1, and ours is faster.
 
-import type { Layout, Op } from "./cases.js";
+import type { Op } from "./cases.js";
 import { FRESH, PLAIN, RESIDENT } from "./ours.js";
 import { SET_PLAIN, SET_RESIDENT, THROUGH } from "./peers/copy.js";
 import { type Measured, type Result, timeOf } from "./record.js";
@@ -20,7 +20,8 @@ export interface CopyRatio {
   readonly measured: string;
 }
 
-interface Ratio {
+/** A ratio, and of what. */
+export interface Ratio {
   readonly at: string;
   readonly value: number;
 }
@@ -74,18 +75,23 @@ function againstOnednn(result: Result, op: Op): Goal[] {
       (m) => m.op === op && (m.layout === "NC" || m.layout === images),
     );
     const ratios = ours.flatMap((m) =>
-      ratio(m, theirTime(result, m, "oneDNN"), timeOf(m, RESIDENT)),
+      ratio(m, theirTime(result.cases, m, "oneDNN"), timeOf(m, RESIDENT)),
     );
     const theirs = images === "NHWC" ? "oneDNN" : "oneDNN with NHWC";
     return geometric(`${RESIDENT} against ${theirs}, ${op}, NC and ${images}`, ratios, 1, 0.8);
   });
 }
 
-/** oneDNN's fast kernels are those for NHWC, so our NCHW is compared with its NHWC. */
-export const theirTime = (result: Result, m: Measured, peer: string): number | undefined =>
-  peer === "oneDNN" && m.layout === "NCHW"
-    ? timeOf(find(result, m.name, "NHWC", m.op), peer)
-    : timeOf(m, peer);
+/** oneDNN's fast kernels are those for NHWC, so our NCHW is compared with its NHWC, which is among `cases`. */
+export function theirTime(
+  cases: readonly Measured[],
+  m: Measured,
+  peer: string,
+): number | undefined {
+  if (peer !== "oneDNN" || m.layout !== "NCHW") return timeOf(m, peer);
+  const nhwc = cases.find((k) => k.name === m.name && k.layout === "NHWC" && k.op === m.op);
+  return timeOf(nhwc, peer);
+}
 
 const againstPytorch = (result: Result): Goal[] =>
   (["infer", "train"] as const).map((op) => {
@@ -140,9 +146,6 @@ function extraMemory(result: Result): Goal {
   };
 }
 
-const find = (result: Result, name: string, layout: Layout, op: string): Measured | undefined =>
-  result.cases.find((m) => m.name === name && m.layout === layout && m.op === op);
-
 const ratio = (m: Measured, theirs: number | undefined, ours: number | undefined): Ratio[] =>
   theirs && ours ? [{ at: `${m.name} ${m.layout} ${m.op}`, value: theirs / ours }] : [];
 
@@ -152,10 +155,10 @@ const ratiosOf = (found: readonly Measured[], theirs: string, ours: string): Rat
 export const geometricMean = (values: readonly number[]): number =>
   Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
 
-const smallest = (ratios: readonly Ratio[]): Ratio =>
+export const smallest = (ratios: readonly Ratio[]): Ratio =>
   ratios.reduce((a, b) => (b.value < a.value ? b : a));
 
-function meanAndLeast(ratios: readonly Ratio[]): string {
+export function meanAndLeast(ratios: readonly Ratio[]): string {
   const worst = smallest(ratios);
   const mean = geometricMean(ratios.map(({ value }) => value));
   return `${number(mean)}, least ${number(worst.value)} at ${worst.at}`;

@@ -8,6 +8,7 @@
 import { Bench } from "tinybench";
 import { type Case, type Data, LARGE, type PeerOp } from "./cases.js";
 import { check, expect, limitsOf } from "./check.js";
+import { median } from "./median.js";
 import type { Peer, Session } from "./peers/peer.js";
 
 export interface Effort {
@@ -98,8 +99,8 @@ export async function measure(
 }
 
 function summary(bursts: readonly number[]): { time: number; noise: number } {
-  const sorted = [...bursts].sort((a, b) => a - b);
-  return { time: sorted[0], noise: sorted[sorted.length >> 1] / sorted[0] };
+  const time = Math.min(...bursts);
+  return { time, noise: median(bursts) / time };
 }
 
 /** If few bursts come near the best one, a better one is still to be expected. */
@@ -146,7 +147,7 @@ export async function burst(
 ): Promise<number> {
   if (settle > 0) await session.sample(settle);
   const bench = new Bench({ time, iterations: 1, warmup: false, throws: true });
-  let median = Number.NaN;
+  let middle = Number.NaN;
   bench.add(
     "burst",
     async () => {
@@ -156,7 +157,7 @@ export async function burst(
     { async: true },
   );
   const [task] = await bench.run();
-  if ("latency" in task.result) median = task.result.latency.p50;
-  if (!(median > 0)) throw new Error(`a burst of ${time} ms gave no time: ${task.result.state}`);
-  return median;
+  if ("latency" in task.result) middle = task.result.latency.p50;
+  if (!(middle > 0)) throw new Error(`a burst of ${time} ms gave no time: ${task.result.state}`);
+  return middle;
 }

@@ -207,7 +207,7 @@ function speedups(result: Result): TopLevelSpec {
     .flatMap((m) =>
       looks.flatMap(({ side, label }) => {
         const [own, basis] = BASIS[side] ?? FRESH_BASIS;
-        const [theirs, ours] = [theirTime(result, m, side), timeOf(m, own)];
+        const [theirs, ours] = [theirTime(result.cases, m, side), timeOf(m, own)];
         if (!theirs || !ours) return [];
         return [{ peer: label, op: m.op, ratio: theirs / ours, basis }];
       }),

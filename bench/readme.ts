@@ -22,7 +22,7 @@ const MANY = 65536;
 
 function cellOf(result: Result, peer: string, ours: string, op: Op): string {
   const ratios = result.cases.flatMap((m) => {
-    const [theirs, own] = [theirTime(result, m, peer), timeOf(m, ours)];
+    const [theirs, own] = [theirTime(result.cases, m, peer), timeOf(m, ours)];
     return m.op === op && theirs && own ? [theirs / own] : [];
   });
   if (ratios.length === 0) return "not measured alone";

@@ -116,7 +116,7 @@ const comparable = (peer: string): readonly string[] => {
 function ratiosTable(result: Result): string {
   const cell = (peer: string, op: Op, ours: string): string => {
     const ratios = result.cases.flatMap((m) => {
-      const [theirs, own] = [theirTime(result, m, peer), timeOf(m, ours)];
+      const [theirs, own] = [theirTime(result.cases, m, peer), timeOf(m, ours)];
       return m.op === op && theirs && own ? [theirs / own] : [];
     });
     if (ratios.length === 0) return "";

@@ -3,6 +3,7 @@
 
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
+import { median } from "./median.js";
 
 const ROUNDS = 5;
 /** Trips of a round: a few milliseconds. */
@@ -37,8 +38,8 @@ export async function roundTrip(): Promise<number> {
     return (1e6 * (performance.now() - start)) / count;
   };
   trips(WARM_UP);
-  const found = Array.from({ length: ROUNDS }, () => trips(TRIPS)).sort((a, b) => a - b);
+  const found = Array.from({ length: ROUNDS }, () => trips(TRIPS));
   Atomics.store(words, 0, -1);
   await once(worker, "exit");
-  return found[ROUNDS >> 1];
+  return median(found);
 }

@@ -2,6 +2,7 @@
 
 import type { PeerOp } from "./cases.js";
 import type { Goal } from "./goals.js";
+import { median } from "./median.js";
 import type { Measured, PeerInfo, Run } from "./record.js";
 
 export const OP_NAMES: Readonly<Record<PeerOp, string>> = {
@@ -30,8 +31,7 @@ export const versionsOf = (peers: readonly PeerInfo[]): string =>
 
 /** How many times as long as the best burst the median one took, in the middle of all sides and cases. */
 export function noiseOf(cases: readonly Measured[]): number {
-  const noise = cases.flatMap(({ timings }) => timings.map((timing) => timing.noise));
-  return noise.sort((a, b) => a - b)[noise.length >> 1];
+  return median(cases.flatMap(({ timings }) => timings.map((timing) => timing.noise)));
 }
 
 /** Goals with what was measured; `what` is the heading of the first column. */

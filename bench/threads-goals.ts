@@ -2,7 +2,7 @@
 // goals.ts a ratio is the other's time over ours in the same run, ours being that on several threads.
 
 import { LARGE, OPS, type Op } from "./cases.js";
-import { type Goal, geometricMean, number } from "./goals.js";
+import { type Goal, geometricMean, meanAndLeast, type Ratio, theirTime } from "./goals.js";
 import { PLAIN, RESIDENT } from "./ours.js";
 import { type Measured, type ThreadsResult, timeOf } from "./record.js";
 
@@ -13,10 +13,8 @@ const SET_FOR = 2;
 
 export const several = (way: string, count: number): string => `${way}, ${count} threads`;
 
-export interface ThreadRatio {
-  readonly at: string;
+export interface ThreadRatio extends Ratio {
   readonly size: number;
-  readonly value: number;
 }
 
 /** The time of one side over that of another one, for each shape that has both. */
@@ -49,23 +47,14 @@ export const gains = (
   way: string,
 ): ThreadRatio[] => ratiosOf(rows, op, by(way), by(several(way, count)));
 
-/**
- * Their time on several threads over ours on as many. oneDNN's fast kernels are those for NHWC, so our NCHW is compared with
- * its NHWC, as in goals.ts.
- */
+/** Their time on several threads over ours on as many. */
 export function against(
   result: Pick<ThreadsResult, "count" | "cases">,
   op: Op,
   peer: string,
   ours: string,
 ): ThreadRatio[] {
-  const theirs = (m: Measured): number | undefined => {
-    if (peer !== "oneDNN" || m.layout !== "NCHW") return timeOf(m, peer);
-    return timeOf(
-      result.cases.find((k) => k.name === m.name && k.layout === "NHWC" && k.op === m.op),
-      peer,
-    );
-  };
+  const theirs = (m: Measured) => theirTime(result.cases, m, peer);
   return ratiosOf(result.cases, op, theirs, by(ours));
 }
 
@@ -161,8 +150,11 @@ export function threadGoals(result: ThreadsResult): Goal[] {
 function goalOf(count: number, what: string, mean: number, found: readonly ThreadRatio[]): Goal {
   const goal = count === SET_FOR ? `mean ≥ ${mean}` : "none";
   if (found.length === 0) return { what, goal, measured: "not measured", met: null };
-  const least = found.reduce((a, b) => (b.value < a.value ? b : a));
   const value = geometricMean(found.map((ratio) => ratio.value));
-  const measured = `${number(value)}, least ${number(least.value)} at ${least.at}`;
-  return { what, goal, measured, met: count === SET_FOR ? value >= mean : null };
+  return {
+    what,
+    goal,
+    measured: meanAndLeast(found),
+    met: count === SET_FOR ? value >= mean : null,
+  };
 }

@@ -12,6 +12,7 @@ import { CASES, type Case, LARGE, makeData, OPS, type Op, opsOf, SIZES } from ".
 import { coresOf } from "./cores.js";
 import { geometricMean, number } from "./goals.js";
 import { type Effort, measure, type Timing } from "./measure.js";
+import { median } from "./median.js";
 import { ours, PLAIN, RESIDENT } from "./ours.js";
 import { sharedCopies } from "./peers/copy.js";
 import { inChromium, loadPeers, threadLoaders } from "./peers/index.js";
@@ -105,8 +106,7 @@ async function rows(
 }
 
 function spread(values: readonly number[]): ThreadsResult["roundTrip"] {
-  const sorted = [...values].sort((a, b) => a - b);
-  return { least: sorted[0], median: sorted[sorted.length >> 1], most: sorted.at(-1)! };
+  return { least: Math.min(...values), median: median(values), most: Math.max(...values) };
 }
 
 const takesPart = ({ ops, layouts }: Peer, c: Case, op: Op): boolean =>
@@ -153,11 +153,11 @@ const timing = (m: Measured, side: string): Timing | undefined =>
 /** Of the medians of all rounds: how many times as long as on one thread it takes, the other cores being busy. */
 const underLoad = (found: readonly Measured[], count: number): string[] =>
   [RESIDENT, PLAIN].map((way) => {
-    const median = (m: Measured, side: string): number => {
+    const middle = (m: Measured, side: string): number => {
       const { time, noise } = timing(m, side)!;
       return time * noise;
     };
-    const each = found.map((m) => median(m, several(way, count)) / median(m, way));
+    const each = found.map((m) => middle(m, several(way, count)) / middle(m, way));
     return `${way}, other cores busy: median time on ${count} threads / on one: ${mean(each)}, at most ${Math.max(...each).toFixed(2)}`;
   });
 

@@ -5,6 +5,7 @@
 // the ratios are those of neighbouring bursts. Times include the collection of garbage.
 
 import { adapter, BatchNorm, FrozenBatchNorm } from "../dist/index.js";
+import { median } from "./median.js";
 
 const ROWS = 8;
 const CHANNELS = 17;
@@ -126,8 +127,6 @@ const SIDES: readonly (readonly [name: string, make: () => Cycle, loop: number])
   [`JavaScript loop, memory ${MEMORY}`, fadingLoop, 4],
   [`adapter.infer, memory ${MEMORY}`, () => byAdapter(MEMORY), 4],
 ];
-
-const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1];
 
 export function cycle(): void {
   const sides = SIDES.map(([name, make, like]) => ({

@@ -27,8 +27,6 @@ export interface Arrangement {
   readonly order: readonly number[] | null;
 }
 
-export const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);
-
 /** Throws OptionError for an axis that the shape does not have or whose size it does not know, or one that comes twice. */
 export function arrange(axis: unknown, shape: readonly (number | null)[]): Arrangement {
   const axes = axis === null ? [] : [axis].flat();

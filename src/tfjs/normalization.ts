@@ -25,6 +25,7 @@ import { checkKeys, OptionError, ShapeError, SingleValueError, StateError } from
 import { BatchNorm } from "../layer/batch-norm.js";
 import { copy } from "../values/arrays.js";
 import { flag } from "../values/check.js";
+import { product } from "../values/layout.js";
 import type { Moments } from "../values/moments.js";
 import { onHost, requireVariances, tensorOf } from "./check.js";
 import { valuesOf } from "./data.js";
@@ -34,7 +35,6 @@ import {
   eachBatch,
   floats,
   perChannel,
-  product,
   requireFit,
 } from "./features.js";
 import { normalize } from "./operation.js";

@@ -61,8 +61,6 @@ const NEVER: Readonly<Record<string, readonly string[]>> = {
   "Moments.fromJSON": ["ShapeError"], // numbers of other lengths are a StateError before
   "GradientSums.fromJSON": ["ShapeError"], // the same
   "Adapter.fromJSON": ["ShapeError"], // the same
-  "Adapter.freeze": ["ShapeError"], // the moments that it makes have arrays
-  adapter: ["ShapeError"], // the same
   "BatchNorm.kernels": ["OptionError"], // the shared kernels have the default memory
   startKernels: ["StateError"], // of calls in which a worker fails
   readTorch: ["OptionError"], // of `load`, which says so

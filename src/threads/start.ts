@@ -95,6 +95,9 @@ class OwnMemory extends Memory {
  * its `alloc` returns lie in shared memory, and calls with such tensors are computed by all threads together.
  * Everything stays synchronous.
  *
+ * If a worker fails, or stops within what nobody can do again, a call throws a StateError (the guide on
+ * several cores says when). Its results may then be written in part. Later calls go on with one thread.
+ *
  * @example
  * import { startKernels } from "batchnorm-wasm/threads";
  *

@@ -16,9 +16,9 @@ import { accumulate, firstLanes, high, low, storeFirst, sum2 } from "./lanes";
 
 /**
  * Adds rows of g to the float64 sums of their columns: of dy, gated by limits as `gateRows` does. g may be dy or add.
- * If the limits are NaN, g is dy, and nothing is written. What `count`, `scratch` and `whole` mean and what is read and written
- * past the last column is as in `momentsRows`; callers cut at multiples of `rowsOfTwo`. The sums of a block begin at 0,
- * and are then added to those of the blocks before it. So several threads can do a block each.
+ * If the limits are NaN, g is dy, and nothing is written. What `count`, `scratch` and `whole` mean and what is read and
+ * written past the last column is as in `momentsRows`; callers cut at multiples of `rowsOfTwo`. The sums of a block begin
+ * at 0, and are then added to those of the blocks before it. So several threads can do a block each.
  *
  * Rows are taken four at a time (`apartOf`). Those of whole vectors are gated as they are added up; the other ones, and
  * what fours leave over, before that.

@@ -300,8 +300,9 @@ function reduce(job: Job, plane: u32, first: u32, n: u32, into: u32, count: f64)
 }
 
 /**
- * Sums, terms and dx of some channels, with an activation those of the gated dy, which dx holds in the meantime: the second traversal finds what the first one has read in cache. Arrays per
- * channel are those of the thread, because the kernels of channel.ts write two channels at a time.
+ * Sums, terms and dx of some channels, with an activation those of the gated dy, which dx holds in the meantime: the
+ * second traversal finds what the first one has read in cache. Arrays per channel are those of the thread, because the
+ * kernels of channel.ts write two channels at a time.
  */
 function nearPiece(job: NearJob, p: u32, scratch: usize): void {
   const first = p * job.each;

@@ -19,7 +19,7 @@ import { anyBits, normal } from "./support/data.js";
 import { PLACES, type Place, type Placed, put, room } from "./support/places.js";
 import { check } from "./support/property.js";
 
-const SMALL = new Kernels({ memory: 1 << 20 });
+const SMALL = new Kernels({ memory: 2 << 20 });
 const LARGE = new Kernels({ memory: 16 << 20 });
 
 interface Data {
@@ -185,7 +185,7 @@ describe.each([...SHAPES, MANY].map((shaped) => [nameOf(shaped), shaped] as cons
 describe("any shape, any places", () => {
   const place = fc.constantFrom(...PLACES);
 
-  test("of memory of 1 MiB and of 16 MiB", () => {
+  test("of memory of 2 MiB and of 16 MiB", () => {
     check(
       fc.property(
         shapes(2, 12000),

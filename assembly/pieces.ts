@@ -13,9 +13,10 @@
 //
 // This is a binary of its own, which calls the kernels of the other one: kernels.ts.
 //
-// A piece can be done again if what it writes is neither what it nor what another piece reads. That is so but in two cases:
-// users ask for y or dx in place of an input; and, if there is an activation and no dadd, a gradient's second traversal in
-// rows or large planes reads the gated dy where it writes dx. What happens then is in src/threads/crew.ts.
+// A piece can be done again if what it writes is neither what it nor what another piece reads. That is so but in three
+// cases: users ask for y or dx in place of an input; tensors go through the stream buffers, in which y takes the place of x
+// and dx that of dy; and, if there is an activation and no dadd, a gradient's second traversal in rows or large planes reads
+// the gated dy where it writes dx. What happens then is in src/threads/crew.ts.
 //
 // src/threads/job.ts writes jobs; their fields are the same there.
 

@@ -371,6 +371,12 @@ describe("adapter", () => {
       { ...json, prior: "many" },
       { ...json, memory: 0 },
       { ...json, examples: -1 },
+      // What is remembered is of some examples, at most of as many as the memory holds.
+      { ...json, examples: 0 },
+      { ...json, examples: 21 },
+      { ...json, memory: "Infinity", examples: Infinity },
+      { ...json, target: null },
+      { ...json, target: undefined },
       { ...json, target: {} },
       { ...json, target: { ...target, count: -1 } },
       { ...json, target: { ...target, count: 0 } },

@@ -205,15 +205,17 @@ function read(json: unknown, options: { kernels?: Kernels }): Adapter {
     target,
   } = parse<AdapterJSON>("json", json, "batchnorm-wasm/adapter");
   const layer = BatchNorm.fromSnapshot(snapshot, options);
-  return recorded("json.", () =>
-    create(
-      layer,
-      examplesOf("prior", named(prior), 0),
-      examplesOf("memory", named(memory), 1),
-      target && targetFrom(target, layer.channels),
-      examplesOf("examples", examples, 0),
-    ),
-  );
+  return recorded("json.", () => {
+    const most = examplesOf("memory", named(memory), 1);
+    const count = examplesOf("examples", examples, 0);
+    const isKept = count > 0 && count <= most && count < Infinity;
+    if (target === null ? count > 0 : !isKept) {
+      const expected = target === null ? "0 without a target" : `a finite number > 0, <= ${most}`;
+      throw new StateError("json.examples", expected, count);
+    }
+    const moments = target === null ? null : targetFrom(target, layer.channels);
+    return create(layer, examplesOf("prior", named(prior), 0), most, moments, count);
+  });
 }
 
 /** The moments of targets in JSON. Their count need not be whole, as `Moments.fromJSON` insists. */

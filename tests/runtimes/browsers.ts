@@ -136,7 +136,11 @@ async function opening(
 ): Promise<Page> {
   const { problem, report } = trouble();
   watch(report);
-  page.on("pageerror", (error) => report(String(error)));
+  page.on("pageerror", (error) => {
+    const message = String(error);
+    // Firefox tells of what a policy blocks as of an error that nobody caught, sooner or later than the page answers.
+    if (!message.startsWith("Error: Content-Security-Policy:")) report(message);
+  });
   await page.goto(address);
   return {
     problem,

@@ -72,7 +72,11 @@ export const examples = computed(() => (heldOut.value ? examplesOf(heldOut.value
 
 // What is going on.
 export const playing = signal(false);
-export const busy = signal(false);
+const working = signal(false);
+/** Trainings that have not ended. One that was stopped ends with the step it is in. */
+const underWay = signal(0);
+/** What the page shows of the network is about to change. */
+export const busy = computed(() => working.value || (underWay.value > 0 && !playing.value));
 /** Accuracy before and after the last repair, under the shift it was made at. */
 export interface Repair {
   readonly action: "calibrate" | "adapt";
@@ -203,7 +207,7 @@ let last: Promise<void> = Promise.resolve();
 /** Something the worker does, after whatever was asked of it before. */
 function task(work: () => Promise<void>): Promise<void> {
   last = last.then(async () => {
-    busy.value = true;
+    working.value = true;
     try {
       await work();
       await synchronize();
@@ -211,7 +215,7 @@ function task(work: () => Promise<void>): Promise<void> {
     } catch (error) {
       reportFailure(error);
     } finally {
-      busy.value = false;
+      working.value = false;
     }
   });
   return last;
@@ -228,6 +232,7 @@ export async function play(): Promise<void> {
   playing.value = true;
   repaired.value = null;
   const mine = ++training;
+  underWay.value++;
   const goesOn = () => playing.peek() && training === mine && !finishedTraining.peek();
   // Another network may be on its way.
   await last;
@@ -252,6 +257,7 @@ export async function play(): Promise<void> {
   } finally {
     if (training === mine) playing.value = false;
     if (trained === network) await examine().catch(reportFailure);
+    underWay.value--;
   }
 }
 

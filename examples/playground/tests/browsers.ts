@@ -211,6 +211,8 @@ for (const name of BROWSERS) {
           (button) => button.textContent === "Train on",
         ),
       );
+      // The step that it was in ends first.
+      await playground.settled();
       const paused = await steps();
       await new Promise((resolve) => setTimeout(resolve, 500));
       assert.equal(await steps(), paused);

@@ -84,14 +84,14 @@ export class Playground {
   async latencies(strokes: number): Promise<Latency[]> {
     await this.page.waitForFunction(
       (wanted) => (window as unknown as { latencies: Latency[] }).latencies.length >= wanted,
-      { timeout: 20_000, polling: 50 },
+      { timeout: 60_000, polling: 50 },
       strokes,
     );
     return this.page.evaluate(() => (window as unknown as { latencies: Latency[] }).latencies);
   }
 
   /** Waits for something on the page. */
-  async until(what: () => boolean, timeout = 20_000): Promise<void> {
+  async until(what: () => boolean, timeout = 60_000): Promise<void> {
     await this.page.waitForFunction(what, { timeout, polling: 50 });
   }
 

@@ -14,15 +14,17 @@ import { geometricMean, number } from "./goals.js";
 import { type Effort, measure, type Timing } from "./measure.js";
 import { median } from "./median.js";
 import { ours, PLAIN, RESIDENT } from "./ours.js";
-import { sharedCopies } from "./peers/copy.js";
+import { parameterCopies, sharedCopies } from "./peers/copy.js";
 import { inChromium, loadPeers, threadLoaders } from "./peers/index.js";
 import type { Peer } from "./peers/peer.js";
 import { type Cores, type Measured, type ThreadsResult, timeOf } from "./record.js";
 import { roundTrip } from "./round-trip.js";
 import { micro } from "./tables.js";
 import { threaded } from "./threaded.js";
-import { gains, ratiosOf, several } from "./threads-goals.js";
+import { gains, ratiosOf, SMALL, several } from "./threads-goals.js";
 
+/** The copies of parameters in memory of one thread, and in shared memory. */
+const PARAMETERS = [parameterCopies(false), parameterCopies(true)];
 const EFFORT: Effort = { rounds: 12, burst: 10 };
 
 export interface Chosen {
@@ -63,13 +65,15 @@ export async function threads(
   const all = [
     ...resident,
     ...[ours.plain, threaded("plain", count), ...peers],
-    ...(conditions.copies ? [sharedCopies] : []),
+    ...(conditions.copies ? [sharedCopies, ...PARAMETERS] : []),
   ];
   const whole = chosen.all && !conditions.busy && !conditions.copies;
   try {
     const cases = await rows(CASES.filter(chosen.shape), all, chosen.op, count, trips, status);
     if (conditions.busy) console.log(`\n${underLoad(cases, count).join("\n")}`);
-    if (conditions.copies) console.log(`\n${overCopies(cases).join("\n")}`);
+    if (conditions.copies) {
+      console.log(`\n${[...overCopies(cases), ...ofSmall(cases, count)].join("\n")}`);
+    }
     const sizes = whole ? await rows(SIZES, resident, chosen.op, count, trips, status) : [];
     const cores = whole ? await coresOfAll([...resident, ...peers], status) : [];
     const named = peers.map(({ name, version, kind }) => ({ name, version, kind }));
@@ -173,3 +177,17 @@ const overCopies = (found: readonly Measured[]): string[] =>
     );
     return `${op.padEnd(9)} ${PLAIN} on one / its copies in shared memory alone: ${mean(each.map(({ value }) => value))}`;
   });
+
+/** What shared memory costs small calls, and what it costs the copies of their parameters alone. */
+const ofSmall = (found: readonly Measured[], count: number): string[] =>
+  found
+    .filter(({ size, op }) => size < SMALL && op === "infer")
+    .map((m) => {
+      const nanoseconds = (sides: readonly string[]): string => {
+        const [one, other] = sides.map((side) => 1e3 * timing(m, side)!.time);
+        return `${one.toFixed(0)} and ${other.toFixed(0)} ns (${(other - one).toFixed(0)} more)`;
+      };
+      const calls = nanoseconds([RESIDENT, several(RESIDENT, count)]);
+      const copies = nanoseconds(PARAMETERS.map(({ name }) => name));
+      return `${m.name} infer, on one thread and on ${count}: ${calls}; copies of its parameters, into memory of one thread and into shared memory: ${copies}`;
+    });

@@ -1,7 +1,8 @@
 // Copies, to compare with: they read and write as many values as `infer` and compute nothing. These are:
 // `Float32Array.set` between ordinary arrays; the same within one WebAssembly memory; from an ordinary array into
 // a WebAssembly memory and out to another array, which is the way to a kernel and back; `slice`, which makes a new
-// array; and the copies into shared memory and out of it that each operation needs at least.
+// array; the copies into shared memory and out of it that each operation needs at least; and those of `infer`'s
+// parameters into kernel memory.
 
 import type { Case } from "../cases.js";
 import { keep, type Peer, type Session } from "./peer.js";
@@ -101,6 +102,28 @@ export const sharedCopies: Peer = {
     });
   },
 };
+
+/** The parameters of `infer`: gamma, beta; mean, what float64 rounds off it, and variance. */
+const PARAMETERS = [Float32Array, Float32Array, Float64Array, Float64Array, Float64Array] as const;
+
+/** The copies of the parameters of `infer` [channels] each into kernel memory: that of one thread, or shared memory. */
+export const parameterCopies = (shared: boolean): Peer => ({
+  ...common,
+  name: `copies of parameters (${shared ? "shared" : "kernel"} memory)`,
+  async open({ channels }) {
+    const bytes = Math.ceil((8 * channels) / 4096) * 4096;
+    const pages = Math.ceil((PARAMETERS.length * bytes) / 65536);
+    const { buffer } = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+    const arrays = PARAMETERS.map((Numbers, i) => ({
+      own: new Numbers(channels),
+      inside: new Numbers(buffer, i * bytes, channels),
+    }));
+    return session(() => {
+      for (const { own, inside } of arrays) inside.set(own);
+      return arrays[0].own as Float32Array;
+    });
+  },
+});
 
 export const copyFresh: Peer = {
   ...common,

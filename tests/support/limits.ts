@@ -8,10 +8,17 @@ const UNIT = 2 ** -24;
 
 /**
  * y of `train` and of `infer`, as a share of max(1, |γ·x̂|, |β|), the largest of the terms that meet in it: what is
- * usual, and what the random data of the tests stay below. It is no maximum: of 10⁷ to 10⁸ values, about one is
+ * usual, and what the random data of the tests stay below. It is no maximum: of 10⁷ to 10⁸ normal values, about one is
  * beyond it. The 1 is there for the rounding of x - mean itself.
  */
 export const Y_ERROR = 3e-7;
+
+/**
+ * The same where β is about as large as γ·x̂: no larger share of ordinary data is beyond Y_ERROR, and by no more. The
+ * numbers that are rounded on the way are all about as large as the largest of the terms then.
+ */
+export const Y_OFFSET_SHARE = 1 / 40_000;
+export const Y_OFFSET_ERROR = 4e-7;
 
 /** The same on any data: proved in docs/guides/exactness.md. y of `train` has half of the variance's error besides. */
 export const Y_BOUND = 6.5e-7;

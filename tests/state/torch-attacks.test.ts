@@ -19,7 +19,11 @@ afterAll(() => rmSync(folder, { recursive: true }));
 describe("files that are made to take all memory or time", async () => {
   for (const [name, [, make]] of Object.entries(ATTACKS)) writeFileSync(join(folder, name), make());
   const script = fileURLToPath(new URL("torch-attacked.ts", import.meta.url));
-  const flags = [`--max-old-space-size=${MEBIBYTES}`, "--max-semi-space-size=1"];
+  const flags = [
+    `--max-old-space-size=${MEBIBYTES}`,
+    "--max-semi-space-size=1",
+    "--single-threaded-gc",
+  ];
   const { stdout } = await promisify(execFile)(
     process.execPath,
     [...flags, "--import", "tsx", script, folder],

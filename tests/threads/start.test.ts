@@ -19,7 +19,7 @@ async function printed(code: string, ...args: string[]): Promise<string> {
 import { BatchNorm } from "./dist/index.js";
 ${code}`;
   const all = [...args, "--input-type=module", "--eval", script];
-  const { stdout } = await run(process.execPath, all, { cwd: root, timeout: 60_000 });
+  const { stdout } = await run(process.execPath, all, { cwd: root, timeout: 240_000 });
   return stdout.trim();
 }
 

@@ -11,10 +11,34 @@ function affine(x: v128, center: v128, scale: v128, shift: v128): v128 {
   return f32x4.add(f32x4.mul(f32x4.sub(x, center), scale), shift);
 }
 
+/** All bits set where low < v < high, else none. */
+// @ts-ignore: decorator
+@inline export function within(v: v128, low: v128, high: v128): v128 {
+  return v128.and(f32x4.lt(low, v), f32x4.lt(v, high));
+}
+
+/**
+ * The same where 0 <= low < high. The bits of floats from 0 on, read as integers, are in the order of the floats (IEEE
+ * 754); those of NaN and of floats below 0 are, without a sign, greater than all of these. So the bits of v + `from` are
+ * the smallest signed integer for the first value above low, and the following ones for those after it. `from` is
+ * `lowest(low)`, and `to` is that plus the bits of high.
+ */
+// @ts-ignore: decorator
+@inline export function withinBits(v: v128, from: v128, to: v128): v128 {
+  return i32x4.lt_s(i32x4.add(v, from), to);
+}
+
+/** What takes the bits of the first value above `low` to the smallest integer. -0 counts as 0. */
+// @ts-ignore: decorator
+@inline export function lowest(low: f32): i32 {
+  return I32.MAX_VALUE & ~reinterpret<i32>(low);
+}
+
 /** dy where low < v < high, else 0. */
 // @ts-ignore: decorator
-@inline export function passed(v: v128, dy: usize, low: v128, high: v128): v128 {
-  return v128.and(v128.and(f32x4.lt(low, v), f32x4.lt(v, high)), v128.load(dy));
+@inline
+function passed(v: v128, dy: usize, low: v128, high: v128): v128 {
+  return v128.and(within(v, low, high), v128.load(dy));
 }
 
 /** Runs of `width` values, `stride` bytes apart. Each value has the terms of its column or, if `splat`, the first terms. */

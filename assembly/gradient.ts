@@ -11,8 +11,8 @@
 import {
   apartOf, BLOCK_PLANE, halfOf, lastOf, pairsOf, rowsOfTwo, SCALE, SCRATCH, SHIFT, SLOPE, stepOf, stripOf,
 } from "./blocks";
-import { gateRows, passed } from "./activation";
-import { accumulate, firstLanes, high, low, storeFirst, sum2 } from "./lanes";
+import { gateRows, lowest, within, withinBits } from "./activation";
+import { accumulate, addTo, firstLanes, high, low, storeFirst, sum2 } from "./lanes";
 
 /**
  * Adds rows of g to the float64 sums of their columns: of dy, gated by limits as `gateRows` does. g may be dy or add.
@@ -30,7 +30,8 @@ export function gradientSumsRows(
   const bytes = <usize>((width + 3) & ~3) << 2;
   const step = stepOf(whole, stride);
   const toDy = dy - g, toX = x - g, toAdd = add - g;
-  const gates = low <= high, together = gates && !(width & 3);
+  const gates = low <= high, together = gates && !(width & 3), ordered = low >= 0;
+  const from = ordered ? lowest(low) : reinterpret<i32>(low), to = reinterpret<i32>(high) + (ordered ? from : 0);
   let more = count != 0;
   while (rows) {
     const n = min(rows, rowsOfTwo(whole));
@@ -45,19 +46,8 @@ export function gradientSumsRows(
     }
     for (let i = n >> 2; i > 0; i--) {
       if (together) {
-        fourGated(into, intoX, g, toDy, toX, add, toAdd, terms, f32x4.splat(low), f32x4.splat(high), apart, bytes);
-      } else {
-        const g1 = g + apart, g2 = g1 + apart, g3 = g2 + apart;
-        for (let c: usize = 0; c < bytes; c += 16) {
-          const k = v128.load(terms + c);
-          const v = v128.load(g + c), v1 = v128.load(g1 + c);
-          const v2 = v128.load(g2 + c), v3 = v128.load(g3 + c);
-          const p = product(v, g + toX + c, k), p1 = product(v1, g1 + toX + c, k);
-          const p2 = product(v2, g2 + toX + c, k), p3 = product(v3, g3 + toX + c, k);
-          accumulate(into + (c << 1), f32x4.add(f32x4.add(v, v1), f32x4.add(v2, v3)));
-          accumulate(intoX + (c << 1), f32x4.add(f32x4.add(p, p1), f32x4.add(p2, p3)));
-        }
-      }
+        fourGated(into, intoX, g, toDy, toX, add, toAdd, terms, i32x4.splat(from), i32x4.splat(to), ordered, apart, bytes);
+      } else four(into, intoX, g, toX, terms, apart, bytes);
       g += step;
     }
     g += lastOf(apart, whole);
@@ -82,11 +72,12 @@ export function gradientSumsRows(
 
 /**
  * Four rows of g, each `apart` bytes from the one before, in whole vectors. All addresses follow from one, and the limits
- * come as vectors: V8 would otherwise run out of registers, and make the vectors anew each time.
+ * come as vectors: V8 would otherwise run out of registers, and make the vectors anew each time. `ordered`: they are those
+ * of `withinBits`, as processors that add and compare floats in the same units compare integers in other ones.
  */
 function fourGated(
   sumDy: usize, sumDyX: usize, g: usize, toDy: usize, toX: usize, add: usize, toAdd: usize, terms: usize,
-  low: v128, high: v128, apart: usize, bytes: usize,
+  low: v128, high: v128, ordered: bool, apart: usize, bytes: usize,
 ): void {
   const end = terms + bytes;
   do {
@@ -98,8 +89,15 @@ function fourGated(
       v = f32x4.add(v, v128.load(g + toAdd));
       v1 = f32x4.add(v1, v128.load(g1 + toAdd));
     }
-    v = passed(v, g + toDy, low, high);
-    v1 = passed(v1, g1 + toDy, low, high);
+    if (ordered) {
+      v = withinBits(v, low, high);
+      v1 = withinBits(v1, low, high);
+    } else {
+      v = within(v, low, high);
+      v1 = within(v1, low, high);
+    }
+    v = v128.and(v, v128.load(g + toDy));
+    v1 = v128.and(v1, v128.load(g1 + toDy));
     v128.store(g, v);
     v128.store(g1, v1);
     const s = f32x4.add(v, v1), p = f32x4.add(f32x4.mul(v, d), f32x4.mul(v1, d1));
@@ -109,8 +107,15 @@ function fourGated(
       v2 = f32x4.add(v2, v128.load(g2 + toAdd));
       v3 = f32x4.add(v3, v128.load(g3 + toAdd));
     }
-    v2 = passed(v2, g2 + toDy, low, high);
-    v3 = passed(v3, g3 + toDy, low, high);
+    if (ordered) {
+      v2 = withinBits(v2, low, high);
+      v3 = withinBits(v3, low, high);
+    } else {
+      v2 = within(v2, low, high);
+      v3 = within(v3, low, high);
+    }
+    v2 = v128.and(v2, v128.load(g2 + toDy));
+    v3 = v128.and(v3, v128.load(g3 + toDy));
     v128.store(g2, v2);
     v128.store(g3, v3);
     accumulate(sumDy, f32x4.add(s, f32x4.add(v2, v3)));
@@ -122,11 +127,20 @@ function fourGated(
   } while (terms < end);
 }
 
-/** Adds the two float64 at `more` to those at `sum`. */
-// @ts-ignore: decorator
-@inline
-function addTo(sum: usize, more: usize): void {
-  v128.store(sum, f64x2.add(v128.load(sum), v128.load(more)));
+/** The same where g is dy. */
+function four(sumDy: usize, sumDyX: usize, g: usize, toX: usize, terms: usize, apart: usize, bytes: usize): void {
+  const end = terms + bytes;
+  do {
+    const k = v128.load(terms), g1 = g + apart, g2 = g1 + apart, g3 = g2 + apart;
+    const v = v128.load(g), v1 = v128.load(g1), v2 = v128.load(g2), v3 = v128.load(g3);
+    const s = f32x4.add(v, v1), p = f32x4.add(product(v, g + toX, k), product(v1, g1 + toX, k));
+    accumulate(sumDy, f32x4.add(s, f32x4.add(v2, v3)));
+    accumulate(sumDyX, f32x4.add(p, f32x4.add(product(v2, g2 + toX, k), product(v3, g3 + toX, k))));
+    terms += 16;
+    g += 16;
+    sumDy += 32;
+    sumDyX += 32;
+  } while (terms < end);
 }
 
 /** dy·(x - center) of four columns. `x` is an address, so that its load and the subtraction are one instruction. */

@@ -31,6 +31,12 @@
   v128.store(sum, f64x2.add(v128.load(sum, 16), high(v)), 16);
 }
 
+/** Adds the two float64 at `more` to those at `sum`. */
+// @ts-ignore: decorator
+@inline export function addTo(sum: usize, more: usize): void {
+  v128.store(sum, f64x2.add(v128.load(sum), v128.load(more)));
+}
+
 /** Stores the first `lanes` (1 to 3) lanes of `v`. */
 // @ts-ignore: decorator
 @inline export function storeFirst(to: usize, v: v128, lanes: u32): void {

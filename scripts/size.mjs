@@ -20,14 +20,14 @@ const BUDGETS = {
   "index.js": 28,
   "infer.js": 6.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 53.5,
+  "state.js": 53.55,
   "hdf5.js": 33.75,
   "tfjs.js": 26.75,
   "tfjs-layers.js": 30.25,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
   "threads.js": 15.75,
   'threads beyond "."': 7.25,
-  'BatchNorm of "."': 23.25,
+  'BatchNorm of "."': 23.3,
   'FrozenBatchNorm of "."': 13,
 };
 

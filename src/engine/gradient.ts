@@ -59,29 +59,24 @@ const sumsOfRows: Step<Machine> = (pass, out, dy, x, add, count, rows, width, st
   );
 };
 
+/** Adds up dy, which is gated before that if the pass has limits. */
 const SUMS: Steps<Machine> = {
-  block: rowsOfTwo,
-  merge,
-  rows: sumsOfRows,
-  planes({ machine: { wasm, memory } }, _out, dy, x, _c, count, first, planes, channels, inner) {
-    const { sumDy, sumDyX } = memory.slots;
-    const [s, p, center] = [sumDy.at, sumDyX.at, memory.terms.at];
-    wasm.gradientSumsPlanes(s, p, dy, x, center, count, first, planes, channels, inner);
-  },
-};
-
-/** What SUMS adds up, of the gated dy. Its members are named one by one: with a spread, bundlers keep all of this file in any bundle. */
-const GATED: Steps<Machine> = {
   block: rowsOfTwo,
   merge,
   parted: true,
   rows: sumsOfRows,
   planes(pass, out, dy, x, add, count, first, planes, channels, inner) {
-    const g = gatedAt(pass, out, dy);
     const { wasm, memory } = pass.machine;
-    const { low, high } = pass.limits!;
-    wasm.gatePlanes(g, dy, x, add, memory.terms.at, low, high, first, planes, channels, inner);
-    SUMS.planes(pass, g, g as number as At<"a">, x, add, count, first, planes, channels, inner);
+    const { sumDy, sumDyX } = memory.slots;
+    const [s, p, terms] = [sumDy.at, sumDyX.at, memory.terms.at];
+    let g = dy;
+    if (pass.limits !== null) {
+      const { low, high } = pass.limits;
+      const gated = gatedAt(pass, out, dy);
+      wasm.gatePlanes(gated, dy, x, add, terms, low, high, first, planes, channels, inner);
+      g = gated as number as At<"a">;
+    }
+    wasm.gradientSumsPlanes(s, p, g, x, terms, count, first, planes, channels, inner);
   },
 };
 
@@ -109,11 +104,9 @@ function tileSums(pass: Pass<Machine>, first: number, n: number, loaded: boolean
     sumDyX.array.fill(0);
     return;
   }
-  const gated = pass.limits !== null;
-  spread(pass, gated ? ["center", "scale", "shift"] : ["center"], n);
-  const steps = gated ? GATED : SUMS;
-  if (loaded) walkNear(pass, steps, n);
-  else walkTile(pass, steps, first, n);
+  spread(pass, pass.limits === null ? ["center"] : ["center", "scale", "shift"], n);
+  if (loaded) walkNear(pass, SUMS, n);
+  else walkTile(pass, SUMS, first, n);
   if (pass.rows && inner > 1) {
     for (const { at } of [sumDy, sumDyX]) wasm.mergeSums(at, n, inner, inner, 1);
   }

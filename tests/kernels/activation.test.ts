@@ -282,6 +282,56 @@ test("gradientSumsRows with limits: the bits of gateRows, and then of the sums w
   );
 });
 
+const bitsOf = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0]!;
+
+/** float32 values that limits may take for one another: the limits, both of their neighbours, and those where signs change. */
+function near(limits: Limits): Float32Array {
+  const bits = [...limits, 0, -0, Infinity, -Infinity, NaN, 1].flatMap((value) =>
+    [-1, 0, 1].flatMap((step) => [bitsOf(value) + step, (bitsOf(value) + step) ^ 0x80000000]),
+  );
+  return new Float32Array(Uint32Array.from(bits).buffer);
+}
+
+test.each<Limits>([
+  [0, Infinity],
+  [-0, Infinity],
+  [0, 6],
+  [-0, 6],
+  [0, 2 ** -149],
+  [2 ** -149, 2 ** -126],
+  [1, 1 + 2 ** -23],
+  [1, Infinity],
+  [2 ** 127, Infinity],
+  [-1, 1],
+  [-1, 0],
+  [-1, -0],
+  [-Infinity, -1],
+  [-Infinity, Infinity],
+])("gradientSumsRows, from %s to %s: values at the limits, NaN, and both zeros", (low, high) => {
+  const values = near([low, high]);
+  const rows = 4;
+  const width = Math.ceil(values.length / 4) * 4;
+  // Of x = v, the value is v: (v - 0)·1 + (-0) has its bits, unless it is NaN.
+  const x = Float32Array.from({ length: rows * width }, (_, i) => values[i % values.length]!);
+  const terms = { center: 0, scale: 1, shift: -0 };
+  const termOf = (name: keyof typeof terms) => new Float32Array(width).fill(terms[name]);
+  const filled = { center: termOf("center"), scale: termOf("scale"), shift: termOf("shift") };
+  const dy = normal(rows * width, 1);
+  binary.reset();
+  const at = binary.terms(width, filled).at;
+  const [a, b, g] = [binary.f32<"a">(dy), binary.f32<"b">(x), binary.f32<"out">(dy)];
+  const [s, p] = [binary.f64<"sumDy">(width), binary.f64<"sumDyX">(width)];
+  const scratch = binary.f32<"scratch">(SCRATCH);
+  binary.call([[g], [s], [p], [scratch]], (run) =>
+    run.gradientSumsRows(
+      ...([s.at, p.at, scratch.at, g.at, a.at, b.at, NOWHERE, at, low, high] as const),
+      ...([0, rows, width, width * 4, width] as const),
+    ),
+  );
+  const gated = dy.map((value, i) => (low < x[i]! && x[i]! < high ? value : 0));
+  assertSameBits("g", g.array, gated);
+});
+
 test("gatePlanes: every plane with its channel's terms, from any channel on", () => {
   check(
     fc.property(inPlanes, ({ case_, channelOf, first, planes, channels, inner }) =>

@@ -38,17 +38,15 @@ const sumsOfRows: Step<Machine> = (pass, out, dy, x, add, count, rows, width, st
   const { wasm, memory } = pass.machine;
   const { low, high } = pass.limits ?? UNGATED;
   const { sumDy, sumDyX } = memory.slots;
-  const [s, p, g, terms] = [sumDy.at, sumDyX.at, gatedAt(pass, out, dy), termsOfRow(pass)];
-  const { scratch } = memory;
   wasm.gradientSumsRows(
-    s,
-    p,
-    scratch,
-    g,
+    sumDy.at,
+    sumDyX.at,
+    memory.scratch,
+    gatedAt(pass, out, dy),
     dy,
     x,
     add,
-    terms,
+    termsOfRow(pass),
     low,
     high,
     count,
@@ -63,7 +61,8 @@ const sumsOfRows: Step<Machine> = (pass, out, dy, x, add, count, rows, width, st
 const SUMS: Steps<Machine> = {
   block: rowsOfTwo,
   merge,
-  parted: true,
+  // Several threads cut them anyway, and wait for each other less often if they are not cut here.
+  parted: ({ limits, machine: { threads } }) => limits !== null && !(threads! > 1),
   rows: sumsOfRows,
   planes(pass, out, dy, x, add, count, first, planes, channels, inner) {
     const { wasm, memory } = pass.machine;

@@ -38,17 +38,15 @@ const sumsOfRows: Step<Machine> = (pass, out, dy, x, add, count, rows, width, st
   const { wasm, memory } = pass.machine;
   const { low, high } = pass.limits ?? UNGATED;
   const { sumDy, sumDyX } = memory.slots;
-  const [s, p, g, terms] = [sumDy.at, sumDyX.at, gatedAt(pass, out, dy), termsOfRow(pass)];
-  const { scratch } = memory;
   wasm.gradientSumsRows(
-    s,
-    p,
-    scratch,
-    g,
+    sumDy.at,
+    sumDyX.at,
+    memory.scratch,
+    gatedAt(pass, out, dy),
     dy,
     x,
     add,
-    terms,
+    termsOfRow(pass),
     low,
     high,
     count,
@@ -63,12 +61,13 @@ const sumsOfRows: Step<Machine> = (pass, out, dy, x, add, count, rows, width, st
 const SUMS: Steps<Machine> = {
   block: rowsOfTwo,
   merge,
-  parted: true,
+  // Several threads cut them anyway, and wait for each other less often if they are not cut here.
+  parted: (pass) => pass.limits !== null && !(pass.machine.threads! > 1),
   rows: sumsOfRows,
   planes(pass, out, dy, x, add, count, first, planes, channels, inner) {
     const { wasm, memory } = pass.machine;
     const { sumDy, sumDyX } = memory.slots;
-    const [s, p, terms] = [sumDy.at, sumDyX.at, memory.terms.at];
+    const terms = memory.terms.at;
     let g = dy;
     if (pass.limits !== null) {
       const { low, high } = pass.limits;
@@ -76,7 +75,18 @@ const SUMS: Steps<Machine> = {
       wasm.gatePlanes(gated, dy, x, add, terms, low, high, first, planes, channels, inner);
       g = gated as number as At<"a">;
     }
-    wasm.gradientSumsPlanes(s, p, g, x, terms, count, first, planes, channels, inner);
+    wasm.gradientSumsPlanes(
+      sumDy.at,
+      sumDyX.at,
+      g,
+      x,
+      terms,
+      count,
+      first,
+      planes,
+      channels,
+      inner,
+    );
   },
 };
 
@@ -184,7 +194,7 @@ export function computeGradients(
   sums: GradientSums | null,
   add: Float32Array | null,
 ): void {
-  machine = machineFor(machine, into.dx, dy, x, add);
+  machine = machineFor(machine, into.dx, x, add, 2 * +!selection, dy);
   const { wasm, memory } = machine;
   const { terms, slots } = memory;
   // Without an activation, dadd is dy, and nothing is gated.
@@ -247,6 +257,7 @@ export function computeGradients(
     }
   }
   storeHeld(dx);
+  machine.leave?.();
   selection?.pad(into.dx, null);
   if (into.dadd !== null) selection?.pad(into.dadd, null);
 }

@@ -240,13 +240,19 @@ export interface ThreadExports {
 export interface AffineMachine {
   readonly wasm: AffineExports;
   readonly memory: Buffers;
-  /** With several threads alone: the machine for a call with these arrays (src/threads/start.ts). */
+  /**
+   * With several threads alone: the machine for a call with these arrays (src/threads/start.ts). `held` says how many stream
+   * buffers the call needs, besides that of a residual `c`, if its ordinary arrays may be held there; else it is 0.
+   */
   choose?(
     a: Float32Array,
     b?: Float32Array,
     c?: Float32Array | null,
+    held?: number,
     d?: Float32Array | null,
   ): this;
+  /** With several threads alone: ends a call that has said how many. */
+  leave?(): void;
 }
 
 /** What a layer needs. */
@@ -272,8 +278,9 @@ export const machineFor = <M extends AffineMachine>(
   a: Float32Array,
   b?: Float32Array,
   c?: Float32Array | null,
+  held?: number,
   d?: Float32Array | null,
-): M => machine.choose?.(a, b, c, d) ?? machine;
+): M => machine.choose?.(a, b, c, held, d) ?? machine;
 
 /** Starts the kernels on a memory. The memory is made only after they have been compiled, which may fail. */
 export function start<E extends AffineExports, M extends Buffers>(

@@ -62,7 +62,7 @@ export function firstOf<A extends Float32Array | Float64Array>(slot: Slot<A>, n:
   return slot.part;
 }
 
-const slotOf = <A, What extends string>(at: number, array: A): Slot<A, What> => ({
+export const slotOf = <A, What extends string>(at: number, array: A): Slot<A, What> => ({
   at: at as At<What>,
   array,
   part: array,
@@ -128,6 +128,8 @@ export class Buffers {
    * and dy, so a third one is for the residual (RESIDUAL).
    */
   readonly streams: readonly Slot<Float32Array>[];
+  /** With several threads alone: how many values an ordinary array may have that is held; else STREAM_FLOATS. */
+  declare most?: number | undefined;
   #next = STAGGER;
 
   /** @param shared whether other threads may have the memory too. */
@@ -168,7 +170,7 @@ export class Buffers {
 
 /** A memory with what training needs as well, and with the tensors that users allocate. */
 export class Memory extends Buffers {
-  declare readonly streams: readonly Slot<Float32Array>[];
+  declare streams: readonly Slot<Float32Array>[];
   readonly slots: TrainingSlots;
   /** Room for what a reduction holds of one block: six arrays, SCRATCH bytes apart (assembly/blocks.ts). */
   readonly scratch: At<"scratch">;
@@ -239,20 +241,25 @@ export class Memory extends Buffers {
     return view;
   }
 
-  /** Takes the first gap that holds `bytes` behind `lead` and zeroes them, if there is one. */
-  #place(lead: number, bytes: number): Float32Array<ArrayBuffer> | undefined {
-    const size = alignUp(lead + Math.max(bytes, 1), 64);
+  /** Where the first gap of at least `size` bytes between tensors begins; 0 if there is none. */
+  protected gap(size: number): number {
     let start = this.#tensors;
-    let index = 0;
-    for (; index < this.#live.length; index++) {
-      const block = this.#live[index]!;
+    for (const block of this.#live) {
       if (block.start - start >= size) break;
       start = block.end;
     }
-    if (start + size > this.#end) return undefined;
+    return start + size > this.#end ? 0 : start;
+  }
+
+  /** Takes the first gap that holds `bytes` behind `lead` and zeroes them, if there is one. */
+  #place(lead: number, bytes: number): Float32Array<ArrayBuffer> | undefined {
+    const size = alignUp(lead + Math.max(bytes, 1), 64);
+    const start = this.gap(size);
+    if (start === 0) return undefined;
     const at = start + lead;
     const view = new Float32Array(this.#buffer, at, bytes / 4).fill(0);
-    this.#live.splice(index, 0, { start, end: start + size, from: at, to: at + bytes, view });
+    this.#live.push({ start, end: start + size, from: at, to: at + bytes, view });
+    this.#live.sort((a, b) => a.start - b.start);
     this.#addresses.set(view, at);
     this.#anyTensor = true;
     return view;
@@ -283,7 +290,7 @@ export class Memory extends Buffers {
   /** Bytes that tensors do not use. */
   get freeBytes(): number {
     return this.#live.reduce(
-      (sum, block) => sum - (block.end - block.start),
+      (sum, block) => sum + block.start - block.end,
       this.#end - this.#tensors,
     );
   }

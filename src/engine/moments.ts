@@ -17,8 +17,18 @@ const STEPS: Steps<Machine> = {
   block: rowsOfOne,
   rows({ machine: { wasm, memory } }, _out, x, _b, _c, count, rows, width, stride) {
     const { base, offset, m2 } = memory.slots;
-    const [b, o, m] = [base.at, offset.at, m2.at];
-    wasm.momentsRows(b, o, m, memory.scratch, x, count, rows, width, stride, width);
+    wasm.momentsRows(
+      base.at,
+      offset.at,
+      m2.at,
+      memory.scratch,
+      x,
+      count,
+      rows,
+      width,
+      stride,
+      width,
+    );
   },
   planes({ machine: { wasm, memory } }, _out, x, _b, _c, count, first, planes, channels, inner) {
     const { base, offset, m2 } = memory.slots;

@@ -34,7 +34,7 @@ export function operand(
   const stream = memory.streams[index]!;
   const own = memory.addressOf(name, array);
   const inPlace = !selection && own >= 0;
-  const held = !selection && own < 0 && size <= STREAM_FLOATS;
+  const held = !selection && size <= (memory.most ?? STREAM_FLOATS);
   return {
     array,
     base: inPlace ? own : stream.at,

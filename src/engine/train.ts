@@ -26,7 +26,7 @@ export function train(
   add: Float32Array | null,
   update: AverageUpdate | null,
 ): void {
-  machine = machineFor(machine, out, x, add);
+  machine = machineFor(machine, out, x, add, +!selection);
   const { memory } = machine;
   const { channels } = view;
   const a = operand(memory, "x", x, 0, view, selection);
@@ -55,5 +55,6 @@ export function train(
     else moveAverages(machine, update, normalizer);
   }
   storeHeld(y);
+  machine.leave?.();
   selection?.pad(out, normalizer.beta, normalizer.limits);
 }

@@ -35,11 +35,8 @@ export interface Steps<M> {
   readonly block?: (width: number) => number;
   readonly rows: Step<M>;
   readonly planes: Step<M>;
-  /**
-   * True cuts the tensors of a pass with limits into parts even if all lie in kernel memory: a step that walks twice finds
-   * its part in cache.
-   */
-  readonly parted?: boolean;
+  /** Whether tensors are cut into parts even if all lie in kernel memory: a step that walks twice finds its part in cache. */
+  readonly parted?: (pass: Pass<M>) => boolean;
   /** Pools the columns of rows taken several at once: `rows` of them, `width` columns for each one. */
   readonly merge?: (pass: Pass<M>, rows: number, width: number) => void;
 }
@@ -128,7 +125,7 @@ function walkRun<M>(
   const { streamed } = pass;
   const block = steps.block?.(width) ?? 1;
   const height =
-    streamed || (steps.parted && pass.limits)
+    streamed || steps.parted?.(pass)
       ? (Math.floor(STREAM_FLOATS / (block * width)) || 1) * block
       : rows;
   const stride = (streamed ? width : pitch) * 4;
@@ -169,7 +166,7 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
   const { outer, channels, inner } = pass.view;
   const runs = tile === channels ? 1 : outer;
   const size = (outer / runs) * tile * inner;
-  const most = pass.streamed || (steps.parted && pass.limits) ? STREAM_FLOATS : size;
+  const most = pass.streamed || steps.parted?.(pass) ? STREAM_FLOATS : size;
   for (let run = 0; run < runs; run++) {
     for (let done = 0, width: number; done < size; done += width) {
       const within = done % inner;

@@ -22,3 +22,9 @@ export const RUN = 256;
  * they are awake.
  */
 export const WAKE = 2097152;
+/** From this many values on, the ordinary arrays of `train` and `backward` may be held in shared memory. */
+export const HELD = 262144;
+/** So many calls of a kind are held and not held in turn; after them it is known which is faster. */
+export const EARLY = 8;
+/** Later on, one call of so many is one of these turns. It is odd, so that both ways get theirs. */
+export const LATE = 15;

@@ -21,12 +21,13 @@ import { TEXT as PIECES } from "../wasm/threads-text.js";
 import { TEXT as WORKER } from "../wasm/worker-text.js";
 import { onSharedMemory } from "./binary.js";
 import { Crew } from "./crew.js";
+import { Habits, SharedMemory } from "./held.js";
 import { JOB_BYTES, Job, SCRATCH_BYTES } from "./job.js";
 import { sharedOut } from "./machine.js";
 import { nearOn } from "./near.js";
 import { stopWorkers, wordsOf } from "./protocol.js";
 import { ROOM_BYTES, type Room } from "./room.js";
-import { SMALL } from "./sizes.js";
+import { HELD, SMALL } from "./sizes.js";
 import { checkThreads, coresOf, type Hand, spawn } from "./spawn.js";
 
 declare global {
@@ -92,7 +93,8 @@ class OwnMemory extends Memory {
 
 /**
  * Starts kernels on several threads: the same class, the same methods and the same bits as `new Kernels`. Tensors that
- * its `alloc` returns lie in shared memory, and calls with such tensors are computed by all threads together.
+ * its `alloc` returns lie in shared memory, and calls with such tensors are computed by all threads together. So are `train`
+ * and `backward` of large ordinary arrays where there is free memory to copy them to, if that is faster.
  * Everything stays synchronous.
  *
  * If a worker fails, or stops within what nobody can do again, a call throws a StateError (the guide on
@@ -133,7 +135,7 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
   // Beside the room and the scratch of each thread: 128 bytes for the words of each. `allocate` begins an array less than
   // 4096 bytes behind the one before it. 8192 bytes are for that of the room, for the other words and for the job.
   const own = ROOM_BYTES + 8192 + threads * (SCRATCH_BYTES + 4096 + 128);
-  const memory = new Memory(Math.min(checkBytes(bytes) + own, MAX_BYTES), true);
+  const memory = new SharedMemory(Math.min(checkBytes(bytes) + own, MAX_BYTES));
   const { buffer } = memory.wasm;
   const place = (n: number): number => memory.allocate(n / 4).byteOffset;
   const told = {
@@ -172,7 +174,13 @@ async function allOf(starting: readonly Promise<Hand>[], words: Int32Array): Pro
 }
 
 /** The machine of several threads on a memory. */
-function machineOn(memory: Memory, raw: Exports, wasm: Exports, crew: Crew, room: Room): Machine {
+function machineOn(
+  memory: SharedMemory,
+  raw: Exports,
+  wasm: Exports,
+  crew: Crew,
+  room: Room,
+): Machine {
   const isShared = (array: Float32Array | null | undefined): boolean => {
     // No tensor lies at the beginning of the memory, as most ordinary arrays do; to ask them for their buffer takes ten
     // times as long. Later on all are looked at again, by their names, and a view of the whole memory is refused.
@@ -183,8 +191,12 @@ function machineOn(memory: Memory, raw: Exports, wasm: Exports, crew: Crew, room
       return true;
     }
   };
+  const isOrdinary = (array: Float32Array | null | undefined): boolean =>
+    array != null && !isShared(array);
   let alone: Machine | undefined;
   const direct: Machine = { wasm: raw, memory };
+  const habits = new Habits();
+  const leave = (): void => habits.end();
   const machine: Machine = {
     wasm,
     memory,
@@ -192,14 +204,25 @@ function machineOn(memory: Memory, raw: Exports, wasm: Exports, crew: Crew, room
       return crew.threads;
     },
     close: () => crew.close(),
-    choose(a, b, c, d): Machine {
-      if (isShared(a) || isShared(b) || isShared(c) || isShared(d)) {
-        return lengthOf(a) < SMALL ? direct : machine;
+    leave,
+    choose(a, b, c, held = 0, d = null): Machine {
+      const parts = isShared(a) || isShared(b) || isShared(c) || isShared(d);
+      if (memory.most) memory.drop();
+      // Asking for a length takes 10 ns, so it is not done for arrays that it does not matter for.
+      const size = parts || held > 0 ? lengthOf(a) : 0;
+      if (held > 0 && size >= HELD && crew.threads > 1 && [a, b, c, d].some(isOrdinary)) {
+        const count = held + (c ? 1 : 0);
+        const kind = 16 * size + 4 * count + 2 * held + (parts ? 1 : 0);
+        if (habits.begin(kind) && memory.hold(size, count, held - 1)) return machine;
       }
-      return (alone ??= start(() => new OwnMemory(memory)));
+      if (parts) return size < SMALL ? direct : machine;
+      return (alone ??= { ...start<Exports, Memory>(() => new OwnMemory(memory)), leave });
     },
-    near: (pass, dy, into, normalizer, perValue) =>
-      nearOn(crew, room, pass, dy, into, normalizer, perValue),
+    near(pass, dy, into, normalizer, perValue): boolean {
+      const isDone = nearOn(crew, room, pass, dy, into, normalizer, perValue);
+      if (isDone) leave();
+      return isDone;
+    },
   };
   return machine;
 }

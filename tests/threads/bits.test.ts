@@ -32,6 +32,9 @@ vi.mock("../../src/threads/sizes.js", () => ({
   CACHED: 3000,
   RUN: 32,
   WAKE: 0,
+  HELD: 1,
+  EARLY: 8,
+  LATE: 25,
 }));
 
 // So that the states of rows of 1024 columns need the room several times.

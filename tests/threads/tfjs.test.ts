@@ -1,6 +1,6 @@
 /**
- * The TensorFlow.js adapter on a layer whose kernels have threads. tfjs' tensors are ordinary arrays to them, so the steps
- * are computed on one thread, with the same bits.
+ * The TensorFlow.js adapter on a layer whose kernels have threads. tfjs' tensors are ordinary arrays to them. So the steps
+ * are computed on one thread or, if the tensors are large, are held in shared memory; with the same bits.
  */
 
 import * as tf from "@tensorflow/tfjs-core";
@@ -14,10 +14,15 @@ import { assertSameBits } from "../support/compare.js";
 import { normal } from "../support/data.js";
 import { BACKENDS, onBackend, random } from "../support/tfjs.js";
 
+const large = vi.hoisted(() => ({ from: Number.POSITIVE_INFINITY }));
+
 // Else only work that takes longer than to wake a worker would be handed out.
 vi.mock("../../src/threads/sizes.js", async (load) => ({
   ...(await load<typeof import("../../src/threads/sizes.js")>()),
   WAKE: 0,
+  get HELD() {
+    return large.from;
+  },
 }));
 
 /** y and all gradients of two training steps on [2048, 64], and y at test time. */
@@ -55,6 +60,19 @@ describe.each(BACKENDS)("on the backend %s", (backend) => {
     handedOut.mockRestore();
     kernels.close();
     expect(actual.length).toBe(expected.length);
+    for (const [i, values] of actual.entries()) assertSameBits(`result ${i}`, values, expected[i]!);
+  });
+
+  test("steps on large tensors have the same bits, and are handed out", async () => {
+    const expected = steps(undefined);
+    large.from = 2048 * 64;
+    const kernels = await startKernels({ threads: 2 });
+    const handedOut = vi.spyOn(Crew.prototype, "run");
+    const actual = steps(kernels);
+    expect(handedOut).toHaveBeenCalled();
+    handedOut.mockRestore();
+    kernels.close();
+    large.from = Number.POSITIVE_INFINITY;
     for (const [i, values] of actual.entries()) assertSameBits(`result ${i}`, values, expected[i]!);
   });
 });

@@ -1,0 +1,82 @@
+// Ordinary arrays of `train` and `backward` on several threads. Workers cannot see them, so the calling thread copies them
+// into shared memory that is free, each as a whole and once in a call, and results out of it. To the engine, that memory is
+// the stream buffers (src/engine/operand.ts), which for such a call are as large as its arrays. Where this takes longer than
+// a call on one thread, arrays go through small stream buffers in parts, as everywhere else: trying says where.
+
+import { Memory, slotOf } from "../engine/memory.js";
+import { EARLY, LATE } from "./sizes.js";
+
+/** How many places the array that workers write has, and those that they only read. */
+const PLACES = 5;
+
+/** Shared memory, what is free of which holds the ordinary arrays of a call. Nothing of them is kept after it. */
+export class SharedMemory extends Memory {
+  override most: number | undefined = undefined;
+  readonly #parts = this.streams;
+  #turn = 0;
+
+  constructor(bytes: number) {
+    super(bytes, true);
+  }
+
+  /**
+   * Has `count` stream buffers of `size` values, until they are dropped, if there is room for them. Returns whether there is.
+   *
+   * The one of index `written` keeps its place. The others move from call to call, as far as there is room: what several
+   * cores have only read lies in the caches of all of them, and to write there, a core has to ask the others, line by line.
+   */
+  hold(size: number, count: number, written: number): boolean {
+    // They begin at different addresses modulo 4096, and 16 bytes behind a cache line: see STAGGER of src/engine/memory.ts.
+    const each = 4 * ((size + 351) & ~15);
+    let places = count > 1 ? PLACES : 1;
+    let start = this.gap(places * each);
+    while (start === 0 && places > count) start = this.gap(--places * each);
+    if (start === 0) return false;
+    this.most = size;
+    this.streams = Array.from({ length: count }, (_, i) => {
+      const place = i === written ? 0 : 1 + (this.#turn++ % (places - 1));
+      const at = start + place * each + 16;
+      return slotOf(at, new Float32Array(this.wasm.buffer, at, size));
+    });
+    return true;
+  }
+
+  /** Has the stream buffers again through which arrays go in parts. */
+  drop(): void {
+    this.most = undefined;
+    this.streams = this.#parts;
+  }
+}
+
+/** Of one kind of calls: how many there were, and what the shortest of late took in parts, and held. */
+type Known = [calls: number, parts: number, held: number];
+
+/** Which way calls take less time, by their kinds. */
+export class Habits {
+  readonly #known = new Map<number, Known>();
+  #call: Known | undefined;
+  #way: 1 | 2 = 1;
+  #start = 0;
+
+  /** Begins a call of a kind. Returns whether its arrays are to be held. */
+  begin(kind: number): boolean {
+    if (this.#known.size > 999) this.#known.clear();
+    let known = this.#known.get(kind);
+    if (known === undefined) this.#known.set(kind, (known = [0, Infinity, Infinity]));
+    const calls = known[0]++;
+    const tries = calls < EARLY || calls % LATE === 0;
+    this.#way = (tries ? calls % 2 === 0 : known[2] <= known[1]) ? 2 : 1;
+    this.#call = known;
+    this.#start = performance.now();
+    return this.#way === 2;
+  }
+
+  /** Ends the call that has begun, if there is one. A single call that something has delayed is to change little. */
+  end(): void {
+    const known = this.#call;
+    if (known === undefined) return;
+    const took = performance.now() - this.#start;
+    known[this.#way] = Math.min(took, 1.125 * known[this.#way]);
+    this.#call = undefined;
+  }
+}

@@ -1,5 +1,5 @@
-// The layer: its methods, what they promise, and where it comes from. Its properties are in properties.ts, and the work of
-// the longer methods in files of their own.
+// The layer: its methods, with what they promise. Its properties are in properties.ts. The work of the longer methods is in
+// files of their own: training.ts, gradients.ts, inference.ts.
 //
 // Ioffe & Szegedy 2015, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
 // Shift": algorithm 1 is `train`, section 3's gradient is `backward`, algorithm 2 is `infer`.
@@ -52,6 +52,7 @@ const MOMENTS_KEYS = ["shape", "mask"];
  * const z = bn.infer(one); // one example [1, 64], by the running averages
  */
 export class BatchNorm extends LayerProperties {
+  /** The base class has these too: private members are known to the class alone that declares them. */
   readonly #parts: Parts;
 
   /**

@@ -7,8 +7,9 @@
 // the shifts lie SCALE and SHIFT bytes behind them.
 //
 // A residual is added, if `add` is an address and not 0, and the value is then limited to the range from `low` to `high`,
-// which may be infinite. Each of these rounds once as well, as in separate passes. In cache, every instruction counts: a
-// loop does nothing but this formula, or limits from below as well, which is ReLU; a third one (of rows, `affineSweep`) does all.
+// which may be infinite. Each of these rounds once as well, as in separate passes. Where data are in cache, every
+// instruction counts. So there is a loop for the formula alone, one that also limits from below, which is ReLU, and one
+// that does everything (`affineSweep`, for rows).
 
 import { halfOf, pairsOf, SCALE, SHIFT, stripOf } from "./blocks";
 import { limit, storeFirst } from "./lanes";

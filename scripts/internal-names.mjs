@@ -4,7 +4,7 @@
 // sources, build/*.wasm and the tests keep the long names. A name stands for every property that is called so,
 // wherever it is. So tests/internal-names.test.ts fails if something besides the code of src/ may know one of them.
 
-/** Properties of the engine's own objects. Those that are named most often come first, as letters do. */
+/** Properties of the engine's own objects and of a layer's parts. Those named most often come first, as letters do. */
 const ENGINE = [
   "inner",
   "array",
@@ -40,6 +40,9 @@ const ENGINE = [
   "streams",
   "cold",
   "scratch",
+  "settings",
+  "parameters",
+  "averages",
   "setState",
   "differentiated",
   "inferBy",
@@ -50,6 +53,7 @@ const ENGINE = [
   "freeBytes",
   "release",
   "forgetInput",
+  "latest",
 ];
 
 /** Properties of other objects, most of them records of those who read and write files. */
@@ -59,13 +63,14 @@ const OTHERS = [
   "agreed",
   "arrays",
   "availableParallelism",
-  "averages",
   "biasKey",
   "byEnd",
+  "buffers",
   "calls",
   "changes",
   "check",
   "choose",
+  "collector",
   "constants",
   "container",
   "copy",
@@ -99,7 +104,6 @@ const OTHERS = [
   "isTired",
   "item",
   "last",
-  "latest",
   "leaf",
   "learn",
   "leave",
@@ -125,7 +129,6 @@ const OTHERS = [
   "outs",
   "owners",
   "packed",
-  "parameters",
   "persistent",
   "post",
   "prefix",
@@ -138,7 +141,6 @@ const OTHERS = [
   "replaced",
   "root",
   "setTensor",
-  "settings",
   "shapeAt",
   "shards",
   "signature",
@@ -155,6 +157,7 @@ const OTHERS = [
   "trains",
   "typeAt",
   "unlisted",
+  "used",
   "user",
   "usesOf",
   "varint",

@@ -54,6 +54,12 @@ const FIRST_USE = ["MemoryError", "UnsupportedError"];
 /** Throws that the code can reach for the compiler, but not for a user. */
 const NEVER: Readonly<Record<string, readonly string[]>> = {
   calibrate: ["ShapeError"], // of moments, which are those of its own layers
+  "new BatchNorm": ["StateError"], // of arrays that were transferred; these are new
+  "BatchNorm.torch": ["StateError"], // the same
+  "BatchNorm.keras": ["StateError"], // the same
+  "BatchNorm.onnx": ["StateError"], // the same
+  "BatchNorm.flax": ["StateError"], // the same
+  "Normalization.build": ["StateError"], // the same
   "BatchNorm.clone": ["OptionError"], // its options were checked
   batchNorm: ["SingleValueError", "NonFiniteError"], // of training
   "BatchNorm.restore": ["OptionError"], // becomes a StateError

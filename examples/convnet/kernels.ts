@@ -186,11 +186,10 @@ function maxPoolGradient({ inputs, attrs, backend }: Call): tf.Tensor {
     pad,
     dimRoundingMode,
   );
-  const { inHeight, inWidth, outHeight, outWidth, inChannels, batchSize } = window;
-  const { top, left } = window.padInfo;
+  const { outHeight, outWidth, inChannels, batchSize } = window;
   const wasm = backend as BackendWasm;
   return filled(wasm, x.shape, (dx) => {
-    const values = wasm.typedArrayFromHeap(x);
+    const values = wasm.typedArrayFromHeap(x) as Float32Array;
     const gradients = wasm.typedArrayFromHeap(dy);
     dx.fill(0);
     const largest = new Float32Array(inChannels);
@@ -198,23 +197,8 @@ function maxPoolGradient({ inputs, attrs, backend }: Call): tf.Tensor {
     let at = 0;
     for (let n = 0; n < batchSize; n++) {
       for (let h = 0; h < outHeight; h++) {
-        const firstRow = Math.max(0, h * window.strideHeight - top);
-        const lastRow = Math.min(inHeight, h * window.strideHeight - top + window.filterHeight);
         for (let w = 0; w < outWidth; w++, at += inChannels) {
-          const firstColumn = Math.max(0, w * window.strideWidth - left);
-          const lastColumn = Math.min(inWidth, w * window.strideWidth - left + window.filterWidth);
-          largest.fill(Number.NEGATIVE_INFINITY);
-          places.fill(-1);
-          for (let row = firstRow; row < lastRow; row++) {
-            for (let column = firstColumn; column < lastColumn; column++) {
-              const here = ((n * inHeight + row) * inWidth + column) * inChannels;
-              for (let c = 0; c < inChannels; c++) {
-                if (values[here + c] <= largest[c]) continue;
-                largest[c] = values[here + c];
-                places[c] = here + c;
-              }
-            }
-          }
+          findLargest(values, window, n, h, w, largest, places);
           for (let c = 0; c < inChannels; c++) {
             if (places[c] >= 0) dx[places[c]] += gradients[at + c];
           }
@@ -222,6 +206,38 @@ function maxPoolGradient({ inputs, attrs, backend }: Call): tf.Tensor {
       }
     }
   });
+}
+
+/**
+ * Writes where the first largest value of each channel is, in the window of the output at row h and column w of the n-th
+ * image; -1 where the window has none. `largest` is room for these values.
+ */
+function findLargest(
+  values: Float32Array,
+  window: tf.backend_util.Conv2DInfo,
+  n: number,
+  h: number,
+  w: number,
+  largest: Float32Array,
+  places: Int32Array,
+): void {
+  const { inHeight, inWidth, inChannels, filterHeight, filterWidth, padInfo } = window;
+  const top = h * window.strideHeight - padInfo.top;
+  const left = w * window.strideWidth - padInfo.left;
+  const lastRow = Math.min(inHeight, top + filterHeight);
+  const lastColumn = Math.min(inWidth, left + filterWidth);
+  largest.fill(Number.NEGATIVE_INFINITY);
+  places.fill(-1);
+  for (let row = Math.max(0, top); row < lastRow; row++) {
+    for (let column = Math.max(0, left); column < lastColumn; column++) {
+      const here = ((n * inHeight + row) * inWidth + column) * inChannels;
+      for (let c = 0; c < inChannels; c++) {
+        if (values[here + c] <= largest[c]) continue;
+        largest[c] = values[here + c];
+        places[c] = here + c;
+      }
+    }
+  }
 }
 
 /** A new tensor of the wasm backend, which `fill` writes in place: it is given the memory of the tensor. */

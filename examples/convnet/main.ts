@@ -13,7 +13,7 @@ import { answers, CLASSES, type Digits, pixels } from "../mnist/digits.js";
 import { startProgress } from "../mnist/progress.js";
 import { startBackend } from "./backend.js";
 import type { Network } from "./network.js";
-import { foldNetwork, Served } from "./served.js";
+import { type Folded, foldNetwork, Served } from "./served.js";
 import { BATCH_SIZE } from "./sizes.js";
 import { accuracyOf, median, type Side, train, WARM_UP } from "./train.js";
 
@@ -63,6 +63,22 @@ async function trained(digits: Data, steps: number, seed: number): Promise<reado
 
 function measured([ours, tfjs]: readonly Side[], { test }: Data, seed: number): Result {
   const folded = foldNetwork(ours.network);
+  writeNetwork(folded);
+  const { share, times, difference } = servedOneByOne(folded, ours.network, tfjs.network, test);
+  return {
+    seed,
+    accuracy: {
+      ours: accuracyOf(ours.network, test),
+      tfjs: accuracyOf(tfjs.network, test),
+      folded: share,
+    },
+    step: { ours: stepTimes(ours), tfjs: stepTimes(tfjs) },
+    one: { folded: middleAndMost(times.folded), tfjs: middleAndMost(times.tfjs) },
+    difference,
+  };
+}
+
+function writeNetwork(folded: Folded): void {
   mkdirSync(OUT, { recursive: true });
   const plain = folded.layers.map((one) => ({
     ...one,
@@ -70,40 +86,39 @@ function measured([ours, tfjs]: readonly Side[], { test }: Data, seed: number): 
     bias: [...one.bias],
   }));
   writeFileSync(`${OUT}network.json`, JSON.stringify(plain));
+}
+
+/**
+ * Has the folded network answer one digit after the other, and those that were trained the first ones: the share of right
+ * answers, the milliseconds that each took, and the largest difference of a score to the unfolded network.
+ */
+function servedOneByOne(folded: Folded, ours: Network, tfjs: Network, test: Digits) {
   const served = new Served(folded);
-  const all = { folded: [] as number[], tfjs: [] as number[] };
+  const times = { folded: [] as number[], tfjs: [] as number[] };
   const scores = new Float32Array(test.count * CLASSES);
   let difference = 0;
   for (let digit = 0; digit < test.count; digit++) {
     const x = pixels(test, Uint32Array.of(digit));
     const start = performance.now();
     const answer = served.scores(x);
-    all.folded.push(performance.now() - start);
+    times.folded.push(performance.now() - start);
     scores.set(answer, digit * CLASSES);
     if (digit >= ALONE) continue;
-    const unfolded = predict(ours.network, test, digit);
+    const unfolded = predict(ours, test, digit);
     difference = Math.max(difference, ...answer.map((v, k) => Math.abs(v - unfolded[k])));
     const startTfjs = performance.now();
-    predict(tfjs.network, test, digit);
-    all.tfjs.push(performance.now() - startTfjs);
+    predict(tfjs, test, digit);
+    times.tfjs.push(performance.now() - startTfjs);
   }
   served.dispose();
   const right = answers(scores).filter((answer, i) => answer === test.labels[i]).length;
-  const timesOf = ({ times }: Side) => {
-    const timed = times.slice(Math.min(WARM_UP, times.length - 1));
-    return [median(timed), Math.min(...timed)] as const;
-  };
-  return {
-    seed,
-    accuracy: {
-      ours: accuracyOf(ours.network, test),
-      tfjs: accuracyOf(tfjs.network, test),
-      folded: right / test.count,
-    },
-    step: { ours: timesOf(ours), tfjs: timesOf(tfjs) },
-    one: { folded: middleAndMost(all.folded), tfjs: middleAndMost(all.tfjs) },
-    difference,
-  };
+  return { share: right / test.count, times, difference };
+}
+
+/** Milliseconds of a step: the median, and the least. */
+function stepTimes({ times }: Side): readonly [number, number] {
+  const timed = times.slice(Math.min(WARM_UP, times.length - 1));
+  return [median(timed), Math.min(...timed)];
 }
 
 const predict = (network: Network, digits: Digits, digit: number) =>

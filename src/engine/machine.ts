@@ -1,5 +1,5 @@
 // An instance of the binary with its memory. The exports of the binary are written down here, argument by
-// argument; tests/kernels/signatures.test.ts holds the names against assembly/.
+// argument; tests/kernels/signatures.test.ts compares the names with those in assembly/.
 
 import type { Gradients, Normalizer } from "../values/terms.js";
 import { instantiate } from "../wasm/compile.js";

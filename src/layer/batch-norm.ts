@@ -1,54 +1,42 @@
-// The layer: checks its arguments, has the engine compute, and keeps running averages and the latest batch.
+// The layer: its methods, with what they promise. Its properties are in properties.ts. The work of the longer methods is in
+// files of their own: training.ts, gradients.ts, inference.ts.
 //
 // Ioffe & Szegedy 2015, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
 // Shift": algorithm 1 is `train`, section 3's gradient is `backward`, algorithm 2 is `infer`.
 
-import { normalize } from "../engine/affine.js";
-import { computeGradients, computeSums } from "../engine/gradient.js";
-import { type Kernels, sharedKernels } from "../engine/kernels.js";
+import type { Kernels } from "../engine/kernels.js";
 import { computeMoments } from "../engine/moments.js";
 import { checkKeys, describe } from "../errors.js";
 import type { InferOptions } from "../frozen/frozen.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
-import type { Activation } from "../values/activation.js";
-import { copy, isSame, residualOf } from "../values/arrays.js";
-import { checkChannels, flag, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
+import { copy } from "../values/arrays.js";
+import { checkChannels, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
-import { countOf, type Layout, sizeOf, sizesOf, viewOf } from "../values/layout.js";
-import { maskOf, pad, seenBy } from "../values/mask.js";
+import { seenBy } from "../values/mask.js";
 import {
-  asSums,
   checkMeans,
   type GradientSums,
   type Moments,
   type MomentsLike,
   momentsIn,
-  type VarianceKind,
 } from "../values/moments.js";
-import { Raw } from "../values/raw.js";
 import type { Given, Gradients } from "../values/terms.js";
-import { type Batch, type Collector, checkSums, LatestBatch, marksOf } from "./batch.js";
+import type { Collector } from "./batch.js";
 import * as frameworks from "./frameworks.js";
-import { type Buffers, buffersOf, gradientArrays, outputFor, readOut } from "./gradient-arrays.js";
+import { gradientSumsOf, gradientsOf } from "./gradients.js";
+import { inferBy } from "./inference.js";
 import {
   type BackwardOptions,
   type BackwardSumsOptions,
   type BatchNormOptions,
   type MomentsOptions,
-  type Settings,
   settingsOf,
-  statisticsOf,
   type TrainOptions,
 } from "./options.js";
-import { Parameters } from "./parameters.js";
-import { checkRenorm, type Renorm } from "./renorm.js";
-import { RunningAverages } from "./running-averages.js";
+import { kernelsOf, LayerProperties, type Parts, partsOf } from "./properties.js";
 import { checkFits, readSnapshot, type Snapshot, type State, writeSnapshot } from "./snapshot.js";
-import { type Parts, trainByBatch, trainByMoments, trainByStatistics } from "./training.js";
+import { trainLayer } from "./training.js";
 
-const TRAIN_KEYS = ["shape", "out", "mask", "statistics", "updateRunning", "add"];
-const BACKWARD_KEYS = ["batch", "x", "add", "out", "sums"];
-const SUMS_KEYS = ["batch", "x", "add"];
 const MOMENTS_KEYS = ["shape", "mask"];
 
 /**
@@ -63,32 +51,18 @@ const MOMENTS_KEYS = ["shape", "mask"];
  * const { dx, dgamma, dbeta } = bn.backward(dy);
  * const z = bn.infer(one); // one example [1, 64], by the running averages
  */
-export class BatchNorm extends Raw {
-  readonly #channels: number;
-  readonly #settings: Settings;
-  readonly #parameters: Parameters;
-  readonly #averages: RunningAverages;
-  readonly #latest: LatestBatch;
+export class BatchNorm extends LayerProperties {
+  /** The base class has these too: private members are known to the class alone that declares them. */
   readonly #parts: Parts;
-  readonly #buffers: Buffers;
-  #kernels: Kernels | undefined;
-  /** Takes the moments of each batch while a `calibrate` runs. */
-  #collector: Collector | null = null;
 
   /**
    * @param channels how many features are normalized, each with its own mean, variance, γ and β.
    * @throws OptionError for channels or an option unknown or out of range.
    */
   constructor(channels: number, options: BatchNormOptions = {}) {
-    super();
-    this.#channels = checkChannels(channels);
-    this.#settings = settingsOf(options);
-    this.#parameters = new Parameters(channels, this.#settings);
-    this.#averages = new RunningAverages(channels, this.#settings);
-    this.#buffers = buffersOf(this);
-    this.#latest = new LatestBatch(this, channels, this.#settings.layout);
-    this.#parts = { parameters: this.#parameters, averages: this.#averages, latest: this.#latest };
-    this.#kernels = this.#settings.kernels;
+    const parts = partsOf(checkChannels(channels), settingsOf(options));
+    super(parts);
+    this.#parts = parts;
   }
 
   /**
@@ -134,130 +108,6 @@ export class BatchNorm extends Raw {
     return create(channels, frameworks.flaxOptions(options));
   }
 
-  /** How many features are normalized. */
-  get channels(): number {
-    return this.raw.#channels;
-  }
-
-  /** Order of the axes of the data. */
-  get layout(): Layout {
-    return this.raw.#settings.layout;
-  }
-
-  /** Added to the variance under the square root, in the unit of the data squared. */
-  get epsilon(): number {
-    return this.raw.#settings.epsilon;
-  }
-
-  /** Weight of the old value in the running averages, or `"cumulative"`; 1 only if a file says so: see `train`. */
-  get decay(): number | "cumulative" {
-    return this.raw.#settings.decay;
-  }
-
-  /** Whether the share of the initial 0 and 1 is taken out of early averages. */
-  get debias(): boolean {
-    return this.raw.#settings.debias;
-  }
-
-  /** Which variance of a mini-batch enters the running average. */
-  get runningVarianceOf(): VarianceKind {
-    return this.raw.#settings.runningVarianceOf;
-  }
-
-  /** What limits the output: `"relu"`, `"relu6"`, [low, high], or `null`. */
-  get activation(): Activation | null {
-    return this.raw.#settings.activation;
-  }
-
-  /**
-   * The limits of batch renormalization, `null` without it. Writable between steps, as Ioffe 2017 relaxes them; rmin
-   * is 1/rmax unless given.
-   *
-   * @throws OptionError if what is written is neither limits nor `null`.
-   */
-  get renorm(): Required<Renorm> | null {
-    return this.raw.#parameters.renorm;
-  }
-
-  /**
-   * Takes other limits, from the next `train` on; `null` for none.
-   *
-   * @throws OptionError if it is neither.
-   */
-  set renorm(limits: Renorm | null) {
-    this.raw.#parameters.renorm = checkRenorm(limits);
-  }
-
-  /**
-   * γ, the learned scale, [channels], initially 1; writable in place; `null` where left out.
-   * @throws StateError if its buffer was transferred to another thread, as all methods that need it.
-   */
-  get gamma(): Float32Array<ArrayBuffer> | null {
-    return this.raw.#parameters.gamma;
-  }
-
-  /**
-   * β, the learned shift, [channels], initially 0; writable in place; `null` where left out.
-   * @throws StateError as `gamma`.
-   */
-  get beta(): Float32Array<ArrayBuffer> | null {
-    return this.raw.#parameters.beta;
-  }
-
-  /**
-   * Running average of the means, [channels], in the unit of the data, initially 0; writable in place.
-   * @throws StateError as `gamma`.
-   */
-  get runningMean(): Float64Array {
-    return this.raw.#averages.mean;
-  }
-
-  /**
-   * Running average of the variances, [channels], in that unit squared, initially 1; writable in place.
-   * @throws StateError as `gamma`.
-   */
-  get runningVariance(): Float64Array {
-    return this.raw.#averages.variance;
-  }
-
-  /** How many mini-batches entered the averages, a whole number >= 0. Writable: set it when you write averages. */
-  get batchesSeen(): number {
-    return this.raw.#averages.batchesSeen;
-  }
-
-  /** After this, the age of the averages is known. */
-  set batchesSeen(count: number) {
-    this.raw.#averages.batchesSeen = count;
-    this.#averages.ageKnown = true;
-  }
-
-  /**
-   * False if the layer was read from a file that does not count mini-batches (`batchnorm-wasm/state`): more
-   * than `batchesSeen` may have entered. True once `calibrate`, `setRunning`, `reset` or you set that.
-   */
-  get ageKnown(): boolean {
-    return this.raw.#averages.ageKnown;
-  }
-
-  /** What `backward` needs of the latest `train`; `null` before it. */
-  get lastBatch(): Batch | null {
-    return this.raw.#latest.batch;
-  }
-
-  /**
-   * The kernels whose tensors the layer takes without copying.
-   *
-   * @throws UnsupportedError or MemoryError at their first use, as `new Kernels`.
-   */
-  get kernels(): Kernels {
-    return this.raw.#own;
-  }
-
-  /** The same, for methods: a subclass may have a getter `kernels` that calls this layer. */
-  get #own(): Kernels {
-    return (this.#kernels ??= sharedKernels());
-  }
-
   /**
    * Normalizes a mini-batch by its own mean μ and variance σ² of m values per channel (σ² divides by m):
    * y = γ·(x - μ)/√(σ² + ε) + β. A residual is added to that, and an activation limits it: min(max(y + add, low), high),
@@ -283,44 +133,7 @@ export class BatchNorm extends Raw {
     x: Float32Array,
     options: TrainOptions<Out> = NO_OPTIONS,
   ): Out {
-    checkKeys("options", options, TRAIN_KEYS);
-    // Every option is read once, and all before anything else: a getter may do anything, even train this layer.
-    const { mask, out: into, updateRunning, statistics: by, add: residual } = options;
-    const shape = sizesOf(options.shape);
-    const statistics = statisticsOf(by, this.raw.#channels);
-    const moving = flag("updateRunning", updateRunning, true);
-    const seen = seenBy(this.raw.#settings.layout, this.#channels, x, shape, mask);
-    const size = sizeOf(seen.full);
-    const add = residualOf(residual, size);
-    const out = outputFor(into, x, add, size, this.#buffers) as Out;
-    const marks = marksOf(x, seen);
-    const addMarks = add && marksOf(add, seen);
-    const collector = this.#collector;
-    const { machine } = this.#own;
-    const parts = this.#parts;
-    const tensors = { out, x, add, seen };
-    let count = countOf(seen.view);
-    if (statistics === "running") {
-      trainByStatistics(parts, machine, tensors, this.#averages, null, null);
-    } else if (statistics === "batch" && collector === null && parts.parameters.renorm === null) {
-      trainByBatch(parts, machine, tensors, moving);
-    } else {
-      const examples = shape?.[0] ?? seen.full.outer;
-      count = trainByMoments(parts, machine, tensors, statistics, moving, collector, examples);
-    }
-    if (collector !== null) return out;
-    this.#latest.commit({
-      seen,
-      mask: mask ?? null,
-      count,
-      x: isSame(out, x) ? null : x,
-      marks,
-      add: add === null || isSame(out, add) ? null : add,
-      addMarks,
-      shape: shape ?? null,
-      statistics,
-    });
-    return out;
+    return trainLayer(this.raw.#parts, x, options) as Out;
   }
 
   /**
@@ -347,22 +160,7 @@ export class BatchNorm extends Raw {
     dy: Float32Array,
     options: BackwardOptions<Out> = NO_OPTIONS,
   ): Gradients<Out | Float32Array<ArrayBuffer>> {
-    checkKeys("options", options, BACKWARD_KEYS);
-    const { batch, x: input, add: residual, out, sums: merged } = options;
-    const arrays = readOut(out);
-    const sums = merged === undefined ? null : asSums("sums", merged, this.raw.#channels);
-    const normalized = this.raw.#latest.differentiated(this.#own, dy, batch, input, residual);
-    const { source, x, add } = normalized;
-    const { statistics, count } = source;
-    const { full, view, selection } = source.seen;
-    const frozen = statistics === "running";
-    checkSums(sums, source);
-    const { machine } = this.#own;
-    const normalizer = this.#parameters.with(normalized, normalized.meanLow, normalized.correction);
-    const into = gradientArrays(arrays, dy, x, add, sizeOf(full), normalizer, this.#buffers);
-    const perValue = frozen ? 0 : 1 / count;
-    computeGradients(machine, into, dy, x, view, normalizer, selection, perValue, sums, add);
-    return into as Gradients<Out>;
+    return gradientsOf(this.raw.#parts, dy, options) as Gradients<Out>;
   }
 
   /**
@@ -374,13 +172,7 @@ export class BatchNorm extends Raw {
    * @throws as `backward`.
    */
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
-    checkKeys("options", options, SUMS_KEYS);
-    const { batch, x: input, add: residual } = options;
-    const normalized = this.raw.#latest.differentiated(this.#own, dy, batch, input, residual);
-    const { source, x, add } = normalized;
-    const { view, selection } = source.seen;
-    const normalizer = this.#parameters.with(normalized, normalized.meanLow, normalized.correction);
-    return computeSums(this.#own.machine, dy, x, view, normalizer, selection, add);
+    return gradientSumsOf(this.raw.#parts, dy, options);
   }
 
   /**
@@ -399,26 +191,17 @@ export class BatchNorm extends Raw {
     options: InferOptions<Out> = NO_OPTIONS,
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
-    return this.raw.inferBy(this.#averages, x, options);
+    const parts = this.raw.#parts;
+    return inferBy(parts, parts.averages, x, options) as Out;
   }
 
   /** @internal The same by other statistics, for `Adapter`. */
   inferBy<Out extends Float32Array>(
-    statistics: Given,
+    given: Given,
     x: Float32Array,
     options: InferOptions<Out>,
   ): Out {
-    const { layout } = this.raw.#settings;
-    const { shape, mask: given, out: into, add: residual } = options;
-    const view = viewOf(layout, this.#channels, x, shape);
-    const mask = maskOf(given, view);
-    const length = sizeOf(view);
-    const add = residualOf(residual, length);
-    const out = outputFor(into, x, add, length, this.#buffers) as Out;
-    const normalizer = this.#parameters.with(statistics, statistics.meanLow);
-    normalize(this.#own.machine, out, x, view, normalizer, null, add);
-    if (mask !== null) pad(out, view, mask, normalizer.beta, normalizer.limits);
-    return out;
+    return inferBy(this.raw.#parts, given, x, options) as Out;
   }
 
   /**
@@ -434,19 +217,20 @@ export class BatchNorm extends Raw {
    */
   moments(x: Float32Array, options: MomentsOptions = NO_OPTIONS): Moments {
     checkKeys("options", options, MOMENTS_KEYS);
-    return this.raw.momentsInto(x, options.shape, options.mask);
+    return this.momentsInto(x, options.shape, options.mask);
   }
 
   /** @internal The same in the arrays of `into`, if x holds values, or in new ones. */
   momentsInto(x: Float32Array, shape: unknown, mask: unknown, into?: Moments): Moments {
-    const { view, selection } = seenBy(this.raw.#settings.layout, this.#channels, x, shape, mask);
-    return computeMoments(this.#own.machine, x, view, selection, into);
+    const parts = this.raw.#parts;
+    const { view, selection } = seenBy(parts.settings.layout, parts.channels, x, shape, mask);
+    return computeMoments(kernelsOf(parts).machine, x, view, selection, into);
   }
 
   /** @internal For `calibrate`: while set, `train` hands moments to it, and averages stay. Returns the one before. */
   collectInto(collector: Collector | null): Collector | null {
-    const before = this.raw.#collector;
-    this.#collector = collector;
+    const before = this.raw.#parts.collector;
+    this.#parts.collector = collector;
     return before;
   }
 
@@ -459,8 +243,8 @@ export class BatchNorm extends Raw {
    * they are of too few values for a variance. When it throws, nothing has changed.
    */
   setRunning(moments: MomentsLike): void {
-    const own = momentsIn("moments", moments, this.raw.#channels);
-    this.#averages.set(checkMeans("moments", own));
+    const own = momentsIn("moments", moments, this.raw.#parts.channels);
+    this.#parts.averages.set(checkMeans("moments", own));
   }
 
   /**
@@ -470,12 +254,12 @@ export class BatchNorm extends Raw {
    * @throws StateError for an invalid running variance.
    */
   freeze(): FrozenBatchNorm {
-    return freeze(this, this.raw.#averages);
+    return freeze(this, this.raw.#parts.averages);
   }
 
   /** Options and state as an object for JSON, exact to the bit. `lastBatch` and `kernels` are not in it. */
   snapshot(): Snapshot {
-    return writeSnapshot({ ...this.raw.#settings, renorm: this.#parameters.renorm }, this);
+    return writeSnapshot(this.raw.#parts.settings, this);
   }
 
   /** The snapshot: with this method, JSON.stringify of a layer writes one. */
@@ -513,9 +297,9 @@ export class BatchNorm extends Raw {
 
   /** @internal Takes over a state that has been checked; `batchnorm-wasm/state` calls it too. */
   setState(state: State): void {
-    const { gamma, beta } = this.raw.#parameters;
+    const { gamma, beta } = this.raw.#parts.parameters;
     const { gamma: scale, beta: shift } = state;
-    this.#averages.restore(state);
+    this.#parts.averages.restore(state);
     if (gamma && scale) copy(gamma, scale);
     if (beta && shift) copy(beta, shift);
   }
@@ -531,8 +315,8 @@ export class BatchNorm extends Raw {
    * @throws StateError as `gamma`, with nothing changed.
    */
   reset(): void {
-    this.raw.#averages.reset();
-    this.#latest.clear();
+    this.raw.#parts.averages.reset();
+    this.#parts.latest.clear();
   }
 
   /**
@@ -540,7 +324,8 @@ export class BatchNorm extends Raw {
    * @throws StateError as `gamma`.
    */
   clone(): BatchNorm {
-    const copy = create(this.raw.#channels, { ...this.#settings, renorm: this.#parameters.renorm });
+    const { channels, settings } = this.raw.#parts;
+    const copy = create(channels, settings);
     copy.setState(this);
     return copy;
   }

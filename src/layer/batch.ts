@@ -1,7 +1,6 @@
 // `backward` needs the input and the statistics of the `train` before it. This is where a layer keeps them.
 
 import type { Machine } from "../engine/machine.js";
-import type { MachineOwner } from "../engine/shared.js";
 import { describe, OptionError, ShapeError, SingleValueError, StateError } from "../errors.js";
 import { float32Of } from "../values/arrays.js";
 import { countOf, type Layout, rowsShape, sizeOf } from "../values/layout.js";
@@ -29,8 +28,8 @@ export interface BatchSource {
   add: Float32Array | null;
   /** Some of its values; `null` if there was none. */
   readonly addMarks: Marks | null;
-  /** The option `shape` of the `train`; `null` if it was left out. */
-  readonly shape: readonly number[] | null;
+  /** The option `shape` of the `train`. */
+  readonly shape: readonly number[] | undefined;
   readonly statistics: StatisticsKind | Moments;
 }
 
@@ -79,25 +78,25 @@ export class Batch {
   readonly r: Float64Array | null;
   /** Its shifts d, [channels], in standard deviations; `null` without it. */
   readonly d: Float64Array | null;
-  readonly #owner: object;
-  readonly #normalized: Kept & { readonly source: BatchSource };
+  readonly #owner: LatestBatch;
+  readonly #trained: Trained;
 
   /** @internal Only a layer makes one. */
   constructor(
-    owner: object,
+    owner: LatestBatch,
     layout: Layout,
     source: BatchSource,
     { mean, meanLow, variance, correction }: Kept,
   ) {
     this.#owner = owner;
     // Copies, since users may do anything with the arrays that they see.
-    this.#normalized = {
-      source,
+    const used = {
       mean: mean.slice(),
       meanLow: meanLow.slice(),
       variance: variance.slice(),
       correction,
     };
+    this.#trained = { source, used };
     this.x = source.x;
     this.add = source.add;
     this.shape = source.shape ?? rowsShape(layout, source.seen.full);
@@ -106,14 +105,14 @@ export class Batch {
     this.count = source.count;
     this.mean = mean.slice();
     this.variance = variance.slice();
-    this.r = correction === null ? null : correction.r.slice();
-    this.d = correction === null ? null : correction.d.slice();
+    this.r = correction?.r.slice() ?? null;
+    this.d = correction?.d.slice() ?? null;
   }
 
   /** @internal What `batch` holds. Throws StateError if it is no batch of `owner`. */
-  static read(batch: unknown, owner: object): Kept & { readonly source: BatchSource } {
+  static read(batch: unknown, owner: LatestBatch): Trained {
     const isBatch = typeof batch === "object" && batch !== null && #owner in batch;
-    if (isBatch && batch.#owner === owner) return batch.#normalized;
+    if (isBatch && batch.#owner === owner) return batch.#trained;
     const stranger = Object(batch).__v_skip ? "a proxy or copy" : describe(batch);
     const got = isBatch ? "one of another layer" : stranger;
     throw new StateError("batch", "a lastBatch of this layer", got);
@@ -128,7 +127,7 @@ export class Batch {
   forgetInput(): void {
     for (const holder of [
       this as { -readonly [key in "x" | "add"]: Float32Array | null },
-      this.#normalized.source,
+      this.#trained.source,
     ]) {
       holder.x = null;
       holder.add = null;
@@ -143,9 +142,14 @@ export interface Kept extends Statistics {
   readonly correction: Correction | null;
 }
 
-/** What `backward` needs of a `train`. */
-interface Differentiated extends Kept {
+/** What a `train` normalized, and what with. */
+interface Trained {
   readonly source: BatchSource;
+  readonly used: Kept;
+}
+
+/** What `backward` needs of a `train`. */
+interface Differentiated extends Trained {
   readonly x: Float32Array;
   readonly add: Float32Array | null;
 }
@@ -175,14 +179,10 @@ function inputOf(
   );
 }
 
-/** What a `train` normalized, and with which statistics; `source` is `null` before any `train`. */
-interface Normalized extends Kept {
-  source: BatchSource | null;
-  correction: Correction | null;
-}
+/** Room for the statistics of a `train`. */
+type Room = Kept & { correction: Correction | null };
 
-const normalizedOf = (channels: number): Normalized => ({
-  source: null,
+const roomFor = (channels: number): Room => ({
   mean: new Float64Array(channels),
   meanLow: new Float64Array(channels),
   variance: new Float64Array(channels),
@@ -195,48 +195,43 @@ const normalizedOf = (channels: number): Normalized => ({
  * training allocates nothing but its outputs. A `Batch`, which has copies, is made only when someone asks for it.
  */
 export class LatestBatch {
-  readonly #owner: object;
   readonly #layout: Layout;
-  #latest: Normalized;
-  #next: Normalized;
+  /** What the latest `train` normalized; `null` before any. */
+  #source: BatchSource | null = null;
+  /** What it normalized with. */
+  #latest: Room;
+  /** Where a `train` puts the statistics that it normalizes with. */
+  next: Room;
   #batch: Batch | null = null;
 
-  constructor(owner: object, channels: number, layout: Layout) {
-    this.#owner = owner;
+  constructor(channels: number, layout: Layout) {
     this.#layout = layout;
-    this.#latest = normalizedOf(channels);
-    this.#next = normalizedOf(channels);
-  }
-
-  /** Where a `train` puts the statistics that it normalizes with. */
-  get next(): Kept & { correction: Correction | null } {
-    return this.#next;
+    this.#latest = roomFor(channels);
+    this.next = roomFor(channels);
   }
 
   /** Makes `next` the latest. */
   commit(source: BatchSource): void {
-    const next = this.#next;
-    next.source = source;
-    this.#next = this.#latest;
+    this.#source = source;
+    const next = this.next;
+    this.next = this.#latest;
     this.#latest = next;
     this.#batch = null;
   }
 
   /** The latest batch as users see it; `null` before any `train`. */
   get batch(): Batch | null {
-    const { source } = this.#latest;
-    if (source !== null) {
-      this.#batch ??= new Batch(this.#owner, this.#layout, source, this.#latest);
-    }
+    const source = this.#source;
+    if (source !== null) this.#batch ??= new Batch(this, this.#layout, source, this.#latest);
     return this.#batch;
   }
 
   /** What `batch`, or the latest one if it is undefined, holds. Throws StateError if this layer has no such batch. */
-  #read(batch: Batch | undefined): Kept & { readonly source: BatchSource } {
-    if (batch !== undefined) return Batch.read(batch, this.#owner);
-    const { source, mean, meanLow, variance, correction } = this.#latest;
+  #read(batch: Batch | undefined): Trained {
+    if (batch !== undefined) return Batch.read(batch, this);
+    const source = this.#source;
     if (source === null) throw new StateError("batch", "a train before backward", "none");
-    return { source, mean, meanLow, variance, correction };
+    return { source, used: this.#latest };
   }
 
   /**
@@ -244,13 +239,13 @@ export class LatestBatch {
    * `x`, or the array that it was, if that is undefined; so is what it added. Checks that dy and these fit.
    */
   differentiated(
-    { machine }: MachineOwner,
+    machine: Machine,
     dy: Float32Array,
     batch: Batch | undefined,
     x: Float32Array | undefined,
     add: Float32Array | undefined,
   ): Differentiated {
-    const { source, mean, meanLow, variance, correction } = this.#read(batch);
+    const { source, used } = this.#read(batch);
     const { seen, marks, addMarks } = source;
     const input = inputOf(machine, "x", x, source.x, seen, marks);
     float32Of("dy", dy, sizeOf(seen.full));
@@ -259,12 +254,12 @@ export class LatestBatch {
     }
     const added =
       addMarks === null ? null : inputOf(machine, "add", add, source.add, seen, addMarks);
-    return { source, x: input, add: added, mean, meanLow, variance, correction };
+    return { source, used, x: input, add: added };
   }
 
   /** Forgets the latest. */
   clear(): void {
-    this.#latest.source = null;
+    this.#source = null;
     this.#batch = null;
   }
 }
@@ -289,8 +284,11 @@ export function checkCount(count: number, chosen: boolean): number {
 
 /** Throws StateError unless `sums` are those that `backward` needs of a `train`; `null` stands for none. */
 export function checkSums(sums: GradientSums | null, { statistics, count }: BatchSource): void {
-  const frozen = statistics === "running";
-  if (sums === null ? typeof statistics === "object" : !frozen && sums.count !== count) {
+  if (
+    sums === null
+      ? typeof statistics === "object"
+      : statistics !== "running" && sums.count !== count
+  ) {
     throw new StateError(
       "sums",
       `backwardSums of all parts, merged, of ${count} values per channel`,

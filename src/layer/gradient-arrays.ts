@@ -14,24 +14,14 @@ import {
   refuseShared,
   shared,
 } from "../values/arrays.js";
-import type { Gradients } from "../values/terms.js";
+import type { Gradients, Normalizer } from "../values/terms.js";
 
 const KEYS = ["dx", "dgamma", "dbeta", "dadd"];
-const OWN = ["gamma", "beta", "runningMean", "runningVariance"] as const;
+const OWN = ["gamma", "beta", "runningMean", "runningVariance"];
 const NAMES = ["x", "add", "dy", "out.dx", "out.dgamma", "out.dbeta", "out.dadd"];
-
-/** The arrays of a layer. */
-interface Own {
-  readonly gamma: Float32Array | null;
-  readonly beta: Float32Array | null;
-  readonly runningMean: Float64Array;
-  readonly runningVariance: Float64Array;
-}
 
 /** The buffers of the arrays of a layer, in the order of OWN. They stay the same, even where one is transferred away. */
 export type Buffers = readonly (ArrayBufferLike | undefined)[];
-
-export const buffersOf = (own: Own): Buffers => OWN.map((name) => own[name]?.buffer);
 
 /**
  * The array for a result of x's `length`: `out`, which may be x or add itself, or a fresh one. `buffers` are those of the
@@ -57,14 +47,9 @@ function refuseOwn(name: string, array: Float32Array | null, own: Buffers): void
 }
 
 /** What users give as `out`, each array read once. */
-export type GivenArrays = Readonly<Record<"dx" | "dgamma" | "dbeta" | "dadd", unknown>>;
+export type GivenArrays = Partial<Readonly<Record<"dx" | "dgamma" | "dbeta" | "dadd", unknown>>>;
 
-const NONE: GivenArrays = {
-  dx: undefined,
-  dgamma: undefined,
-  dbeta: undefined,
-  dadd: undefined,
-};
+const NONE: GivenArrays = {};
 
 /** Reads the option `out`. */
 export function readOut(out: unknown): GivenArrays {
@@ -81,7 +66,7 @@ export function gradientArrays(
   x: Float32Array,
   add: Float32Array | null,
   size: number,
-  { gamma, beta }: Pick<Own, "gamma" | "beta">,
+  { gamma, beta }: Pick<Normalizer, "gamma" | "beta">,
   buffers: Buffers,
 ): Gradients {
   const dx = out.dx === undefined ? resultOf(size) : float32Of("out.dx", out.dx, size);

@@ -67,7 +67,7 @@ export interface BatchNormOptions {
   [WEIGHT]?: number | undefined;
 }
 
-/** Options with every default filled in. */
+/** Options with every default filled in, as a layer has them now. */
 export interface Settings {
   readonly layout: Layout;
   readonly epsilon: number;
@@ -79,8 +79,10 @@ export interface Settings {
   readonly gamma: boolean;
   readonly beta: boolean;
   readonly activation: Activation | null;
-  readonly renorm: Required<Renorm> | null;
-  readonly kernels: Kernels | undefined;
+  /** The limits of batch renormalization, which users may change between steps. */
+  renorm: Required<Renorm> | null;
+  /** Undefined for the shared ones, until they are needed. */
+  kernels: Kernels | undefined;
 }
 
 /** The options that every snapshot states, and every record of a layer in a file. */

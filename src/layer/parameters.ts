@@ -1,25 +1,21 @@
 // γ and β, which a layer learns, and what it normalizes with: these, ε, the activation, and statistics.
 
 import { type Limits, rangeOf } from "../values/activation.js";
-import { type Correction, type Normalizer, present, type Statistics } from "../values/terms.js";
+import { type Correction, type Given, type Normalizer, present } from "../values/terms.js";
 import type { Settings } from "./options.js";
-import type { Renorm } from "./renorm.js";
 
 export class Parameters {
   readonly #gamma: Float32Array<ArrayBuffer> | null;
   readonly #beta: Float32Array<ArrayBuffer> | null;
   /** The range of the activation; `null` without one. */
   readonly limits: Limits | null;
-  /** The limits of batch renormalization, `null` without it; the layer changes them between steps. */
-  renorm: Required<Renorm> | null;
   readonly epsilon: number;
 
-  constructor(channels: number, { gamma, beta, activation, epsilon, renorm }: Settings) {
+  constructor(channels: number, { gamma, beta, activation, epsilon }: Settings) {
     this.#gamma = gamma ? new Float32Array(channels).fill(1) : null;
     this.#beta = beta ? new Float32Array(channels) : null;
     this.limits = rangeOf(activation);
     this.epsilon = epsilon;
-    this.renorm = renorm;
   }
 
   /** [channels], initially 1; `null` where left out. Throws StateError if a user transferred its buffer. */
@@ -32,12 +28,13 @@ export class Parameters {
     return present("beta", this.#beta);
   }
 
-  /** What normalizes by these statistics. `meanLow` is what float64 rounds off their mean. */
-  with(
-    { mean, variance }: Statistics,
-    meanLow: Float64Array | null = null,
-    correction: Correction | null = null,
-  ): Normalizer {
+  /** What normalizes by these statistics, with their correction if they have one. */
+  with({
+    mean,
+    variance,
+    meanLow = null,
+    correction = null,
+  }: Given & { readonly correction?: Correction | null }): Normalizer {
     const { gamma, beta, limits, epsilon } = this;
     return { mean, meanLow, variance, gamma, beta, epsilon, limits, correction };
   }

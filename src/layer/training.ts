@@ -1,47 +1,89 @@
-// What `train` does once its options are checked: it normalizes by statistics of one kind or another, leaves these in
-// the latest batch, and moves the running averages (Ioffe & Szegedy 2015, algorithm 1 and section 3.1).
+// What `train` does: it reads its options, normalizes by statistics of one kind or another, leaves these in the latest
+// batch, and moves the running averages (Ioffe & Szegedy 2015, algorithm 1 and section 3.1).
 
 import { normalize } from "../engine/affine.js";
 import { moveAverages } from "../engine/channel.js";
 import type { Machine } from "../engine/machine.js";
 import { computeMoments } from "../engine/moments.js";
 import { train } from "../engine/train.js";
-import { copy } from "../values/arrays.js";
-import { countOf } from "../values/layout.js";
-import type { Seen } from "../values/mask.js";
+import { checkKeys } from "../errors.js";
+import { copy, isSame, residualOf } from "../values/arrays.js";
+import { flag } from "../values/check.js";
+import { countOf, sizeOf, sizesOf } from "../values/layout.js";
+import { type Seen, seenBy } from "../values/mask.js";
 import type { Moments } from "../values/moments.js";
-import type { Correction, Statistics } from "../values/terms.js";
-import { type Collector, checkCount, type LatestBatch } from "./batch.js";
-import type { Parameters } from "./parameters.js";
+import type { Correction, Given } from "../values/terms.js";
+import { checkCount, marksOf } from "./batch.js";
+import { outputFor } from "./gradient-arrays.js";
+import { statisticsOf, type TrainOptions } from "./options.js";
+import { kernelsOf, type Parts } from "./properties.js";
 import { correctionOf } from "./renorm.js";
-import type { RunningAverages } from "./running-averages.js";
 
-/** The tensors of a `train`: out may be x or add. */
-export interface Tensors {
+const KEYS = ["shape", "out", "mask", "statistics", "updateRunning", "add"];
+
+/** The tensors of a `train`, and where they are computed with; out may be x or add. */
+interface Tensors {
+  readonly machine: Machine;
   readonly out: Float32Array;
   readonly x: Float32Array;
   readonly add: Float32Array | null;
   readonly seen: Seen;
 }
 
-/** What a layer trains with. */
-export interface Parts {
-  readonly parameters: Parameters;
-  readonly averages: RunningAverages;
-  readonly latest: LatestBatch;
+/** The work of `bn.train`: see there. */
+export function trainLayer(
+  parts: Parts,
+  x: Float32Array,
+  options: Readonly<TrainOptions>,
+): Float32Array {
+  checkKeys("options", options, KEYS);
+  // Every option is read once, and all before anything else: a getter may do anything, even train this layer.
+  const { mask, out: into, updateRunning, statistics: by, add: residual } = options;
+  const { channels, settings } = parts;
+  const shape = sizesOf(options.shape);
+  const statistics = statisticsOf(by, channels);
+  const moving = flag("updateRunning", updateRunning, true);
+  const seen = seenBy(settings.layout, channels, x, shape, mask);
+  const size = sizeOf(seen.full);
+  const add = residualOf(residual, size);
+  const out = outputFor(into, x, add, size, parts.buffers);
+  const marks = marksOf(x, seen);
+  const addMarks = add && marksOf(add, seen);
+  const { collector } = parts;
+  const tensors = { machine: kernelsOf(parts).machine, out, x, add, seen };
+  let count = countOf(seen.view);
+  if (statistics === "running") {
+    trainByStatistics(parts, tensors, parts.averages, null);
+  } else if (statistics === "batch" && collector === null && settings.renorm === null) {
+    trainByBatch(parts, tensors, moving);
+  } else {
+    const examples = shape?.[0] ?? seen.full.outer;
+    count = trainByMoments(parts, tensors, statistics, moving, examples);
+  }
+  if (collector !== null) return out;
+  parts.latest.commit({
+    seen,
+    mask: mask ?? null,
+    count,
+    x: isSame(out, x) ? null : x,
+    marks,
+    add: add === null || isSame(out, add) ? null : add,
+    addMarks,
+    shape,
+    statistics,
+  });
+  return out;
 }
 
 /** Normalizes by the mini-batch's own statistics. */
-export function trainByBatch(
+function trainByBatch(
   { parameters, averages, latest: { next } }: Parts,
-  machine: Machine,
-  { out, x, add, seen: { view, selection } }: Tensors,
+  { machine, out, x, add, seen: { view, selection } }: Tensors,
   moving: boolean,
 ): void {
   const update = averages.updateFor(checkCount(countOf(view), selection !== null), moving);
   next.correction = null;
-  const normalizer = parameters.with(next, next.meanLow);
-  train(machine, normalizer, out, x, view, selection, add, update);
+  train(machine, parameters.with(next), out, x, view, selection, add, update);
   if (moving) averages.count();
 }
 
@@ -50,29 +92,28 @@ export function trainByBatch(
  * are corrected otherwise if the layer renormalizes. Returns how many values of each channel they are of. `examples` is
  * how many x has.
  */
-export function trainByMoments(
+function trainByMoments(
   parts: Parts,
-  machine: Machine,
   tensors: Tensors,
   statistics: "batch" | Moments,
   moving: boolean,
-  collector: Collector | null,
   examples: number,
 ): number {
-  const { view, selection } = tensors.seen;
+  const { machine, x, seen } = tensors;
+  const { view, selection } = seen;
   const own = statistics === "batch";
-  const moments = own ? computeMoments(machine, tensors.x, view, selection) : statistics;
+  const moments = own ? computeMoments(machine, x, view, selection) : statistics;
   const count = checkCount(moments.count, !own || selection !== null);
-  const { parameters, averages } = parts;
+  const { averages, collector } = parts;
   const update = averages.updateFor(count, moving && collector === null);
   const { mean, meanLow } = moments;
-  const variance = moments.variance("population");
-  const { renorm, epsilon } = parameters;
+  const normalizing = { mean, meanLow, variance: moments.variance("population") };
+  const { renorm, epsilon } = parts.settings;
   const correction =
     renorm === null || !own || collector !== null
       ? null
-      : correctionOf({ mean, variance, meanLow }, averages, epsilon, renorm);
-  trainByStatistics(parts, machine, tensors, { mean, variance }, meanLow, correction);
+      : correctionOf(normalizing, averages, epsilon, renorm);
+  trainByStatistics(parts, tensors, normalizing, correction);
   if (collector !== null) collector(moments, examples);
   else if (update !== null) {
     moveAverages(machine, update, parts.latest.next);
@@ -82,19 +123,16 @@ export function trainByMoments(
 }
 
 /** Normalizes by given statistics, with a correction if there is one, and moves nothing. */
-export function trainByStatistics(
+function trainByStatistics(
   { parameters, latest: { next } }: Parts,
-  machine: Machine,
-  { out, x, add, seen: { view, selection } }: Tensors,
-  { mean, variance }: Statistics,
-  meanLow: Float64Array | null,
+  { machine, out, x, add, seen: { view, selection } }: Tensors,
+  { mean, variance, meanLow }: Given,
   correction: Correction | null,
 ): void {
   next.correction = correction;
   copy(next.mean, mean);
   copy(next.variance, variance);
-  if (meanLow === null) next.meanLow.fill(0);
-  else copy(next.meanLow, meanLow);
-  const normalizer = parameters.with(next, meanLow, correction);
-  normalize(machine, out, x, view, normalizer, selection, add);
+  if (meanLow) copy(next.meanLow, meanLow);
+  else next.meanLow.fill(0);
+  normalize(machine, out, x, view, parameters.with(next), selection, add);
 }

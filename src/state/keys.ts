@@ -1,4 +1,5 @@
-// Names that stand in files, which may be anything: tables are asked by them, and they are counted.
+// Looks up names that come from files, and counts them. Such a name may be anything, "constructor" too, so a table is asked
+// for its own keys alone.
 
 /**
  * True if a table has a key of its own; what it inherits, such as "constructor", is none. (`Object.hasOwn` says the

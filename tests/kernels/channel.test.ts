@@ -62,46 +62,31 @@ function assertPooled({ base, offset, m2 }: State, x: Float32Array, view: View):
 }
 
 describe("pooling", () => {
-  test("mergeMoments pools the columns of rows taken several at once", () => {
+  // Columns of one channel lie `channels` apart in the first case, and side by side in the second.
+  test.each([
+    ["rows taken several at once", false],
+    ["narrow planes", true],
+  ])("mergeMoments pools the columns of %s", (_, planes) => {
     check(
       fc.property(
         sizes,
         fc.integer({ min: 1, max: 17 }),
         fc.integer({ min: 1, max: 12 }),
         seeds,
-        (width, repeats, rows, seed) => {
+        (channels, repeats, rows, seed) => {
           binary.reset();
-          const columns = width * repeats;
+          const columns = channels * repeats;
           const x = normal(rows * columns, seed, 100);
           const state = stateOf(x, columns, rows);
           const { base, offset, m2 } = state;
-          binary.call([[offset], [m2]], (run) => {
-            run.mergeMoments(base.at, offset.at, m2.at, rows, width, 1, repeats, width);
+          const [first, next] = planes ? [repeats, 1] : [1, channels];
+          binary.call([...(planes ? [[base] as const] : []), [offset], [m2]], (run) => {
+            run.mergeMoments(base.at, offset.at, m2.at, rows, channels, first, repeats, next);
           });
-          assertPooled(state, x, { outer: rows * repeats, channels: width, inner: 1 });
-        },
-      ),
-      100,
-    );
-  });
-
-  test("mergeMoments pools the columns of narrow planes", () => {
-    check(
-      fc.property(
-        sizes,
-        fc.integer({ min: 1, max: 17 }),
-        fc.integer({ min: 1, max: 12 }),
-        seeds,
-        (channels, inner, rows, seed) => {
-          binary.reset();
-          const columns = channels * inner;
-          const x = normal(rows * columns, seed, 100);
-          const state = stateOf(x, columns, rows);
-          const { base, offset, m2 } = state;
-          binary.call([[base], [offset], [m2]], (run) => {
-            run.mergeMoments(base.at, offset.at, m2.at, rows, channels, inner, inner, 1);
-          });
-          assertPooled(state, x, { outer: rows, channels, inner });
+          const view = planes
+            ? { outer: rows, channels, inner: repeats }
+            : { outer: rows * repeats, channels, inner: 1 };
+          assertPooled(state, x, view);
         },
       ),
       100,

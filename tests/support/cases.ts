@@ -8,12 +8,18 @@ import { channelsOf, LAYOUTS, product, type Shaped } from "./shapes.js";
 export * from "./shapes.js";
 
 const MOST = 20000;
+const FEW = 70;
+/** Numbers of channels around those at which the walks and the arrays of parameters change. */
+const MANY = [100, 255, 256, 257, 1000, 1023, 1024, 1025, 1500];
+
+/** Every small number of channels, and the large ones. */
+export const CHANNEL_COUNTS = [...Array.from({ length: FEW }, (_, i) => i + 1), ...MANY];
 
 /** Shapes of at most 20000 values with at least `least` values per channel, in any layout. */
 export function shapes(least: number, most = MOST): fc.Arbitrary<Shaped> {
   const channels = fc.oneof(
-    { weight: 6, arbitrary: fc.integer({ min: 1, max: 70 }) },
-    { weight: 1, arbitrary: fc.constantFrom(100, 255, 256, 257, 1000, 1023, 1024, 1025, 1500) },
+    { weight: 6, arbitrary: fc.integer({ min: 1, max: FEW }) },
+    { weight: 1, arbitrary: fc.constantFrom(...MANY) },
   );
   return fc
     .record({

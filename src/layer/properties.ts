@@ -1,0 +1,178 @@
+// What a layer consists of, and what users read and write of it: its options, parameters and averages, as properties.
+
+import { type Kernels, sharedKernels } from "../engine/kernels.js";
+import type { Activation } from "../values/activation.js";
+import type { Layout } from "../values/layout.js";
+import type { VarianceKind } from "../values/moments.js";
+import { Raw } from "../values/raw.js";
+import { type Batch, type Collector, LatestBatch } from "./batch.js";
+import type { Buffers } from "./gradient-arrays.js";
+import type { Settings } from "./options.js";
+import { Parameters } from "./parameters.js";
+import { checkRenorm, type Renorm } from "./renorm.js";
+import { RunningAverages } from "./running-averages.js";
+
+/** What a layer consists of. The functions that do the work of its methods get all of it. */
+export interface Parts {
+  readonly channels: number;
+  readonly settings: Settings;
+  readonly parameters: Parameters;
+  readonly averages: RunningAverages;
+  readonly latest: LatestBatch;
+  /** Those of its arrays, in which no result may lie. */
+  readonly buffers: Buffers;
+  /** Takes the moments of each batch while a `calibrate` runs. */
+  collector: Collector | null;
+}
+
+/** The kernels of a layer. (A subclass may have a getter `kernels` that calls the layer, so methods call this.) */
+export const kernelsOf = (parts: Parts): Kernels => (parts.settings.kernels ??= sharedKernels());
+
+/** The parts of a new layer. */
+export function partsOf(channels: number, settings: Settings): Parts {
+  const parameters = new Parameters(channels, settings);
+  const averages = new RunningAverages(channels, settings);
+  return {
+    channels,
+    settings,
+    parameters,
+    averages,
+    latest: new LatestBatch(channels, settings.layout),
+    // In the order of OWN in gradient-arrays.ts.
+    buffers: [parameters.gamma, parameters.beta, averages.mean, averages.variance].map(
+      (array) => array?.buffer,
+    ),
+    collector: null,
+  };
+}
+
+/** The base class of `BatchNorm`, which has its properties. */
+export abstract class LayerProperties extends Raw {
+  readonly #parts: Parts;
+
+  /** @internal */
+  constructor(parts: Parts) {
+    super();
+    this.#parts = parts;
+  }
+
+  /** How many features are normalized. */
+  get channels(): number {
+    return this.raw.#parts.channels;
+  }
+
+  /** Order of the axes of the data. */
+  get layout(): Layout {
+    return this.raw.#parts.settings.layout;
+  }
+
+  /** Added to the variance under the square root, in the unit of the data squared. */
+  get epsilon(): number {
+    return this.raw.#parts.settings.epsilon;
+  }
+
+  /** Weight of the old value in the running averages, or `"cumulative"`; 1 only if a file says so: see `train`. */
+  get decay(): number | "cumulative" {
+    return this.raw.#parts.settings.decay;
+  }
+
+  /** Whether the share of the initial 0 and 1 is taken out of early averages. */
+  get debias(): boolean {
+    return this.raw.#parts.settings.debias;
+  }
+
+  /** Which variance of a mini-batch enters the running average. */
+  get runningVarianceOf(): VarianceKind {
+    return this.raw.#parts.settings.runningVarianceOf;
+  }
+
+  /** What limits the output: `"relu"`, `"relu6"`, [low, high], or `null`. */
+  get activation(): Activation | null {
+    return this.raw.#parts.settings.activation;
+  }
+
+  /**
+   * The limits of batch renormalization, `null` without it. Writable between steps, as Ioffe 2017 relaxes them; rmin
+   * is 1/rmax unless given.
+   *
+   * @throws OptionError if what is written is neither limits nor `null`.
+   */
+  get renorm(): Required<Renorm> | null {
+    return this.raw.#parts.settings.renorm;
+  }
+
+  /**
+   * Takes other limits, from the next `train` on; `null` for none.
+   *
+   * @throws OptionError if it is neither.
+   */
+  set renorm(limits: Renorm | null) {
+    this.raw.#parts.settings.renorm = checkRenorm(limits);
+  }
+
+  /**
+   * γ, the learned scale, [channels], initially 1; writable in place; `null` where left out.
+   * @throws StateError if its buffer was transferred to another thread, as all methods that need it.
+   */
+  get gamma(): Float32Array<ArrayBuffer> | null {
+    return this.raw.#parts.parameters.gamma;
+  }
+
+  /**
+   * β, the learned shift, [channels], initially 0; writable in place; `null` where left out.
+   * @throws StateError as `gamma`.
+   */
+  get beta(): Float32Array<ArrayBuffer> | null {
+    return this.raw.#parts.parameters.beta;
+  }
+
+  /**
+   * Running average of the means, [channels], in the unit of the data, initially 0; writable in place.
+   * @throws StateError as `gamma`.
+   */
+  get runningMean(): Float64Array {
+    return this.raw.#parts.averages.mean;
+  }
+
+  /**
+   * Running average of the variances, [channels], in that unit squared, initially 1; writable in place.
+   * @throws StateError as `gamma`.
+   */
+  get runningVariance(): Float64Array {
+    return this.raw.#parts.averages.variance;
+  }
+
+  /** How many mini-batches entered the averages, a whole number >= 0. Writable: set it when you write averages. */
+  get batchesSeen(): number {
+    return this.raw.#parts.averages.batchesSeen;
+  }
+
+  /** After this, the age of the averages is known. */
+  set batchesSeen(count: number) {
+    const { averages } = this.raw.#parts;
+    averages.batchesSeen = count;
+    averages.ageKnown = true;
+  }
+
+  /**
+   * False if the layer was read from a file that does not count mini-batches (`batchnorm-wasm/state`): more
+   * than `batchesSeen` may have entered. True once `calibrate`, `setRunning`, `reset` or you set that.
+   */
+  get ageKnown(): boolean {
+    return this.raw.#parts.averages.ageKnown;
+  }
+
+  /** What `backward` needs of the latest `train`; `null` before it. */
+  get lastBatch(): Batch | null {
+    return this.raw.#parts.latest.batch;
+  }
+
+  /**
+   * The kernels whose tensors the layer takes without copying.
+   *
+   * @throws UnsupportedError or MemoryError at their first use, as `new Kernels`.
+   */
+  get kernels(): Kernels {
+    return kernelsOf(this.raw.#parts);
+  }
+}

@@ -67,8 +67,8 @@ interface Choice {
   readonly all: boolean;
 }
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({
+const given = () =>
+  parseArgs({
     options: {
       quick: { type: "boolean" },
       check: { type: "boolean" },
@@ -87,8 +87,16 @@ async function main(): Promise<void> {
       op: { type: "string" },
       side: { type: "string" },
     },
-  });
+  }).values;
+
+async function main(): Promise<void> {
+  const values = given();
   if (values.help) return console.log(HELP);
+  await work(values);
+  console.log(`${minutes(performance.now() - started)} minutes, checksum ${kept().toPrecision(6)}`);
+}
+
+async function work(values: ReturnType<typeof given>): Promise<void> {
   if (values.peers) installPeers();
   if (values.report) return report();
   if (values.huge) return huge();
@@ -345,7 +353,6 @@ function status(text: string): void {
 
 try {
   await main();
-  console.log(`${minutes(performance.now() - started)} minutes, checksum ${kept().toPrecision(6)}`);
 } catch (error) {
   const { code, message } = error as NodeJS.ErrnoException;
   if (!(error instanceof Usage || error instanceof NoBuild) && !code?.startsWith("ERR_PARSE_ARGS"))

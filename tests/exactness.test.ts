@@ -19,6 +19,8 @@ import {
   Y_BOUND,
   Y_ERROR,
   Y_INFER_BOUND,
+  Y_OFFSET_ERROR,
+  Y_OFFSET_SHARE,
 } from "./support/limits.js";
 import * as oracle from "./support/oracle.js";
 import { checkBackward, checkInfer, checkTrain } from "./support/passes.js";
@@ -548,4 +550,9 @@ test("the guide promises these limits", () => {
     ["dbeta", [DBETA_ERROR]],
     ["pooled moments", [POOLING_ERROR]],
   ]);
+  const offset =
+    /at most one value\s+in ([\d,]+) of such data is beyond (.+?), and none beyond (.+?)\. /;
+  const [, share, usual, most] = offset.exec(guide)!;
+  expect(1 / Number(share!.replace(",", ""))).toBe(Y_OFFSET_SHARE);
+  expect([usual, most].flatMap((text) => numbersIn(text!))).toEqual([Y_ERROR, Y_OFFSET_ERROR]);
 });

@@ -635,7 +635,7 @@ describe("refused", () => {
       { ...valid, kind: "dense" },
       'kind: expected one of "linear", "conv", "convTranspose", got "dense"',
     ],
-    ["no order", { ...valid, order: undefined }, "order: expected O, I and one to three of D"],
+    ["no order", { ...valid, order: undefined }, "order: expected O and I, and one to three of D"],
     ["order of no string", { ...valid, order: ["OIHW"] }, "got an Array of length 1"],
     ["order without O", { ...valid, order: "NIHW" }, 'of D, H, W, L, got "NIHW"'],
     ["a letter twice", { ...valid, order: "OIHH" }, 'got "OIHH"'],
@@ -643,7 +643,11 @@ describe("refused", () => {
     ["lower case", { ...valid, order: "oihw" }, 'got "oihw"'],
     ["order of four spatial axes", { ...valid, order: "OIDHWL" }, 'got "OIDHWL"'],
     ["order without spatial axes", { ...valid, order: "OI" }, 'got "OI"'],
-    ["linear with spatial axes", { ...valid, kind: "linear" }, 'order: expected O, I, got "OIHW"'],
+    [
+      "linear with spatial axes",
+      { ...valid, kind: "linear" },
+      'order: expected O and I alone, got "OIHW"',
+    ],
     [
       "groups 0",
       { ...valid, groups: 0 },

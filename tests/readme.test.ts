@@ -1,4 +1,4 @@
-// Runs every TypeScript example of the README, each by itself, against the built package, and compares
+// Runs every TypeScript and JavaScript example of the README, each by itself, against the built package, and compares
 // what it prints with the text block behind it. The README's table of speed is compared with the record.
 
 import { readFileSync } from "node:fs";
@@ -9,7 +9,7 @@ import { blocksOf, compile, programOf, run, write } from "./support/examples.js"
 const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
 const blocks = blocksOf(readme);
 const programs = blocks.flatMap((block, i) => {
-  if (block.language !== "ts") return [];
+  if (block.language !== "ts" && block.language !== "js") return [];
   const printed = blocks.slice(i + 1, i + 2).filter(({ language }) => language === "text");
   return [programOf(`readme-${i + 1}`, [block, ...printed])];
 });

@@ -1,7 +1,7 @@
 // The command, from its arguments to its exit code.
 
 import type { WriteStream } from "node:tty";
-import { factsOf, requestOf } from "./arguments.js";
+import { COMMANDS, factsOf, requestOf } from "./arguments.js";
 import { convertModel, targetOf } from "./convert.js";
 import { checkFree, inputAt, placeOf, readFile, writeFiles } from "./disk.js";
 import { EXIT, sentenceOf, UsageError } from "./failure.js";
@@ -35,7 +35,9 @@ export function run(args: readonly string[], around: Surroundings): number {
     return write(command, files[0]!, values, around);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    complain(around, `${sentenceOf(error)}; see batchnorm-wasm --help`);
+    const [first = ""] = args;
+    const command = Object.hasOwn(COMMANDS, first) ? `${first} ` : "";
+    complain(around, `${sentenceOf(error)}; see batchnorm-wasm ${command}--help`);
     return EXIT.usage;
   }
 }

@@ -6,6 +6,7 @@ import { type BatchNorm, type Layout, OptionError } from "../index.js";
 import { formatOf } from "../state/format.js";
 import { readKeras, readModel, readOnnx } from "../state.js";
 import { type Beside, besideOf, type ReadBeside } from "./beside.js";
+import { CommandError } from "./failure.js";
 
 /** A model file: its name for messages, its bytes, and a way to read the files beside it. */
 export interface ModelInput {
@@ -61,13 +62,21 @@ const DEFAULT_EPSILON = { eps: 1e-5, epsilon: 1e-3 } as const;
 /**
  * Opens a model file of any format that the package reads.
  *
- * @throws what the readers throw; OptionError for a fact that files of this format say themselves.
+ * @throws what the readers throw; OptionError for a fact that files of this format say themselves; CommandError for JSON
+ * of something else than a model.
  */
 export function openModel(input: ModelInput, facts: Facts): OpenModel {
   const beside = besideOf(input.beside);
   const { bytes } = input;
   if (isLayersJson(bytes)) return openTfjs(bytes, facts, beside);
-  if (["keras", "hdf5"].includes(formatOf(bytes)!)) return openKeras(bytes, facts, beside);
+  const format = formatOf(bytes);
+  if (format === "json") {
+    throw new CommandError(
+      "expected a model file, got JSON that is no model.json of TensorFlow.js; layers of this package (snapshot, " +
+        "toJSON) are not read by this command, and an index lists other files: name those",
+    );
+  }
+  if (format === "keras" || format === "hdf5") return openKeras(bytes, facts, beside);
   const file = readModel(bytes, facts.key === undefined ? {} : { key: facts.key });
   if (file.format === "onnx") return openOnnx(bytes, facts, beside);
   if (file.format === "torch") {

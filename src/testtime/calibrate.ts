@@ -131,7 +131,7 @@ export async function calibrate<B>(
       if (seen > 0) return;
       throw new StateError(
         `layers[${i}]`,
-        "forward to call its train by mini-batch",
+        "forward to call its train without statistics",
         `none in ${done} batches`,
       );
     });

@@ -185,7 +185,7 @@ function linearOf(options: FoldOptions): Linear {
   if (linear ? sorted !== "IO" : !/^(?=.{3,5}$)D?H?IL?OW?$/.test(sorted)) {
     throw new OptionError(
       "order",
-      `O, I${linear ? "" : " and one to three of D, H, W, L"}`,
+      `O and I${linear ? " alone" : ", and one to three of D, H, W, L"}`,
       describe(order),
     );
   }

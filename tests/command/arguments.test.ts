@@ -42,7 +42,8 @@ test("--config names a file that can be read, and one flag at most says what lay
   expect(command(["inspect", path, "--config", "missing.json"])).toEqual({
     code: 2,
     stdout: "",
-    stderr: "batchnorm-wasm: --config missing.json: no such file; see batchnorm-wasm --help\n",
+    stderr:
+      "batchnorm-wasm: --config missing.json: no such file; see batchnorm-wasm inspect --help\n",
   });
   const { code, stderr } = command(["inspect", path, "--no-scale", "--no-center"]);
   expect(code).toBe(2);
@@ -103,7 +104,10 @@ describe("what is wrong is named, with what is known", () => {
   ])("%s", (_, args, message) => {
     const { code, stdout, stderr } = command(args);
     expect([code, stdout]).toEqual([2, ""]);
-    expect(stderr).toMatch(/^batchnorm-wasm: .*; see batchnorm-wasm --help\n$/);
+    // Its options are in the help of the command at hand.
+    const named = Object.hasOwn(COMMANDS, args[0] ?? "") ? `${args[0]} --help` : "--help";
+    expect(stderr).toMatch(/^batchnorm-wasm: .*\n$/);
+    expect(stderr.endsWith(`; see batchnorm-wasm ${named}\n`), stderr).toBe(true);
     expect(stderr).toContain(message);
   });
 

@@ -421,7 +421,11 @@ describe("what cannot be read", () => {
       "expected a model file, got no bytes: perhaps a download failed",
     ],
     ["text", "text.txt", "got 5 bytes that begin with 68 65 6c 6c 6f"],
-    ["other JSON", "other.json", "expected a model file, got JSON: readKeras"],
+    [
+      "other JSON, as that of a layer",
+      "other.json",
+      "expected a model file, got JSON that is no model.json of TensorFlow.js; layers of this package",
+    ],
     ["a TFLite model", "model.tflite", "got a TensorFlow Lite model: its batch norms were folded"],
     ["a shard", "group1-shard1of2.bin", "(a shard of a TensorFlow.js model: name its model.json)"],
     ["a checkpoint of several", "several.pt", '--key: expected one of "model", "ema.model"'],

@@ -316,7 +316,7 @@ describe("convert", () => {
     expect(code).toBe(2);
     expect(stderr).toBe(
       `batchnorm-wasm: ${path}: --eps: the file does not say it, so it has to be given (PyTorch's ` +
-        "default is 1e-5); see batchnorm-wasm --help\n",
+        "default is 1e-5); see batchnorm-wasm convert --help\n",
     );
     expect(existsSync(at("sd.onnx"))).toBe(false);
     expect(lines("convert", path, "-o", at("sd.onnx"), "--eps", "1e-3")).toEqual([

@@ -1,4 +1,4 @@
-// The suite in what people build with, beside the bundlers of bundlers.ts: Parcel, TypeScript without `exports`, bundles
+// The suite in what people build with, beside the bundlers of bundlers.ts: Parcel, TypeScript for CommonJS, bundles
 // for Workers by tools that do not import .wasm files, an extension's page, Vue.
 
 import { symlink } from "node:fs/promises";
@@ -39,16 +39,19 @@ const parcel: Trial = {
   },
 };
 
-/** A program in TypeScript, compiled to CommonJS; Node then requires the package's modules. */
-const node10: Trial = {
-  name: "TypeScript, node10, CommonJS",
+/**
+ * A program in TypeScript, compiled to CommonJS; Node then requires the package's modules. `compiler` is the name under
+ * which the version of TypeScript is installed here.
+ */
+const commonJs = (name: string, compiler: string, compilerOptions: object): Trial => ({
+  name,
   tags: ["places", "typescript"],
   async run() {
     const suite = await suiteFor("cjs");
-    const folder = await project("places-typescript", {
+    const folder = await project(`places-${compiler}`, {
       "package.json": JSON.stringify({ name: "app", private: true }),
       "tsconfig.json": JSON.stringify({
-        compilerOptions: { ...NODE10, outDir: "out" },
+        compilerOptions: { ...compilerOptions, outDir: "out" },
         files: ["main.ts"],
       }),
       "suite.d.ts": SUITE_TYPES,
@@ -65,11 +68,14 @@ export const y: Float32Array = new library.BatchNorm(2).train(Float32Array.of(1,
 conformance(library, testTime).then((outcome) => console.log(JSON.stringify(outcome)));
 `,
     });
-    await execute(process.execPath, [join(MODULES, "typescript/bin/tsc")], { cwd: folder });
+    await execute(process.execPath, [join(MODULES, compiler, "bin/tsc")], { cwd: folder });
     const output = await execute(process.execPath, ["out/main.js"], { cwd: folder });
-    return { version: await versionOf("typescript"), outcome: outcomeOf(JSON.parse(output)) };
+    return { version: await versionOf(compiler), outcome: outcomeOf(JSON.parse(output)) };
   },
-};
+});
+
+/** The same without a `moduleResolution`: TypeScript 6 calls `node10` an error unless it is told not to, 7 has none. */
+const { moduleResolution: _, ...COMMONJS } = NODE10;
 
 /** A server by Nitro, whose only route, loaded at the first request, is the suite: where its output is. */
 async function nitro(name: string, files: Record<string, string>, preset: string, config: string) {
@@ -224,7 +230,9 @@ console.log(JSON.stringify(found));
 
 export const PLACES: readonly Trial[] = [
   parcel,
-  node10,
+  commonJs("TypeScript, node10, CommonJS", "typescript", NODE10),
+  commonJs("TypeScript 6, CommonJS", "typescript6", COMMONJS),
+  commonJs("TypeScript 7, CommonJS", "typescript7", COMMONJS),
   nitroCloudflare,
   nitroNetlify,
   viteWorker("Vite SSR bundle, workerd", {}),

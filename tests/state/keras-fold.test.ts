@@ -334,7 +334,7 @@ describe("into the layer after", () => {
     const result = await folded(await saved(stack([5, 5, 2], [norm(), same])));
     expect(reasons(result)).toEqual([
       expect.stringMatching(
-        /^with "input\d+", InputLayer takes no norm in; with "conv2d_.*", padding: expected 0/,
+        /^"input\d+" before it: no norm can be folded into InputLayer; "conv2d_.*" after it: padding: expected 0/,
       ),
     ]);
   });
@@ -351,7 +351,7 @@ describe("kept, with the reason", () => {
     const y = layers.reLU({ name: "relu" }).apply(norm().apply(sum)) as Tensor;
     const result = await folded(await saved(tfl.model({ inputs: x, outputs: y })));
     expect(reasons(result)).toEqual([
-      'with "sum", Add takes no norm in; with "relu", ReLU takes no norm in',
+      '"sum" before it: no norm can be folded into Add; "relu" after it: no norm can be folded into ReLU',
     ]);
   });
 
@@ -370,8 +370,8 @@ describe("kept, with the reason", () => {
       expect.stringMatching(
         /^the output of "used" is used 3 times; "add_.*" does not have one input/,
       ),
-      'the output of "shared" is used 2 times; its output is one of its model',
-      'the output of "shown" is used 2 times; its output is one of its model',
+      'the output of "shared" is used 2 times; nothing stands behind it',
+      'the output of "shown" is used 2 times; nothing stands behind it',
     ]);
   });
 
@@ -391,21 +391,21 @@ describe("kept, with the reason", () => {
     const conv = layers.conv2d({ filters: 3, kernelSize: 3, activation: "relu", name: "conv" });
     const result = await folded(await saved(stack([6, 6, 2], [conv, norm()])));
     expect(reasons(result)).toEqual([
-      'with "conv", its activation stands between; its output is one of its model',
+      '"conv" before it: its activation stands between; nothing stands behind it',
     ]);
   });
 
   test("another axis than that of the channels, or one that may be", async () => {
     const dense = layers.dense({ units: 4, name: "dense" });
     const rows = await folded(await saved(stack([3, 5], [dense, norm({ axis: 1 })])));
-    expect(reasons(rows)[0]).toMatch(/^with "dense", axis 1 is not that of its channels; /);
+    expect(reasons(rows)[0]).toMatch(/^"dense" before it: axis 1 is not that of its channels; /);
     const last = layers.dense({ units: 4 });
     const fine = await folded(await saved(stack([3, 5], [last, norm({ axis: 2 })])));
     expect(fine.kept).toEqual([]);
     const lost = [layers.permute({ dims: [2, 1] }), layers.dense({ units: 4, name: "lost" })];
     const unknown = await folded(await saved(stack([3, 5], [...lost, norm({ axis: 1 })])));
     expect(reasons(unknown)[0]).toMatch(
-      /^with "lost", whether axis 1 is that of its channels is not known; /,
+      /^"lost" before it: whether axis 1 is that of its channels is not known; /,
     );
   });
 
@@ -496,10 +496,10 @@ describe("kept, with the reason", () => {
       return reasons(foldKeras({ model: files.model, weights: { part0: all } }))[0];
     };
     expect(withFirst({ "bn/moving_variance": -1 })).toMatch(
-      /^with "dense", runningVariance: expected finite/,
+      /^"dense" before it: runningVariance: expected finite/,
     );
     expect(withFirst({ "bn/gamma": 1e38, "dense/kernel": 100 })).toMatch(
-      /^with "dense", its weight would be too large for float32, or is not finite; /,
+      /^"dense" before it: its weight would be too large for float32, or is not finite; /,
     );
     expect(withFirst({ "bn/gamma": 1 })).toBeUndefined();
   });

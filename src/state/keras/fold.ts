@@ -91,7 +91,7 @@ function foldOne(work: Work, name: string, norm: Layer): string | null {
       foldInto(work, name, norm, layer, into);
     } catch (error) {
       if (!(error instanceof BatchNormError)) throw error;
-      throw new StateError(`with "${layer.name}", ${error.message}`);
+      throw new StateError(`"${layer.name}" ${into} it: ${error.message}`);
     }
     leaveOut(work, name);
     container.remove(norm);

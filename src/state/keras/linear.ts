@@ -20,7 +20,7 @@ const LINEAR = /^(?:Dense|(Depthwise|Separable)?Conv([123])D(Transpose)?)$/;
  */
 export function kernelOf({ kind, config }: Layer, into: Into): string {
   const known = LINEAR.exec(kind);
-  if (known === null) throw new StateError(`${kind} takes no norm in`);
+  if (known === null) throw new StateError(`no norm can be folded into ${kind}`);
   const [, first] = known;
   if (first === "Separable" && into === "after") {
     // It is a depthwise and then a pointwise convolution: the shift of a norm before it goes through both.

@@ -125,7 +125,7 @@ export class Container {
     this.#inputOf(layer);
     this.#checkAlone(layer);
     const user = this.#usesOf(layer.name)[0]?.user ?? null;
-    if (user === null) throw new StateError("its output is one of its model");
+    if (user === null) throw new StateError("nothing stands behind it");
     this.#inputOf(user);
     return user;
   }

@@ -161,7 +161,7 @@ describe.each(TWINS)("%s", (_, twin) => {
     const more = [7, ...shape.slice(1)];
     for (const given of [[30], [], six, more]) {
       const error = new ShapeError(
-        `shape: expected sizes ${axes} with C = 5, ${x.length} values in all, got [${given.join(", ")}]`,
+        `shape: expected sizes ${axes} with C = 5, ${x.length} values in all, for layout "${layout}", got [${given.join(", ")}]`,
       );
       for (const one of [layer, layer.freeze()]) {
         expect(() => one.infer(x, { shape: given })).toThrow(error);

@@ -168,7 +168,7 @@ describe("bn.moments", () => {
     ],
     [
       "another shape",
-      /^shape: expected sizes \[N, C\] with C = 3, 6 values in all, got \[3, 2\]$/,
+      /^shape: expected sizes \[N, C\] with C = 3, 6 values in all, for layout "NC", got \[3, 2\]$/,
       (l) => l.moments(normal(6, 1), { shape: [3, 2] }),
     ],
   ])("%s: ShapeError", (_, message, call) => {

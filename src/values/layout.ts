@@ -114,7 +114,7 @@ export function viewOf(
   if (sizes[axis] !== channels || sizeOf(view) !== length) {
     throw new ShapeError(
       "shape",
-      `sizes [${[...axes].join(", ")}] with C = ${channels}, ${length} values in all`,
+      `sizes [${[...axes].join(", ")}] with C = ${channels}, ${length} values in all, for layout "${layout}"`,
       show(shape),
     );
   }

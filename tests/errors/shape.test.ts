@@ -239,85 +239,84 @@ describe("shapes", () => {
     },
     {
       name: "shape null",
-      message: "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got null",
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got null`,
       call: shaped(null),
     },
     {
       name: "a shape of text",
-      message: 'shape: expected sizes [N, C, L] with C = 3, 12 values in all, got "2,3,2"',
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got "2,3,2"`,
       call: shaped("2,3,2"),
     },
     {
       name: "a shape of typed numbers",
-      message:
-        "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got an Int32Array of length 3",
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got an Int32Array of length 3`,
       call: shaped(Int32Array.of(2, 3, 2)),
     },
     {
       name: "a size of text",
-      message: 'shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [2, 3, "2"]',
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got [2, 3, "2"]`,
       call: shaped([2, 3, "2"]),
     },
     {
       name: "a size that is a BigInt",
-      message: "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [2, 3, 2n]",
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got [2, 3, 2n]`,
       call: shaped([2, 3, 2n]),
     },
     {
       name: "a size that is a symbol",
-      message:
-        "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [2, 3, Symbol(two)]",
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got [2, 3, Symbol(two)]`,
       call: shaped([2, 3, Symbol("two")]),
     },
     {
       name: "a size that no text can be made of",
-      message:
-        "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [2, 3, an Object]",
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got [2, 3, an Object]`,
       call: shaped([2, 3, Object.create(null)]),
     },
     {
       name: "an axis too few",
-      message: "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [4, 3]",
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got [4, 3]`,
       call: shaped([4, 3]),
     },
     {
       name: "an axis too many",
-      message: "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [2, 3, 2, 1]",
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got [2, 3, 2, 1]`,
       call: shaped([2, 3, 2, 1]),
     },
     {
       name: "a negative size",
-      message: "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [-2, 3, -2]",
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got [-2, 3, -2]`,
       call: shaped([-2, 3, -2]),
     },
     {
       name: "half a size",
-      message: "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [0.5, 3, 8]",
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got [0.5, 3, 8]`,
       call: shaped([0.5, 3, 8]),
     },
     {
       name: "a size NaN",
-      message: "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [NaN, 3, 2]",
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got [NaN, 3, 2]`,
       call: shaped([Number.NaN, 3, 2]),
     },
     {
       name: "other channels",
-      message: "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [3, 2, 2]",
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got [3, 2, 2]`,
       call: shaped([3, 2, 2]),
     },
     {
       name: "another size",
-      message: "shape: expected sizes [N, C, L] with C = 3, 12 values in all, got [2, 3, 3]",
+      message: `shape: expected sizes [N, C, L] with C = 3, 12 values in all, for layout "NCL", got [2, 3, 3]`,
       call: shaped([2, 3, 3]),
     },
     {
       name: "train: another size",
-      message: "shape: expected sizes [N, C] with C = 3, 12 values in all, got [5, 3]",
+      message:
+        'shape: expected sizes [N, C] with C = 3, 12 values in all, for layout "NC", got [5, 3]',
       call: trained([5, 3]),
     },
     {
       name: "train: other channels",
-      message: "shape: expected sizes [N, C] with C = 3, 12 values in all, got [3, 4]",
+      message:
+        'shape: expected sizes [N, C] with C = 3, 12 values in all, for layout "NC", got [3, 4]',
       call: trained([3, 4]),
     },
     {

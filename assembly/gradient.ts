@@ -73,7 +73,7 @@ export function gradientSumsRows(
 /**
  * Four rows of g, each `apart` bytes from the one before, in whole vectors. All addresses follow from one, and the limits
  * come as vectors: V8 would otherwise run out of registers, and make the vectors anew each time. `ordered`: they are those
- * of `withinBits`, as processors that add and compare floats in the same units compare integers in other ones.
+ * of `withinBits`, since some processors add and compare floats in the same units, but compare integers in others.
  */
 function fourGated(
   sumDy: usize, sumDyX: usize, g: usize, toDy: usize, toX: usize, add: usize, toAdd: usize, terms: usize,

@@ -378,3 +378,13 @@ describe("the option", () => {
     }
   });
 });
+
+it("is over once it is set to null: y, lastBatch and dx are those of a layer without it", () => {
+  const [bn, plain] = [new BatchNorm(4, { renorm: { rmax: 3, dmax: 5 } }), new BatchNorm(4)];
+  for (let step = 0; step < 3; step++) bn.train(normal(80, step, 2));
+  bn.renorm = null;
+  const x = normal(80, 9, 3);
+  assertSameBits("y", bn.train(x), plain.train(x));
+  expect(bn.lastBatch!.r).toBeNull();
+  assertSameBits("dx", bn.backward(x).dx, plain.backward(x).dx);
+});

@@ -17,7 +17,7 @@ import { type Machine, machineFor } from "./machine.js";
 import { type At, firstOf, type Memory, RESIDUAL } from "./memory.js";
 import { inParts, loadHeld, notHeld, operand, storeHeld } from "./operand.js";
 import { channelsNear, isNear, type Pass, passOf, rowsOfTwo, walkOf } from "./plan.js";
-import { load, type Step, type Steps, store, walkNear, walkTile } from "./walk.js";
+import { load, type Steps, store, walkNear, walkTile } from "./walk.js";
 
 /** Pools the columns of rows taken several at once. */
 function merge({ machine: { wasm, memory }, repeats }: Pass<Machine>, _: number, width: number) {
@@ -33,37 +33,34 @@ const gatedAt = (pass: Pass<Machine>, out: At<"out">, dy: At<"a">): At<"out"> =>
 /** The limits of a pass that gates nothing, as kernels know them. */
 const UNGATED: Limits = { low: NaN, high: NaN };
 
-/** Rows are added up, and gated if the pass has limits, by one kernel. */
-const sumsOfRows: Step<Machine> = (pass, out, dy, x, add, count, rows, width, stride) => {
-  const { wasm, memory } = pass.machine;
-  const { low, high } = pass.limits ?? UNGATED;
-  const { sumDy, sumDyX } = memory.slots;
-  wasm.gradientSumsRows(
-    sumDy.at,
-    sumDyX.at,
-    memory.scratch,
-    gatedAt(pass, out, dy),
-    dy,
-    x,
-    add,
-    termsOfRow(pass),
-    low,
-    high,
-    count,
-    rows,
-    width,
-    stride,
-    width,
-  );
-};
-
 /** Adds up dy, which is gated before that if the pass has limits. */
 const SUMS: Steps<Machine> = {
   block: rowsOfTwo,
   merge,
   // Several threads cut them anyway, and wait for each other less often if they are not cut here.
   parted: (pass) => pass.limits !== null && !(pass.machine.threads! > 1),
-  rows: sumsOfRows,
+  rows(pass, out, dy, x, add, count, rows, width, stride) {
+    const { wasm, memory } = pass.machine;
+    const { low, high } = pass.limits ?? UNGATED;
+    const { sumDy, sumDyX } = memory.slots;
+    wasm.gradientSumsRows(
+      sumDy.at,
+      sumDyX.at,
+      memory.scratch,
+      gatedAt(pass, out, dy),
+      dy,
+      x,
+      add,
+      termsOfRow(pass),
+      low,
+      high,
+      count,
+      rows,
+      width,
+      stride,
+      width,
+    );
+  },
   planes(pass, out, dy, x, add, count, first, planes, channels, inner) {
     const { wasm, memory } = pass.machine;
     const { sumDy, sumDyX } = memory.slots;
@@ -194,14 +191,15 @@ export function computeGradients(
   sums: GradientSums | null,
   add: Float32Array | null,
 ): void {
+  // Without an activation, dadd is dy, and nothing is gated.
+  const { limits } = normalizer;
+  add = limits && add;
   machine = machineFor(machine, into.dx, x, add, 2 * +!selection, dy);
   const { wasm, memory } = machine;
   const { terms, slots } = memory;
-  // Without an activation, dadd is dy, and nothing is gated.
-  const { limits } = normalizer;
   let a = operand(memory, "dy", dy, 1, view, selection);
   let b = operand(memory, "x", x, 0, view, selection);
-  let c = add && limits && operand(memory, "add", add, RESIDUAL, view, selection);
+  let c = add && operand(memory, "add", add, RESIDUAL, view, selection);
   let dx = operand(memory, "out.dx", into.dx, 1, view, selection);
   let dadd = into.dadd && operand(memory, "out.dadd", into.dadd, 1, view, selection);
   // dy, the gated dy and dx have one stream buffer, where each takes the place of the one before it. Where the channels
@@ -232,8 +230,10 @@ export function computeGradients(
   const tile = near ? Math.min(channelsNear(view), writing.tile) : writing.tile;
   // If so, the tensors are loaded into the stream buffers once, and both traversals read them there.
   const loaded = near && writing.streamed;
-  if (near && !loaded && sums === null && machine.near?.(writing, a, into, normalizer, perValue))
+  if (near && !loaded && sums === null && machine.near?.(writing, a, into, normalizer, perValue)) {
+    machine.leave?.();
     return;
+  }
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
     const part = { at: first * inner, rows: outer, width: n * inner, pitch: channels * inner };

@@ -242,7 +242,8 @@ export interface AffineMachine {
   readonly memory: Buffers;
   /**
    * With several threads alone: the machine for a call with these arrays (src/threads/start.ts). `held` says how many stream
-   * buffers the call needs, besides that of a residual `c`, if its ordinary arrays may be held there; else it is 0.
+   * buffers the call needs, besides that of a residual `c`, if its ordinary arrays may be held there; else it is 0. The last
+   * of them is the one that the call writes.
    */
   choose?(
     a: Float32Array,
@@ -251,7 +252,7 @@ export interface AffineMachine {
     held?: number,
     d?: Float32Array | null,
   ): this;
-  /** With several threads alone: ends a call that has said how many. */
+  /** With several threads alone: ends a call that gave `held`. */
   leave?(): void;
 }
 

@@ -46,7 +46,7 @@ export function partsOf(channels: number, settings: Settings): Parts {
   };
 }
 
-/** The base class of `BatchNorm`, which has its properties. */
+/** The properties of `BatchNorm`, in its base class. */
 export abstract class LayerProperties extends Raw {
   readonly #parts: Parts;
 

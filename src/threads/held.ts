@@ -6,10 +6,10 @@
 import { Memory, slotOf } from "../engine/memory.js";
 import { EARLY, LATE } from "./sizes.js";
 
-/** How many places the array that workers write has, and those that they only read. */
+/** Places in free memory: one for the array that workers write, the others for those that they only read. */
 const PLACES = 5;
 
-/** Shared memory, what is free of which holds the ordinary arrays of a call. Nothing of them is kept after it. */
+/** Shared memory. Its free part holds the ordinary arrays during a call; nothing of them is kept after it. */
 export class SharedMemory extends Memory {
   override most: number | undefined = undefined;
   readonly #parts = this.streams;
@@ -48,7 +48,7 @@ export class SharedMemory extends Memory {
   }
 }
 
-/** Of one kind of calls: how many there were, and what the shortest of late took in parts, and held. */
+/** Of one kind of calls: how many there were, and the time of the shortest recent one in parts, and of the shortest held one. */
 type Known = [calls: number, parts: number, held: number];
 
 /** Which way calls take less time, by their kinds. */
@@ -71,12 +71,17 @@ export class Habits {
     return this.#way === 2;
   }
 
+  /** The call that has begun does not count: it has thrown, or there was no room for its arrays. */
+  forget(): void {
+    this.#call = undefined;
+  }
+
   /** Ends the call that has begun, if there is one. A single call that something has delayed is to change little. */
   end(): void {
     const known = this.#call;
     if (known === undefined) return;
     const took = performance.now() - this.#start;
     known[this.#way] = Math.min(took, 1.125 * known[this.#way]);
-    this.#call = undefined;
+    this.forget();
   }
 }

@@ -1,4 +1,4 @@
-// Thresholds of threads that were chosen by measuring; the measurements are in docs/tuning.md.
+// Thresholds of threads. Where nothing else is said, they were chosen by measuring; the measurements are in docs/tuning.md.
 
 /** Work of less than this stays on the caller's thread. Work is measured in values of the kernel of `infer`. */
 export const ALONE = 40960;
@@ -22,9 +22,12 @@ export const RUN = 256;
  * they are awake.
  */
 export const WAKE = 2097152;
-/** From this many values on, the ordinary arrays of `train` and `backward` may be held in shared memory. */
+/**
+ * From this many values on, the ordinary arrays of `train` and `backward` may be held in shared memory. Not measured against
+ * others: smaller ones go through the stream buffers in four parts at most.
+ */
 export const HELD = 262144;
-/** So many calls of a kind are held and not held in turn; after them it is known which is faster. */
+/** So many calls of a kind are held and not held in turn; after them it is known which is faster. A guess, as is LATE. */
 export const EARLY = 8;
 /** Later on, one call of so many is one of these turns. It is odd, so that both ways get theirs. */
 export const LATE = 15;

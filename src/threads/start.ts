@@ -93,8 +93,9 @@ class OwnMemory extends Memory {
 
 /**
  * Starts kernels on several threads: the same class, the same methods and the same bits as `new Kernels`. Tensors that
- * its `alloc` returns lie in shared memory, and calls with such tensors are computed by all threads together. So are `train`
- * and `backward` of large ordinary arrays where there is free memory to copy them to, if that is faster.
+ * its `alloc` returns lie in shared memory, and calls with such tensors are computed by all threads together. So are `backward`, and
+ * `train` by the statistics of the mini-batch, of large ordinary arrays where there is free memory to copy them to, if that is
+ * faster.
  * Everything stays synchronous.
  *
  * If a worker fails, or stops within what nobody can do again, a call throws a StateError (the guide on
@@ -208,21 +209,22 @@ function machineOn(
     choose(a, b, c, held = 0, d = null): Machine {
       const parts = isShared(a) || isShared(b) || isShared(c) || isShared(d);
       if (memory.most) memory.drop();
+      habits.forget();
       // Asking for a length takes 10 ns, so it is not done for arrays that it does not matter for.
       const size = parts || held > 0 ? lengthOf(a) : 0;
       if (held > 0 && size >= HELD && crew.threads > 1 && [a, b, c, d].some(isOrdinary)) {
         const count = held + (c ? 1 : 0);
         const kind = 16 * size + 4 * count + 2 * held + (parts ? 1 : 0);
-        if (habits.begin(kind) && memory.hold(size, count, held - 1)) return machine;
+        if (habits.begin(kind)) {
+          if (memory.hold(size, count, held - 1)) return machine;
+          habits.forget();
+        }
       }
       if (parts) return size < SMALL ? direct : machine;
       return (alone ??= { ...start<Exports, Memory>(() => new OwnMemory(memory)), leave });
     },
-    near(pass, dy, into, normalizer, perValue): boolean {
-      const isDone = nearOn(crew, room, pass, dy, into, normalizer, perValue);
-      if (isDone) leave();
-      return isDone;
-    },
+    near: (pass, dy, into, normalizer, perValue) =>
+      nearOn(crew, room, pass, dy, into, normalizer, perValue),
   };
   return machine;
 }

@@ -20,7 +20,7 @@ const BUDGETS = {
   "index.js": 28.05,
   "infer.js": 6.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 53.55,
+  "state.js": 53.6,
   "hdf5.js": 33.75,
   "tfjs.js": 26.75,
   "tfjs-layers.js": 30.25,

@@ -1,7 +1,7 @@
 // Where a tensor of a call lies: in kernel memory, where kernels work in place; held as a whole in a
 // stream buffer; or in parts, which go through the stream buffer one after the other.
 
-import { copy } from "../values/arrays.js";
+import { copy, part } from "../values/arrays.js";
 import { sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import { type At, type Buffers, firstOf, NOWHERE, type Slot, STREAM_FLOATS } from "./memory.js";
@@ -49,7 +49,9 @@ const isHeld = ({ base, unit, stream }: Operand): boolean => unit === 4 && base 
 
 /** Loads an input that is held, once for all traversals of a call. */
 export function loadHeld(operand: Operand): void {
-  if (isHeld(operand)) copy(operand.stream.array, operand.array);
+  const { array, stream, size } = operand;
+  // The stream buffer of several threads has no room beyond `size`, by which a shared array may grow meanwhile.
+  if (isHeld(operand)) copy(stream.array, size > STREAM_FLOATS ? part(array, 0, size) : array);
 }
 
 /** Stores an output that is held. */

@@ -26,18 +26,19 @@ export class SharedMemory extends Memory {
    * cores have only read lies in the caches of all of them, and to write there, a core has to ask the others, line by line.
    */
   hold(size: number, count: number, written: number): boolean {
-    // They begin at different addresses modulo 4096, and 16 bytes behind a cache line: see STAGGER of src/engine/memory.ts.
-    const each = 4 * ((size + 351) & ~15);
+    // Nearly always they begin at different addresses modulo 4096, and 16 bytes behind a cache line: see STAGGER of
+    // src/engine/memory.ts.
+    const each = 64 * Math.ceil((size + 336) / 16);
     let places = count > 1 ? PLACES : 1;
     let start = this.gap(places * each);
     while (start === 0 && places > count) start = this.gap(--places * each);
     if (start === 0) return false;
-    this.most = size;
     this.streams = Array.from({ length: count }, (_, i) => {
       const place = i === written ? 0 : 1 + (this.#turn++ % (places - 1));
       const at = start + place * each + 16;
       return slotOf(at, new Float32Array(this.wasm.buffer, at, size));
     });
+    this.most = size;
     return true;
   }
 

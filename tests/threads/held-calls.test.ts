@@ -160,3 +160,31 @@ test("what workers only read lies elsewhere in the next call, and what they writ
   expect(second[0]).not.toBe(first[0]);
   expect(second[1]).toBe(first[1]);
 });
+
+test("more values than any memory has room for are not held", () => {
+  const memory = new SharedMemory(4 << 20);
+  for (const size of [2 ** 31 - 352, 2 ** 31 - 351, 2 ** 31, 2 ** 32, 2 ** 33 + 8]) {
+    expect(memory.hold(size, 1, 0)).toBe(false);
+  }
+});
+
+test("a shared array that another thread makes longer during the call counts as long as it was", () => {
+  const size = 70_000;
+  const Growable = SharedArrayBuffer as unknown as new (
+    bytes: number,
+    options: { maxByteLength: number },
+  ) => SharedArrayBuffer & { grow(bytes: number): void };
+  const buffer = new Growable(4 * size, { maxByteLength: 4 * size + 64 });
+  const x = new Float32Array(buffer as unknown as ArrayBuffer); // tracks the length of the buffer
+  x.set(normal(size, 1));
+  const expected = new BatchNorm(CHANNELS).train(x.slice());
+  const { hold } = SharedMemory.prototype;
+  vi.spyOn(SharedMemory.prototype, "hold").mockImplementation(function (
+    this: SharedMemory,
+    ...args
+  ) {
+    buffer.grow(4 * size + 64);
+    return hold.apply(this, args);
+  });
+  expect(new BatchNorm(CHANNELS, { kernels }).train(x)).toEqual(expected);
+});

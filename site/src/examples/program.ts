@@ -1,6 +1,7 @@
 // The program that the examples of a page make together: the text of each step as it stands now, and how it is run.
 
-import type { Answer } from "./protocol.js";
+import { open } from "../nested.js";
+import type { Answer, Program } from "./protocol.js";
 
 /** What a run shows while it goes on, and at its end. */
 export interface Outcome {
@@ -39,27 +40,36 @@ export function run(
   files: Readonly<Record<string, string>>,
   show: (outcome: Outcome) => void,
 ): () => void {
-  const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
-  const program = codesUpTo(last);
+  const steps = codesUpTo(last);
+  const make = (): Worker =>
+    new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
   let text = "";
+  const stop = open<Program, Answer>(
+    make,
+    { steps, files },
+    {
+      begin() {
+        text = "";
+        show({ text, state: "running" });
+      },
+      hear(data) {
+        if ("done" in data) end({ text, state: "done", time: data.done });
+        else if ("failed" in data) {
+          const where = data.step < steps.length - 1 ? `In example ${data.step + 1}: ` : "";
+          end({ text: `${text}${where}${data.failed}\n`, state: "failed" });
+        } else if (data.step === steps.length - 1) {
+          text += data.text;
+          show({ text, state: "running" });
+        }
+      },
+      fail(message) {
+        end({ text: `${text}${message || "The example could not be loaded."}\n`, state: "failed" });
+      },
+    },
+  );
   const end = (outcome: Outcome): void => {
-    worker.terminate();
+    stop();
     show(outcome);
   };
-  worker.addEventListener("error", ({ message }) =>
-    end({ text: `${text}${message || "The example could not be loaded."}\n`, state: "failed" }),
-  );
-  worker.addEventListener("message", ({ data }: MessageEvent<Answer>) => {
-    if ("done" in data) end({ text, state: "done", time: data.done });
-    else if ("failed" in data) {
-      const where = data.step < program.length - 1 ? `In example ${data.step + 1}: ` : "";
-      end({ text: `${text}${where}${data.failed}\n`, state: "failed" });
-    } else if (data.step === program.length - 1) {
-      text += data.text;
-      show({ text, state: "running" });
-    }
-  });
-  worker.postMessage({ steps: program, files });
-  show({ text, state: "running" });
   return () => end({ text, state: "stopped" });
 }

@@ -4,6 +4,7 @@
 
 import { formatWithOptions } from "node-inspect-extracted";
 import { transform } from "sucrase";
+import { tellOpenings } from "../nested.js";
 import { type Files, fileSystem } from "./files.js";
 import type { Answer, Program } from "./protocol.js";
 
@@ -96,4 +97,5 @@ async function run({ steps, files }: Program): Promise<void> {
   }
 }
 
+tellOpenings();
 addEventListener("message", ({ data }: MessageEvent<Program>) => void run(data));

@@ -7,6 +7,7 @@ import { ours } from "../../../bench/ours.js";
 import { js } from "../../../bench/peers/js.js";
 import type { Peer, Session } from "../../../bench/peers/peer.js";
 import { threaded } from "../../../bench/threaded.js";
+import { tellOpenings } from "../nested.js";
 import type { Figure, Report, RowTitle, SideName, Wish } from "./protocol.js";
 
 interface Row extends RowTitle {
@@ -124,4 +125,5 @@ async function start(wish: Wish): Promise<void> {
   }
 }
 
+tellOpenings();
 addEventListener("message", ({ data }: MessageEvent<Wish>) => void start(data));

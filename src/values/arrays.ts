@@ -106,17 +106,13 @@ export const isSame = (a: Float32Array, b: Float32Array): boolean =>
   a === b ||
   (offsetOf(a) === offsetOf(b) && lengthOf(a) === lengthOf(b) && bufferOf(a) === bufferOf(b));
 
-/** True if a byte belongs to both arrays. The buffers come last, since V8 makes that of a small array when asked. */
-function overlap(a: Float32Array, b: Float32Array): boolean {
-  const from = offsetOf(a);
-  const other = offsetOf(b);
-  const apart = from >= other + lengthOf(b) * 4 || other >= from + lengthOf(a) * 4;
-  return !apart && bufferOf(a) === bufferOf(b);
-}
-
 /** The error about an array that is written and lies where another one does. */
 export const shared = (name: string, other: string): ShapeError =>
   new ShapeError(name, "memory of its own", `some of that of ${other}`);
+
+/** Where each of some arrays begins in its buffer, and where it ends. These are kept, since making them takes longer than the checks. */
+const starts: number[] = [];
+const ends: number[] = [];
 
 /**
  * The first `inputs` arrays are only read, and may share memory with each other. Throws if one of the others shares
@@ -127,12 +123,18 @@ export function refuseShared(
   arrays: readonly (Float32Array | null)[],
   inputs: number,
 ): void {
-  for (let i = inputs; i < arrays.length; i++) {
+  for (let i = 0; i < arrays.length; i++) {
     const array = arrays[i]!;
-    for (let j = 0; j < i && array !== null; j++) {
-      const other = arrays[j]!;
-      if (other !== null && overlap(array, other)) throw shared(names[i]!, names[j]!);
+    // No comparison with NaN is true.
+    const from = array ? offsetOf(array) : NaN;
+    const to = array ? from + lengthOf(array) * 4 : NaN;
+    for (let j = 0; j < i && i >= inputs; j++) {
+      // The buffers come last, since V8 makes that of a small array when asked.
+      const meet = from < ends[j]! && to > starts[j]!;
+      if (meet && bufferOf(array!) === bufferOf(arrays[j]!)) throw shared(names[i]!, names[j]!);
     }
+    starts[i] = from;
+    ends[i] = to;
   }
 }
 

@@ -32,7 +32,7 @@ import { PLACES, put } from "./support/places.js";
 import { check, FACTOR } from "./support/property.js";
 import { wrong } from "./support/refuse.js";
 
-const KERNELS = new Kernels({ memory: 64 << 20 });
+const KERNELS = new Kernels({ memory: 96 << 20 });
 
 type Activation = "relu" | "relu6" | readonly [number, number] | null;
 const ACTIVATIONS: readonly Activation[] = [
@@ -147,19 +147,50 @@ function compare({ shaped, activation, added, masked, statistics, place, seed }:
       block.backward(placed(dy), { ...given, sums: gated }).dx,
       plain.backward(kept, { sums }).dx,
     );
+    // In place: y takes the place of x or of the residual, and backward is given again what it was.
+    const still = { ...data, statistics, updateRunning: false };
+    const xOver = placed(x);
+    const united = unite(z);
+    assertSameBits("train, out is x", block.train(xOver, { ...still, ...add, out: xOver }), united);
+    assertSameBits("dx, given x", block.backward(placed(dy), { x: placed(x) }).dx, expected.dx);
+    if (added) {
+      const out = placed(residual);
+      assertSameBits(
+        "train, out is add",
+        block.train(placed(x), { ...still, add: out, out }),
+        united,
+      );
+      const d = placed(dy);
+      const again = { add: placed(residual), out: { dx: placed(dy), dadd: d } };
+      assertSameBits("dx, given add", block.backward(d, again).dx, expected.dx);
+    }
     const y = unite(plain.infer(x, data));
     const frozen = block.freeze();
     const text = JSON.stringify(frozen);
     const ordinary = added ? { add: residual } : {};
     const over = placed(x);
+    const frozenOver = placed(x);
     assertSameBits("infer", block.infer(placed(x), { ...data, ...add }), y);
     assertSameBits("out is x", block.infer(over, { ...data, ...add, out: over }), y);
     assertSameBits("frozen", frozen.infer(placed(x), { ...data, ...add }), y);
+    assertSameBits(
+      "frozen, out is x",
+      frozen.infer(frozenOver, { ...data, ...add, out: frozenOver }),
+      y,
+    );
     assertSameBits("JSON", FrozenBatchNorm.fromJSON(text).infer(x, { ...data, ...ordinary }), y);
-    assertSameBits("small", Small.fromJSON(text).infer(x, { ...data, ...ordinary }), y);
+    const small = Small.fromJSON(text);
+    const ownX = x.slice();
+    assertSameBits("small", small.infer(x, { ...data, ...ordinary }), y);
+    assertSameBits("small, out is x", small.infer(ownX, { ...data, ...ordinary, out: ownX }), y);
     if (added) {
-      const out = placed(residual);
-      assertSameBits("out is add", block.infer(placed(x), { ...data, add: out, out }), y);
+      for (const [name, layer, out] of [
+        ["infer", block, placed(residual)],
+        ["frozen", frozen, placed(residual)],
+        ["small", small, residual.slice()],
+      ] as const) {
+        assertSameBits(`${name}, out is add`, layer.infer(x, { ...data, add: out, out }), y);
+      }
     }
   } finally {
     for (const free of freed) free();

@@ -2,7 +2,15 @@
 // tensors of a few hundred values are cut into pieces.
 
 import * as library from "batchnorm-wasm";
-import { type Activation, BatchNorm, Kernels } from "batchnorm-wasm";
+import {
+  type Activation,
+  adapt,
+  adapter,
+  BatchNorm,
+  calibrate,
+  diagnose,
+  Kernels,
+} from "batchnorm-wasm";
 import * as testTime from "batchnorm-wasm/infer";
 import { startKernels, type ThreadedKernels } from "batchnorm-wasm/threads";
 import fc from "fast-check";
@@ -177,6 +185,45 @@ function blockOn(
   return results;
 }
 
+/** What the tools around a layer compute of tensors in kernel memory. */
+async function toolsOn(kernels: Kernels, shaped: Shaped, seed: number): Promise<Results> {
+  const layer = settle(layerOf(shaped, { kernels, activation: [-9, 9] }, seed), seed);
+  const { shape } = shaped;
+  const [x, other, y] = [0, 0, 0].map(() => kernels.alloc(sizeOf(shaped))) as [
+    Float32Array,
+    Float32Array,
+    Float32Array,
+  ];
+  x.set(normal(x.length, seed, 2));
+  other.set(normal(x.length, seed + 1, 3, 2));
+  const results: Results = {};
+  const keep = (name: string, array: Float32Array | Float64Array): void => {
+    results[name] = array.slice();
+  };
+  const stream = adapter(layer, { prior: 4, memory: 2 * x.length });
+  keep("adapter", stream.infer(x, { shape, out: y }));
+  keep("adapter, later", stream.infer(other, { shape, out: y }));
+  const adapted = adapt(layer, other, { prior: 4, shape });
+  keep("adapt", adapted.infer(x, { shape, out: y }));
+  keep("inverse", adapted.inverse(y, { shape, out: y }));
+  const { meanDrift, varianceRatio } = diagnose(layer, other, { shape }).channels;
+  keep("meanDrift", Float64Array.from(meanDrift));
+  keep("varianceRatio", Float64Array.from(varianceRatio));
+  const pooled = layer.moments(x, { shape }).merge(layer.moments(other, { shape }));
+  keep("train by pooled moments", layer.train(x, { shape, statistics: pooled, out: y }));
+  const sums = layer.backwardSums(other).merge(layer.backwardSums(x));
+  keep("dx of a split batch", layer.backward(other, { sums, out: { dx: y } }).dx);
+  let step = 0;
+  const forward = (batch: Float32Array): void => {
+    keep(`calibrate, step ${step++}`, layer.train(batch, { shape, out: y }));
+  };
+  await calibrate([layer], forward, [x, other]);
+  keep("calibrated mean", layer.runningMean);
+  keep("calibrated variance", layer.runningVariance);
+  for (const tensor of [x, other, y]) kernels.free(tensor);
+  return results;
+}
+
 function assertSame(actual: Results, expected: Results): void {
   expect(Object.keys(actual)).toEqual(Object.keys(expected));
   for (const name of Object.keys(expected)) assertSameBits(name, actual[name]!, expected[name]!);
@@ -219,6 +266,13 @@ describe.each([1, 2, 3, 4, 7])("%i threads", (threads) => {
     "%s",
     (_, shaped) => assertSame(resultsOn(kernels, shaped, 7), expected(shaped)),
   );
+
+  test.each([
+    { layout: "NC", shape: [3000, 96] } as const,
+    { layout: "NCHW", shape: [16, 12, 28, 28] } as const,
+  ])("calibrate, adapt, adapter, inverse, diagnose, pooled statistics: %o", async (shaped) => {
+    assertSame(await toolsOn(kernels, shaped, 7), await toolsOn(PLAIN, shaped, 7));
+  });
 
   test("any shape, with a mask or without", () => {
     check(

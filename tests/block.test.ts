@@ -1,6 +1,7 @@
 // `activation` and `add`: the same bits as the separate steps, each rounded to float32. The steps are the layer
 // without them, the sum, and the limits; backward, dy where the value lies strictly between the limits, then the
-// layer without them.
+// layer without them. FC_RUNS=500 npx vitest run tests/block.test.ts -t "separate steps" tries 100,000 random cases, in
+// some ten minutes.
 
 import {
   adapter,

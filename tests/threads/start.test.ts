@@ -150,6 +150,37 @@ describe("stopping", () => {
     both[1]!.close();
   });
 
+  test("does nothing to calls of another realm, which may end in the middle of one", async () => {
+    const dist = new URL("../../dist/", import.meta.url);
+    // A thread with kernels of its own, which calls them without end and counts the calls.
+    const other = `import { workerData } from "node:worker_threads";
+import { startKernels } from "${new URL("threads.js", dist)}";
+import { BatchNorm } from "${new URL("index.js", dist)}";
+const kernels = await startKernels({ threads: 3, memory: 16 << 20 });
+const bn = new BatchNorm(64, { kernels });
+const x = kernels.alloc(4096 * 64).fill(1);
+for (;;) {
+  bn.train(x, { out: x });
+  Atomics.add(workerData, 0, 1);
+}`;
+    const text = await printed(`import { Worker } from "node:worker_threads";
+const url = new URL("data:text/javascript," + encodeURIComponent(${JSON.stringify(other)}));
+const calls = new Int32Array(new SharedArrayBuffer(4));
+const more = async (n) => {
+  const end = Atomics.load(calls, 0) + n;
+  while (Atomics.load(calls, 0) < end) await new Promise((resolve) => setTimeout(resolve, 5));
+};
+const kernels = await startKernels({ threads: 2 });
+const worker = new Worker(url, { workerData: calls });
+worker.on("error", (error) => { console.log(error); process.exit(1); });
+await more(20);
+kernels.close();
+await more(20);
+await worker.terminate();
+console.log("ended");`);
+    expect(text).toBe("ended");
+  });
+
   test("workers keep no process alive, closed or not", async () => {
     expect(
       await printed(`const k = await startKernels({ threads: 3 }); console.log(k.threads);`),

@@ -1,5 +1,5 @@
 // Calls of random shapes while workers are late, starved or dead. STRESS=10000 npx vitest run tests/threads/stress.test.ts
-// makes that many calls of each kind.
+// makes that many shapes in each test but those of one worker, in some half an hour. A shape is four to six calls of a layer.
 
 import { Worker } from "node:worker_threads";
 import { BatchNorm, Kernels, StateError } from "batchnorm-wasm";
@@ -51,7 +51,9 @@ vi.mock("../../src/threads/patience.js", () => ({
 /** What a worker does that stops for ever. */
 const WAITS = "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)";
 
+/** How many shapes a test tries; fewer by default where each takes long. */
 const CALLS = Number(process.env.STRESS ?? 150);
+const SLOW_CALLS = Number(process.env.STRESS ?? 30);
 const plain = new Kernels({ memory: 32 << 20 });
 
 /** A generator of whole numbers from 0 to n - 1 (the constants of Numerical Recipes). */
@@ -111,20 +113,59 @@ describe("the bits of one thread", () => {
   test("while other programs take every core", async () => {
     const busy = Array.from({ length: 4 }, () => new Worker("for (;;);", { eval: true }));
     try {
-      for (let i = 0; i < Math.ceil(CALLS / 5); i++) compare(kernels, 1000 + i);
+      for (let i = 0; i < SLOW_CALLS; i++) compare(kernels, 1000 + i);
     } finally {
       await Promise.all(busy.map((worker) => worker.terminate()));
     }
+    expect(kernels.threads).toBe(3);
   });
 
-  test("when workers die between calls", async () => {
-    compare(kernels, 1);
-    hands[0]!.terminate();
-    await pause(50);
-    for (let i = 0; i < 20; i++) compare(kernels, 2000 + i);
-    hands[1]!.terminate();
-    await pause(50);
-    for (let i = 0; i < 20; i++) compare(kernels, 3000 + i);
+  test("while workers pause within their pieces and between them", async () => {
+    const pauses = `const pause = () => {
+      if (Math.random() < 0.05) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20 * Math.random());
+    };`;
+    const url = `data:text/javascript,${encodeURIComponent(pauses + around("pause()", "pause()") + WORKER)}`;
+    const some = await startKernels({ threads: 3, memory: 32 << 20, worker: url });
+    for (let i = 0; i < SLOW_CALLS; i++) compare(some, 6000 + i);
+    expect(some.threads).toBe(3);
+    some.close();
+  });
+
+  test("when a worker pauses for longer than anybody waits, and then goes on", async () => {
+    const late = "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000)";
+    const url = `data:text/javascript,${encodeURIComponent(mortal(late, "", 3) + WORKER)}`;
+    const some = await startKernels({ threads: 3, memory: 32 << 20, worker: url });
+    const [x, , y] = tensorsOf(some, 60_000);
+    const layer = (of: Kernels): BatchNorm => new BatchNorm(60, { kernels: of });
+    const expected = layer(plain).train(x.slice());
+    for (let i = 0; some.threads > 1 && i < 3000; i++) {
+      assertSameBits("y", layer(some).train(x, { out: y }), expected);
+    }
+    expect(some.threads).toBe(1);
+    // By then it has done its piece, on the same tensors, with the same values.
+    await pause(1500);
+    assertSameBits("y, later", y, expected);
+    assertSameBits("y, on one thread", layer(some).train(x, { out: y }), expected);
+    some.close();
+  });
+
+  test("when workers are terminated, between calls and in the middle of them", async () => {
+    let seed = 2000;
+    const some = (kernels: ThreadedKernels): void => {
+      for (let i = 0; i < 10; i++) compare(kernels, seed++, false);
+    };
+    while (seed < 2000 + CALLS) {
+      hands.length = 0;
+      const mortals = await startKernels({ threads: 3, memory: 32 << 20 });
+      some(mortals);
+      // Nobody waits until the worker has ended, so it ends while the next calls are computed.
+      hands[0]!.terminate();
+      some(mortals);
+      if (seed % 4 === 0) await pause(50);
+      hands[1]!.terminate();
+      some(mortals);
+      mortals.close();
+    }
   });
 
   test.each([
@@ -286,23 +327,29 @@ function tensorsOf(kernels: Kernels, size: number): [Float32Array, Float32Array,
   return [a, b, c];
 }
 
-/**
- * Code before the script of a worker: its `last` piece has something before it or after it. With a `kind`, pieces of other
- * kinds of jobs do not count.
- */
-const mortal = (before: string, after: string, last: number, kind?: number): string => `
+/** Code before the script of a worker: each of its pieces has something before it and after it. */
+const around = (before: string, after: string): string => `
   const { Instance } = WebAssembly;
-  let pieces = 0;
   WebAssembly.Instance = function (module, imports) {
     const { exports } = new Instance(module, imports);
     if (exports.piece === undefined) return { exports };
     const piece = (...args) => {
-      const kind = new Int32Array(imports.env.memory.buffer, args[0], 1)[0];
-      const isLast = (${kind === undefined} || kind === ${kind}) && ++pieces === ${last};
-      if (isLast) { ${before}; }
+      ${before};
       exports.piece(...args);
-      if (isLast) { ${after}; }
+      ${after};
     };
     return { exports: { ...exports, piece } };
   };
+`;
+
+/** The same for its `last` piece alone. With a `kind`, pieces of other kinds of jobs do not count. */
+const mortal = (before: string, after: string, last: number, kind?: number): string => `
+  let pieces = 0;
+  let isLast = false;
+  ${around(
+    `const kind = new Int32Array(imports.env.memory.buffer, args[0], 1)[0];
+     isLast = (${kind === undefined} || kind === ${kind}) && ++pieces === ${last};
+     if (isLast) { ${before}; }`,
+    `if (isLast) { ${after}; }`,
+  )}
 `;

@@ -1,20 +1,29 @@
 // Several threads in every runtime that has them: the bits of one thread, and what is said where there are none. Pages are
 // isolated by the headers of site.ts, unless a trial takes them away.
 
+import { join } from "node:path";
+import { EdgeRuntime } from "edge-runtime";
+import { build } from "esbuild";
 import { BROWSERS, type BrowserKind, chromium, webkit } from "./browsers.js";
-import { run as execute, project } from "./project.js";
+import { run as execute, filesIn, project, versionOf } from "./project.js";
 import { bunBinary, DENO_ARGS, denoBinary, nodeBinary } from "./runtimes.js";
 import { ask, expect, html, REPORT, type Run, type Trial } from "./trial.js";
+import { startWorker } from "./workerd.js";
+
+/** How many threads compute. */
+const THREADS_TRIED = [1, 2, 3, 4, 7];
 
 /** What a probe answers. */
 interface Answer {
-  /** How many threads there were, and how many arrays were compared, bit by bit. */
-  readonly threads?: number;
+  /** How many threads there were, each time. */
+  readonly threads?: readonly number[];
+  /** How many arrays were compared, bit by bit, and a hash over the bits of all. */
   readonly compared?: number;
+  readonly hash?: string;
   readonly error?: { name: string; code?: string; message: string };
 }
 
-/** Trains on tensors of one thread and of three, and compares all results. */
+/** Trains on tensors of one thread without shared memory, and of all numbers of threads, and compares all results. */
 const COMPARE = `
 const SHAPES = [["NC", [4096, 64]], ["NC", [700, 1024]], ["NHWC", [8, 28, 28, 20]], ["NCHW", [8, 64, 28, 28]]];
 
@@ -37,20 +46,29 @@ function results(kernels, layout, shape) {
 }
 
 async function compare(options) {
-  const kernels = await startKernels({ threads: 3, memory: 32 << 20, ...options });
-  const { threads } = kernels;
   const alone = new Kernels({ memory: 32 << 20 });
-  let compared = 0;
-  for (const [layout, shape] of SHAPES) {
-    const expected = results(alone, layout, shape);
-    results(kernels, layout, shape).forEach((words, i) => {
-      const at = words.findIndex((word, j) => word !== expected[i][j]);
-      if (at >= 0) throw new Error(\`\${layout} [\${shape}], array \${i}: differs at \${at}\`);
-      compared++;
-    });
+  const expected = SHAPES.map(([layout, shape]) => results(alone, layout, shape));
+  let hash = 0;
+  for (const word of expected.flat().flatMap((words) => [...words])) {
+    hash = Math.imul(hash ^ word, 16777619) >>> 0;
   }
-  kernels.close();
-  return { threads, compared, after: kernels.threads };
+  const threads = [];
+  let compared = 0;
+  for (const count of [${THREADS_TRIED}]) {
+    const kernels = await startKernels({ threads: count, memory: 32 << 20, ...options });
+    threads.push(kernels.threads);
+    SHAPES.forEach(([layout, shape], s) => {
+      results(kernels, layout, shape).forEach((words, i) => {
+        const at = words.findIndex((word, j) => word !== expected[s][i][j]);
+        if (at >= 0) {
+          throw new Error(\`\${count} threads, \${layout} [\${shape}], array \${i}: differs at \${at}\`);
+        }
+        compared++;
+      });
+    });
+    kernels.close();
+  }
+  return { threads, compared, hash: hash.toString(16) };
 }
 `;
 
@@ -65,6 +83,18 @@ try {
 } catch ({ name, code, message }) {
   console.log(JSON.stringify({ error: { name, code, message } }));
 }
+`,
+  "ask.js": `import { startKernels } from "batchnorm-wasm/threads";
+
+export const ask = () =>
+  startKernels({ threads: 2 }).then(
+    () => ({}),
+    ({ name, code, message }) => ({ error: { name, code, message } }),
+  );
+`,
+  "worker.js": `import { ask } from "./ask.js";
+
+export default { fetch: async () => Response.json(await ask()) };
 `,
   "probe.js": `import { BatchNorm, Kernels } from "${DIST}/index.js";
 import { startKernels } from "${DIST}/threads.js";
@@ -82,12 +112,17 @@ report(() => compare({ worker: new URL("${DIST}/worker.js", import.meta.url) }))
   "url.html": html("probe-url.js"),
 };
 
-/** Says what was compared; throws unless it was all. */
-function expectSame({ threads, compared, error }: Answer): string {
+/** The hash of the first runtime that was tried. */
+let first: string | undefined;
+
+/** Says what was compared; throws unless it was all, and has the bits of the runtimes before. */
+function expectSame({ threads, compared, hash, error }: Answer): string {
   if (error) throw new Error(`${error.name}: ${error.message}`);
-  expect(threads === 3, "3 threads", threads);
-  expect(compared === 24, "24 arrays", compared);
-  return `${threads} threads, the bits of one`;
+  expect(`${threads}` === `${THREADS_TRIED}`, `${THREADS_TRIED} threads`, threads);
+  expect(compared === 24 * THREADS_TRIED.length, "24 arrays for each", compared);
+  first ??= hash;
+  expect(hash === first, `the hash ${first} of other runtimes`, hash);
+  return `${THREADS_TRIED.join(", ")} threads: one hash, ${hash}`;
 }
 
 function expectRefused({ error }: Answer, ...words: readonly string[]): string {
@@ -160,10 +195,60 @@ const policy: Trial = {
   },
 };
 
+/** What the error has to say where no headers help: these runtimes have SharedArrayBuffer, but no workers. */
+const ELSEWHERE = ["Worker: expected a runtime with web workers"];
+
+const workerd: Trial = {
+  name: "Cloudflare workerd, threads",
+  tags: ["threads", "workerd"],
+  async run() {
+    const folder = await project("threads-workerd", FILES);
+    const dist = await filesIn(join(folder, "node_modules/batchnorm-wasm/dist"));
+    const own = dist.filter((file) => /\.(js|wasm)$/.test(file));
+    const from = "node_modules/batchnorm-wasm/dist/";
+    const modules = Object.fromEntries([
+      ["worker.js", "worker.js"],
+      ["ask.js", "ask.js"],
+      ["batchnorm-wasm/threads", `${from}threads.workerd.js`],
+      ...own.map((file) => [`batchnorm-wasm/${file}`, from + file]),
+    ]);
+    const worker = await startWorker(folder, modules);
+    try {
+      const answer = (await worker.json("/")) as Answer;
+      const message = expectRefused(answer, ...ELSEWHERE);
+      return { version: await versionOf("workerd"), found: `none: ${message}` };
+    } finally {
+      worker.close();
+    }
+  },
+};
+
+const edgeRuntime: Trial = {
+  name: "Vercel edge-runtime, threads",
+  tags: ["threads", "edge-runtime"],
+  async run() {
+    const folder = await project("threads-edge-runtime", FILES);
+    const { outputFiles } = await build({
+      entryPoints: [join(folder, "ask.js")],
+      bundle: true,
+      format: "iife",
+      globalName: "threads",
+      target: "es2022",
+      write: false,
+    });
+    const runtime = new EdgeRuntime({ initialCode: outputFiles[0]!.text });
+    const answer = JSON.parse(await runtime.evaluate("threads.ask().then(JSON.stringify)"));
+    const message = expectRefused(answer, ...ELSEWHERE);
+    return { version: await versionOf("edge-runtime"), found: `none: ${message}` };
+  },
+};
+
 export const THREADS: readonly Trial[] = [
   ...[20, 22, 24, 26].map((major) => program(`Node ${major}`, "node", () => nodeBinary(major))),
   program("Deno", "deno", denoBinary, DENO_ARGS),
   program("Bun", "bun", bunBinary),
+  workerd,
+  edgeRuntime,
   ...pages,
   policy,
 ];

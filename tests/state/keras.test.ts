@@ -321,9 +321,9 @@ describe("models of the converter from Python", () => {
 
   test.each<[string, object, RegExp]>([
     [
-      "renorm",
-      { renorm: true },
-      /^layer "bn": has renorm, whose r and d come from the moving averages here, /,
+      "renorm_momentum",
+      { renorm: true, renorm_momentum: 0.9 },
+      /^layer "bn": has renorm_momentum 0.9, but r and d come from the moving averages here$/,
     ],
     [
       "virtual_batch_size",
@@ -361,10 +361,65 @@ describe("models of the converter from Python", () => {
     assertRefuses(StateError, /^layer "bn": renorm\.rmax: /, () => readKeras(wrong).load("bn"));
   });
 
+  test("renorm: a layer goes on as it would in Keras", () => {
+    // Keras' formulas in float64, for the weights that it saves after some steps and for the steps behind them.
+    const [epsilon, momentum] = [1e-3, 0.9];
+    const deviation = [1, 1, 1];
+    const mean = [0, 0, 0];
+    const batch = (step: number) =>
+      Float32Array.from({ length: 24 }, (_, i) => (i % 3) + step + Math.sin(7 * i + step));
+    const kerasStep = (x: Float32Array): number[] => {
+      const y = Array<number>(24).fill(0);
+      for (let c = 0; c < 3; c++) {
+        const own = [...x].filter((_, i) => i % 3 === c);
+        const m = own.reduce((sum, v) => sum + v, 0) / 8;
+        const sigma = Math.sqrt(own.reduce((sum, v) => sum + (v - m) ** 2, 0) / 8 + epsilon);
+        const s = Math.max(deviation[c]!, Math.sqrt(epsilon));
+        const r = Math.min(2, sigma / s);
+        const d = Math.max(-1.5, Math.min(1.5, (m - mean[c]!) / s));
+        own.forEach((v, row) => {
+          y[3 * row + c] = (c + 1) * (r * ((v - m) / sigma) + d) + c + 2;
+        });
+        mean[c] = momentum * mean[c]! + (1 - momentum) * m;
+        deviation[c] = momentum * deviation[c]! + (1 - momentum) * sigma;
+      }
+      return y;
+    };
+    const varianceOf = (s: number): number => Math.max(0, s * s - epsilon);
+    for (let step = 0; step < 5; step++) kerasStep(batch(step));
+    const saved = [1, 2, 3, 2, 3, 4, ...mean, ...deviation.map(varianceOf)];
+    const { model } = modelOf({
+      ...{ epsilon, momentum, renorm: true, renorm_momentum: momentum },
+      renorm_clipping: { rmax: 2, dmax: 1.5 },
+    });
+    const weights = {
+      "a.bin": Float32Array.from(saved.slice(0, 5)).buffer,
+      "b.bin": Float32Array.from(saved.slice(5)).buffer,
+    };
+    const bn = readKeras({ model, weights }).load("bn", {
+      onWarning: (text) => expect.unreachable(text),
+    });
+    // As the guide on the gap has it: Keras averages the deviation, and not the variance.
+    const own = bn.runningVariance.map((variance) => Math.sqrt(variance + epsilon));
+    for (let step = 5; step < 9; step++) {
+      bn.runningVariance.set(own.map(varianceOf));
+      const y = bn.train(batch(step));
+      kerasStep(batch(step)).forEach((wanted, i) => {
+        expect(y[i]).toBeCloseTo(wanted, 5);
+      });
+      bn.lastBatch!.variance.forEach((variance, c) => {
+        own[c] = momentum * own[c]! + (1 - momentum) * Math.sqrt(variance + epsilon);
+      });
+    }
+  });
+
   test("what is as usual is not warned about", () => {
-    const usual = { renorm: false, virtual_batch_size: null, trainable: true, momentum: 0.99 };
+    const usual = { virtual_batch_size: null, trainable: true, momentum: 0.99 };
     const messages: string[] = [];
-    readKeras(modelOf(usual)).load("bn", { onWarning: (text) => messages.push(text) });
+    for (const renorm of [false, true]) {
+      const file = readKeras(modelOf({ ...usual, renorm }));
+      file.load("bn", { onWarning: (text) => messages.push(text) });
+    }
     expect(messages).toEqual([]);
   });
 

@@ -122,11 +122,14 @@ const limitsOf = ({ renorm_clipping: limits }: Json): object => ({
   ...(limits as object | null),
 });
 
-/** Sentences about what the layer does differently when Keras trains it. */
+/**
+ * Sentences about what the layer does differently when Keras trains it. With one momentum for all averages, those of
+ * batch renormalization are the moving ones, and are not read.
+ */
 function* warningsOf(config: Json): Iterable<string> {
-  const { virtual_batch_size: part } = config;
-  if (config.renorm === true) {
-    yield "has renorm, whose r and d come from the moving averages here, and in Keras from averages of their own";
+  const { virtual_batch_size: part, momentum = 0.99, renorm_momentum: own = 0.99 } = config;
+  if (config.renorm === true && own !== momentum) {
+    yield `has renorm_momentum ${own}, but r and d come from the moving averages here`;
   }
   if (part !== undefined && part !== null) {
     yield `has virtual_batch_size ${part}, but trains here on the whole mini-batch`;

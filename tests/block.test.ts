@@ -4,6 +4,7 @@
 // some ten minutes.
 
 import {
+  Adapter,
   adapter,
   BatchNorm,
   FrozenBatchNorm,
@@ -14,6 +15,7 @@ import {
   StateError,
 } from "batchnorm-wasm";
 import { FrozenBatchNorm as Small } from "batchnorm-wasm/infer";
+import { load, save } from "batchnorm-wasm/state";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -264,16 +266,19 @@ describe("a layer with activation and residual", () => {
     expect([...dbeta!]).toEqual([4]);
   });
 
-  test("is kept by snapshots, clones and frozen layers", () => {
+  test("is kept by snapshots, clones, frozen layers of both entries, adapters and our own file", () => {
     for (const activation of ACTIVATIONS) {
       const layer = new BatchNorm(2, { activation });
       const text = JSON.stringify(layer);
-      for (const other of [layer, layer.clone(), BatchNorm.fromSnapshot(text), layer.freeze()]) {
+      const frozen = JSON.stringify(layer.freeze());
+      const stream = JSON.stringify(adapter(layer, { prior: 1, memory: 9 }));
+      for (const other of [
+        ...[layer, layer.clone(), BatchNorm.fromSnapshot(text), layer.freeze()],
+        ...[FrozenBatchNorm.fromJSON(frozen), Small.fromJSON(frozen)],
+        ...[Adapter.fromJSON(stream).freeze(), load(save({ layer })).layer!],
+      ]) {
         expect(other.activation).toEqual(activation);
       }
-      expect(FrozenBatchNorm.fromJSON(JSON.stringify(layer.freeze())).activation).toEqual(
-        activation,
-      );
     }
   });
 

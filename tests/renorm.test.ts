@@ -256,6 +256,28 @@ describe("trajectories", () => {
   const dyOf = (step: number) => normal(16 * C, 500 + step);
   const shaped = { layout: "NC", shape: [16, C] } as const;
 
+  /**
+   * A channel of the code of sbx (BatchRenorm in sbx/common/jax_layers.py), in float64, which normalizes by a mean and
+   * a variance that have r and d in them; and how far it may be from the paper's formula, as ε is in another place.
+   */
+  function sbx(own: readonly number[], ra: number, raVariance: number, isWarm: boolean) {
+    const epsilon = 1e-3;
+    const m = own.reduce((s, v) => s + v, 0) / own.length;
+    const variance = own.reduce((s, v) => s + (v - m) ** 2, 0) / own.length;
+    const spread = Math.sqrt(raVariance + epsilon);
+    const r = isWarm ? clip(Math.sqrt(variance + epsilon) / spread, 1 / 3, 3) : 1;
+    const d = isWarm ? clip((m - ra) / spread, -5, 5) : 0;
+    const center = m - (d * Math.sqrt(variance)) / r;
+    const y = own.map((v) => (v - center) / Math.sqrt(variance / r ** 2 + epsilon));
+    const share = epsilon / variance;
+    const apart = own.map(
+      (v) =>
+        share * ((Math.abs(r * r - 1) * Math.abs(r * (v - m))) / Math.sqrt(variance)) +
+        (share * r * r * Math.abs(d)) / 2,
+    );
+    return { mean: m, variance, y, apart };
+  }
+
   it("sbx' BatchRenorm: plain for the first steps, then r within [1/3, 3] and d within ±5", () => {
     const [warm, steps] = [10, 30]; // 100,000 there
     const bn = new BatchNorm(C, {
@@ -268,13 +290,21 @@ describe("trajectories", () => {
     for (let step = 0; step < steps; step++) {
       if (step === warm) bn.renorm = { rmax: 3, dmax: 5 };
       const [x, dy] = [batch(step), dyOf(step)];
-      if (bn.renorm === null) bn.train(x);
-      else expectRight(bn, shaped, x, dy);
+      if (bn.renorm !== null) expectRight(bn.clone(), shaped, x, dy);
+      const y = bn.train(x);
       for (let c = 0; c < C; c++) {
-        const own = [...valuesOf(shaped, c)].map((i) => x[i]!);
-        const m = own.reduce((s, v) => s + v, 0) / 16;
-        mean[c] = 0.99 * mean[c]! + 0.01 * m;
-        variance[c] = 0.99 * variance[c]! + 0.01 * (own.reduce((s, v) => s + (v - m) ** 2, 0) / 16);
+        const at = [...valuesOf(shaped, c)];
+        const theirs = sbx(
+          at.map((i) => x[i]!),
+          mean[c]!,
+          variance[c]!,
+          step >= warm,
+        );
+        at.forEach((i, k) => {
+          expectWithin(`y[${i}]`, y[i]!, theirs.y[k]!, theirs.apart[k]! + 4e-6);
+        });
+        mean[c] = 0.99 * mean[c]! + 0.01 * theirs.mean;
+        variance[c] = 0.99 * variance[c]! + 0.01 * theirs.variance;
         expect(bn.runningMean[c]).toBeCloseTo(mean[c]!, 6);
         expect(bn.runningVariance[c]).toBeCloseTo(variance[c]!, 6);
       }

@@ -39,9 +39,10 @@ npm run bench -- --huge            arrays up to 1 Gi floats (8 GiB of memory); a
 npm run bench -- --against DIST    this build against the one in the folder DIST, a few minutes;
                                    with --within 0.05 fails where a ratio is not 0.95 to 1.05
 npm run bench -- --threads 2       this build on 2 threads against itself on one, and against other
-                                   libraries on 2; a few minutes; adds to the record. With --busy while
-                                   other processes keep the other core busy; with --copies against the
-                                   copies of ordinary arrays alone; these two keep nothing
+                                   libraries on 2, then against itself while other processes keep the
+                                   other core busy; some minutes; adds to the record. With --busy all of
+                                   it under that load; with --copies against the copies of ordinary
+                                   arrays alone; these two keep nothing
 npm run bench -- --cycle           observations [8, 17] normalized as they come, against a loop
 npm run bench -- --report          draws the report anew from the records
   --shape 256,256    only this shape          --op infer|train|backward   only this operation

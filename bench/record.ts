@@ -82,6 +82,8 @@ export interface ThreadsResult extends Compared {
   readonly sizes: readonly Measured[];
   /** Of the shape `cases` has last. Empty where the system does not tell. */
   readonly cores: readonly Cores[];
+  /** While other processes keep all cores but one busy. Missing in records that are older than the measurement. */
+  readonly busy?: readonly Measured[];
 }
 
 export interface Recorded {

@@ -2,7 +2,7 @@
 // goals.ts a ratio is the other's time over ours in the same run, ours being that on several threads.
 
 import { LARGE, OPS, type Op } from "./cases.js";
-import { type Goal, geometricMean, meanAndLeast, type Ratio, theirTime } from "./goals.js";
+import { type Goal, geometricMean, meanAndLeast, number, type Ratio, theirTime } from "./goals.js";
 import { PLAIN, RESIDENT } from "./ours.js";
 import { type Measured, type ThreadsResult, timeOf } from "./record.js";
 
@@ -144,7 +144,35 @@ export function threadGoals(result: ThreadsResult): Goal[] {
         ),
       ),
     ),
+    ...[RESIDENT, PLAIN].map((way) => busyGoal(result, way)),
   ];
+}
+
+/** How many times as long several threads take as one while all other cores are busy, by the medians of all rounds. */
+function busyGoal({ count, busy = [] }: ThreadsResult, way: string): Goal {
+  const middle =
+    (side: string) =>
+    (m: Measured): number | undefined => {
+      const found = m.timings.find((timing) => timing.side === side);
+      return found && found.time * found.noise;
+    };
+  const found = OPS.flatMap((op) =>
+    ratiosOf(busy, op, middle(several(way, count)), middle(way)).map(({ at, ...rest }) => ({
+      ...rest,
+      at: `${at} ${op}`,
+    })),
+  );
+  const what = `${several(way, count)} / one thread, other cores busy, median time`;
+  const goal = count === SET_FOR ? "mean ≤ 1.3" : "none";
+  if (found.length === 0) return { what, goal, measured: "not measured", met: null };
+  const mean = geometricMean(found.map(({ value }) => value));
+  const most = found.reduce((a, b) => (b.value > a.value ? b : a));
+  return {
+    what,
+    goal,
+    measured: `${number(mean)}, most ${number(most.value)} at ${most.at}`,
+    met: count === SET_FOR ? mean <= 1.3 : null,
+  };
 }
 
 function goalOf(count: number, what: string, mean: number, found: readonly ThreadRatio[]): Goal {

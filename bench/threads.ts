@@ -2,7 +2,7 @@
 // turns in one run, as in measure.ts, so what else the machine does hits them alike. Whole runs also measure the speed-up
 // against size, in rows of 64 channels, and how many cores each library keeps busy.
 //
-// With --busy, other processes keep N - 1 cores busy meanwhile. With --copies, it is also measured how long the copies of
+// At the end ours are measured once more while other processes keep N - 1 cores busy; with --busy, everything is, and only so. With --copies, it is also measured how long the copies of
 // ordinary arrays into shared memory and out of it take by themselves, which nobody but the calling thread can make: however
 // many threads compute, a call with ordinary arrays takes at least that long.
 
@@ -58,30 +58,42 @@ export async function threads(
     (name) => chosen.side(beside.includes(name) ? "tfjs-wasm" : name),
     threadLoaders(count),
   );
-  const loads = Array.from({ length: conditions.busy ? count - 1 : 0 }, () =>
-    spawn(process.execPath, ["--eval", "for (;;);"], { stdio: "ignore" }),
-  );
   const resident = [ours.resident, threaded("resident", count)];
-  const all = [
-    ...resident,
-    ...[ours.plain, threaded("plain", count), ...peers],
-    ...(conditions.copies ? [sharedCopies, ...PARAMETERS] : []),
-  ];
+  const own = [...resident, ours.plain, threaded("plain", count)];
+  const all = [...own, ...peers, ...(conditions.copies ? [sharedCopies, ...PARAMETERS] : [])];
+  const chosenOf = (sides: readonly Peer[]): Promise<Measured[]> =>
+    rows(CASES.filter(chosen.shape), sides, chosen.op, count, trips, status);
   const whole = chosen.all && !conditions.busy && !conditions.copies;
   try {
-    const cases = await rows(CASES.filter(chosen.shape), all, chosen.op, count, trips, status);
-    if (conditions.busy) console.log(`\n${underLoad(cases, count).join("\n")}`);
+    const cases = conditions.busy ? [] : await chosenOf(all);
     if (conditions.copies) {
       console.log(`\n${[...overCopies(cases), ...ofSmall(cases, count)].join("\n")}`);
     }
     const sizes = whole ? await rows(SIZES, resident, chosen.op, count, trips, status) : [];
     const cores = whole ? await coresOfAll([...resident, ...peers], status) : [];
+    const loaded = conditions.busy ? all : own;
+    const busy = conditions.busy || whole ? await underLoad(count - 1, () => chosenOf(loaded)) : [];
     const named = peers.map(({ name, version, kind }) => ({ name, version, kind }));
     const about = { count, load, roundTrip: spread(trips), effort: EFFORT };
-    return { ...about, peers: named, skipped, cases, sizes, cores };
+    return { ...about, peers: named, skipped, cases, sizes, cores, busy };
+  } finally {
+    for (const peer of peers) peer.close?.();
+  }
+}
+
+/** Measures while other processes keep some cores busy. */
+async function underLoad(
+  cores: number,
+  measureThem: () => Promise<Measured[]>,
+): Promise<Measured[]> {
+  console.log(`\nWith ${cores} other ${cores === 1 ? "core" : "cores"} busy:`);
+  const loads = Array.from({ length: cores }, () =>
+    spawn(process.execPath, ["--eval", "for (;;);"], { stdio: "ignore" }),
+  );
+  try {
+    return await measureThem();
   } finally {
     for (const each of loads) each.kill("SIGKILL");
-    for (const peer of peers) peer.close?.();
   }
 }
 
@@ -153,17 +165,6 @@ const mean = (values: readonly number[]): string =>
 
 const timing = (m: Measured, side: string): Timing | undefined =>
   m.timings.find((known) => known.side === side);
-
-/** Of the medians of all rounds: how many times as long as on one thread it takes, the other cores being busy. */
-const underLoad = (found: readonly Measured[], count: number): string[] =>
-  [RESIDENT, PLAIN].map((way) => {
-    const middle = (m: Measured, side: string): number => {
-      const { time, noise } = timing(m, side)!;
-      return time * noise;
-    };
-    const each = found.map((m) => middle(m, several(way, count)) / middle(m, way));
-    return `${way}, other cores busy: median time on ${count} threads / on one: ${mean(each)}, at most ${Math.max(...each).toFixed(2)}`;
-  });
 
 /** How many times as long a call with ordinary arrays takes on one thread as nothing but their copies in shared memory. */
 const overCopies = (found: readonly Measured[]): string[] =>

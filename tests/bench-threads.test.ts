@@ -135,6 +135,27 @@ describe("the benchmark on several threads", () => {
     expect(found(4).map(([, met]) => met)).toEqual([null, null]);
   });
 
+  it("compares with one thread under the same load, by the medians", () => {
+    const busy = [
+      row([256, 256], "NC", "infer", { resident: 10, [TWO]: 9 }),
+      row([256, 256], "NC", "train", { resident: 10, [TWO]: 14.4 }),
+    ].map((found) => ({
+      ...found,
+      timings: found.timings.map((timing) =>
+        timing.side === TWO ? { ...timing, noise: 1.5 * 1.25 } : timing,
+      ),
+    }));
+    const goalOf = (result: ThreadsResult) =>
+      threadGoals(result).find(({ what }) => what.startsWith(`${TWO} / one thread, other cores`));
+    expect(goalOf({ ...run([]), busy })).toEqual({
+      what: "resident, 2 threads / one thread, other cores busy, median time",
+      goal: "mean ≤ 1.3",
+      measured: "1.42, most 1.80 at [256,256] NC train",
+      met: false,
+    });
+    expect(goalOf(run([]))).toMatchObject({ measured: "not measured", met: null });
+  });
+
   it("keeps one run for each number of threads", () => {
     const empty = { result: null, growth: null };
     const [two, four] = [run([], { count: 2 }), run([], { count: 4 })];

@@ -18,7 +18,7 @@
 // and dx that of dy; and, if there is an activation and no dadd, a gradient's second traversal in rows or large planes reads
 // the gated dy where it writes dx. What happens then is in src/threads/crew.ts.
 //
-// src/threads/job.ts writes jobs; their fields are the same there.
+// shares.ts writes jobs.
 
 import {
   affinePlanes, affineStrips, affineSweep, gatePlanes, gateRows,
@@ -29,22 +29,22 @@ import { SCRATCH, SHIFT, SLOPE } from "./blocks";
 import { widen } from "./lanes";
 
 /** What a job does. */
-const AFFINE_STRIPS: u32 = 0;
-const AFFINE_SWEEP: u32 = 1;
-const GRADIENT_STRIPS: u32 = 2;
-const GRADIENT_SWEEP: u32 = 3;
-const GATE_ROWS: u32 = 4;
-const AFFINE_PLANES: u32 = 5;
-const GRADIENT_PLANES: u32 = 6;
-const GATE_PLANES: u32 = 7;
-const MOMENTS_ROWS: u32 = 8;
-const MOMENTS_PLANES: u32 = 9;
-const SUMS_ROWS: u32 = 10;
-const SUMS_PLANES: u32 = 11;
-const NEAR: u32 = 12;
+export const AFFINE_STRIPS: u32 = 0;
+export const AFFINE_SWEEP: u32 = 1;
+export const GRADIENT_STRIPS: u32 = 2;
+export const GRADIENT_SWEEP: u32 = 3;
+export const GATE_ROWS: u32 = 4;
+export const AFFINE_PLANES: u32 = 5;
+export const GRADIENT_PLANES: u32 = 6;
+export const GATE_PLANES: u32 = 7;
+export const MOMENTS_ROWS: u32 = 8;
+export const MOMENTS_PLANES: u32 = 9;
+export const SUMS_ROWS: u32 = 10;
+export const SUMS_PLANES: u32 = 11;
+export const NEAR: u32 = 12;
 
 /** A job, field by field. Pointers that a kind does not need are 0. */
-@unmanaged class Job {
+@unmanaged export class Job {
   kind: u32;
   /** How many pieces there are. */
   pieces: u32;
@@ -76,24 +76,23 @@ const NEAR: u32 = 12;
   /** Another field of `NearJob` alone. */
   near2: f64;
   /** The range of the activation. */
-  low: f64;
-  high: f64;
+  low: f32;
+  high: f32;
 }
 
 /** Where part p of n of something long `size` begins, if it is cut at multiples of `step`. */
-// @ts-ignore: decorator
-@inline function cut(size: u32, p: u32, n: u32, step: u32): u32 {
+function cut(size: u32, p: u32, n: u32, step: u32): u32 {
   const steps = (size + step - 1) / step;
   return min(size, <u32>(<u64>steps * p / n) * step);
 }
 
 /** How many columns a row of states or of sums has, with those that are written past its end. */
 // @ts-ignore: decorator
-@inline function padded(width: u32): u32 {
+@inline export function padded(width: u32): u32 {
   return (width + 3) & ~3;
 }
 
-/** Does piece p of a job. `scratch` is memory of the thread that calls (src/threads/job.ts). */
+/** Does piece p of a job. `scratch` is memory of the thread that calls (told.ts). */
 export function piece(at: usize, p: u32, scratch: usize): void {
   const job = changetype<Job>(at);
   const kind = job.kind;
@@ -107,15 +106,7 @@ export function piece(at: usize, p: u32, scratch: usize): void {
 /** An elementwise kernel on some rows. Pieces begin at multiples of eight rows, as strips do. */
 function rowsOfPiece(job: Job, p: u32): void {
   const first = cut(job.d0, p, job.pieces, 8);
-  const rows = cut(job.d0, p + 1, job.pieces, 8) - first;
-  const at = <usize>first * job.d2;
-  const out = job.out + at, a = job.a + at, b = job.b + at, add = job.add ? job.add + at : 0;
-  const terms = job.terms, low = <f32>job.low, high = <f32>job.high, width = job.d1;
-  if (job.kind == AFFINE_STRIPS) affineStrips(out, a, add, terms, low, high, rows, width, job.d2);
-  else if (job.kind == AFFINE_SWEEP) affineSweep(out, a, add, terms, low, high, rows, width, job.d2);
-  else if (job.kind == GATE_ROWS) gateRows(out, a, b, add, terms, low, high, rows, width, job.d2);
-  else if (job.kind == GRADIENT_STRIPS) gradientStrips(out, a, b, terms, rows, width, job.d2);
-  else gradientSweep(out, a, b, terms, rows, width, job.d2);
+  run(job, <usize>first * job.d2, cut(job.d0, p + 1, job.pieces, 8) - first, job.d1, job.d2, 0);
 }
 
 /**
@@ -124,31 +115,38 @@ function rowsOfPiece(job: Job, p: u32): void {
  */
 function planesOfPiece(job: Job, p: u32): void {
   const planes = job.d1, channels = job.d2, inner = job.inner;
-  if (job.parts > 1) {
-    const first = cut(channels, p, job.pieces, 1);
-    const n = cut(channels, p + 1, job.pieces, 1) - first;
-    for (let plane = first; plane < planes; plane += channels) run(job, plane, first, n, 0, inner);
-  } else if (planes >= job.pieces) {
-    const plane = cut(planes, p, job.pieces, 1);
-    const n = cut(planes, p + 1, job.pieces, 1) - plane;
-    run(job, plane, (job.d0 + plane) % channels, n, 0, inner);
-  } else {
-    const parts = job.pieces / planes;
-    const plane = p / parts;
-    const start = cut(inner, p % parts, parts, 16);
-    const length = cut(inner, p % parts + 1, parts, 16) - start;
-    run(job, plane, (job.d0 + plane) % channels, 1, start, length);
+  const parts = planes < job.pieces ? job.pieces / planes : 1;
+  const byChannels = job.parts > 1;
+  let plane = p / parts, n: u32 = 1;
+  if (parts == 1) {
+    const all = byChannels ? channels : planes;
+    plane = cut(all, p, job.pieces, 1);
+    n = cut(all, p + 1, job.pieces, 1) - plane;
   }
+  const start = cut(inner, p % parts, parts, 16);
+  const length = cut(inner, p % parts + 1, parts, 16) - start;
+  do {
+    run(job, (<usize>plane * inner + start) << 2, (job.d0 + plane) % channels, n, channels, length);
+    plane += channels;
+  } while (byChannels && plane < planes);
 }
 
-/** The kernel of a job on n planes from one of channel `first` on, or on `length` values of one from `start` on. */
-function run(job: Job, plane: u32, first: u32, n: u32, start: u32, length: u32): void {
-  const at = (<usize>plane * job.inner + start) << 2;
+/**
+ * The kernel of a job, from so many bytes on. Of rows: how many, their width and stride. Of planes: the channel of the first one,
+ * how many, of how many channels, how many values.
+ */
+function run(job: Job, at: usize, n0: u32, n1: u32, n2: u32, n3: u32): void {
+  const kind = job.kind;
   const out = job.out + at, a = job.a + at, b = job.b + at, add = job.add ? job.add + at : 0;
-  const terms = job.terms, low = <f32>job.low, high = <f32>job.high, channels = job.d2;
-  if (job.kind == AFFINE_PLANES) affinePlanes(out, a, add, terms, low, high, first, n, channels, length);
-  else if (job.kind == GATE_PLANES) gatePlanes(out, a, b, add, terms, low, high, first, n, channels, length);
-  else gradientPlanes(out, a, b, terms, first, n, channels, length);
+  const terms = job.terms, low = job.low, high = job.high;
+  if (kind == AFFINE_STRIPS) affineStrips(out, a, add, terms, low, high, n0, n1, n2);
+  else if (kind == AFFINE_SWEEP) affineSweep(out, a, add, terms, low, high, n0, n1, n2);
+  else if (kind == GATE_ROWS) gateRows(out, a, b, add, terms, low, high, n0, n1, n2);
+  else if (kind == GRADIENT_STRIPS) gradientStrips(out, a, b, terms, n0, n1, n2);
+  else if (kind == GRADIENT_SWEEP) gradientSweep(out, a, b, terms, n0, n1, n2);
+  else if (kind == AFFINE_PLANES) affinePlanes(out, a, add, terms, low, high, n0, n1, n2, n3);
+  else if (kind == GATE_PLANES) gatePlanes(out, a, b, add, terms, low, high, n0, n1, n2, n3);
+  else gradientPlanes(out, a, b, terms, n0, n1, n2, n3);
 }
 
 /** The moments, or the sums of a gradient, of some blocks; or of some columns of all blocks. */
@@ -267,7 +265,7 @@ function reduce(job: Job, plane: u32, first: u32, n: u32, into: u32, count: f64)
 }
 
 /** A job of the kind NEAR: the whole of `backward` in planes, some channels at a time. */
-@unmanaged class NearJob {
+@unmanaged export class NearJob {
   kind: u32;
   pieces: u32;
   dx: usize;
@@ -289,14 +287,13 @@ function reduce(job: Job, plane: u32, first: u32, n: u32, into: u32, count: f64)
   /** Whether there is an activation. Then mean and the last two arrays are as in `scaleShift`. */
   gated: u32;
   epsilon: f64;
-  low: f64;
-  high: f64;
+  low: f32;
+  high: f32;
   perValue: f64;
 }
 
 /** The address of the value of channel `first` in an array of float32 or, with shift 3, float64; 0 if there is none. */
-// @ts-ignore: decorator
-@inline function valueOf(array: usize, first: u32, shift: u32): usize {
+function valueOf(array: usize, first: u32, shift: u32): usize {
   return array ? array + (<usize>first << shift) : 0;
 }
 
@@ -324,8 +321,7 @@ function nearPiece(job: NearJob, p: u32, scratch: usize): void {
   let count: f64 = 0;
   for (let i: u32 = 0; i < job.examples; i++) {
     if (gated) {
-      const low = <f32>job.low, high = <f32>job.high;
-      gatePlanes(g + at, job.dy + at, job.x + at, 0, terms, low, high, 0, n, n, inner);
+      gatePlanes(g + at, job.dy + at, job.x + at, 0, terms, job.low, job.high, 0, n, n, inner);
     }
     gradientSumsPlanes(sumDy, sumDyX, g + at, job.x + at, terms, count, 0, n, n, inner);
     at += step;
@@ -334,10 +330,7 @@ function nearPiece(job: NearJob, p: u32, scratch: usize): void {
   gradientTerms(terms, dgamma, dbeta, sumDy, sumDyX, mean, variance, gamma, epsilon, job.perValue, n);
   const bytes = <usize>n << 2;
   // As in src/engine/gradient.ts: if statistics are constants, dx does not depend on the sums.
-  if (job.perValue == 0) {
-    memory.fill(terms + SHIFT, 0, bytes);
-    memory.fill(terms + SLOPE, 0, bytes);
-  }
+  if (job.perValue == 0) memory.fill(terms + SHIFT, 0, SLOPE - SHIFT + bytes);
   memory.copy(job.dgamma + (<usize>first << 2), dgamma, bytes);
   memory.copy(job.dbeta + (<usize>first << 2), dbeta, bytes);
   at = start;

@@ -35,8 +35,11 @@ const built = (binary) => readFileSync(`build/${binary}.wasm`);
 const kernels = WebAssembly.Module.exports(new WebAssembly.Module(built("kernels")));
 const SHORT = shortNames(kernels.map(({ name }) => name));
 
+/** Binaries whose loops are in the kernels that they import: they are to be small, not fast. */
+const SMALL_CODE = ["threads"];
+
 /** A binary whose exports, and whose imports of kernels, have their short names. */
-function shortened(bytes) {
+function shortened(bytes, isSmall) {
   const long = binaryen.readBinary(bytes);
   long.setFeatures(binaryen.Features.All);
   const text = long.emitText();
@@ -51,6 +54,11 @@ function shortened(bytes) {
     if (kind !== binaryen.ExternalFunction) throw new Error(`${name}: expected a kernel`);
     module.removeExport(name);
     module.addFunctionExport(value, SHORT[name] ?? name);
+  }
+  if (isSmall) {
+    binaryen.setShrinkLevel(2);
+    binaryen.setOptimizeLevel(2);
+    module.optimize();
   }
   return module.emitBinary();
 }
@@ -105,7 +113,7 @@ mkdirSync("dist");
 for (const binary of BINARIES) {
   const bytes = built(binary);
   writeFileSync(`src/wasm/${binary}-text.ts`, textModule(bytes));
-  writeFileSync(`dist/${binary}.wasm`, shortened(bytes));
+  writeFileSync(`dist/${binary}.wasm`, shortened(bytes, SMALL_CODE.includes(binary)));
 }
 
 // A tool that does not read `exports` looks for batchnorm-wasm/infer in a folder of that name (package.json names
@@ -123,7 +131,7 @@ await build({
   outfile: "dist/worker.js",
   bundle: true,
   minify: true,
-  format: "iife",
+  format: "esm",
   target: TARGET,
   legalComments: "none",
 });

@@ -208,32 +208,50 @@ export interface Exports extends AffineExports {
   ): void;
 }
 
-/** The exports of the binary of several threads: see assembly/threads.ts. */
+/** The exports of the binary of several threads: see assembly/threads.ts. Kernels there share out large traversals. */
 export interface ThreadExports {
-  /** Pools the states that pieces of moments leave. */
-  poolMoments(
-    base: At<"base">,
-    offset: At<"offset">,
-    m2: At<"m2">,
-    from0: At<"base">,
-    from1: At<"offset">,
-    from2: At<"m2">,
-    count: number,
-    rows: number,
-    width: number,
+  affineStrips: Exports["affineStrips"];
+  affineSweep: Exports["affineStrips"];
+  affinePlanes: Exports["affinePlanes"];
+  gateRows: Exports["gateRows"];
+  gatePlanes: Exports["gatePlanes"];
+  momentsRows: Exports["momentsRows"];
+  momentsPlanes: Exports["momentsPlanes"];
+  gradientSumsRows: Exports["gradientSumsRows"];
+  gradientSumsPlanes: Exports["gradientSumsPlanes"];
+  gradientStrips: Exports["gradientStrips"];
+  gradientSweep: Exports["gradientStrips"];
+  gradientPlanes: Exports["gradientPlanes"];
+  /** The whole of `backward` for some channels in planes, of which a piece has `each`. NaN if there is no activation. */
+  backward(
+    dx: At<"out">,
+    dy: At<"a">,
+    x: At<"b">,
+    mean: At<"mean">,
+    meanLow: At<"meanLow">,
+    variance: At<"variance">,
+    gamma: At<"gamma">,
+    beta: At<"beta">,
+    dgamma: At<"dgamma">,
+    dbeta: At<"dbeta">,
     each: number,
+    n: number,
+    channels: number,
+    inner: number,
+    examples: number,
+    epsilon: number,
+    perValue: number,
+    low: number,
+    high: number,
   ): void;
-  /** Pools one of the sums that pieces of a gradient leave. */
-  poolSums(
-    sums: At<"sumDy" | "sumDyX">,
-    from: At<"sumDy" | "sumDyX">,
-    count: number,
-    rows: number,
-    width: number,
-    each: number,
-  ): void;
-  /** Does piece p of the job that is written at an address. */
-  piece(at: At<"job">, p: number, scratch: At<"scratch">): void;
+  /** Into how many pieces some work is cut, if at most so many are possible; 1 if this thread is to do it alone. */
+  pieces(work: number, possible: number): number;
+  /** Tells a thread which one it is, of how many, and where their memory lies. */
+  tell(index: number, count: number, at: At<"room">): void;
+  /** What a worker does until it is stopped. `failed`: a piece threw, which ended the call before this one. */
+  work(failed: number): void;
+  /** Ends all workers. No call may be under way. */
+  stop(): void;
 }
 
 /** What a frozen layer needs. */
@@ -293,12 +311,11 @@ export function start<E extends AffineExports, M extends Buffers>(
   return { wasm: exports as unknown as E, memory };
 }
 
-/** @internal The kernels and the pieces of traversals on a memory. */
+/** @internal The kernels and the pieces of traversals, which call the kernels, with these imports. */
 export function instancesOn(
-  { wasm: memory }: Buffers,
+  env: WebAssembly.ModuleImports,
   [kernels, pieces]: readonly [WebAssembly.Module, WebAssembly.Module],
 ): [Exports, ThreadExports] {
-  const env = { memory };
   const wasm = instantiate(kernels, { env });
   const shared = instantiate(pieces, { env, kernels: wasm });
   return [wasm as unknown as Exports, shared as unknown as ThreadExports];

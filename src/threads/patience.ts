@@ -1,9 +1,5 @@
-// How the caller waits for a worker that has begun a piece.
+// How long the caller waits for a worker that has begun a piece (assembly/waiting.ts).
 
-/** How often it looks whether the piece is done before it lets the system have its core. */
-export const LOOKS = 2000;
-/** Milliseconds for which it leaves the core to others each time. */
-export const NAP = 0.05;
 /** Milliseconds after which it does the piece again, where that is safe, and gives workers up. */
 export const PATIENCE = 3000;
 /**

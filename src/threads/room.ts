@@ -1,23 +1,17 @@
-// Shared memory for what pieces of a traversal leave, until one thread has pooled it.
+// The shared memory that threads need besides that of every Kernels, as assembly/told.ts divides it.
 
 import { MAX_COLUMNS } from "../engine/memory.js";
 
-/** Bytes of an array per channel. */
-export const ARRAY = 8 * MAX_COLUMNS;
-/** Columns of all blocks together whose states there is room for at a time. */
+/** Columns of all blocks together whose states pieces of a traversal leave at a time, until one thread has pooled them. */
 export const COLUMNS = 32 * MAX_COLUMNS;
-/** Bytes of an array of the states of so many columns. */
-export const STATES = 8 * COLUMNS;
-/** Bytes for three arrays of states. Three arrays per channel take less. */
-export const ROOM_BYTES = 3 * STATES;
+/** Pieces that a job has at most, as in assembly/protocol.ts. */
+export const MAX_PIECES = 32;
+/** Where the settings of the caller begin, in bytes. */
+export const SETTINGS = 16;
 
-/** Shared memory for what pieces leave, and all of that memory as bytes. */
-export interface Room {
-  readonly at: number;
-  readonly bytes: Uint8Array;
-}
-
-/** Copies `length` bytes of kernel memory. */
-export const move = ({ bytes }: Room, to: number, from: number, length: number): void => {
-  bytes.copyWithin(to, from, from + length);
-};
+/**
+ * How many bytes so many threads need: for words of the protocol and settings, two jobs, three arrays of the states of so many
+ * columns, and scratch.
+ */
+export const roomOf = (threads: number): number =>
+  256 + 192 + 3 * 8 * 32 * MAX_COLUMNS + threads * (128 + 45056);

@@ -3,22 +3,19 @@
 // leave `new URL("./worker.js", import.meta.url)` as it is and emit no file. A page whose policy forbids scripts made of
 // text gives the address of a file.
 
+import type { ThreadExports } from "../engine/machine.js";
 import { UnsupportedError } from "../errors.js";
 
 /** The part of node:worker_threads that is needed. */
-interface NodeWorker {
+interface NodeWorker extends Hand {
   on(event: string, listener: (value: unknown) => void): void;
-  postMessage(message: Start): void;
-  terminate(): unknown;
   unref(): void;
 }
 
 /** The part of a web worker that is needed. */
-interface WebWorker {
+interface WebWorker extends Hand {
   onmessage: ((event: { data: Started }) => void) | null;
   onerror: ((event: { message?: string; preventDefault?(): void }) => void) | null;
-  postMessage(message: Start): void;
-  terminate(): void;
 }
 
 interface Scope {
@@ -42,19 +39,12 @@ export interface Start {
   readonly kernels: Uint8Array<ArrayBuffer>;
   readonly pieces: Uint8Array<ArrayBuffer>;
   readonly memory: WebAssembly.Memory;
-  /** The address of the words of the protocol, which thread this is, and of how many. */
-  readonly words: number;
-  readonly thread: number;
-  readonly threads: number;
-  /** The addresses of the job and of the worker's own memory. */
-  readonly job: number;
-  readonly own: number;
+  /** What it gives to `tell`. */
+  readonly told: Readonly<Parameters<ThreadExports["tell"]>>;
 }
 
-/** What a worker answers: an error, if it cannot work. */
-export interface Started {
-  readonly error: string | null;
-}
+/** What a worker answers: why it cannot work, or null. */
+export type Started = string | null;
 
 const scope = globalThis as unknown as Scope;
 
@@ -64,18 +54,11 @@ const READY = 20000;
 const END = 1000;
 const NAME = "batchnorm-wasm";
 
-/** A worker that runs. */
+/** A worker, as Node and browsers have it. Those who start one end it by `end`. */
 export interface Hand {
-  /** Ends it in case that it has not ended by itself after a while. */
-  end(): void;
+  postMessage(message: Start): void;
   /** Ends it at once, wherever it is. */
-  terminate(): void;
-}
-
-/** A worker that has been made, but is not ready yet. */
-interface Made {
-  post(message: Start): void;
-  terminate(): void;
+  terminate(): unknown;
 }
 
 const builtin = <M>(name: string): M | undefined =>
@@ -126,87 +109,69 @@ const refused = (got: string, cause?: unknown): UnsupportedError =>
  */
 export function spawn(text: string, url: string | undefined, start: Start): Promise<Hand> {
   return new Promise((resolve, reject) => {
-    let made: Made | undefined;
+    let made: Hand | undefined;
     let blob: string | undefined;
-    const settle = (): void => {
+    const answer: Answer = (error, cause) => {
       scope.clearTimeout(timer);
       if (blob !== undefined) scope.URL.revokeObjectURL(blob);
-    };
-    const fail = (got: string, cause?: unknown): void => {
-      settle();
-      made?.terminate();
-      reject(refused(got, cause));
-    };
-    const timer = scope.setTimeout(
-      () => fail(`one that was not ready after ${READY / 1000} s`),
-      READY,
-    );
-    const answer = ({ error }: Started): void => {
-      if (error !== null) {
-        fail(error);
+      if (error === null) {
+        resolve(made!);
         return;
       }
-      settle();
-      resolve(handOf(made!));
+      made?.terminate();
+      reject(refused(error, cause));
     };
+    const timer = scope.setTimeout(
+      () => answer(`one that was not ready after ${READY / 1000} s`),
+      READY,
+    );
     try {
       const Node = nodeWorker();
-      if (Node) made = makeNode(Node, text, url, answer, fail);
-      else made = makeWeb(url ?? (blob = blobOf(text)), answer, fail);
-      made.post(start);
+      if (Node) made = makeNode(Node, text, url, answer);
+      else made = makeWeb(url ?? (blob = blobOf(text)), answer);
+      made.postMessage(start);
     } catch (cause) {
-      fail(String(cause), cause);
+      answer(String(cause), cause);
     }
   });
 }
 
-const handOf = (made: Made): Hand => ({
-  end() {
-    // By then it has ended by itself, unless something keeps it from looking at its stop flag.
-    scope.setTimeout(made.terminate, END).unref?.();
-  },
-  terminate: made.terminate,
-});
+/** Ends a worker that was told to end, in case that something keeps it from looking at its stop flag. */
+export const end = (hand: Hand): void => {
+  scope.setTimeout(() => hand.terminate(), END).unref?.();
+};
 
-type Answer = (started: Started) => void;
-type Fail = (got: string, cause?: unknown) => void;
+/** Takes what a worker answers, or why it does not; later answers change nothing. */
+type Answer = (started: Started, cause?: unknown) => void;
 
 function makeNode(
   Node: NodeWorkerClass,
   text: string,
   url: string | undefined,
   answer: Answer,
-  fail: Fail,
-): Made {
-  const worker =
-    url === undefined
-      ? new Node(text, { eval: true, name: NAME })
-      : new Node(/^[a-z]+:/.test(url) ? new scope.URL(url) : url, { name: NAME });
+): Hand {
+  const isText = url === undefined;
+  const place = isText ? text : /^[a-z]+:/.test(url) ? new scope.URL(url) : url;
+  const worker = new Node(place, { eval: isText, name: NAME });
   worker.on("message", (started) => {
     // The process may end while the worker runs.
     worker.unref();
     answer(started as Started);
   });
-  worker.on("error", (cause) => fail(String(cause), cause));
-  worker.on("exit", () => fail("one that ended"));
-  return {
-    post: (message) => worker.postMessage(message),
-    terminate: () => void worker.terminate(),
-  };
+  worker.on("error", (cause) => answer(String(cause), cause));
+  worker.on("exit", () => answer("one that ended"));
+  return worker;
 }
 
 const blobOf = (text: string): string =>
   scope.URL.createObjectURL(new scope.Blob([text], { type: "text/javascript" }));
 
-function makeWeb(url: string, answer: Answer, fail: Fail): Made {
+function makeWeb(url: string, answer: Answer): Hand {
   const worker = new scope.Worker!(url, { name: NAME });
   worker.onmessage = ({ data }) => answer(data);
   worker.onerror = (event) => {
     event.preventDefault?.();
-    fail(event.message || "one that the page's policy refuses, or whose file is not there");
+    answer(event.message || "one that the page's policy refuses, or whose file is not there");
   };
-  return {
-    post: (message) => worker.postMessage(message),
-    terminate: () => worker.terminate(),
-  };
+  return worker;
 }

@@ -2,7 +2,13 @@
 // worker, and the words by which they agree on who does what.
 
 import { Kernels } from "../engine/kernels.js";
-import { type Exports, instancesOn, type Machine, start } from "../engine/machine.js";
+import {
+  type Exports,
+  instancesOn,
+  type Machine,
+  start,
+  type ThreadExports,
+} from "../engine/machine.js";
 import {
   type At,
   checkBytes,
@@ -20,15 +26,13 @@ import { TEXT as KERNELS } from "../wasm/kernels-text.js";
 import { TEXT as PIECES } from "../wasm/threads-text.js";
 import { TEXT as WORKER } from "../wasm/worker-text.js";
 import { onSharedMemory } from "./binary.js";
-import { Crew } from "./crew.js";
+import { type Crew, canWait, crewOf } from "./crew.js";
 import { Habits, SharedMemory } from "./held.js";
-import { JOB_BYTES, Job, SCRATCH_BYTES } from "./job.js";
-import { sharedOut } from "./machine.js";
 import { nearOn } from "./near.js";
-import { stopWorkers, wordsOf } from "./protocol.js";
-import { ROOM_BYTES, type Room } from "./room.js";
-import { HELD, SMALL } from "./sizes.js";
-import { checkThreads, coresOf, type Hand, spawn } from "./spawn.js";
+import { PATIENCE, PATIENCE_IN_PLACE } from "./patience.js";
+import { COLUMNS, roomOf, SETTINGS } from "./room.js";
+import { ALONE, CACHED, HELD, MOST, PIECE, RUN, SMALL, WAKE } from "./sizes.js";
+import { checkThreads, coresOf, spawn } from "./spawn.js";
 
 declare global {
   // As TypeScript's own "esnext.disposable" has it, for those who compile without.
@@ -133,45 +137,33 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
   const kernels = onSharedMemory(decode(KERNELS));
   const pieces = decode(PIECES);
   const modules = [compile(kernels), compile(pieces)] as const;
-  // Beside the room and the scratch of each thread: 128 bytes for the words of each. `allocate` begins an array less than
-  // 4096 bytes behind the one before it. 8192 bytes are for that of the room, for the other words and for the job.
-  const own = ROOM_BYTES + 8192 + threads * (SCRATCH_BYTES + 4096 + 128);
-  const memory = new SharedMemory(Math.min(checkBytes(bytes) + own, MAX_BYTES));
-  const { buffer } = memory.wasm;
-  const place = (n: number): number => memory.allocate(n / 4).byteOffset;
-  const told = {
-    kernels,
-    pieces,
+  // `allocate` may begin an array some bytes further on.
+  const room = roomOf(threads);
+  const memory = new SharedMemory(Math.min(checkBytes(bytes) + room + 4096, MAX_BYTES));
+  const at = memory.allocate(room / 4).byteOffset as At<"room">;
+  const crew = crewOf(() => shared.stop());
+  const env = {
     memory: memory.wasm,
-    threads,
-    words: place(4 * wordsOf(threads)),
-    job: place(JOB_BYTES),
+    now: () => performance.now(),
+    over: crew.over,
   };
-  const room = { at: place(ROOM_BYTES), bytes: new Uint8Array(buffer) };
-  const scratch = place(SCRATCH_BYTES) as At<"scratch">;
-  const [wasm, shared] = instancesOn(memory, modules);
-  const words = new Int32Array(buffer, told.words, wordsOf(threads));
-  const starting = Array.from({ length: threads - 1 }, (_, thread) =>
-    spawn(WORKER, url, { ...told, thread, own: place(SCRATCH_BYTES) }),
-  );
-  const hands = await allOf(starting, words);
-  const at = told.job as At<"job">;
-  const run = (p: number): void => shared.piece(at, p, scratch);
-  const crew = new Crew(new Job(buffer, at), words, hands, run);
-  return kernelsOn(machineOn(memory, wasm, sharedOut(wasm, shared, crew, room), crew, room));
-}
-
-/** The workers, once all are ready. If one does not start, the others are ended. */
-async function allOf(starting: readonly Promise<Hand>[], words: Int32Array): Promise<Hand[]> {
+  const [wasm, shared] = instancesOn(env, modules);
+  const words = new Int32Array(memory.wasm.buffer, at + SETTINGS);
+  words.set([COLUMNS, CACHED, RUN, ALONE, PIECE, MOST, WAKE, PATIENCE, PATIENCE_IN_PLACE]);
+  words[9] = Number(canWait(words));
+  shared.tell(threads - 1, threads, at);
+  const starting = Array.from({ length: threads - 1 }, async (_, thread) => {
+    const start = { kernels, pieces, memory: memory.wasm, told: [thread, threads, at] } as const;
+    crew.hands.push(await spawn(WORKER, url, start));
+  });
+  // If one does not start, the others are ended.
   const outcomes = await Promise.allSettled(starting);
-  const hands = outcomes.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
-  for (const each of outcomes) {
-    if (each.status === "fulfilled") continue;
-    stopWorkers(words);
-    for (const hand of hands) hand.end();
-    throw each.reason;
+  const failed = outcomes.find((each) => each.status === "rejected");
+  if (failed) {
+    crew.close();
+    throw failed.reason;
   }
-  return hands;
+  return kernelsOn(machineOn(memory, wasm, { ...wasm, ...shared }, shared, crew));
 }
 
 /** The machine of several threads on a memory. */
@@ -179,8 +171,8 @@ function machineOn(
   memory: SharedMemory,
   raw: Exports,
   wasm: Exports,
+  shared: ThreadExports,
   crew: Crew,
-  room: Room,
 ): Machine {
   const isShared = (array: Float32Array | null | undefined): boolean => {
     // No tensor lies at the beginning of the memory, as most ordinary arrays do; to ask them for their buffer takes ten
@@ -204,7 +196,7 @@ function machineOn(
     get threads() {
       return crew.threads;
     },
-    close: () => crew.close(),
+    close: crew.close,
     leave,
     choose(a, b, c, held = 0, d = null): Machine {
       const parts = isShared(a) || isShared(b) || isShared(c) || isShared(d);
@@ -223,8 +215,7 @@ function machineOn(
       if (parts) return size < SMALL ? direct : machine;
       return (alone ??= { ...start<Exports, Memory>(() => new OwnMemory(memory)), leave });
     },
-    near: (pass, dy, into, normalizer, perValue) =>
-      nearOn(crew, room, pass, dy, into, normalizer, perValue),
+    near: nearOn(shared),
   };
   return machine;
 }

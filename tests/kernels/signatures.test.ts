@@ -8,7 +8,7 @@ import ts from "typescript";
 import { describe, expect, test } from "vitest";
 import { MAX_COLUMNS, Memory, STREAM_FLOATS } from "../../src/engine/memory.js";
 import * as plan from "../../src/engine/plan.js";
-import * as jobs from "../../src/threads/job.js";
+import * as room from "../../src/threads/room.js";
 import { SCRATCH, TERM } from "../support/binary.js";
 
 const read = (path: string): string =>
@@ -134,16 +134,6 @@ test("assembly/kernels.ts imports kernels of assembly/index.ts as they are", () 
   }
 });
 
-test("kinds of jobs have one number each, the same on both sides", () => {
-  const kinds = hiddenIn("assembly/pieces.ts").map(
-    ({ name, initializer }) => [name.getText(), Number(initializer?.getText())] as const,
-  );
-  const numbers = Object.entries(jobs).filter(([name]) => kinds.some(([kind]) => kind === name));
-  expect(Object.fromEntries(numbers)).toEqual(Object.fromEntries(kinds));
-  expect(new Set(numbers.map(([, number]) => number)).size).toBe(kinds.length);
-  expect(kinds.length).toBeGreaterThan(0);
-});
-
 /** The constants of a file of ours that are not exported. */
 const hiddenIn = (path: string): ts.VariableDeclaration[] =>
   parse(path)
@@ -249,14 +239,70 @@ describe("kernel memory", () => {
     expect(blockNumber("SCRATCH")).toBe(MAX_COLUMNS * 4 + bytes);
     expect(sizes.get(memory.scratch)).toBe(6 * blockNumber("SCRATCH"));
   });
+});
+
+describe("memory of threads", () => {
+  /** The constants of assembly/told.ts. */
+  const told = new Map(
+    parse("assembly/told.ts")
+      .statements.filter(ts.isVariableStatement)
+      .flatMap(({ declarationList }) => [...declarationList.declarations])
+      .map(({ name, initializer }) => [name.getText(), Number(initializer?.getText())]),
+  );
+  const toldNumber = (name: string): number => found(told.get(name), `${name} in assembly/told.ts`);
+
+  /** The bytes of the fields of each class of jobs. */
+  const jobs = parse("assembly/pieces.ts")
+    .statements.filter(ts.isClassDeclaration)
+    .map(({ members }) => {
+      const sizes: Record<string, number> = { u32: 4, usize: 4, f32: 4, f64: 8 };
+      const types = members.filter(ts.isPropertyDeclaration).map(({ type }) => type?.getText());
+      const all = types.map((type) => found(sizes[type ?? ""], `a size of ${type}`));
+      return all.reduce((sum, size) => sum + size, 0);
+    });
+
+  test.each([1, 2, 7, 64])("of %i threads is as large as what lies in it", (threads) => {
+    expect(jobs.length).toBe(2);
+    const states = 3 * toldNumber("STATES");
+    const own = toldNumber("OWN") + toldNumber("SCRATCH_BYTES");
+    const bytes = toldNumber("WORDS") + 2 * Math.max(...jobs) + states + threads * own;
+    expect(room.roomOf(threads)).toBe(bytes);
+  });
+
+  test("has room for the states of all columns", () => {
+    expect(toldNumber("STATES")).toBe(8 * room.COLUMNS);
+  });
+
+  test("has the settings in the order in which they are written", () => {
+    const names = /words\.set\(\[([^\]]*)\]/.exec(read("src/threads/start.ts"))?.[1]?.split(", ");
+    const places = found(names, "the settings in src/threads/start.ts").map(toldNumber);
+    expect(places).toEqual(places.map((_, i) => room.SETTINGS + 4 * i));
+    expect(places.length).toBeGreaterThan(5);
+    expect(toldNumber("SLEEPS")).toBe(room.SETTINGS + 4 * places.length);
+  });
 
   test("a thread has room for what a piece of `backward` keeps, which is more than moments do", () => {
     const scratch = blockNumber("SCRATCH");
     // nearPiece: the four terms, then two arrays of float32 and two of float64.
-    expect(jobs.SCRATCH_BYTES).toBeGreaterThanOrEqual(4 * blockNumber("SCALE") + 6 * scratch);
+    expect(toldNumber("SCRATCH_BYTES")).toBeGreaterThanOrEqual(
+      4 * blockNumber("SCALE") + 6 * scratch,
+    );
   });
 
-  test("the other tests of this folder lay arrays out alike", () => {
+  test.each([
+    ["HEAVY", "assembly/shares.ts", "src/threads/sizes.ts"],
+    ["MAX_PIECES", "assembly/protocol.ts", "src/threads/room.ts"],
+  ])("%s is the same in %s and %s", (name, ...files) => {
+    const [here, there] = files.map(
+      (file) => new RegExp(`const ${name}\\b[^=]*= (\\d+);`).exec(read(file))?.[1],
+    );
+    expect(Number(here)).toBeGreaterThan(0);
+    expect(there).toBe(here);
+  });
+});
+
+describe("the other tests of this folder", () => {
+  test("lay arrays out alike", () => {
     expect(TERM).toBe(blockNumber("SCALE"));
     expect(SCRATCH * 4).toBe(6 * blockNumber("SCRATCH"));
   });

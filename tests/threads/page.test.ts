@@ -12,7 +12,7 @@ const revoked: string[] = [];
 
 /** What a worker does when it is told to start. */
 type Reaction = (worker: PageWorker) => void;
-const STARTS: Reaction = (worker) => worker.onmessage?.({ data: { error: null } });
+const STARTS: Reaction = (worker) => worker.onmessage?.({ data: null });
 
 /** What the browser answers to `new Worker`, and what each worker does. */
 let refuses = false;
@@ -92,7 +92,7 @@ describe("the address of a worker's text is given back", () => {
 
   test.each<[string, Reaction]>([
     ["has an error", (worker) => worker.onerror?.({ message: "no" })],
-    ["cannot work", (worker) => worker.onmessage?.({ data: { error: "no" } })],
+    ["cannot work", (worker) => worker.onmessage?.({ data: "no" })],
   ])("when a worker %s, which is ended", async (_, fails) => {
     reaction = fails;
     const error = await startKernels({ threads: 3 }).catch((reason) => reason);

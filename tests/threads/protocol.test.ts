@@ -1,18 +1,9 @@
 // Every order in which the steps of a caller and of workers can follow each other, on the very file that they run
-// (src/threads/protocol.ts). A state is what the shared words hold and where each thread is; all states that can be
+// (assembly/protocol.ts). A state is what the shared words hold and where each thread is; all states that can be
 // reached are visited once.
 
 import { describe, expect, test } from "vitest";
-import {
-  type Caller,
-  callerStep,
-  EPOCH,
-  SLEEPERS,
-  stopWorkers,
-  type Worker,
-  wordsOf,
-  workerStep,
-} from "../../src/threads/protocol.js";
+import { EPOCH, memoryOf, S, SLEEPERS, Thread } from "../support/protocol.js";
 
 interface Setting {
   readonly workers: number;
@@ -35,22 +26,13 @@ interface Setting {
 
 type State = string;
 
-const CALLER: readonly Caller["at"][] = [
-  ...(["look", "claim", "which", "run", "none", "count", "clear", "offer", "raise"] as const),
-  ...(["sleepers?", "wake", "wait", "give up", "again", "end", "done", "given up"] as const),
-];
-const WORKER: readonly Worker["at"][] = [
-  ...(["look", "claim", "which", "run", "none", "begin", "stop?", "report", "idle"] as const),
-  ...(["sleepy", "sleep", "awake", "ended"] as const),
-];
-
 /** A worker, and what the model knows of it besides. */
-interface ModelWorker extends Worker {
-  isBlocked: boolean;
-  isWoken: boolean;
-  isDead: boolean;
+class ModelWorker extends Thread {
+  isBlocked = false;
+  isWoken = false;
+  isDead = false;
   /** The call that was described when it last looked for pieces. */
-  known: number;
+  known = 0;
 }
 
 /** A model of one setting. It is set to a state, makes a step, and tells the state after it. */
@@ -59,7 +41,7 @@ class Model {
   readonly #words: Int32Array;
   /** The words that are used. */
   readonly #used: readonly number[];
-  readonly #caller: Caller;
+  readonly #caller: Thread;
   readonly #workers: ModelWorker[] = [];
   /** Which call is described, which is under way, and how often each piece of each call has been done. */
   #described = 0;
@@ -72,46 +54,31 @@ class Model {
   constructor(setting: Setting) {
     this.#setting = setting;
     const threads = setting.workers + 1;
-    this.#words = new Int32Array(wordsOf(threads));
+    const memory = memoryOf();
+    this.#words = new Int32Array(memory.buffer, 0, 64 + 32 * threads);
     this.#used = [...this.#words.keys()].filter((i) => i < 3 || (i >= 32 && i % 32 < 2));
     this.#done = setting.calls.map((pieces) => new Array<number>(pieces).fill(0));
     const run = (piece: number, described = this.#described): void => {
       const { at, finished } = this.#caller;
-      if (at === "again" && (finished >> piece) & 1)
+      if (at === S.AGAIN && (finished >> piece) & 1)
         throw new Error("a piece was done after its report");
       const call = this.#done[described - 1];
       if (call === undefined || piece >= call.length) throw new Error(`no piece ${piece}`);
       call[piece]!++;
     };
-    const shared = { words: this.#words, threads, piece: 0, finished: 0, looks: 0, run };
+    const shared = {
+      run,
+      isTired: () => this.#patience,
+      hasWaitedEnough: () => this.#patience,
+      wake: () => this.#wake(),
+    };
     for (let thread = 0; thread < setting.workers; thread++) {
       const early = (piece: number): void => run(piece, this.#workers[thread]!.known);
-      this.#workers.push({
-        ...shared,
-        run: setting.wrong === "reads early" ? early : run,
-        at: "begin",
-        thread,
-        queue: thread,
-        epoch: 0,
-        isTired: () => this.#patience,
-        sleep: () => {},
-        known: 0,
-        isBlocked: false,
-        isWoken: false,
-        isDead: false,
-      });
+      const worker = { ...shared, run: setting.wrong === "reads early" ? early : run };
+      this.#workers.push(new ModelWorker(memory, thread, threads, worker));
     }
-    this.#caller = {
-      ...shared,
-      at: "done",
-      thread: setting.workers,
-      queue: 0,
-      pieces: 0,
-      wakes: setting.wakes,
-      repeatable: setting.repeatable,
-      wake: () => this.#wake(),
-      hasWaitedEnough: () => this.#patience,
-    };
+    this.#caller = new Thread(memory, setting.workers, threads, shared);
+    this.#caller.at = S.DONE_ALL;
   }
 
   #wake(): void {
@@ -124,17 +91,18 @@ class Model {
 
   /** All that matters of the model, a character for each number; 0 for what will not be read before it is written. */
   get state(): State {
-    const { at, queue, piece, finished } = this.#caller;
-    const isIdle = at === "done";
-    const numbers = [CALLER.indexOf(at), isIdle ? 0 : queue, this.#keepsPiece(at) ? piece : 0];
+    const { at, queue, claimed, finished } = this.#caller;
+    const isIdle = at === S.DONE_ALL;
+    const numbers = [at, isIdle ? 0 : queue, this.#keepsPiece(at) ? claimed : 0];
     numbers.push(isIdle ? 0 : finished, this.#described, this.#call, Number(this.#isClosed));
     for (const w of this.#workers) {
-      if (w.isDead || w.at === "ended") {
-        numbers.push(WORKER.indexOf("ended"), 0, 0, 0, 0, 0, 0, Number(w.isDead), 0);
+      const step = w.at;
+      if (w.isDead || step === S.ENDED) {
+        numbers.push(S.ENDED, 0, 0, 0, 0, 0, 0, Number(w.isDead), 0);
         continue;
       }
-      numbers.push(WORKER.indexOf(w.at), w.at === "begin" ? 0 : w.epoch, w.queue);
-      numbers.push(this.#keepsPiece(w.at) ? w.piece : 0, w.finished);
+      numbers.push(step, step === S.BEGIN ? 0 : w.epoch, step === S.BEGIN ? 0 : w.queue);
+      numbers.push(this.#keepsPiece(step) ? w.claimed : 0, w.finished);
       numbers.push(Number(w.isBlocked), Number(w.isWoken), 0, w.known);
     }
     for (const pieces of this.#done) numbers.push(...pieces);
@@ -148,17 +116,17 @@ class Model {
     return String.fromCharCode(...numbers.map((n) => n + 8));
   }
 
-  #keepsPiece(at: Caller["at"] | Worker["at"]): boolean {
-    return at === "which" || at === "run" || at === "again";
+  #keepsPiece(at: number): boolean {
+    return at === S.WHICH || at === S.RUN || at === S.AGAIN;
   }
 
   set state(state: State) {
     let next = 0;
     const number = (): number => state.charCodeAt(next++) - 8;
     const me = this.#caller;
-    me.at = CALLER[number()]!;
+    me.at = number();
     me.queue = number();
-    me.piece = number();
+    me.claimed = number();
     me.finished = number();
     this.#described = number();
     this.#call = number();
@@ -166,10 +134,10 @@ class Model {
     me.pieces = this.#setting.calls[this.#call - 1] ?? 0;
     me.looks = 0;
     for (const w of this.#workers) {
-      w.at = WORKER[number()]!;
+      w.at = number();
       w.epoch = number();
       w.queue = number();
-      w.piece = number();
+      w.claimed = number();
       w.finished = number();
       w.isBlocked = number() === 1;
       w.isWoken = number() === 1;
@@ -183,19 +151,19 @@ class Model {
 
   /** Whether the caller has no more steps. */
   get isOver(): boolean {
-    return this.#isClosed || this.#caller.at === "given up";
+    return this.#isClosed || this.#caller.at === S.GIVEN_UP;
   }
 
   /** Throws if what should hold in this state does not. */
   check(): void {
     const { at } = this.#caller;
     const call = this.#done[this.#call - 1];
-    const isWhole = at === "done" || (at === "given up" && this.#setting.repeatable);
+    const isWhole = at === S.DONE_ALL || (at === S.GIVEN_UP && this.#setting.repeatable);
     if (isWhole && call?.some((times) => times === 0)) {
       throw new Error("a call ended before all its pieces were done");
     }
     // Between a claim and the report the caller waits, unless it gives up.
-    if (at === "done" && this.#workers.some((w) => !w.isDead && w.finished !== 0)) {
+    if (at === S.DONE_ALL && this.#workers.some((w) => !w.isDead && w.finished !== 0)) {
       throw new Error("a call ended before a worker had reported");
     }
     const most = this.#setting.deaths && this.#setting.repeatable ? 2 : 1;
@@ -210,11 +178,11 @@ class Model {
     const steps: number[] = [];
     const { deaths } = this.#setting;
     if (!this.isOver) steps.push(0);
-    if (!this.isOver && deaths && this.#caller.at === "wait") steps.push(1);
+    if (!this.isOver && deaths && this.#caller.at === S.WAIT) steps.push(1);
     for (const { thread, at, isDead, isBlocked } of this.#workers) {
-      if (isDead || isBlocked || at === "ended") continue;
+      if (isDead || isBlocked || at === S.ENDED) continue;
       steps.push(2 + 3 * thread);
-      if (at === "idle") steps.push(3 + 3 * thread);
+      if (at === S.IDLE) steps.push(3 + 3 * thread);
       if (deaths) steps.push(4 + 3 * thread);
     }
     return steps;
@@ -233,18 +201,17 @@ class Model {
   #stepOfCaller(patience: boolean): void {
     this.#patience = patience;
     const me = this.#caller;
-    if (me.at !== "done") {
-      do callerStep(me);
+    if (me.at !== S.DONE_ALL) {
+      do me.step();
       while (this.#goesOn(me.at));
     } else if (this.#call < this.#setting.calls.length) {
       // Describing a call is several writes that are not atomic. One of them stands for all.
       this.#described = ++this.#call;
-      me.pieces = this.#setting.calls[this.#call - 1]!;
-      me.at = "count";
-      while (this.#goesOn(me.at)) callerStep(me);
+      const { wakes, repeatable } = this.#setting;
+      me.begin(this.#setting.calls[this.#call - 1]!, wakes, repeatable);
+      while (this.#goesOn(me.at)) me.step();
     } else {
-      stopWorkers(this.#words);
-      this.#wake();
+      me.stop();
       this.#isClosed = true;
     }
   }
@@ -252,40 +219,40 @@ class Model {
   #stepOfWorker(worker: ModelWorker, patience: boolean): void {
     this.#patience = patience;
     const { wrong } = this.#setting;
-    if (wrong === "reads early" && worker.at === "look") worker.known = this.#described;
-    if (wrong === "sleeps late" && worker.at === "sleepy") worker.epoch = this.#words[EPOCH]!;
-    if (worker.at === "sleep" && !worker.isWoken && this.#words[EPOCH] === worker.epoch) {
+    if (wrong === "reads early" && worker.at === S.LOOK) worker.known = this.#described;
+    if (wrong === "sleeps late" && worker.at === S.SLEEPY) worker.epoch = this.#words[EPOCH]!;
+    if (worker.at === S.ASLEEP && !worker.isWoken && this.#words[EPOCH] === worker.epoch) {
       worker.isBlocked = true;
       return;
     }
     worker.isWoken = false;
-    do workerStep(worker);
+    do worker.step();
     while (this.#goesOn(worker.at));
   }
 
   /**
-   * Whether the step that comes next belongs to the one before. Nothing shared is touched by "none". The others touch
+   * Whether the step that comes next belongs to the one before. Nothing shared is touched by NONE. The others touch
    * what nobody else does at that time: between a claim and the report nobody describes another call or counts its
    * pieces (`check` holds that), STOP is written before the EPOCH that a worker has just read, and who sleeps matters
    * only to callers that wake. A worker may die between its claim and its piece, but not between two other steps of these.
    */
-  #goesOn(at: Caller["at"] | Worker["at"]): boolean {
+  #goesOn(at: number): boolean {
     const { isCoarse, deaths, wakes } = this.#setting;
-    if (at === "none" || !isCoarse) return at === "none";
-    if (at === "run") return !deaths;
-    if (at === "sleepy" || at === "awake") return !wakes;
-    return at === "which" || at === "stop?" || at === "count";
+    if (at === S.NONE || !isCoarse) return at === S.NONE;
+    if (at === S.RUN) return !deaths;
+    if (at === S.SLEEPY || at === S.AWAKE) return !wakes;
+    return at === S.WHICH || at === S.STOPPED || at === S.COUNT;
   }
 
   /** Whether every worker that lives has ended. */
   get areAllEnded(): boolean {
-    return this.#workers.every(({ at, isDead }) => at === "ended" || isDead);
+    return this.#workers.every(({ at, isDead }) => at === S.ENDED || isDead);
   }
 }
 
 /** Whether a step is only that of a caller that waits, and looks at another worker without finding anything. */
 function isWaiting(from: State, to: State): boolean {
-  const waits = CALLER.indexOf("wait") + 8;
+  const waits = S.WAIT + 8;
   return from.charCodeAt(0) === waits && to[0] === from[0] && to.slice(2) === from.slice(2);
 }
 
@@ -383,28 +350,21 @@ describe("a caller that waits for workers", () => {
   const asked: { looks: number; word: number; value: number }[] = [];
   const done: number[] = [];
   let words: Int32Array;
-  let me: Caller;
+  let me: Thread;
 
   /** A caller that waits for four pieces of two workers, has done none itself, and is asked `waits` times to go on. */
   const waiting = (repeatable: boolean, waits: number): void => {
-    words = new Int32Array(wordsOf(3));
+    const memory = memoryOf();
+    words = new Int32Array(memory.buffer);
     for (const list of [asked, done]) list.length = 0;
-    me = {
-      at: "wait",
-      words,
-      thread: 2,
-      threads: 3,
-      queue: 0,
-      piece: 0,
-      finished: 0,
-      looks: 0,
-      pieces: 4,
-      wakes: false,
-      repeatable,
+    me = new Thread(memory, 2, 3, {
       run: (piece) => done.push(piece),
-      wake: () => {},
+      isTired: () => false,
       hasWaitedEnough: (looks, word, value) => asked.push({ looks, word, value }) > waits,
-    };
+      wake: () => {},
+    });
+    me.begin(4, false, repeatable);
+    me.at = S.WAIT;
   };
 
   /** Where worker t reports what it has done. */
@@ -412,14 +372,14 @@ describe("a caller that waits for workers", () => {
 
   test("counts its looks anew after a report", () => {
     waiting(true, 100);
-    for (let i = 0; i < 5; i++) callerStep(me);
+    for (let i = 0; i < 5; i++) me.step();
     expect(asked.map(({ looks }) => looks)).toEqual([0, 1, 2, 3, 4]);
     words[reportOf(1)] = 0b0100;
-    for (let i = 0; i < 4; i++) callerStep(me);
+    for (let i = 0; i < 4; i++) me.step();
     expect(asked.slice(5).map(({ looks }) => looks)).toEqual([0, 1, 2]);
     expect(me.finished).toBe(0b0100);
     // It looks at the word of one worker after the other, and tells what it saw there.
-    expect(asked.slice(5).map(({ word }) => word)).toEqual([0, 1, 0].map(reportOf));
+    expect(asked.slice(5).map(({ word }) => word)).toEqual([0, 1, 0].map((t) => 4 * reportOf(t)));
     expect(asked[6]!.value).toBe(0b0100);
   });
 
@@ -427,16 +387,16 @@ describe("a caller that waits for workers", () => {
     waiting(true, 1);
     words[reportOf(0)] = 0b0010;
     words[reportOf(1)] = 0b1000;
-    while (callerStep(me)) {}
-    expect(me.at).toBe("given up");
+    while (me.step()) {}
+    expect(me.at).toBe(S.GIVEN_UP);
     expect(done).toEqual([2, 0]);
   });
 
   test("does nothing again that is not repeatable", () => {
     waiting(false, 1);
     words[reportOf(0)] = 0b0010;
-    while (callerStep(me)) {}
-    expect(me.at).toBe("given up");
+    while (me.step()) {}
+    expect(me.at).toBe(S.GIVEN_UP);
     expect(done).toEqual([]);
   });
 
@@ -444,8 +404,8 @@ describe("a caller that waits for workers", () => {
     waiting(false, 100);
     words[reportOf(0)] = 0b0011;
     words[reportOf(1)] = 0b1100;
-    while (callerStep(me)) {}
-    expect(me.at).toBe("done");
+    while (me.step()) {}
+    expect(me.at).toBe(S.DONE_ALL);
     expect(asked).toEqual([]);
   });
 });

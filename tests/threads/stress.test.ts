@@ -5,7 +5,6 @@ import { Worker } from "node:worker_threads";
 import { BatchNorm, Kernels, StateError } from "batchnorm-wasm";
 import { startKernels, type ThreadedKernels } from "batchnorm-wasm/threads";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { AFFINE_PLANES, AFFINE_STRIPS, GRADIENT_STRIPS, NEAR } from "../../src/threads/job.js";
 import { PATIENCE_IN_PLACE } from "../../src/threads/patience.js";
 import { TEXT as WORKER } from "../../src/wasm/worker-text.js";
 import { assertSameBits } from "../support/compare.js";
@@ -188,7 +187,7 @@ describe("the bits of one thread", () => {
 describe("an error, and then one thread", () => {
   test("when a piece throws in a worker", async () => {
     const { error, kernels, call, expected } = await lost(
-      mortal("throw new Error('no')", "", 1, GRADIENT_STRIPS),
+      mortal("throw new Error('no')", "", 1, "gradientStrips"),
       gradientOf,
     );
     expect(error).toBeInstanceOf(StateError);
@@ -197,17 +196,20 @@ describe("an error, and then one thread", () => {
     for (let i = 0; i < 3; i++) assertSameBits("dx", call(), expected);
   });
 
-  // The worker has done its piece, and does not say so. Whoever did the piece again would start from its result.
+  // The worker has done its piece, or a part of it, and does not say so. Whoever did the piece again would start from its result.
   test.each([
-    ["dx, which the gated dy lies in", GRADIENT_STRIPS, gradientOf],
-    ["out, which is x, in planes", AFFINE_PLANES, (own: Kernels) => inferOf(own, "NCL", "x")],
-    ["out, which is x, in rows", AFFINE_STRIPS, (own: Kernels) => inferOf(own, "NC", "x")],
-    ["out, which is add, in planes", AFFINE_PLANES, (own: Kernels) => inferOf(own, "NCL", "add")],
-    ["out, which is add, in rows", AFFINE_STRIPS, (own: Kernels) => inferOf(own, "NC", "add")],
-    ["dx, which is dy, in planes", NEAR, nearOf],
-    ["dx of ordinary arrays", GRADIENT_STRIPS, heldOf],
-  ])("when a worker stops after a piece of %s", async (_, kind, callOf) => {
-    const { error, took, kernels, call, expected } = await lost(mortal("", WAITS, 1, kind), callOf);
+    ["dx, which the gated dy lies in", "gradientStrips", gradientOf],
+    ["out, which is x, in planes", "affinePlanes", (own: Kernels) => inferOf(own, "NCL", "x")],
+    ["out, which is x, in rows", "affineStrips", (own: Kernels) => inferOf(own, "NC", "x")],
+    ["out, which is add, in planes", "affinePlanes", (own: Kernels) => inferOf(own, "NCL", "add")],
+    ["out, which is add, in rows", "affineStrips", (own: Kernels) => inferOf(own, "NC", "add")],
+    ["dx, which is dy, in planes", "gradientPlanes", nearOf],
+    ["dx of ordinary arrays", "gradientStrips", heldOf],
+  ])("when a worker stops after a piece of %s", async (_, kernel, callOf) => {
+    const { error, took, kernels, call, expected } = await lost(
+      mortal("", WAITS, 1, kernel),
+      callOf,
+    );
     expect(error).toBeInstanceOf(StateError);
     expect(String(error)).toMatch("workers that compute, got one that stopped");
     expect(took).toBeGreaterThanOrEqual(PATIENCE_IN_PLACE);
@@ -221,7 +223,7 @@ describe("an error, and then one thread", () => {
   ])(
     "a train in %s that loses a worker in y has not moved the running averages",
     async (_, channels) => {
-      const text = mortal("throw new Error('no')", "", 1, AFFINE_STRIPS) + WORKER;
+      const text = mortal("throw new Error('no')", "", 1, "affineStrips") + WORKER;
       const url = `data:text/javascript,${encodeURIComponent(text)}`;
       const some = await startKernels({ threads: 2, memory: 32 << 20, worker: url });
       const size = 400 * channels;
@@ -327,28 +329,27 @@ function tensorsOf(kernels: Kernels, size: number): [Float32Array, Float32Array,
   return [a, b, c];
 }
 
-/** Code before the script of a worker: each of its pieces has something before it and after it. */
+/** Code before the script of a worker: each kernel that its pieces call has something before it and after it. */
 const around = (before: string, after: string): string => `
   const { Instance } = WebAssembly;
+  const around = ([name, kernel]) => [name, (...args) => {
+    ${before};
+    kernel(...args);
+    ${after};
+  }];
   WebAssembly.Instance = function (module, imports) {
-    const { exports } = new Instance(module, imports);
-    if (exports.piece === undefined) return { exports };
-    const piece = (...args) => {
-      ${before};
-      exports.piece(...args);
-      ${after};
-    };
-    return { exports: { ...exports, piece } };
+    if (!imports.kernels) return new Instance(module, imports);
+    const kernels = Object.fromEntries(Object.entries(imports.kernels).map(around));
+    return new Instance(module, { ...imports, kernels });
   };
 `;
 
-/** The same for its `last` piece alone. With a `kind`, pieces of other kinds of jobs do not count. */
-const mortal = (before: string, after: string, last: number, kind?: number): string => `
-  let pieces = 0;
+/** The same for the `last` call of a kernel alone. With a `kernel`, calls of others do not count. */
+const mortal = (before: string, after: string, last: number, kernel?: string): string => `
+  let calls = 0;
   let isLast = false;
   ${around(
-    `const kind = new Int32Array(imports.env.memory.buffer, args[0], 1)[0];
-     isLast = (${kind === undefined} || kind === ${kind}) && ++pieces === ${last};
+    `isLast = (${kernel === undefined} || name === "${kernel}") && ++calls === ${last};
      if (isLast) { ${before}; }`,
     `if (isLast) { ${after}; }`,
   )}

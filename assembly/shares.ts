@@ -188,9 +188,9 @@ export function gradientSumsRows(
  */
 function isByPlanes(count: f64, planes: u32, channels: u32, inner: u32): bool {
   return (
-    (count > 0 || planes * inner > setting(CACHED)) &&
-    inner <= BLOCK_PLANE &&
-    planes / channels * padded(channels) <= setting(COLUMNS)
+    ((count > 0) | (planes * inner > setting(CACHED))) &
+    (inner <= BLOCK_PLANE) &
+    (planes / channels * padded(channels) <= setting(COLUMNS))
   );
 }
 
@@ -202,7 +202,7 @@ function planesReduced(
   kind: u32, a: usize, b: usize, center: usize, count: f64, first: u32, planes: u32, channels: u32, inner: u32,
 ): u32 {
   const byPlanes = isByPlanes(count, planes, channels, inner);
-  if (first != 0 || planes % channels != 0 || (count > 0 && !byPlanes)) return 0;
+  if ((first != 0) | (planes % channels != 0) | ((count > 0) & !byPlanes)) return 0;
   const n = pieces(planes * inner * HEAVY, channels);
   if (n == 1) return 0;
   reduction(kind, n, a, b, center, 0, planes, channels, inner, 0, byPlanes ? n : 1);

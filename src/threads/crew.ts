@@ -6,9 +6,8 @@ import { end, type Hand } from "./spawn.js";
 
 /** Workers on the memory of a machine. */
 export interface Crew {
+  /** The workers that compute besides the caller. */
   hands: Hand[];
-  /** How many threads compute. */
-  readonly threads: number;
   /** Ends the workers. Later calls go on with this thread alone. */
   close(): void;
   /**
@@ -22,9 +21,6 @@ export interface Crew {
 export function crewOf(stop: () => void): Crew {
   const crew: Crew = {
     hands: [],
-    get threads() {
-      return crew.hands.length + 1;
-    },
     close() {
       if (crew.hands.length === 0) return;
       stop();
@@ -42,12 +38,12 @@ export function crewOf(stop: () => void): Crew {
   return crew;
 }
 
-/** Whether this thread may sleep: the main thread of a page may not. */
-export function canWait(words: Int32Array): boolean {
+/** 1 if this thread may sleep; 0 if not, as the main thread of a page. */
+export function canWait(words: Int32Array): 0 | 1 {
   try {
     Atomics.wait(words, 0, 0, 0);
-    return true;
+    return 1;
   } catch {
-    return false;
+    return 0;
   }
 }

@@ -14,4 +14,4 @@ export const SETTINGS = 16;
  * columns, and scratch.
  */
 export const roomOf = (threads: number): number =>
-  256 + 192 + 3 * 8 * 32 * MAX_COLUMNS + threads * (128 + 45056);
+  256 + 192 + 3 * 8 * COLUMNS + threads * (128 + 45056);

@@ -48,8 +48,8 @@ export type Started = string | null;
 
 const scope = globalThis as unknown as Scope;
 
-/** Milliseconds within which a worker has to be ready. */
-const READY = 20000;
+/** Seconds within which a worker has to be ready. */
+const READY = 20;
 /** Milliseconds after which a worker that was told to end is terminated. */
 const END = 1000;
 const NAME = "batchnorm-wasm";
@@ -77,10 +77,10 @@ export function checkThreads(): void {
       "SharedArrayBuffer",
       "a page served with the headers Cross-Origin-Opener-Policy: same-origin and " +
         "Cross-Origin-Embedder-Policy: require-corp, or Node, Deno or Bun",
-      "a page or a runtime that does not share memory between threads",
+      "one that shares no memory between threads",
     );
   }
-  if (nodeWorker() === undefined && scope.Worker === undefined) {
+  if (!(nodeWorker() ?? scope.Worker)) {
     throw new UnsupportedError(
       "Worker",
       "a runtime with web workers or process.getBuiltinModule (Node 20.16 or later)",
@@ -107,71 +107,55 @@ const refused = (got: string, cause?: unknown): UnsupportedError =>
  * Starts a worker and waits until it is ready. `text` is its script, `url` where its file lies if the text may not be
  * used. Rejects with UnsupportedError if it does not start.
  */
-export function spawn(text: string, url: string | undefined, start: Start): Promise<Hand> {
-  return new Promise((resolve, reject) => {
+export const spawn = (text: string, url: string | undefined, start: Start): Promise<Hand> =>
+  new Promise((resolve, reject) => {
     let made: Hand | undefined;
     let blob: string | undefined;
-    const answer: Answer = (error, cause) => {
+    /** Takes what the worker answers, or why it does not. Later answers change nothing. */
+    const answer = (error: Started, cause?: unknown): void => {
       scope.clearTimeout(timer);
-      if (blob !== undefined) scope.URL.revokeObjectURL(blob);
-      if (error === null) {
-        resolve(made!);
-        return;
+      if (blob) scope.URL.revokeObjectURL(blob);
+      if (error === null) resolve(made!);
+      else {
+        made?.terminate();
+        reject(refused(error, cause));
       }
-      made?.terminate();
-      reject(refused(error, cause));
     };
+    const fail = (cause: unknown): void => answer(String(cause), cause);
     const timer = scope.setTimeout(
-      () => answer(`one that was not ready after ${READY / 1000} s`),
-      READY,
+      () => answer(`one that was not ready after ${READY} s`),
+      1000 * READY,
     );
     try {
       const Node = nodeWorker();
-      if (Node) made = makeNode(Node, text, url, answer);
-      else made = makeWeb(url ?? (blob = blobOf(text)), answer);
+      if (Node) {
+        const place = url && /^[a-z]+:/.test(url) ? new scope.URL(url) : (url ?? text);
+        const worker = (made = new Node(place, { eval: url === undefined, name: NAME }));
+        worker.on("message", (started) => {
+          // The process may end while the worker runs.
+          worker.unref();
+          answer(started as Started);
+        });
+        worker.on("error", fail);
+        worker.on("exit", () => answer("one that ended"));
+      } else {
+        if (url === undefined) {
+          blob = scope.URL.createObjectURL(new scope.Blob([text], { type: "text/javascript" }));
+        }
+        const worker = (made = new scope.Worker!(url ?? blob!, { name: NAME }));
+        worker.onmessage = ({ data }) => answer(data);
+        worker.onerror = (event) => {
+          event.preventDefault?.();
+          answer(event.message || "one that the page's policy refuses, or whose file is not there");
+        };
+      }
       made.postMessage(start);
     } catch (cause) {
-      answer(String(cause), cause);
+      fail(cause);
     }
   });
-}
 
 /** Ends a worker that was told to end, in case that something keeps it from looking at its stop flag. */
 export const end = (hand: Hand): void => {
   scope.setTimeout(() => hand.terminate(), END).unref?.();
 };
-
-/** Takes what a worker answers, or why it does not; later answers change nothing. */
-type Answer = (started: Started, cause?: unknown) => void;
-
-function makeNode(
-  Node: NodeWorkerClass,
-  text: string,
-  url: string | undefined,
-  answer: Answer,
-): Hand {
-  const isText = url === undefined;
-  const place = isText ? text : /^[a-z]+:/.test(url) ? new scope.URL(url) : url;
-  const worker = new Node(place, { eval: isText, name: NAME });
-  worker.on("message", (started) => {
-    // The process may end while the worker runs.
-    worker.unref();
-    answer(started as Started);
-  });
-  worker.on("error", (cause) => answer(String(cause), cause));
-  worker.on("exit", () => answer("one that ended"));
-  return worker;
-}
-
-const blobOf = (text: string): string =>
-  scope.URL.createObjectURL(new scope.Blob([text], { type: "text/javascript" }));
-
-function makeWeb(url: string, answer: Answer): Hand {
-  const worker = new scope.Worker!(url, { name: NAME });
-  worker.onmessage = ({ data }) => answer(data);
-  worker.onerror = (event) => {
-    event.preventDefault?.();
-    answer(event.message || "one that the page's policy refuses, or whose file is not there");
-  };
-  return worker;
-}

@@ -129,7 +129,7 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
     `a whole number from 1 to ${MAX_THREADS}`,
     (n) => Number.isInteger(n) && n >= 1 && n <= MAX_THREADS,
   );
-  const url = worker === undefined ? undefined : (Object(worker).href ?? worker);
+  const url = Object(worker).href ?? worker;
   if (url !== undefined && typeof url !== "string") {
     throw new OptionError("worker", "an address, as a string or a URL", describe(worker));
   }
@@ -149,8 +149,8 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
   };
   const [wasm, shared] = instancesOn(env, modules);
   const words = new Int32Array(memory.wasm.buffer, at + SETTINGS);
-  words.set([COLUMNS, CACHED, RUN, ALONE, PIECE, MOST, WAKE, PATIENCE, PATIENCE_IN_PLACE]);
-  words[9] = Number(canWait(words));
+  const sleeps = canWait(words);
+  words.set([COLUMNS, CACHED, RUN, ALONE, PIECE, MOST, WAKE, PATIENCE, PATIENCE_IN_PLACE, sleeps]);
   shared.tell(threads - 1, threads, at);
   const starting = Array.from({ length: threads - 1 }, async (_, thread) => {
     const start = { kernels, pieces, memory: memory.wasm, told: [thread, threads, at] } as const;
@@ -158,7 +158,7 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
   });
   // If one does not start, the others are ended.
   const outcomes = await Promise.allSettled(starting);
-  const failed = outcomes.find((each) => each.status === "rejected");
+  const failed = outcomes.find((each) => "reason" in each);
   if (failed) {
     crew.close();
     throw failed.reason;
@@ -194,7 +194,7 @@ function machineOn(
     wasm,
     memory,
     get threads() {
-      return crew.threads;
+      return crew.hands.length + 1;
     },
     close: crew.close,
     leave,
@@ -204,7 +204,7 @@ function machineOn(
       habits.forget();
       // Asking for a length takes 10 ns, so it is not done for arrays that it does not matter for.
       const size = parts || held > 0 ? lengthOf(a) : 0;
-      if (held > 0 && size >= HELD && crew.threads > 1 && [a, b, c, d].some(isOrdinary)) {
+      if (held > 0 && size >= HELD && crew.hands.length > 0 && [a, b, c, d].some(isOrdinary)) {
         const count = held + (c ? 1 : 0);
         const kind = 16 * size + 4 * count + 2 * held + (parts ? 1 : 0);
         if (habits.begin(kind)) {

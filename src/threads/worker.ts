@@ -29,14 +29,14 @@ port.onmessage = ({ data: { kernels, pieces, memory, told } }) => {
     const now = () => performance.now();
     // Only a caller has a job that is over.
     const env = { memory, now, over: now };
-    const shared = instance(pieces, { env, kernels: instance(kernels, { env }) });
-    const { tell, work } = shared as unknown as ThreadExports;
-    tell(...told);
+    const exports = instance(pieces, { env, kernels: instance(kernels, { env }) });
+    const shared = exports as unknown as ThreadExports;
+    shared.tell(...told);
     port.postMessage(null);
     // A piece that throws counts as finished, so that nobody waits for it; the caller learns that it has failed.
     for (let failed = 0; ; failed = 1) {
       try {
-        work(failed);
+        shared.work(failed);
         break;
       } catch {}
     }

@@ -10,9 +10,9 @@ declare function now(): f64;
 /** Milliseconds that a worker looks for the next call before it sleeps (docs/tuning.md). */
 const SPIN: f64 = 2;
 /** It asks for the time once in so many looks, which is a power of two. */
-const RARELY: u32 = 512;
-/** How often the caller looks whether a piece is done before it lets the system have its core. */
-const LOOKS: u32 = 2000;
+const RARELY: u32 = 2048;
+/** How often the caller looks whether a piece is done before it lets the system have its core: for some 29 µs. */
+const LOOKS: u32 = 6700;
 /** Nanoseconds for which it leaves the core to others each time. */
 const NAP: i64 = 50000;
 

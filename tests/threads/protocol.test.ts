@@ -308,7 +308,7 @@ describe("every order of steps: each piece is done once, no call ends early, nob
     { ...each, workers: 2, calls: [1, 3], wakes: false, isCoarse: true },
     { ...each, workers: 2, calls: [4], isCoarse: true },
   ];
-  // Those that take half a minute together are gone through by .ci/run, with PROTOCOL=all.
+  // Those that take a minute together are gone through by .ci/run, with PROTOCOL=all.
   if (process.env.PROTOCOL === "all") {
     settings.push(
       { ...each, workers: 2, calls: [3, 2], isCoarse: true },

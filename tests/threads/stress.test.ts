@@ -41,8 +41,6 @@ vi.mock("../../src/threads/sizes.js", () => ({
 
 // So that a dead worker is given up soon.
 vi.mock("../../src/threads/patience.js", () => ({
-  LOOKS: 200,
-  NAP: 0.05,
   PATIENCE: 300,
   PATIENCE_IN_PLACE: 900,
 }));

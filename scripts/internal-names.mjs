@@ -62,7 +62,6 @@ const OTHERS = [
   "addTensor",
   "agreed",
   "arrays",
-  "availableParallelism",
   "biasKey",
   "byEnd",
   "buffers",

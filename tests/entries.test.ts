@@ -2,6 +2,7 @@
 
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { posix } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import * as api from "batchnorm-wasm";
@@ -503,6 +504,16 @@ describe("a page that only uses FrozenBatchNorm", () => {
       const whole = [...filesOf("dist/index.js")].map(read).join();
       expect(whole, name).toContain(name);
     }
+  });
+});
+
+describe("threads, as built", () => {
+  // The build shortens names, and must leave alone those by which Node is asked.
+  test("are as many as Node says the machine has, at most eight", async () => {
+    const { startKernels } = await import(pathToFileURL(at("dist/threads.js")).href);
+    const kernels = await startKernels();
+    expect(kernels.threads).toBe(Math.min(8, availableParallelism()));
+    kernels.close();
   });
 });
 

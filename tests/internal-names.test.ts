@@ -47,6 +47,7 @@ describe("short names", () => {
     ["of TensorFlow.js", "gradFunc", "gradFunc is of the platform or a package: src/tfjs/"],
     ["of its classes, overridden", "build", "build is of the platform or a package: src/"],
     ["inside of its backends", "dataIdMap", "dataIdMap is of a type that is asserted: src/tfjs/"],
+    ["of a module of Node", "availableParallelism", "is of a type that is asserted: src/threads/"],
     ["a string that is a key", "slope", "slope is a string: src/engine/gradient.ts"],
     ["read from JSON", "class_name", "class_name is of a value without a type: src/state/keras/"],
     [

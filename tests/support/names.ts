@@ -99,6 +99,10 @@ function givenAway(node: ts.Node): [type: ts.Type, why: string] | null {
   if (ts.isTypePredicateNode(node) && node.type !== undefined) {
     return [checker.getTypeAtLocation(node.type), "is of a type that is asserted"];
   }
+  // What a call is told that it returns, as `builtin<{ … }>("node:os")`.
+  if (ts.isTypeLiteralNode(node) && ts.isCallExpression(node.parent)) {
+    return [checker.getTypeAtLocation(node), "is of a type that is asserted"];
+  }
   if (ts.isForInStatement(node))
     return [checker.getTypeAtLocation(node.expression), "is looked up"];
   if (!ts.isExpression(node)) return null;

@@ -61,18 +61,19 @@ export async function threads(
   const resident = [ours.resident, threaded("resident", count)];
   const own = [...resident, ours.plain, threaded("plain", count)];
   const all = [...own, ...peers, ...(conditions.copies ? [sharedCopies, ...PARAMETERS] : [])];
-  const chosenOf = (sides: readonly Peer[]): Promise<Measured[]> =>
-    rows(CASES.filter(chosen.shape), sides, chosen.op, count, trips, status);
+  const chosenOf = (sides: readonly Peer[], among: number[] | null): Promise<Measured[]> =>
+    rows(CASES.filter(chosen.shape), sides, chosen.op, count, among, status);
   const whole = chosen.all && !conditions.busy && !conditions.copies;
   try {
-    const cases = conditions.busy ? [] : await chosenOf(all);
+    const cases = conditions.busy ? [] : await chosenOf(all, trips);
     if (conditions.copies) {
       console.log(`\n${[...overCopies(cases), ...ofSmall(cases, count)].join("\n")}`);
     }
     const sizes = whole ? await rows(SIZES, resident, chosen.op, count, trips, status) : [];
     const cores = whole ? await coresOfAll([...resident, ...peers], status) : [];
     const loaded = conditions.busy ? all : own;
-    const busy = conditions.busy || whole ? await underLoad(count - 1, () => chosenOf(loaded)) : [];
+    const busy =
+      conditions.busy || whole ? await underLoad(count - 1, () => chosenOf(loaded, null)) : [];
     const named = peers.map(({ name, version, kind }) => ({ name, version, kind }));
     const about = { count, load, roundTrip: spread(trips), effort: EFFORT };
     return { ...about, peers: named, skipped, cases, sizes, cores, busy };
@@ -102,7 +103,7 @@ async function rows(
   sides: readonly Peer[],
   wanted: (op: Op) => boolean,
   count: number,
-  trips: number[],
+  trips: number[] | null,
   status: (text: string) => void,
 ): Promise<Measured[]> {
   const found: Measured[] = [];
@@ -110,7 +111,8 @@ async function rows(
     const data = makeData(c);
     for (const op of opsOf(c).filter(wanted)) {
       status(`${c.name} ${c.layout} ${op}`);
-      trips.push(await roundTrip());
+      // Beside loads of the same real-time priority each of its trips would take a time slice.
+      if (trips) trips.push(await roundTrip());
       const taking = sides.filter((side) => takesPart(side, c, op));
       const timings = await measure(c, op, data, taking, EFFORT);
       found.push({ name: c.name, layout: c.layout, size: c.size, op, timings });

@@ -272,8 +272,8 @@ describe("trajectories", () => {
     const share = epsilon / variance;
     const apart = own.map(
       (v) =>
-        share * ((Math.abs(r * r - 1) * Math.abs(r * (v - m))) / Math.sqrt(variance)) +
-        (share * r * r * Math.abs(d)) / 2,
+        (share / 2) *
+        ((Math.abs(r * r - 1) * Math.abs(r * (v - m))) / Math.sqrt(variance) + r * r * Math.abs(d)),
     );
     return { mean: m, variance, y, apart };
   }

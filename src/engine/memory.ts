@@ -235,7 +235,7 @@ export class Memory extends Buffers {
       throw new MemoryError(
         "length",
         `to fit into ${this.bytes} bytes of kernel memory, of which ${this.freeBytes} are free`,
-        `${length} values of 4 bytes; for more: new Kernels({ memory: bytes })`,
+        `${length} values of 4 bytes; for more: the option memory`,
       );
     }
     return view;

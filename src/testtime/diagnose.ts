@@ -17,7 +17,7 @@ import { checkLayer } from "./layer.js";
  * - `"drifted"`: the averages do not fit the data, for another reason;
  * - `"epsilon"`: the variance of some channels is below ε;
  * - `"dead"`: some channels do not vary at all;
- * - `"fit"`: the averages fit the data.
+ * - `"fit"`: the averages fit the data, or the data are too few to tell.
  */
 export type Verdict = "untrained" | "undertrained" | "drifted" | "epsilon" | "dead" | "fit";
 

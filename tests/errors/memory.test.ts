@@ -9,7 +9,7 @@ describe("MemoryError", () => {
     {
       name: "a tensor beyond the memory",
       message:
-        /^length: expected to fit into 1048576 bytes of kernel memory, of which \d+ are free, got 262144 values of 4 bytes; for more: new Kernels\(\{ memory: bytes \}\)$/,
+        /^length: expected to fit into 1048576 bytes of kernel memory, of which \d+ are free, got 262144 values of 4 bytes; for more: the option memory$/,
       call: ({ kernels }) => kernels.alloc(262144),
     },
   ]);

@@ -2,10 +2,11 @@
 
 import {
   DBETA_ERROR,
+  DGAMMA_ERROR,
   DX_ERROR,
   FLOAT64_ERROR,
   MEAN_ERROR,
-  SUM_ERROR,
+  MEAN_ROUNDING,
   VARIANCE_ERROR,
   Y_ERROR,
 } from "./limits.js";
@@ -85,7 +86,8 @@ export function unitsOfY(
 
 /**
  * What the limits of the gradients of each channel are shares of. For dx it is the largest |γ·dy|/√(σ² + ε). dgamma
- * and dbeta are sums; for them it is the sum of the magnitudes of their terms, Σ|dy·x̂| and Σ|dy|.
+ * and dbeta are sums; for them it is the sum of the magnitudes of their terms, Σ|dy|·(|x̂| + ρ) and Σ|dy|, where ρ is
+ * what the mean's rounding may add.
  */
 export function unitsOfGradients(
   dy: Values,
@@ -107,7 +109,8 @@ export function unitsOfGradients(
       magnitudes += Math.abs(dy[i]!);
     }
     units.dx.push(scale * most);
-    units.dgamma.push(products);
+    const rounding = root === 0 ? 0 : (MEAN_ROUNDING * Math.abs(mean[c]!)) / root;
+    units.dgamma.push(products + rounding * magnitudes);
     units.dbeta.push(magnitudes);
   }
   return units;
@@ -190,7 +193,7 @@ export function assertGradients(
     if ((values === null) !== (parameter === null)) {
       throw new Error(`${name}: expected ${parameter ? "values" : "null"}, got ${values}`);
     }
-    const limit = name === "dbeta" ? DBETA_ERROR : SUM_ERROR;
+    const limit = name === "dbeta" ? DBETA_ERROR : DGAMMA_ERROR;
     if (values) assertWithin(name, values, expected[name], (c) => limit * units[name][c]!);
   }
 }

@@ -8,7 +8,7 @@
 //   PyTorch  torch.nn.BatchNorm1d/2d/3d
 
 import { assertWithin, boundsOfMoments, unitsOfGradients, unitsOfY } from "./compare.js";
-import { DX_ERROR, SUM_ERROR } from "./limits.js";
+import { DGAMMA_ERROR, DX_ERROR, SUM_ERROR } from "./limits.js";
 import * as oracle from "./oracle.js";
 
 /** How far two float32 y may be apart, ours and a framework's, as a share of max(1, |γ·x̂|, |β|). */
@@ -193,7 +193,7 @@ export function assertPass(
   };
   within("y", (i) => slack * Y_OF_FRAMEWORK * y[i]);
   within("dx", () => slack * DX_ERROR * dx[0]);
-  within("dgamma", () => SUM_ERROR * (slack * dgamma[0] + (slack - 1) * dbeta[0]));
+  within("dgamma", () => DGAMMA_ERROR * (slack * dgamma[0] + (slack - 1) * dbeta[0]));
   within("dbeta", () => slack * SUM_ERROR * dbeta[0]);
 }
 

@@ -57,6 +57,15 @@ export const dxBound = (product: number): number => (52 + 7 * product) * UNIT;
  */
 export const SUM_ERROR = 1e-6;
 
+/**
+ * dgamma alone, on any data, as a share of Σ|dy|·(|x̂| + ρ), where ρ is MEAN_ROUNDING·|mean|/σ: proved in
+ * docs/guides/exactness.md.
+ */
+export const DGAMMA_ERROR = 7.5e-7;
+
+/** Twice the rounding of a mean to float32, which takes part in the sums. */
+export const MEAN_ROUNDING = 1.2e-7;
+
 /** dbeta alone, on any data: six roundings. */
 export const DBETA_ERROR = 3.6e-7;
 

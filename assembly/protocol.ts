@@ -230,7 +230,8 @@ function next(): u32 {
       return AGAIN;
     }
     case AGAIN: {
-      // A worker may have done more than it has reported. What it does late has the same values.
+      // A worker may have done more than it has reported. What it does late may have other values, if what it reads is no
+      // longer there (docs/guides/several-cores.md).
       if (claimed == 0) return END;
       if (!((finished >> --claimed) & 1)) piece(shared, claimed, scratch);
       return AGAIN;

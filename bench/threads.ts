@@ -66,14 +66,15 @@ export async function threads(
   const whole = chosen.all && !conditions.busy && !conditions.copies;
   try {
     const cases = conditions.busy ? [] : await chosenOf(all, trips);
-    if (conditions.copies) {
-      console.log(`\n${[...overCopies(cases), ...ofSmall(cases, count)].join("\n")}`);
-    }
     const sizes = whole ? await rows(SIZES, resident, chosen.op, count, trips, status) : [];
     const cores = whole ? await coresOfAll([...resident, ...peers], status) : [];
     const loaded = conditions.busy ? all : own;
     const busy =
       conditions.busy || whole ? await underLoad(count - 1, () => chosenOf(loaded, null)) : [];
+    const found = conditions.busy ? busy : cases;
+    if (conditions.copies) {
+      console.log(`\n${[...overCopies(found), ...ofSmall(found, count)].join("\n")}`);
+    }
     const named = peers.map(({ name, version, kind }) => ({ name, version, kind }));
     const about = { count, load, roundTrip: spread(trips), effort: EFFORT };
     return { ...about, peers: named, skipped, cases, sizes, cores, busy };

@@ -25,8 +25,11 @@ export function tellOpenings(): void {
   globalThis.Worker = class extends globalThis.Worker {
     constructor(...about: ConstructorParameters<typeof Worker>) {
       tell(true);
-      super(...about);
-      tell(false);
+      try {
+        super(...about);
+      } finally {
+        tell(false);
+      }
     }
   };
 }

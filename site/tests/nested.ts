@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { beforeEach, mock, test } from "node:test";
-import { open } from "../src/nested.js";
+import { open, tellOpenings } from "../src/nested.js";
 
 /** Those that were made, in their order. */
 let made: FakeWorker[] = [];
@@ -65,4 +65,23 @@ test("one that was ended is not begun again", () => {
   end();
   mock.timers.tick(60_000);
   assert.deepEqual([made.length, made[0]!.ended], [1, true]);
+});
+
+test("a worker tells the page when it makes another, and when it has, even if that throws", () => {
+  const told: unknown[] = [];
+  const native = class {
+    constructor(url: string) {
+      told.push(url);
+      if (url === "bad") throw new SyntaxError("no address");
+    }
+  };
+  Object.assign(globalThis, {
+    Worker: native,
+    postMessage: (message: unknown) => told.push(message),
+  });
+  tellOpenings();
+  assert.ok(new Worker("good") instanceof native);
+  assert.throws(() => new Worker("bad"), SyntaxError);
+  const [before, after] = [{ opening: true }, { opening: false }];
+  assert.deepEqual(told, [before, "good", after, before, "bad", after]);
 });

@@ -122,14 +122,11 @@ const limitsOf = ({ renorm_clipping: limits }: Json): object => ({
   ...(limits as object | null),
 });
 
-/**
- * Sentences about what the layer does differently when Keras trains it. With one momentum for all averages, those of
- * batch renormalization are the moving ones, and are not read.
- */
+/** Sentences about what the layer does differently when Keras trains it. */
 function* warningsOf(config: Json): Iterable<string> {
-  const { virtual_batch_size: part, momentum = 0.99, renorm_momentum: own = 0.99 } = config;
-  if (config.renorm === true && own !== momentum) {
-    yield `has renorm_momentum ${own}, but r and d come from the moving averages here`;
+  const { virtual_batch_size: part } = config;
+  if (config.renorm === true) {
+    yield "has renorm: r and d come from an average of the variance here, of the standard deviation in Keras";
   }
   if (part !== undefined && part !== null) {
     yield `has virtual_batch_size ${part}, but trains here on the whole mini-batch`;

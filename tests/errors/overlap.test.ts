@@ -175,5 +175,12 @@ test("neighbours in one memory do not overlap", () => {
     assertSameBits("y", layer.infer(x!, { out: behind! }), y);
     layer.train(x!, { out: behind! });
     layer.backward(dy, { out: { dx: before! } });
+    // The same neighbours on both sides of dy, all three in one memory.
+    const [left, between, right] = parts(make(36), 12, 12, 12, 12) as Float32Array[];
+    between!.set(dy);
+    const wanted = layer.backward(dy).dx!;
+    for (const dx of [left!, right!]) {
+      assertSameBits("dx", layer.backward(between!, { out: { dx } }).dx!, wanted);
+    }
   }
 });

@@ -1,17 +1,23 @@
 // The caller's side of the workers: into how many pieces some work is cut, and how a job is handed out. How many depends on
 // dimensions alone, never on the number of threads.
 
-import { FAILED, GIVEN_UP, SLEEPERS, STOP, at, begin, load, step } from "./protocol";
-import { ALONE, MOST, PIECE, WAKE, setting, thread, words } from "./told";
-
-/** Ends all workers. `lost`: not all pieces are done. Then, or if a worker has `failed`, it throws (src/threads/crew.ts). */
-// @ts-ignore: decorator
-@external("env", "over")
-declare function over(lost: bool, failed: bool): void;
+import { Job, NOTHING } from "./pieces";
+import { SLEEPERS, STOP, begin, isCut, load, step } from "./protocol";
+import { ALONE, MOST, PIECE, WAKE, setting, shared, thread } from "./told";
 
 /** Work that came while all workers slept, since they were last woken. */
 let missed: u32 = 0;
 let wakes: bool = false;
+
+/**
+ * Ends the call before, if it was cut short. Workers may still be doing pieces of it, and would write to what this call
+ * describes, or to its tensors. What they have not begun is left out.
+ */
+export function settle(): void {
+  if (!isCut()) return;
+  changetype<Job>(shared).kind = NOTHING;
+  while (step()) {}
+}
 
 /**
  * Into how many pieces some work is cut, if at most so many are possible; 1 if it does not pay to involve another thread.
@@ -44,19 +50,16 @@ export function pieces(work: u32, possible: u32): u32 {
 
 /**
  * Has all threads do the job that is described, all its pieces. `repeatable` says that a piece may be done twice: that what it
- * reads is not what it writes. Throws if a worker has thrown, or if one has not finished a piece that is not repeatable; later
- * calls go on with this thread alone.
+ * reads is not what any of them writes. If a worker does not finish one, all workers are ended, and this thread does it, or
+ * throws if it is not repeatable; later calls go on with this thread alone.
  */
 export function hand(n: u32, repeatable: bool): void {
   begin(n, wakes, repeatable);
   wakes = false;
   while (step()) {}
-  const isGivenUp = at == GIVEN_UP, failed = load(FAILED) != 0;
-  if (isGivenUp || failed) over(isGivenUp && !repeatable, failed);
 }
 
-/** What a worker does until it is stopped. `failed`: a piece threw, which ended the call before this one. */
-export function work(failed: u32): void {
-  if (failed) atomic.store<i32>(words, 1, FAILED);
+/** What a worker does until it is stopped. */
+export function work(): void {
   while (step()) {}
 }

@@ -42,6 +42,8 @@ export const MOMENTS_PLANES: u32 = 9;
 export const SUMS_ROWS: u32 = 10;
 export const SUMS_PLANES: u32 = 11;
 export const NEAR: u32 = 12;
+/** Nothing: the pieces of a call that was cut short. */
+export const NOTHING: u32 = 13;
 
 /** A job, field by field. Pointers that a kind does not need are 0. */
 @unmanaged export class Job {
@@ -99,8 +101,8 @@ export function piece(at: usize, p: u32, scratch: usize): void {
   if (kind < AFFINE_PLANES) rowsOfPiece(job, p);
   else if (kind < MOMENTS_ROWS) planesOfPiece(job, p);
   else if (kind == MOMENTS_ROWS || kind == SUMS_ROWS) blocksOfPiece(job, p, scratch);
+  else if (kind < NEAR) reductionOfPiece(job, p);
   else if (kind == NEAR) nearPiece(changetype<NearJob>(at), p, scratch);
-  else reductionOfPiece(job, p);
 }
 
 /** An elementwise kernel on some rows. Pieces begin at multiples of eight rows, as strips do. */

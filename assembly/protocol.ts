@@ -18,20 +18,18 @@
 // claims a piece of a later call, whose description is then complete. A worker sleeps on the EPOCH that it read before it
 // last looked for pieces, so that no wake-up gets lost.
 //
-// If a worker does not finish a piece within a bound, the caller gives all workers up. It does that piece again, where
-// this is safe; elsewhere the call ends without it, and src/threads/crew.ts throws.
+// If a worker does not finish a piece within a bound, because it is late, or because something ended it, the caller gives all workers up, and has them terminated. It does that
+// piece again, where this is safe; elsewhere src/threads/crew.ts throws.
 
 import { piece } from "./pieces";
 import { scratch, shared, thread, threads, words } from "./told";
-import { hasWaitedEnough, isTired, sleep, wake } from "./waiting";
+import { hasWaitedEnough, isTired, over, sleep, wake } from "./waiting";
 
 /** Where each word lies, in bytes. Those that the caller alone writes share a cache line. */
 export const EPOCH: usize = 0;
 const PIECES: usize = 4;
 export const STOP: usize = 8;
 export const SLEEPERS: usize = 128;
-/** Not 0 if a piece threw in a worker. */
-export const FAILED: usize = 132;
 /** The words of each thread: its QUEUE, and what it has DONE. They lie 128 bytes from those of the next one. */
 const QUEUE: usize = 256;
 const DONE: usize = 260;
@@ -64,14 +62,12 @@ const WAKE: u32 = 17;
 const WAIT: u32 = 18;
 const GIVE_UP: u32 = 19;
 const AGAIN: u32 = 20;
-const END: u32 = 21;
 /** From here on there is no next step. */
-const ENDED: u32 = 22;
-const DONE_ALL: u32 = 23;
-export const GIVEN_UP: u32 = 24;
+const ENDED: u32 = 21;
+const DONE_ALL: u32 = 22;
 
 /** The step that comes next. */
-export let at: u32 = BEGIN;
+let at: u32 = BEGIN;
 /** The thread whose queue it looks at; a worker begins with its own. */
 let queue: u32 = 0;
 /** The piece that it has claimed; before it knows how many pieces there are, the place in its queue. */
@@ -85,7 +81,7 @@ let epoch: i32 = 0;
 /** A caller: how many pieces the call has, and whether workers that sleep are to be woken for it. */
 let pieces: u32 = 0;
 let wakes: bool = false;
-/** Whether a piece that a worker has begun may be done again. If not, a call that gives up has not done all of them. */
+/** Whether a piece that a worker has begun may be done again. If not, a call that gives up throws. */
 let repeatable: bool = false;
 
 /** Makes COUNT the next step: that of a call whose description is complete. */
@@ -94,6 +90,11 @@ export function begin(n: u32, wakesAll: bool, isRepeatable: bool): void {
   pieces = n;
   wakes = wakesAll;
   repeatable = isRepeatable;
+}
+
+/** Whether the call before was cut short: something that was thrown, or a time limit of the runtime, ended it in the middle. */
+export function isCut(): bool {
+  return at > BEGIN && at < ENDED;
 }
 
 /** A word of all threads. */
@@ -142,10 +143,8 @@ function next(): u32 {
       return RUN;
     }
     case RUN: {
-      // Before the piece is done: where it throws, the thread goes on behind it (src/threads/worker.ts). It is reported later.
-      finished |= 1 << claimed;
-      at = LOOK;
       piece(shared, claimed, scratch);
+      finished |= 1 << claimed;
       return LOOK;
     }
     case NONE: {
@@ -220,33 +219,29 @@ function next(): u32 {
       const done = atomic.load<u32>(place, DONE);
       turn(thread);
       if (done & ~finished) looks = 0;
-      else if (hasWaitedEnough(looks++, place + DONE, done, repeatable)) return GIVE_UP;
+      else if (hasWaitedEnough(looks++, place + DONE, done)) return GIVE_UP;
       finished |= done;
       return WAIT;
     }
     case GIVE_UP: {
-      atomic.store<i32>(words, 1, STOP);
-      claimed = repeatable ? pieces : 0;
+      // This calls `stop`. If it throws, there is no next step.
+      over(!repeatable);
+      claimed = pieces;
       return AGAIN;
     }
     case AGAIN: {
-      // A worker may have done more than it has reported. What it does late may have other values, if what it reads is no
-      // longer there (docs/guides/several-cores.md).
-      if (claimed == 0) return END;
+      // A worker may have done more than it has reported. One that goes on until it is terminated writes the same values.
+      if (claimed == 0) return DONE_ALL;
       if (!((finished >> --claimed) & 1)) piece(shared, claimed, scratch);
       return AGAIN;
-    }
-    case END: {
-      atomic.add<i32>(words, 1, EPOCH);
-      wake(words + EPOCH);
-      return GIVEN_UP;
     }
   }
   return at;
 }
 
-/** Ends all workers. No call may be under way. */
+/** Ends all workers, and the call that is under way, if there is one. */
 export function stop(): void {
+  at = ENDED;
   atomic.store<i32>(words, 1, STOP);
   atomic.add<i32>(words, 1, EPOCH);
   wake(words + EPOCH);

@@ -253,7 +253,8 @@ export function backward(
   own.low = low;
   own.high = high;
   own.perValue = perValue;
-  hand(count, dx != dy);
+  // The gated dy is kept in dx until dx overwrites it.
+  hand(count, (dx != dy) & !(low <= high));
   memory.copy(dgamma, into0, n << 2);
   memory.copy(dbeta, into1, n << 2);
 }

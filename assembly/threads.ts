@@ -1,5 +1,5 @@
 // What the binary of `batchnorm-wasm/threads` exports. It has no kernels of its own.
-export { pieces, work } from "./crew";
+export { pieces, settle, work } from "./crew";
 export { stop } from "./protocol";
 export {
   affinePlanes, affineStrips, affineSweep, backward, gatePlanes, gateRows,

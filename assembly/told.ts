@@ -24,9 +24,8 @@ export const PIECE: usize = 32;
 export const MOST: usize = 36;
 export const WAKE: usize = 40;
 export const PATIENCE: usize = 44;
-export const PATIENCE_IN_PLACE: usize = 48;
 /** Not 0 if the calling thread may sleep while it waits: the main thread of a page may not. */
-export const SLEEPS: usize = 52;
+export const SLEEPS: usize = 48;
 
 /** Which thread this is, and of how many: workers from 0 on, the caller is the last one. */
 export let thread: u32 = 0;

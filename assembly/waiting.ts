@@ -1,11 +1,16 @@
 // How threads pass the time while others compute. The bounds of the caller are in src/threads/patience.ts.
 
-import { PATIENCE, PATIENCE_IN_PLACE, SLEEPS, setting } from "./told";
+import { PATIENCE, SLEEPS, setting } from "./told";
 
 /** Milliseconds since some time, as `performance.now` has them. */
 // @ts-ignore: decorator
 @external("env", "now")
 declare function now(): f64;
+
+/** Terminates all workers. Throws if the call cannot end without them (src/threads/crew.ts). */
+// @ts-ignore: decorator
+@external("env", "over")
+export declare function over(isLost: bool): void;
 
 /** Milliseconds that a worker looks for the next call before it sleeps (docs/tuning.md). */
 const SPIN: f64 = 2;
@@ -15,9 +20,12 @@ const RARELY: u32 = 2048;
 const LOOKS: u32 = 6700;
 /** Nanoseconds for which it leaves the core to others each time. */
 const NAP: i64 = 50000;
+/** Milliseconds that count at most between two looks. What stops this thread for longer, as Ctrl-Z does, stops workers as well. */
+const AWAY: f64 = 50;
 
-/** When it began to wait. */
+/** A worker: when it began to look for the next call. A caller: when it last looked, and how long it has waited. */
 let since: f64 = 0;
+let waited: f64 = 0;
 
 /** Whether a worker has looked for the next call often enough to go to sleep. */
 export function isTired(looks: u32): bool {
@@ -38,10 +46,12 @@ export function wake(word: usize): void {
 }
 
 /** Passes the time until the caller looks again at a word, which was `value`. Returns whether it gives workers up. */
-export function hasWaitedEnough(looks: u32, word: usize, value: i32, repeatable: bool): bool {
+export function hasWaitedEnough(looks: u32, word: usize, value: i32): bool {
   if (looks < LOOKS) return false;
-  if (looks == LOOKS) since = now();
   // Nobody notifies that word: this only gives the core to a worker that has none.
   if (setting(SLEEPS)) atomic.wait<i32>(word, value, NAP);
-  return now() - since > <f64>setting(repeatable ? PATIENCE : PATIENCE_IN_PLACE);
+  const time = now();
+  waited = looks == LOOKS ? 0 : waited + min(time - since, AWAY);
+  since = time;
+  return waited > <f64>setting(PATIENCE);
 }

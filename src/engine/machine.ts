@@ -246,11 +246,13 @@ export interface ThreadExports {
   ): void;
   /** Into how many pieces some work is cut, if at most so many are possible; 1 if this thread is to do it alone. */
   pieces(work: number, possible: number): number;
+  /** Ends the call before, if it was cut short in the middle. */
+  settle(): void;
   /** Tells a thread which one it is, of how many, and where their memory lies. */
   tell(index: number, count: number, at: At<"room">): void;
-  /** What a worker does until it is stopped. `failed`: a piece threw, which ended the call before this one. */
-  work(failed: number): void;
-  /** Ends all workers. No call may be under way. */
+  /** What a worker does until it is stopped. */
+  work(): void;
+  /** Ends all workers, and the call before, if it was cut short. */
   stop(): void;
 }
 

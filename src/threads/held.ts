@@ -12,11 +12,18 @@ const PLACES = 5;
 /** Shared memory. Its free part holds the ordinary arrays during a call; nothing of them is kept after it. */
 export class SharedMemory extends Memory {
   override most: number | undefined = undefined;
+  /** Ends a call that was cut short, whose workers may still write to what is free (assembly/crew.ts). */
+  settle?: () => void;
   readonly #parts = this.streams;
   #turn = 0;
 
   constructor(bytes: number) {
     super(bytes, true);
+  }
+
+  protected override gap(size: number): number {
+    this.settle?.();
+    return super.gap(size);
   }
 
   /**

@@ -29,7 +29,7 @@ interface Scope {
     revokeObjectURL(url: string): void;
   };
   Blob: new (parts: string[], options: { type: string }) => unknown;
-  setTimeout(call: () => void, ms: number): { unref?(): void };
+  setTimeout(call: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
 }
 
@@ -50,11 +50,9 @@ const scope = globalThis as unknown as Scope;
 
 /** Seconds within which a worker has to be ready. */
 const READY = 20;
-/** Milliseconds after which a worker that was told to end is terminated. */
-const END = 1000;
 const NAME = "batchnorm-wasm";
 
-/** A worker, as Node and browsers have it. Those who start one end it by `end`. */
+/** A worker, as Node and browsers have it. */
 export interface Hand {
   postMessage(message: Start): void;
   /** Ends it at once, wherever it is. */
@@ -154,8 +152,3 @@ export const spawn = (text: string, url: string | undefined, start: Start): Prom
       fail(cause);
     }
   });
-
-/** Ends a worker that was told to end, in case that something keeps it from looking at its stop flag. */
-export const end = (hand: Hand): void => {
-  scope.setTimeout(() => hand.terminate(), END).unref?.();
-};

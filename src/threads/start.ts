@@ -29,7 +29,7 @@ import { onSharedMemory } from "./binary.js";
 import { type Crew, canWait, crewOf } from "./crew.js";
 import { Habits, SharedMemory } from "./held.js";
 import { nearOn } from "./near.js";
-import { PATIENCE, PATIENCE_IN_PLACE } from "./patience.js";
+import { PATIENCE } from "./patience.js";
 import { COLUMNS, roomOf, SETTINGS } from "./room.js";
 import { ALONE, CACHED, HELD, MOST, PIECE, RUN, SMALL, WAKE } from "./sizes.js";
 import { checkThreads, coresOf, spawn } from "./spawn.js";
@@ -102,8 +102,8 @@ class OwnMemory extends Memory {
  * faster.
  * Everything stays synchronous.
  *
- * If a worker fails, or stops within what nobody can do again, a call throws a StateError (the guide on
- * several cores says when). Its results may then be written in part. Later calls go on with one thread.
+ * If a worker stops within what nobody can do again, a call throws a StateError (the guide on several cores
+ * says when). Its results may then be written in part. Later calls go on with one thread.
  *
  * @example
  * import { startKernels } from "batchnorm-wasm/threads";
@@ -148,9 +148,10 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
     over: crew.over,
   };
   const [wasm, shared] = instancesOn(env, modules);
+  memory.settle = shared.settle;
   const words = new Int32Array(memory.wasm.buffer, at + SETTINGS);
   const sleeps = canWait(words);
-  words.set([COLUMNS, CACHED, RUN, ALONE, PIECE, MOST, WAKE, PATIENCE, PATIENCE_IN_PLACE, sleeps]);
+  words.set([COLUMNS, CACHED, RUN, ALONE, PIECE, MOST, WAKE, PATIENCE, sleeps]);
   shared.tell(threads - 1, threads, at);
   const starting = Array.from({ length: threads - 1 }, async (_, thread) => {
     const start = { kernels, pieces, memory: memory.wasm, told: [thread, threads, at] } as const;
@@ -200,6 +201,7 @@ function machineOn(
     leave,
     choose(a, b, c, held = 0, d = null): Machine {
       const parts = isShared(a) || isShared(b) || isShared(c) || isShared(d);
+      shared.settle();
       if (memory.most) memory.drop();
       habits.forget();
       // Asking for a length takes 10 ns, so it is not done for arrays that it does not matter for.

@@ -27,19 +27,13 @@ port.onmessage = ({ data: { kernels, pieces, memory, told } }) => {
     const instance = (bytes: Uint8Array<ArrayBuffer>, imports: WebAssembly.Imports) =>
       new WebAssembly.Instance(new WebAssembly.Module(bytes), imports).exports;
     const now = () => performance.now();
-    // Only a caller has a job that is over.
+    // Only a caller gives workers up.
     const env = { memory, now, over: now };
     const exports = instance(pieces, { env, kernels: instance(kernels, { env }) });
     const shared = exports as unknown as ThreadExports;
     shared.tell(...told);
     port.postMessage(null);
-    // A piece that throws counts as finished, so that nobody waits for it; the caller learns that it has failed.
-    for (let failed = 0; ; failed = 1) {
-      try {
-        shared.work(failed);
-        break;
-      } catch {}
-    }
+    shared.work();
   } catch (error) {
     port.postMessage(String(error));
   }

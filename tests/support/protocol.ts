@@ -23,7 +23,8 @@ const FILES: Record<string, string> = {
     "@unmanaged export class NearJob { any: u32; }\n",
   "waiting.ts":
     external("isTired", "looks: u32): bool") +
-    external("hasWaitedEnough", "looks: u32, word: usize, value: i32, repeatable: bool): bool") +
+    external("hasWaitedEnough", "looks: u32, word: usize, value: i32): bool") +
+    external("over", "isLost: bool): void") +
     external("sleep", "word: usize, value: i32): void") +
     external("wake", "word: usize): void"),
 };
@@ -56,6 +57,7 @@ export interface Calls {
   run(piece: number): void;
   isTired(looks: number): boolean;
   hasWaitedEnough(looks: number, word: number, value: number): boolean;
+  over(isLost: number): void;
   wake(): void;
 }
 
@@ -67,6 +69,7 @@ type Exports = Record<
   tell(index: number, count: number, at: number): void;
   begin(n: number, wakes: boolean, repeatable: boolean): void;
   step(): number;
+  isCut(): number;
   stop(): void;
 };
 
@@ -97,6 +100,11 @@ export class Thread {
   /** Whether there are more steps. */
   step(): boolean {
     return this.#all.step() !== 0;
+  }
+
+  /** Whether the call that it began has not ended. */
+  get isCut(): boolean {
+    return this.#all.isCut() !== 0;
   }
 
   stop(): void {
@@ -164,6 +172,7 @@ const NOTHING: Calls = {
   run: () => {},
   isTired: () => false,
   hasWaitedEnough: () => false,
+  over: () => {},
   wake: () => {},
 };
 
@@ -197,9 +206,10 @@ export const S = {
   AGAIN: numberOf("AGAIN"),
   ENDED: numberOf("ENDED"),
   DONE_ALL: numberOf("DONE_ALL"),
-  GIVEN_UP: numberOf("GIVEN_UP"),
 };
 
-/** The places of two words. */
+/** The places of words of all threads, and of the first worker's QUEUE. */
 export const EPOCH = numberOf("EPOCH") / 4;
 export const SLEEPERS = numberOf("SLEEPERS") / 4;
+export const STOP = numberOf("STOP") / 4;
+export const QUEUE = numberOf("QUEUE") / 4;

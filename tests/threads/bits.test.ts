@@ -267,6 +267,22 @@ describe.each([1, 2, 3, 4, 7])("%i threads", (threads) => {
     (_, shaped) => assertSame(resultsOn(kernels, shaped, 7), expected(shaped)),
   );
 
+  // Too large for all that the others compute: more channels than a tile has, in planes of more than one block. The second
+  // example goes on with the states of the first one.
+  test("the moments of large planes of several tiles", () => {
+    const shape = [2, 1030, 4100];
+    const momentsOn = (own: Kernels): Results => {
+      const x = own.alloc(2 * 1030 * 4100);
+      for (let i = 0; i < x.length; i++) x[i] = ((i * 7919) % 65537) - 30000;
+      const { mean, m2 } = new BatchNorm(1030, { layout: "NCL", kernels: own }).moments(x, {
+        shape,
+      });
+      own.free(x);
+      return { mean, m2 };
+    };
+    assertSame(momentsOn(kernels), momentsOn(PLAIN));
+  });
+
   test.each([
     { layout: "NC", shape: [3000, 96] } as const,
     { layout: "NCHW", shape: [16, 12, 28, 28] } as const,

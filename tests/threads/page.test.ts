@@ -81,6 +81,32 @@ describe("by default there are as many threads as cores, at most 8", () => {
   });
 });
 
+describe("a worker", () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  test("is terminated by close, and nothing waits for it after its start", async () => {
+    const starting = startKernels({ threads: 3 });
+    await vi.advanceTimersByTimeAsync(0);
+    const kernels = await starting;
+    expect(vi.getTimerCount()).toBe(0);
+    expect(workers.map(({ isTerminated }) => isTerminated)).toEqual([false, false]);
+    kernels.close();
+    expect(workers.map(({ isTerminated }) => isTerminated)).toEqual([true, true]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test("that does not answer within 20 seconds is terminated", async () => {
+    reaction = () => {};
+    const starting = startKernels({ threads: 2 }).catch((reason) => reason);
+    await vi.advanceTimersByTimeAsync(19_999);
+    expect(workers[0]!.isTerminated).toBe(false);
+    await vi.advanceTimersByTimeAsync(1);
+    expect((await starting).message).toMatch("got one that was not ready after 20 s");
+    expect(workers[0]!.isTerminated).toBe(true);
+  });
+});
+
 describe("the address of a worker's text is given back", () => {
   test("once all have started", async () => {
     const kernels = await startKernels({ threads: 3 });

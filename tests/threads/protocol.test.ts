@@ -3,15 +3,20 @@
 // reached are visited once.
 
 import { describe, expect, test } from "vitest";
-import { EPOCH, memoryOf, S, SLEEPERS, Thread } from "../support/protocol.js";
+import { EPOCH, memoryOf, S, SLEEPERS, STOP, Thread } from "../support/protocol.js";
 
 interface Setting {
   readonly workers: number;
   /** The pieces of each call. */
   readonly calls: readonly number[];
-  /** Whether a worker may stop for good at any step, and the caller may give up waiting. */
-  readonly deaths: boolean;
-  /** Whether a piece that a worker has begun may be done again; if not, a call that is given up ends without it. */
+  /**
+   * Whether a worker may stop for good at any step, and the caller may give up waiting. Then workers are terminated, which
+   * ends them at once; or, "slowly", they may go on, and nothing comes after that call.
+   */
+  readonly deaths: boolean | "slowly";
+  /** Whether a call may be cut short at any step of the caller, which ends it before it begins the next one. */
+  readonly cuts?: boolean;
+  /** Whether a piece that a worker has begun may be done again; if not, a call that is given up throws. */
   readonly repeatable: boolean;
   /** Whether sleepers are woken for a call. */
   readonly wakes: boolean;
@@ -20,11 +25,14 @@ interface Setting {
    * difference (partial-order reduction), and so more workers can be gone through: see `#goesOn`.
    */
   readonly isCoarse: boolean;
-  /** A mistake that workers make. */
-  readonly wrong?: "reads early" | "sleeps late";
+  /** A mistake: two of workers, and that of a caller that does not end a call that was cut short. */
+  readonly wrong?: "reads early" | "sleeps late" | "goes on";
 }
 
 type State = string;
+
+/** What a call throws that cannot end without its workers. */
+const LOST = "workers are lost";
 
 /** A worker, and what the model knows of it besides. */
 class ModelWorker extends Thread {
@@ -43,7 +51,10 @@ class Model {
   readonly #used: readonly number[];
   readonly #caller: Thread;
   readonly #workers: ModelWorker[] = [];
-  /** Which call is described, which is under way, and how often each piece of each call has been done. */
+  /**
+   * Which call is described, 0 once one has been cut short; which is under way; and how often each piece of each call has been
+   * done.
+   */
   #described = 0;
   #call = 0;
   #isClosed = false;
@@ -62,6 +73,7 @@ class Model {
       const { at, finished } = this.#caller;
       if (at === S.AGAIN && (finished >> piece) & 1)
         throw new Error("a piece was done after its report");
+      if (described === 0) return;
       const call = this.#done[described - 1];
       if (call === undefined || piece >= call.length) throw new Error(`no piece ${piece}`);
       call[piece]!++;
@@ -70,6 +82,7 @@ class Model {
       run,
       isTired: () => this.#patience,
       hasWaitedEnough: () => this.#patience,
+      over: (isLost: number) => this.#over(isLost !== 0),
       wake: () => this.#wake(),
     };
     for (let thread = 0; thread < setting.workers; thread++) {
@@ -79,6 +92,13 @@ class Model {
     }
     this.#caller = new Thread(memory, setting.workers, threads, shared);
     this.#caller.at = S.DONE_ALL;
+  }
+
+  /** What src/threads/crew.ts does. */
+  #over(isLost: boolean): void {
+    this.#caller.stop();
+    if (this.#setting.deaths !== "slowly") for (const worker of this.#workers) worker.isDead = true;
+    if (isLost) throw new Error(LOST);
   }
 
   #wake(): void {
@@ -151,19 +171,29 @@ class Model {
 
   /** Whether the caller has no more steps. */
   get isOver(): boolean {
-    return this.#isClosed || this.#caller.at === S.GIVEN_UP;
+    const { at } = this.#caller;
+    const isLate = this.#words[STOP] === 1 && this.#setting.deaths === "slowly";
+    return this.#isClosed || at === S.ENDED || (at === S.DONE_ALL && isLate);
+  }
+
+  /** Whether the call under way has been cut short. */
+  get #isCut(): boolean {
+    return this.#described !== this.#call;
   }
 
   /** Throws if what should hold in this state does not. */
   check(): void {
     const { at } = this.#caller;
     const call = this.#done[this.#call - 1];
-    const isWhole = at === S.DONE_ALL || (at === S.GIVEN_UP && this.#setting.repeatable);
-    if (isWhole && call?.some((times) => times === 0)) {
+    if (at === S.DONE_ALL && !this.#isCut && call?.some((times) => times === 0)) {
       throw new Error("a call ended before all its pieces were done");
     }
     // Between a claim and the report the caller waits, unless it gives up.
-    if (at === S.DONE_ALL && this.#workers.some((w) => !w.isDead && w.finished !== 0)) {
+    if (
+      at === S.DONE_ALL &&
+      !this.#words[STOP] &&
+      this.#workers.some((w) => !w.isDead && w.finished !== 0)
+    ) {
       throw new Error("a call ended before a worker had reported");
     }
     const most = this.#setting.deaths && this.#setting.repeatable ? 2 : 1;
@@ -171,39 +201,50 @@ class Model {
   }
 
   /**
-   * Every step that can be made now: 0 is one of the caller, 1 the same after it has waited long enough; then come, for
-   * each worker, a step, a step of one that is tired, and its death.
+   * Every step that can be made now: 0 is one of the caller, 1 the same after it has waited long enough, 2 the same after
+   * the call has been cut short; then come, for each worker, a step, a step of one that is tired, and its death.
    */
   steps(): number[] {
     const steps: number[] = [];
-    const { deaths } = this.#setting;
+    const { deaths, cuts } = this.#setting;
     if (!this.isOver) steps.push(0);
     if (!this.isOver && deaths && this.#caller.at === S.WAIT) steps.push(1);
+    if (!this.isOver && cuts && !this.#isCut && this.#caller.isCut) steps.push(2);
     for (const { thread, at, isDead, isBlocked } of this.#workers) {
       if (isDead || isBlocked || at === S.ENDED) continue;
-      steps.push(2 + 3 * thread);
-      if (at === S.IDLE) steps.push(3 + 3 * thread);
-      if (deaths) steps.push(4 + 3 * thread);
+      steps.push(3 + 3 * thread);
+      if (at === S.IDLE) steps.push(4 + 3 * thread);
+      if (deaths) steps.push(5 + 3 * thread);
     }
     return steps;
   }
 
   make(step: number): void {
-    if (step < 2) {
+    if (step < 3) {
+      // What `settle` of assembly/crew.ts does: nobody needs the pieces any more. What happened meanwhile is other steps.
+      if (step === 2) {
+        this.#described = 0;
+        const { wrong, calls } = this.#setting;
+        if (wrong === "goes on" && this.#call < calls.length) this.#caller.at = S.DONE_ALL;
+      }
       this.#stepOfCaller(step === 1);
       return;
     }
-    const worker = this.#workers[Math.floor((step - 2) / 3)]!;
-    if (step % 3 === 1) worker.isDead = true;
-    else this.#stepOfWorker(worker, step % 3 === 0);
+    const worker = this.#workers[Math.floor(step / 3) - 1]!;
+    if (step % 3 === 2) worker.isDead = true;
+    else this.#stepOfWorker(worker, step % 3 === 1);
   }
 
   #stepOfCaller(patience: boolean): void {
     this.#patience = patience;
     const me = this.#caller;
     if (me.at !== S.DONE_ALL) {
-      do me.step();
-      while (this.#goesOn(me.at));
+      try {
+        do me.step();
+        while (this.#goesOn(me.at));
+      } catch (error) {
+        if (String(error) !== `Error: ${LOST}`) throw error;
+      }
     } else if (this.#call < this.#setting.calls.length) {
       // Describing a call is several writes that are not atomic. One of them stands for all.
       this.#described = ++this.#call;
@@ -304,6 +345,9 @@ describe("every order of steps: each piece is done once, no call ends early, nob
     { ...each, workers: 1, calls: [2, 3], wakes: false },
     { ...each, workers: 1, calls: [3, 2], deaths: true },
     { ...each, workers: 1, calls: [3, 2], deaths: true, repeatable: false },
+    { ...each, workers: 1, calls: [3, 2], deaths: "slowly" },
+    { ...each, workers: 1, calls: [3, 2], cuts: true },
+    { ...each, workers: 1, calls: [2, 2], cuts: true, deaths: true },
     { ...each, workers: 2, calls: [2, 2], isCoarse: true },
     { ...each, workers: 2, calls: [1, 3], wakes: false, isCoarse: true },
     { ...each, workers: 2, calls: [4], isCoarse: true },
@@ -315,11 +359,14 @@ describe("every order of steps: each piece is done once, no call ends early, nob
       { ...each, workers: 2, calls: [2, 4], isCoarse: true },
       { ...each, workers: 2, calls: [2, 2] },
       { ...each, workers: 2, calls: [2, 2], deaths: true, isCoarse: true },
+      { ...each, workers: 2, calls: [2, 2], deaths: "slowly", isCoarse: true },
+      { ...each, workers: 2, calls: [2, 2], cuts: true, isCoarse: true },
+      { ...each, workers: 2, calls: [2, 2], cuts: true, deaths: true, isCoarse: true },
       { ...each, workers: 2, calls: [2, 2], deaths: true, repeatable: false, isCoarse: true },
     );
   }
   test.each(settings)(
-    "$workers workers, calls of $calls pieces, deaths: $deaths, repeatable: $repeatable, wakes: $wakes",
+    "$workers workers, calls of $calls pieces, deaths: $deaths, cuts: $cuts, repeatable: $repeatable, wakes: $wakes",
     (setting) => {
       expect(explore(setting)).toBeGreaterThan(1000);
     },
@@ -344,10 +391,17 @@ describe("what would be wrong is found", () => {
   test("a worker that sleeps on an epoch that it has read after it looked for pieces", () => {
     expect(() => explore({ ...setting, wrong: "sleeps late" })).toThrow("stuck");
   });
+
+  test("a call that begins while workers do pieces of one that was cut short", () => {
+    expect(() => explore({ ...setting, cuts: true, wrong: "goes on" })).toThrow(
+      "before a worker had",
+    );
+  });
 });
 
 describe("a caller that waits for workers", () => {
   const asked: { looks: number; word: number; value: number }[] = [];
+  const overs: number[] = [];
   const done: number[] = [];
   let words: Int32Array;
   let me: Thread;
@@ -356,11 +410,16 @@ describe("a caller that waits for workers", () => {
   const waiting = (repeatable: boolean, waits: number): void => {
     const memory = memoryOf();
     words = new Int32Array(memory.buffer);
-    for (const list of [asked, done]) list.length = 0;
+    for (const list of [asked, done, overs]) list.length = 0;
     me = new Thread(memory, 2, 3, {
       run: (piece) => done.push(piece),
       isTired: () => false,
       hasWaitedEnough: (looks, word, value) => asked.push({ looks, word, value }) > waits,
+      over: (isLost) => {
+        overs.push(isLost);
+        me.stop();
+        if (isLost) throw new Error(LOST);
+      },
       wake: () => {},
     });
     me.begin(4, false, repeatable);
@@ -388,15 +447,28 @@ describe("a caller that waits for workers", () => {
     words[reportOf(0)] = 0b0010;
     words[reportOf(1)] = 0b1000;
     while (me.step()) {}
-    expect(me.at).toBe(S.GIVEN_UP);
+    expect(me.at).toBe(S.DONE_ALL);
+    expect(overs).toEqual([0]);
     expect(done).toEqual([2, 0]);
   });
 
-  test("does nothing again that is not repeatable", () => {
+  test("does nothing again that is not repeatable, and has nothing more to do after it has thrown", () => {
     waiting(false, 1);
     words[reportOf(0)] = 0b0010;
-    while (me.step()) {}
-    expect(me.at).toBe(S.GIVEN_UP);
+    expect(() => {
+      while (me.step()) {}
+    }).toThrow(LOST);
+    expect(me.isCut).toBe(false);
+    expect(overs).toEqual([1]);
+    expect(done).toEqual([]);
+  });
+
+  test("has nothing more to do once workers have been ended", () => {
+    waiting(true, 100);
+    expect(me.isCut).toBe(true);
+    me.stop();
+    expect(me.isCut).toBe(false);
+    expect(me.step()).toBe(false);
     expect(done).toEqual([]);
   });
 

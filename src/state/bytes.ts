@@ -14,9 +14,7 @@ export function bytesOf(name: string, value: unknown): Uint8Array {
       // An array that lost its memory has the size -1, of which there is no part.
       return isView ? part(value, 0, sizeIn(value)) : new Uint8Array(value as ArrayBuffer);
     } catch {
-      throw new ShapeError(
-        `${name}: expected bytes, got ones whose buffer is detached or too short`,
-      );
+      throw new ShapeError(name, "bytes", "ones whose buffer is detached or too short");
     }
   }
   const path = typeof value === "string" ? "; readFileSync(path) of node:fs gives the bytes" : "";
@@ -70,7 +68,7 @@ export function textOf(name: string, bytes: Uint8Array): string {
     // The bytes are copied, because browsers refuse to decode shared memory.
     return utf8.decode(new Uint8Array(bytes));
   } catch {
-    throw new StateError(`${name}: expected UTF-8, got bytes that are none`);
+    throw new StateError(name, "UTF-8", "bytes that are none");
   }
 }
 
@@ -199,9 +197,7 @@ export function encode(name: string, format: FloatFormat, values: ArrayLike<numb
   for (let i = 0; i < values.length; i++) {
     format.set(view, i * format.size, values[i]!);
     if (Number.isFinite(values[i]) && !Number.isFinite(format.get(view, i * format.size))) {
-      throw new StateError(
-        `${name}[${i}]: expected a value within ${8 * format.size} bits, got ${values[i]}`,
-      );
+      throw new StateError(`${name}[${i}]`, `a value within ${8 * format.size} bits`, values[i]);
     }
   }
   return bytes;

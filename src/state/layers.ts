@@ -112,7 +112,7 @@ export type OnWarning = (message: string) => void;
 export function warningsTo(value: unknown): OnWarning {
   if (value === undefined) return (message) => console.warn(message);
   if (typeof value === "function") return value as OnWarning;
-  throw new OptionError(`onWarning: expected a function, got ${describe(value)}`);
+  throw new OptionError("onWarning", "a function", describe(value));
 }
 
 /**
@@ -128,7 +128,9 @@ export function momentumOf(
   if (decay !== "cumulative") return decay;
   if (momentum !== undefined) return momentum;
   throw new OptionError(
-    `momentum: expected one for layer "${name}", whose decay is "cumulative", which ${format} has not, got none`,
+    "momentum",
+    `one for layer "${name}", whose decay is "cumulative", which ${format} has not`,
+    "none",
   );
 }
 

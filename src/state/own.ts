@@ -124,7 +124,7 @@ export function loadFrom(
     const record = (text.length > LONGEST_RECORD ? null : jsonOf(key, text)) as Partial<Snapshot>;
     const state = numbersOf(tensors, name, refuse);
     if (!state.ageKnown) {
-      throw new StateError(`${keyOf(name, "num_batches_tracked")}: expected a tensor, got none`);
+      throw new StateError(keyOf(name, "num_batches_tracked"), "a tensor", "none");
     }
     layers.push([
       name,

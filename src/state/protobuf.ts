@@ -52,7 +52,9 @@ export class Wire {
       const field = this.#field(start);
       if (field.end > end) {
         throw new StateError(
-          `bytes: expected a field at ${start} to end at ${end} at most, got ${field.end}: truncated, or damaged`,
+          "bytes",
+          `a field at ${start} to end at ${end} at most`,
+          `${field.end}: truncated, or damaged`,
         );
       }
       yield field;
@@ -162,7 +164,7 @@ export class Wire {
 }
 
 function refuse(position: number, got: string): never {
-  throw new StateError(`bytes: expected Protocol Buffers at ${position}, got ${got}`);
+  throw new StateError("bytes", `Protocol Buffers at ${position}`, got);
 }
 
 /** Collects the bytes of messages as they are written, and grows as needed. */

@@ -40,7 +40,7 @@ export interface Message {
 
 /** The error for a file that is damaged; `what` says what was found. */
 export const malformed = (what: string): StateError =>
-  new StateError(`bytes: expected an HDF5 file, got ${what}: truncated, or damaged`);
+  new StateError("bytes", "an HDF5 file", `${what}: truncated, or damaged`);
 
 /** The bytes of a file. Every access is checked to be within their bounds. */
 export class Hdf5File {
@@ -69,14 +69,17 @@ export class Hdf5File {
     const sizes = old ? 13 : 9;
     if (this.u8(sizes) !== 8 || this.u8(sizes + 1) !== 8 || this.u64(base) !== 0) {
       throw new StateError(
-        "bytes: expected an HDF5 file with addresses of 8 bytes from its beginning, as h5py writes " +
-          `it, got addresses of ${this.u8(sizes)} bytes from ${this.u64(base)}`,
+        "bytes",
+        "an HDF5 file with addresses of 8 bytes from its beginning, as h5py writes it",
+        `addresses of ${this.u8(sizes)} bytes from ${this.u64(base)}`,
       );
     }
     const end = this.u64(base + 16);
     if (end > bytes.length) {
       throw new StateError(
-        `bytes: expected the ${end} bytes of an HDF5 file, got ${bytes.length}: truncated`,
+        "bytes",
+        `the ${end} bytes of an HDF5 file`,
+        `${bytes.length}: truncated`,
       );
     }
     this.root = this.u64(base + (old ? 40 : 24));

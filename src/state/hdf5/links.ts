@@ -87,6 +87,7 @@ function checkInfo(file: Hdf5File, at: number): void {
 /** The error for links or attributes in a fractal heap, which h5py writes only with `libver="latest"`. */
 export const dense = (what: string): StateError =>
   new StateError(
-    `bytes: expected an HDF5 file as h5py and Keras write it, got ${what} in a fractal heap, as ` +
-      'libver="latest" writes them; rewrite the file with h5repack',
+    "bytes",
+    "an HDF5 file as h5py and Keras write it",
+    `${what} in a fractal heap, as libver="latest" writes them; rewrite the file with h5repack`,
   );

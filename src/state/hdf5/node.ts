@@ -91,7 +91,9 @@ export class Hdf5Node {
     const path = `${this.path}/${name}`;
     if (typeof address !== "number") {
       throw new StateError(
-        `bytes: expected what "${path}" stands for in the file itself, got a link that is ${address}`,
+        "bytes",
+        `what "${path}" stands for in the file itself`,
+        `a link that is ${address}`,
       );
     }
     const node = new Hdf5Node(this.file, this.heaps, address, path);
@@ -132,7 +134,7 @@ export class Hdf5Node {
   get shape(): readonly number[] {
     const at = this.#message(MESSAGE.dataspace);
     const shape = at === undefined ? null : shapeOf(this.file, at);
-    if (shape === null) throw new StateError(`bytes: expected values of "${this.path}", got none`);
+    if (shape === null) throw new StateError("bytes", `values of "${this.path}"`, "none");
     return shape;
   }
 
@@ -159,15 +161,16 @@ export class Hdf5Node {
   get place(): { readonly at: number; readonly length: number } {
     const { file, path } = this;
     if (this.#message(MESSAGE.external) !== undefined) {
-      throw new StateError(`bytes: expected the values of "${path}" in the file, got other files`);
+      throw new StateError("bytes", `the values of "${path}" in the file`, "other files");
     }
     const layout = this.#message(MESSAGE.layout);
     if (layout === undefined) throw malformed(`no place of "${path}"`);
     const [version, kind] = [file.u8(layout), file.u8(layout + 1)];
     if (version < 3 || kind > 1) {
       throw new StateError(
-        `bytes: expected the values of "${path}" one after another, as Keras keeps them, got them ` +
-          (REFUSED[version < 3 ? -1 : kind] ?? `kept in a way of version ${version}`),
+        "bytes",
+        `the values of "${path}" one after another, as Keras keeps them`,
+        `them ${REFUSED[version < 3 ? -1 : kind] ?? `kept in a way of version ${version}`}`,
       );
     }
     const compact = kind === 0;
@@ -176,7 +179,7 @@ export class Hdf5Node {
     const length = countOf(this.shape) * this.#type.size;
     if (at === NOWHERE || stored < length) {
       const got = at === NOWHERE ? 0 : stored;
-      throw new StateError(`bytes: expected the ${length} bytes of "${path}", got ${got}`);
+      throw new StateError("bytes", `the ${length} bytes of "${path}"`, got);
     }
     file.check(at, length);
     return { at, length };
@@ -197,7 +200,9 @@ export class Hdf5Node {
     }
     if (this.isFloat && this.texts("dtype")?.[0] === "bfloat16") return decode(FLOATS.BF16!, bytes);
     throw new StateError(
-      `bytes: expected float16, bfloat16, float32 or float64 in "${this.path}", got another type`,
+      "bytes",
+      `float16, bfloat16, float32 or float64 in "${this.path}"`,
+      "another type",
     );
   }
 }

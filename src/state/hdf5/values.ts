@@ -99,9 +99,7 @@ export function textsOf(file: Hdf5File, heaps: Heaps, found: ReturnType<typeof a
   const type: Type = found.shared ? { kind: "other", size: 0 } : typeOf(file, found.typeAt);
   const { kind, size } = type;
   if (kind !== "text" && kind !== "texts") {
-    throw new StateError(
-      `bytes: expected texts in the attribute "${found.name}", got values that are none`,
-    );
+    throw new StateError("bytes", `texts in the attribute "${found.name}"`, "values that are none");
   }
   if (!(size >= (kind === "text" ? 1 : 16) && found.data + count * size <= found.end)) {
     throw malformed(`${count} texts of ${size} bytes in the attribute "${found.name}"`);

@@ -80,7 +80,9 @@ export function readKerasFile(
     const { mode = 0 } = config;
     if (mode !== 0) {
       throw new StateError(
-        `layer "${name}": expected mode 0 of Keras 1, which uses the averages, got ${describe(mode)}`,
+        `layer "${name}"`,
+        "mode 0 of Keras 1, which uses the averages",
+        describe(mode),
       );
     }
     const values = (weight: string) => valuesOf(name, layer, config, weight);
@@ -120,9 +122,7 @@ function open(file: Bytes, given: KerasFileOptions["config"]) {
 function parsed(config: KerasFileOptions["config"]): unknown {
   if (config === undefined) return null;
   if (typeof config !== "string" && (typeof config !== "object" || config === null)) {
-    throw new OptionError(
-      `config: expected JSON, parsed, as text or bytes, got ${describe(config)}`,
-    );
+    throw new OptionError("config", "JSON, parsed, as text or bytes", describe(config));
   }
   const text = jsonTextOf("config", config, "the config of a model");
   return text === null ? config : jsonOf("config", text);
@@ -135,8 +135,9 @@ function configOf(name: string, { has }: Found, options: KerasFileLoadOptions): 
   const [noScale, noCenter] = [options.scale === false, options.center === false];
   if (noScale === noCenter) {
     throw new OptionError(
-      `scale, center: expected one of them false for layer "${name}", which has three arrays, got ` +
-        `${noScale ? "both" : "neither"}`,
+      "scale, center",
+      `one of them false for layer "${name}", which has three arrays`,
+      noScale ? "both" : "neither",
     );
   }
   return { epsilon, scale: !noScale, center: !noCenter };
@@ -146,12 +147,13 @@ function configOf(name: string, { has }: Found, options: KerasFileLoadOptions): 
 function valuesOf(name: string, layer: Found, config: Json, weight: string): Float64Array {
   const array = layer.array(weight, config);
   if (array === null) {
-    throw new StateError(`layer "${name}": expected an array of ${weight}, got none`);
+    throw new StateError(`layer "${name}"`, `an array of ${weight}`, "none");
   }
   if (!array.isArray || array.shape.length !== 1 || array.shape[0] === 0) {
     throw new StateError(
-      `layer "${name}": expected an array of one axis, at least one channel, for ${weight}, got ` +
-        (array.isArray ? show(array.shape) : "a group"),
+      `layer "${name}"`,
+      `an array of one axis, at least one channel, for ${weight}`,
+      array.isArray ? show(array.shape) : "a group",
     );
   }
   return array.values();

@@ -77,7 +77,9 @@ function textOfJson(json: Json, replaced?: ReadonlyMap<unknown, unknown>): strin
     return JSON.stringify(json, replaced && ((_, value) => replaced.get(value) ?? value));
   } catch (error) {
     throw new StateError(
-      `model: expected what JSON can say, got an object of which: ${(error as Error).message}`,
+      "model",
+      "what JSON can say",
+      `an object of which: ${(error as Error).message}`,
     );
   }
 }

@@ -57,7 +57,9 @@ export function foldKeras(files: KerasFiles): FoldedKeras {
   const model = parse("files", files);
   if (model.own !== null) {
     throw new StateError(
-      "model: expected a layers model, got a graph model, in which the converter has folded what can be",
+      "model",
+      "a layers model",
+      "a graph model, in which the converter has folded what can be",
     );
   }
   const containers = containersOf(model.json.modelTopology);
@@ -167,7 +169,7 @@ function find({ model, count }: Work, { container, name }: Layer, weight: string
   const loose = count.get(name) === 1 ? [name] : [];
   const found = findWeight(model, [[...container.inside, name].join("/")], loose, weight);
   if (typeof found === "object") return found;
-  throw new StateError(`weightsManifest: expected "${name}/${weight}", got ${found}`);
+  throw new StateError("weightsManifest", `"${name}/${weight}"`, found);
 }
 
 /** Replaces a layer's weights by folded ones. A layer without a bias gets one. */
@@ -187,7 +189,7 @@ function put(
   if (biasKey === null) {
     const name = key.replace(/[^/]*$/, "bias");
     if (model.weights.has(name)) {
-      throw new StateError(`use_bias: expected true, since there is a "${name}", got false`);
+      throw new StateError("use_bias", `true, since there is a "${name}"`, "false");
     }
     const entry = { name, shape: [bias.length], dtype: "float32" };
     set(key, weightBytes, { entry, data: () => biasBytes });

@@ -47,7 +47,9 @@ export const LOAD_KEYS: readonly string[] = [
 export function givenEpsilon(name: string, { epsilon }: KerasLoadOptions): number {
   if (epsilon !== undefined) return epsilon;
   throw new OptionError(
-    `epsilon: expected for layer "${name}", of which the file has weights alone, got none`,
+    "epsilon",
+    `for layer "${name}", of which the file has weights alone`,
+    "none",
   );
 }
 
@@ -106,7 +108,9 @@ export function loadLayer(name: string, stated: Stated, options: KerasLoadOption
   for (const [weight, values] of Object.entries(state)) {
     if (values instanceof Float64Array && values.length !== runningMean.length) {
       throw new StateError(
-        `layer "${name}": expected ${runningMean.length} values of ${weight}, as of the mean, got ${values.length}`,
+        `layer "${name}"`,
+        `${runningMean.length} values of ${weight}, as of the mean`,
+        values.length,
       );
     }
   }

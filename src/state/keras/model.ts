@@ -58,8 +58,9 @@ export function parse(name: string, files: unknown): Model {
   const json = text === null ? model : jsonOf("model", text);
   if (!isObject(json) || !isObject(json.modelTopology) || !Array.isArray(json.weightsManifest)) {
     throw new StateError(
-      "model: expected model.json of TensorFlow.js, with modelTopology and weightsManifest, got " +
-        `${isObject(json) ? "JSON without" : describe(json)}`,
+      "model",
+      "model.json of TensorFlow.js, with modelTopology and weightsManifest",
+      isObject(json) ? "JSON without" : describe(json),
     );
   }
   const { format, modelTopology: topology } = json;
@@ -67,11 +68,13 @@ export function parse(name: string, files: unknown): Model {
   const graph = isGraph(topology) && (format === undefined || format === "graph-model");
   if (!graph && format !== undefined && format !== "layers-model") {
     throw new StateError(
-      `model.format: expected "layers-model", or "graph-model" with nodes, got ${describe(format)}`,
+      "model.format",
+      '"layers-model", or "graph-model" with nodes',
+      describe(format),
     );
   }
   if (typeof weights !== "object" || weights === null || isBytes(weights)) {
-    throw new OptionError(`weights: expected weight files by path, got ${describe(weights)}`);
+    throw new OptionError("weights", "weight files by path", describe(weights));
   }
   const found = new Map<string, Weight>();
   const groups = json.weightsManifest.map((group: unknown, i) =>
@@ -128,9 +131,7 @@ export function weightOf(model: Model, name: string, weight: string): Weight {
   const found = weightOfLayer(model, layer, weight);
   if (typeof found === "object") return found;
   const owner = layer.wrapped ? layer.inside.at(-1)! : layer.leaf;
-  throw new StateError(
-    `weightsManifest: expected "${owner}/${weight}" for layer "${name}", got ${found}`,
-  );
+  throw new StateError("weightsManifest", `"${owner}/${weight}" for layer "${name}"`, found);
 }
 
 /**
@@ -181,8 +182,8 @@ function constantOf({ weights }: Model, name: string, constant: string | undefin
   const found = constant === undefined ? undefined : weights.get(constant);
   if (found !== undefined) return found;
   throw new StateError(
-    `operation "${name}": expected parameters that are constants, got ${
-      constant === undefined ? "none" : `"${constant}", which is worked out`
-    }`,
+    `operation "${name}"`,
+    "parameters that are constants",
+    constant === undefined ? "none" : `"${constant}", which is worked out`,
   );
 }

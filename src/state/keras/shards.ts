@@ -53,14 +53,14 @@ export function groupOf(
 ): Group {
   const { paths, weights } = isObject(value) ? value : {};
   if (!Array.isArray(paths) || !paths.every((path) => typeof path === "string")) {
-    throw new StateError(`${name}.paths: expected an array of texts, got ${describe(paths)}`);
+    throw new StateError(`${name}.paths`, "an array of texts", describe(paths));
   }
   if (!Array.isArray(weights)) {
-    throw new StateError(`${name}.weights: expected an array, got ${describe(weights)}`);
+    throw new StateError(`${name}.weights`, "an array", describe(weights));
   }
   const shards = paths.map((path: string) => {
     if (!hasOwn(files, path)) {
-      throw new StateError(`weights: expected the file "${path}", as model.json says, got none`);
+      throw new StateError("weights", `the file "${path}", as model.json says`, "none");
     }
     return bytesOf(`weights["${path}"]`, files[path]);
   });
@@ -69,23 +69,19 @@ export function groupOf(
   let begin = 0;
   for (const entry of weights as unknown[]) {
     if (!isObject(entry) || typeof entry.name !== "string" || found.has(entry.name)) {
-      throw new StateError(
-        `${name}.weights: expected entries of different names, got ${describe(entry)}`,
-      );
+      throw new StateError(`${name}.weights`, "entries of different names", describe(entry));
     }
     const from = begin;
     const end = from + sizeOf(entry, shards, from);
     if (end > length) {
-      throw new StateError(
-        `${entry.name}: expected bytes up to ${end}, got files of ${length} bytes in ${name}`,
-      );
+      throw new StateError(entry.name, `bytes up to ${end}`, `files of ${length} bytes in ${name}`);
     }
     found.set(entry.name, { entry, data: () => bytesBetween(shards, from, end) });
     names.push(entry.name);
     begin = end;
   }
   if (begin !== length) {
-    throw new StateError(`${name}: expected files of ${begin} bytes in all, got ${length}`);
+    throw new StateError(name, `files of ${begin} bytes in all`, length);
   }
   return { paths, shards, weights: names };
 }
@@ -94,14 +90,14 @@ export function groupOf(
 function sizeOf(entry: Json, shards: readonly Uint8Array[], begin: number): number {
   const { name, shape, dtype, quantization: q } = entry;
   if (!Array.isArray(shape) || !shape.every(isCount)) {
-    throw new StateError(`${name}.shape: expected whole numbers, got ${describe(shape)}`);
+    throw new StateError(`${name}.shape`, "whole numbers", describe(shape));
   }
   const values = product(shape);
   const type = isObject(q) ? q.dtype : dtype;
   const size = typeof type === "string" ? lookUp(SIZES, type) : undefined;
   if (size !== undefined) return values * size;
   if (type !== "string") {
-    throw new StateError(`${name}.dtype: expected a type of TensorFlow.js, got ${describe(type)}`);
+    throw new StateError(`${name}.dtype`, "a type of TensorFlow.js", describe(type));
   }
   // Each text is kept as its length in four bytes, followed by its bytes.
   let at = begin;
@@ -142,7 +138,9 @@ export function valuesOf(weight: Weight): Float64Array {
   const { name, shape } = weight.entry;
   if (!Array.isArray(shape) || shape.length !== 1 || shape[0] === 0) {
     throw new StateError(
-      `${name}: expected a shape of one axis, at least one channel, got ${describe(shape)}`,
+      name as string,
+      "a shape of one axis, at least one channel",
+      describe(shape),
     );
   }
   return numbersOf(weight);
@@ -163,8 +161,9 @@ export function numbersOf({ entry, data }: Weight): Float64Array {
     typeof min !== "number"
   ) {
     throw new StateError(
-      `${entry.name}: expected float32, or uint8 or uint16 with a scale and a min, got ` +
-        describe(packed ?? dtype),
+      entry.name as string,
+      "float32, or uint8 or uint16 with a scale and a min",
+      describe(packed ?? dtype),
     );
   }
   const view = viewOfBytes(bytes);

@@ -46,9 +46,7 @@ export function layersOf(topology: unknown): ReadonlyMap<string, KerasLayer> {
   for (const layer of found) {
     const name = count.get(layer.leaf) === 1 ? layer.leaf : fullName(layer);
     if (layers.has(name)) {
-      throw new StateError(
-        `modelTopology: expected layers of different names, got "${name}" twice`,
-      );
+      throw new StateError("modelTopology", "layers of different names", `"${name}" twice`);
     }
     layers.set(name, layer);
   }
@@ -114,7 +112,9 @@ export function layoutOf(name: string, layer: KerasLayer): Layout {
   if (layer.layout) return layer.layout;
   if (layer.layout === null) {
     throw new OptionError(
-      `layout: expected for operation "${name}", whose data format is unknown, got none`,
+      "layout",
+      `for operation "${name}", whose data format is unknown`,
+      "none",
     );
   }
   const { axis = -1 } = config;
@@ -136,9 +136,11 @@ export function layoutOf(name: string, layer: KerasLayer): Layout {
     layout = ofRank(CHANNELS_FIRST, rank) ?? "channelsFirst";
   }
   if (layout === undefined || (rank !== null && rank < 2)) {
+    const among = rank === null ? "without an input shape" : `of ${rank}`;
     throw new OptionError(
-      `layout: expected for layer "${name}", whose axis ${JSON.stringify(axis)?.slice(0, 40)} ` +
-        `${rank === null ? "without an input shape" : `of ${rank}`} is that of no one layout, got none`,
+      "layout",
+      `for layer "${name}", whose axis ${JSON.stringify(axis)?.slice(0, 40)} ${among} is that of no one layout`,
+      "none",
     );
   }
   return layout;

@@ -66,24 +66,25 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
     // Of a layer that the config does not list, the file does not say its epsilon.
     if (!unlisted && settings.epsilon !== layer.epsilon) {
       throw new StateError(
-        `layer "${name}": expected the epsilon of the model, ${settings.epsilon}, got ${layer.epsilon}`,
+        `layer "${name}"`,
+        `the epsilon of the model, ${settings.epsilon}`,
+        layer.epsilon,
       );
     }
     const put = (weight: string, values: ArrayLike<number>): void => {
       const found = weightOf(model, name, weight);
       const { entry } = found;
+      const key = entry.name as string;
       const before = valuesOf(found);
       if (holds(values, before)) return;
       if (before.length !== values.length) {
-        throw new StateError(
-          `${entry.name}: expected ${before.length} values, got ${values.length}`,
-        );
+        throw new StateError(key, `${before.length} values`, values.length);
       }
-      const key = entry.name as string;
       if (model.own !== null && !model.own.has(key)) {
         throw new StateError(
-          `${key}: expected a constant of operation "${name}" alone to write other values into, got ` +
-            "one that other operations have too",
+          key,
+          `a constant of operation "${name}" alone to write other values into`,
+          "one that other operations have too",
         );
       }
       const format = formatOf(entry);
@@ -98,7 +99,9 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
       if (settings[parameter]) put(parameter, layer[parameter] ?? constant(layer.channels, value));
       else if (layer[parameter] !== null) {
         throw new StateError(
-          `layer "${name}": expected no ${parameter}, since the model leaves it out, got values`,
+          `layer "${name}"`,
+          `no ${parameter}, since the model leaves it out`,
+          "values",
         );
       }
     }
@@ -118,11 +121,12 @@ function emptyModel(
   let size = 0;
   for (const [name, layer] of entries) {
     const { channels, layout, epsilon } = layer;
-    if (name === "") throw new OptionError('layers: expected names for Keras, got ""');
+    if (name === "") throw new OptionError("layers", "names for Keras", '""');
     if (!layout.startsWith("N")) {
       throw new OptionError(
-        `layers["${name}"]: expected a layout that says how many axes there are, as "NHWC" does, for ` +
-          `the input of a Keras model, got "${layout}"; or write it into a model, with { into }`,
+        `layers["${name}"]`,
+        'a layout that says how many axes there are, as "NHWC" does, for the input of a Keras model',
+        `"${layout}"; or write it into a model, with { into }`,
       );
     }
     const scale = layer.gamma !== null;

@@ -16,7 +16,7 @@ export class External {
    */
   constructor(given: unknown) {
     if (describe(given) !== "an Object") {
-      throw new OptionError(`external: expected bytes by location, got ${describe(given)}`);
+      throw new OptionError("external", "bytes by location", describe(given));
     }
     this.#given = given as Readonly<Record<string, Bytes>>;
     for (const location of Object.keys(this.#given)) this.at(location);

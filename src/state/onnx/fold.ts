@@ -61,11 +61,13 @@ export function foldOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): F
   const { opset, trains } = model.graph;
   if (opset !== null && opset < 7) {
     throw new StateError(
-      `opset: expected 7 or later, got ${opset}; onnx.version_converter converts older models`,
+      "opset",
+      "7 or later",
+      `${opset}; onnx.version_converter converts older models`,
     );
   }
   if (trains) {
-    throw new StateError("bytes: expected a model for test time, got one with training_info");
+    throw new StateError("bytes", "a model for test time", "one with training_info");
   }
   const folding = new Folding(model);
   // Norms in a row behind a layer are folded into it from the first to the last, norms in a row in front of a

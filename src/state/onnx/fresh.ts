@@ -27,7 +27,7 @@ export function modelOfLayers(
   momentum: number | undefined,
 ): Uint8Array {
   for (const [name] of layers) {
-    if (name === "") throw new OptionError('layers: expected names for nodes, got ""');
+    if (name === "") throw new OptionError("layers", "names for nodes", '""');
   }
   const writer = new BinaryWriter();
   writer.integer(MODEL.version, 8);

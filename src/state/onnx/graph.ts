@@ -52,9 +52,9 @@ export function graphOf(bytes: Uint8Array): Graph {
   const wire = new Wire(bytes);
   const [graph, second] = wire.parts(wire.all, MODEL.graph);
   if (graph === undefined) {
-    throw new StateError("bytes: expected an ONNX model with a graph, got none");
+    throw new StateError("bytes", "an ONNX model with a graph", "none");
   }
-  if (second !== undefined) throw new StateError("bytes: expected one graph, got several");
+  if (second !== undefined) throw new StateError("bytes", "one graph", "several");
   let opset: number | null = null;
   for (const field of wire.parts(wire.all, MODEL.opsets)) opset = opsetOf(wire, field) ?? opset;
   return {
@@ -94,7 +94,7 @@ function contentsOf(wire: Wire, graph: Range) {
 
 /** Throws an error which says that two things in a file have the same name. */
 export function refuseTwice(what: string, name: string): never {
-  throw new StateError(`bytes: expected ${what} of different names, got "${name}" twice`);
+  throw new StateError("bytes", `${what} of different names`, `"${name}" twice`);
 }
 
 /** The texts of all fields with this number, in the order of the message. */

@@ -48,7 +48,9 @@ export function modelOf(name: string, bytes: unknown, external?: External): Mode
   const { opset, wire } = graph;
   if (found.length > 0 && opset === null) {
     throw new StateError(
-      "opset_import: expected the opset, on which the meaning of a BatchNormalization depends, got none",
+      "opset_import",
+      "the opset, on which the meaning of a BatchNormalization depends",
+      "none",
     );
   }
   const own = uniqueOf(found.map(({ field }) => textOf(wire, field, NODE.name)));
@@ -110,15 +112,16 @@ export function parameterOf({ graph, norms, external }: Model, name: string, slo
   const tensor = input === undefined ? null : constantOf(graph, input, external);
   if (tensor === null) {
     throw new StateError(
-      `node "${name}": expected an initializer or a constant for ${SLOTS[slot]}, got ` +
-        `${input === undefined ? "no input" : `"${input}", which is computed or fed`}`,
+      `node "${name}"`,
+      `an initializer or a constant for ${SLOTS[slot]}`,
+      input === undefined ? "no input" : `"${input}", which is computed or fed`,
     );
   }
   formatOf(tensor); // Throws if it does not hold floating-point values.
   const { length } = tensor.dimensions;
   if (length !== 1) {
     const axes = length > 8 ? "many" : length;
-    throw new StateError(`tensor "${tensor.name}": expected one axis, got ${axes}`);
+    throw new StateError(`tensor "${tensor.name}"`, "one axis", axes);
   }
   return tensor;
 }

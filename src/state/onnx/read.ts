@@ -173,7 +173,9 @@ export function layerAt(
     const { length: channels } = runningMean;
     if (length !== channels || channels === 0) {
       throw new StateError(
-        `node "${name}": expected ${channels || "some"} values of ${SLOTS[slot]}, got ${length}`,
+        `node "${name}"`,
+        `${channels || "some"} values of ${SLOTS[slot]}`,
+        length,
       );
     }
   }

@@ -39,7 +39,7 @@ import { typeOf } from "./types.js";
 export function tapOnnx(bytes: Bytes, names: readonly string[]): Uint8Array {
   const model = modelOf("bytes", bytes);
   if (!Array.isArray(names)) {
-    throw new OptionError(`names: expected an array of names, got ${describe(names)}`);
+    throw new OptionError("names", "an array of names", describe(names));
   }
   const { graph, norms } = model;
   const known = [...norms.keys()];

@@ -92,7 +92,9 @@ function tensorOf(wire: Wire, name: string, range: Range, external?: External): 
     const values = product(dimensions);
     if (found.length !== values * size) {
       throw new StateError(
-        `tensor "${name}": expected ${values} values of ${size} bytes, got ${found.length} bytes`,
+        `tensor "${name}"`,
+        `${values} values of ${size} bytes`,
+        `${found.length} bytes`,
       );
     }
     return found;
@@ -104,9 +106,7 @@ function tensorOf(wire: Wire, name: string, range: Range, external?: External): 
 export function formatOf({ name, type }: Pick<Tensor, "name" | "type">): FloatFormat {
   const known = lookUp(TYPES, type);
   if (known !== undefined) return known.format;
-  throw new StateError(
-    `tensor "${name}": expected FLOAT, FLOAT16, BFLOAT16 or DOUBLE, got type ${type}`,
-  );
+  throw new StateError(`tensor "${name}"`, "FLOAT, FLOAT16, BFLOAT16 or DOUBLE", `type ${type}`);
 }
 
 /** True if the values of a tensor are in another file. */
@@ -151,17 +151,19 @@ function fetched(wire: Wire, name: string, range: Range, external?: External): U
   if (bytes === undefined) {
     const given = [...(external?.files.keys() ?? [])].slice(0, 8);
     throw new StateError(
-      `tensor "${name}": expected the bytes of ${JSON.stringify(location)}, a file beside the model, in ` +
-        `external, got ${given.length > 0 ? `only ${given.join(", ")}` : "none"}; or save the model in ` +
-        "one file: onnx.save(onnx.load(path), one)",
+      `tensor "${name}"`,
+      `the bytes of ${JSON.stringify(location)}, a file beside the model, in external`,
+      `${given.length > 0 ? `only ${given.join(", ")}` : "none"}; or save the model in one file: ` +
+        "onnx.save(onnx.load(path), one)",
     );
   }
   const begin = Number(offset);
   const end = length === undefined ? bytes.length : begin + Number(length);
   if (!(begin >= 0 && begin <= end && end <= bytes.length && Number.isSafeInteger(begin))) {
     throw new StateError(
-      `tensor "${name}": expected bytes ${begin} to ${end} of ${JSON.stringify(location)}, got ` +
-        `${bytes.length} bytes`,
+      `tensor "${name}"`,
+      `bytes ${begin} to ${end} of ${JSON.stringify(location)}`,
+      `${bytes.length} bytes`,
     );
   }
   return bytes.subarray(begin, end);
@@ -174,9 +176,7 @@ function filled(name: string, shape: Tensor, value: Tensor | null): Tensor {
     const one = value === null ? new Uint8Array(4) : value.data();
     const count = product(dimensions);
     if (!(count >= 0 && count <= MOST_FILLED)) {
-      throw new StateError(
-        `tensor "${name}": expected at most ${MOST_FILLED} values, got ${count}`,
-      );
+      throw new StateError(`tensor "${name}"`, `at most ${MOST_FILLED} values`, count);
     }
     const bytes = new Uint8Array(count * one.length);
     for (let at = 0; at < bytes.length; at += one.length) bytes.set(one, at);
@@ -189,7 +189,9 @@ function filled(name: string, shape: Tensor, value: Tensor | null): Tensor {
 export function integersIn({ name, type, dimensions, data }: Tensor): number[] {
   if (type !== INT64 || dimensions.length > 1) {
     throw new StateError(
-      `tensor "${name}": expected INT64 of one axis, got type ${type} of ${dimensions.length}`,
+      `tensor "${name}"`,
+      "INT64 of one axis",
+      `type ${type} of ${dimensions.length}`,
     );
   }
   const bytes = data();

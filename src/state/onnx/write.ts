@@ -74,9 +74,7 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Uint8
     written.add(name);
     const { epsilon, operation } = model.norms.get(name)!;
     if (Math.fround(layer.epsilon) !== epsilon) {
-      throw new StateError(
-        `node "${name}": expected the epsilon of the model, ${epsilon}, got ${layer.epsilon}`,
-      );
+      throw new StateError(`node "${name}"`, `the epsilon of the model, ${epsilon}`, layer.epsilon);
     }
     for (const [slot, values] of numbersOf(layer).entries()) {
       const tensor = parameterOf(model, name, slot);
@@ -98,7 +96,9 @@ function dataFor(tensor: Tensor, values: ArrayLike<number>): Uint8Array | null {
   const data = encode(name, format, values);
   if (data.length !== before.length) {
     throw new StateError(
-      `tensor "${name}": expected its ${before.length / format.size} channels, got ${values.length}`,
+      `tensor "${name}"`,
+      `its ${before.length / format.size} channels`,
+      values.length,
     );
   }
   return isSame(data, before) ? null : data;

@@ -18,6 +18,8 @@ async function command(...args: string[]): Promise<string> {
   const { stdout } = await promisify(execFile)(process.execPath, [COMMAND, ...args], {
     env: { ...process.env, COLUMNS: "80" },
     maxBuffer: 64 << 20,
+    // Seldom, Node's processes do not end (https://github.com/nodejs/node/issues/54918): the trial fails then, and does not wait.
+    timeout: 60_000,
   });
   return stdout;
 }

@@ -1047,12 +1047,17 @@ describe("tapped", () => {
       [[1, "c"]],
       [node("Greater", ["x", "x"], "c"), norm("c", "y")],
     ],
+    [
+      "of a test for NaN: by its name alone",
+      [[1, "c"]],
+      [node("IsNaN", ["x"], "c"), norm("c", "y")],
+    ],
     ["of a circle: by its name alone", [[1, "c"]], [node("Relu", ["c"], "c"), norm("c", "y")]],
   ])("%s", (_, expected, parts) => {
     expect(outputOf(...parts)).toEqual(Buffer.from(protobuf(expected)));
   });
 
-  test("sizes of a constant that are in another file do not matter", () => {
+  test("sizes of a constant may be in another file: how many there are tells its axes", () => {
     const size: Message = [
       [1, 1],
       [2, 7],
@@ -1068,7 +1073,7 @@ describe("tapped", () => {
     ];
     const parts: Message[number][] = [node("ConstantOfShape", ["n"], "k"), [5, size]];
     expect(outputOf(...parts, node("Add", ["x", "k"], "c"), norm("c", "y"))).toEqual(
-      Buffer.from(protobuf(typed("c", FLOAT, null))),
+      Buffer.from(protobuf(typed("c", FLOAT, 4))),
     );
   });
 

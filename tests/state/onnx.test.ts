@@ -611,6 +611,60 @@ describe("models of our own making", () => {
     expect(read(graph(...parts, [13, image]), opset(15)).load("y").layout).toBe(layout);
   });
 
+  test.each<[string, Message, string]>([
+    ["Atan", [node("Atan", ["image"], "x")], "NCHW"],
+    ["IsNaN", [node("IsNaN", ["image"], "n"), node("Cast", ["n"], "x")], "NCHW"],
+    ["LessOrEqual", [node("LessOrEqual", ["image", "s"], "n"), node("Cast", ["n"], "x")], "NCHW"],
+    ["GridSample", [node("GridSample", ["image", "grid"], "x")], "NCHW"],
+    ["RoiAlign", [node("RoiAlign", ["image", "rois", "batch"], "x")], "NCHW"],
+    ["OneHot", [node("OneHot", ["image", "depth", "s"], "x")], "NCDHW"],
+    ["LSTM, all of its steps", [node("LSTM", ["steps", "w", "r"], "x", [[2, "last"]])], "NCHW"],
+    ["GRU, its last step", [node("GRU", ["steps", "w", "r"], "all", [[2, "x"]])], "NCL"],
+    ["what stands before an RNN", [node("RNN", ["x", "w", "r"], "all")], "NCL"],
+    [
+      "a constant in the shape of something",
+      [node("Shape", ["image"], "sizes"), node("ConstantOfShape", ["sizes"], "x")],
+      "NCHW",
+    ],
+    [
+      "Expand to a list whose -1 another list replaces",
+      [
+        node("Shape", ["image"], "sizes"),
+        node("Equal", ["sizes", "number"], "open"),
+        node("Where", ["open", "sizes", "sizes"], "list"),
+        node("Expand", ["s", "list"], "x"),
+      ],
+      "NCHW",
+    ],
+    [
+      "Expand to a list of which a part is unknown",
+      [
+        node("Shape", ["image"], "sizes"),
+        node("Mul", ["sizes", "unknown"], "list"),
+        node("Expand", ["s", "list"], "x"),
+      ],
+      "channelsFirst",
+    ],
+  ])("the axes behind %s", (_, before, layout) => {
+    const image: Message = [
+      [1, "image"],
+      [
+        2,
+        [
+          [
+            1,
+            [
+              [1, 1],
+              [2, Array(4).fill([1, [[1, 2]]])],
+            ],
+          ],
+        ],
+      ],
+    ];
+    const parts = [...before, norm("y"), ...all, tensor("number", [])] as const;
+    expect(read(graph(...parts, [11, image]), opset(16)).load("y").layout).toBe(layout);
+  });
+
   test("layers that go by numbers come in the order of the file", () => {
     const parts = ["14", "__proto__", "7", "x9"].map((output) => norm(output));
     const file = read(graph(...parts, ...all), opset(15));

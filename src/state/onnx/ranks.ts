@@ -13,28 +13,21 @@ import {
 } from "./graph.js";
 import { constantOf, type Tensor } from "./tensor.js";
 
-/** Operations whose first output has as many axes as their first input. */
-const KEEPING = new Set(
-  (
-    "Abs BatchNormalization Cast CastLike Ceil Celu Clip Cos CumSum DepthToSpace DequantizeLinear " +
-    "Dropout Elu Erf Exp Floor GatherElements Gelu GlobalAveragePool GlobalLpPool GlobalMaxPool " +
-    "GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization LRN " +
-    "LayerNormalization LeakyRelu Log LogSoftmax LpNormalization MeanVarianceNormalization Mish Neg " +
-    "Not PRelu Pad QuantizeLinear RMSNormalization Reciprocal Relu Resize ReverseSequence Round " +
-    "ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Slice Softmax Softplus Softsign " +
-    "SpaceToDepth Sqrt Swish Tanh ThresholdedRelu Tile TopK Transpose Trilu Upsample"
-  ).split(" "),
-);
+/**
+ * Operations whose first output has as many axes as their first input. The flag `i` saves letters here: no two names of
+ * ONNX differ in case alone.
+ */
+const KEEPING =
+  /^(Abs|A?(Cos|Sin|Tan)h?|Cast(Like)?|Ceil|Clip|CumSum|DepthToSpace|(De)?QuantizeLinear|Dropout|[CGS]?Elu|Erf|Exp|Floor|(Gather|Scatter)Elements|Global\w+Pool|GridSample|Hard(max|Sigmoid|Swish)|Identity|Is(Inf|NaN)|Log|LRN|MaxUnpool|Mish|Neg|\w+Normalization|Not|Pad|Reciprocal|\w*Relu|Resize|ReverseSequence|RoiAlign|Round|Scatter(ND)?|Shrink|Sigmoid|Sign|Slice|(Log)?Soft(max|plus|sign)|SpaceToDepth|Sqrt|Swish|Tile|TopK|Transpose|Trilu|Upsample)$/i;
 /** Operations with a window. Their input and output have two axes more than the window: N and C. */
-const WINDOWED = new Set("AveragePool Conv ConvTranspose LpPool MaxPool".split(" "));
+const WINDOWED = /^((Average|Lp|Max)Pool|(Deform)?Conv(Transpose)?)$/;
 /** Operations that broadcast: the output has as many axes as the input with the most axes. */
-const BROADCASTING = new Set(
-  "Add And Div Equal Greater Less Max Mean Min Mod Mul Or Pow Sub Sum Where Xor".split(" "),
-);
+const BROADCASTING =
+  /^(Add|And|Div|Equal|(Greater|Less)(OrEqual)?|Max|Mean|Min|Mod|Mul|Or|Pow|Sub|Sum|Where|Xor)$/;
 
 /** True for an operation of these three kinds. */
 export const isListed = (type: string): boolean =>
-  KEEPING.has(type) || WINDOWED.has(type) || BROADCASTING.has(type);
+  [KEEPING, WINDOWED, BROADCASTING].some((kind) => kind.test(type));
 
 /** The number of axes of each value, by name, for all values for which it can be worked out. */
 export function ranksOf(graph: Graph): ReadonlyMap<string, number> {
@@ -66,9 +59,9 @@ class Axes {
     const { type, inputs, outputs } = operation;
     const [x = "", second = ""] = inputs;
     const [y = ""] = outputs;
-    if (KEEPING.has(type)) this.#differ(x, y, 0);
-    else if (WINDOWED.has(type)) this.#window(operation);
-    else if (BROADCASTING.has(type)) this.#broadcast(inputs, y);
+    if (KEEPING.test(type)) this.#differ(x, y, 0);
+    else if (WINDOWED.test(type)) this.#window(operation);
+    else if (BROADCASTING.test(type)) this.#broadcast(inputs, y);
     else if (/^Reduce|^Arg(Max|Min)$/.test(type)) this.#reduce(operation);
     else if (type === "Gemm") for (const name of [x, second, y]) this.#set(name, 2);
     else if (type === "Flatten") this.#set(y, 2);
@@ -78,10 +71,17 @@ class Axes {
       this.#set(y, Math.max(this.#get(x), this.#sizes(operation, "shape")));
     else if (type === "Squeeze") this.#differ(x, y, -this.#sizes(operation, "axes"));
     else if (type === "Unsqueeze") this.#differ(x, y, this.#sizes(operation, "axes"));
+    else if (type === "OneHot") this.#differ(x, y, 1);
+    // All steps of a sequence, by direction; then its last step alone.
+    else if (/^(GRU|LSTM|RNN)$/.test(type))
+      for (const [i, name] of [y, x, ...outputs.slice(1)].entries()) this.#set(name, i ? 3 : 4);
     else if (type === "Gather") this.#set(y, this.#get(x) + this.#get(second) - 1);
     else if (type === "Split") for (const part of outputs) this.#differ(x, part, 0);
     else if (type === "Concat") for (const part of inputs) this.#differ(part, y, 0);
-    else if (/^Constant(OfShape)?$/.test(type)) this.#constant(y);
+    else if (/^Constant(OfShape)?$/.test(type)) {
+      this.#constant(y);
+      this.#set(y, this.#lengths.get(x) ?? Number.NaN); // ConstantOfShape of sizes that are computed
+    }
     this.#measure(type, inputs, y);
   }
 
@@ -173,6 +173,9 @@ class Axes {
     else if (type === "Gather") length = lengths[1] ?? length;
     else if (type === "Cast" || type === "Identity") length = lengths[0]!;
     else if (type === "Concat") length = lengths.reduce((a, b) => a + b, 0);
+    // Expand is given a list in which sizes stand in place of those that are to stay, which are -1 before.
+    else if (BROADCASTING.test(type))
+      length = Math.max(...lengths.map((n, i) => (this.#get(inputs[i]!) === 0 ? 1 : n)));
     if (length >= 0) this.#lengths.set(y, length);
   }
 }

@@ -179,23 +179,17 @@ export function layerAt(
       );
     }
   }
-  const warnings: readonly [boolean, string][] = [
-    [
-      trains,
-      "is in training mode, where ONNX normalizes by the mini-batch; here train does, and infer uses " +
-        "the running averages",
-    ],
-    [
-      !spatial,
-      "has spatial 0, statistics for each position, but its numbers are for each channel: they are used so",
-    ],
-  ];
-  for (const [holds, what] of warnings) if (holds) warn(`node "${name}": ${what}`);
-  return layerOf(settings, {
-    gamma,
-    beta,
-    runningMean,
-    runningVariance,
-    ...NO_COUNTER,
-  });
+  if (trains) {
+    warn(
+      `node "${name}": is in training mode, where ONNX normalizes by the mini-batch; here train does, and infer ` +
+        "uses the running averages",
+    );
+  }
+  if (!spatial) {
+    warn(
+      `node "${name}": has spatial 0, statistics for each position, but its numbers are for each channel: they ` +
+        "are used so",
+    );
+  }
+  return layerOf(settings, { gamma, beta, runningMean, runningVariance, ...NO_COUNTER });
 }

@@ -8,7 +8,7 @@ import { TENSOR_TYPE } from "./schema.js";
 import { constantOf } from "./tensor.js";
 
 /** Among the operations that ranks.ts lists, those whose output may be of another type than their first input. */
-const CHANGING = /^(Cast|Dequant|Equal|Greater|Less|Quant|Where)/;
+const CHANGING = /^(Cast|Dequant|Equal|Greater|Is|Less|Quant|Where)/;
 /** Operations that it does not list, whose output has the type of their first input. */
 const KEEPING =
   /^(Concat|Expand|Flatten|Gather|Gemm|MatMul|Re(duce\w+|shape)|Split|(Uns|S)queeze)$/;

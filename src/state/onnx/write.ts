@@ -26,7 +26,9 @@ export interface OnnxWriteOptions {
 /**
  * Writes layers into an ONNX model. With `into`, the result is a copy of that model in which the nodes of
  * these layers have new values. Without, it is a new model of opset 15 that has these layers alone: each is a
- * node with an input and an output of its own, with the channels first, whatever the layout of the layer.
+ * node with an input and an output of its own, with the channels first, whatever the layout of the layer. Where that
+ * leaves the number of axes open, as `"channelsLast"` does, the file does not say it either: runtimes take such a model,
+ * `onnx.checker` does not.
  *
  * `input_var` is written as the layer has it: as an average of the variance that `runningVarianceOf` names.
  * ONNX itself averages the `"population"` variance in training; at test time, a node uses `input_var` in the

@@ -2,6 +2,7 @@
 
 import { describe, ShapeError, StateError, UnsupportedError } from "../errors.js";
 import { isUint8Array, part, sizeIn } from "../values/arrays.js";
+import { isWhole } from "../values/check.js";
 
 /** The bytes of a file. Those of a SharedArrayBuffer are given as a Uint8Array on it. */
 export type Bytes = Uint8Array | ArrayBuffer;
@@ -88,8 +89,7 @@ export function jsonOf(name: string, text: string): unknown {
 export const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-export const isCount = (value: unknown): value is number =>
-  Number.isSafeInteger(value) && (value as number) >= 0;
+export const isCount = (value: unknown): value is number => isWhole(value, 0);
 
 /** A whole number, low byte first, in two's complement if `signed`; beyond 2^53 rounded as float64s are. */
 export function wholeOf(bytes: Uint8Array, signed: boolean): number {

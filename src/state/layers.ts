@@ -37,6 +37,9 @@ export interface StateFile<Options> {
   loadAll(...options: Given<Options, (name: string) => Options>): Record<string, BatchNorm>;
 }
 
+/** The names of the options that `load` takes for files of every framework. */
+export const LOAD_KEYS: readonly string[] = ["momentum", "layout", "onWarning", "kernels"];
+
 /** Lists the names that an option may have, at most eight of them, for an error message; without names, `none`. */
 export function oneOf(names: readonly string[], none: string): string {
   if (names.length === 0) return none;

@@ -8,16 +8,10 @@ import { show } from "../../values/layout.js";
 import { type Bytes, jsonOf, textOf } from "../bytes.js";
 import { checkFormat, jsonTextOf } from "../format.js";
 import { Hdf5Node } from "../hdf5/node.js";
-import { fileOf, type StateFile } from "../layers.js";
+import { fileOf, LOAD_KEYS, type StateFile } from "../layers.js";
 import { entriesOf } from "../zip.js";
 import { type Found, findLayers } from "./found.js";
-import {
-  checkLoadOptions,
-  givenEpsilon,
-  type KerasLoadOptions,
-  LOAD_KEYS,
-  loadLayer,
-} from "./load.js";
+import { checkLoadOptions, givenEpsilon, type KerasLoadOptions, loadLayer } from "./load.js";
 import type { Json } from "./topology.js";
 
 /** Options of {@link readKerasFile}. */
@@ -39,8 +33,6 @@ export interface KerasFileLoadOptions extends KerasLoadOptions {
   /** False for such a layer without beta; used as `scale` is. Default true. */
   center?: boolean;
 }
-
-const READ_KEYS = [...LOAD_KEYS, "scale", "center"];
 
 /**
  * Reads the batch-norm layers of a file that Keras wrote: `.keras`, `.h5` (which Keras 2 writes, and Keras 3
@@ -73,7 +65,7 @@ export function readKerasFile(
   const { root, config, file } = open(bytes, options.config);
   const found = findLayers(root, config);
   return fileOf([...found.keys()], [file], (name, own: KerasFileLoadOptions) => {
-    const given = readOptions(own, READ_KEYS);
+    const given = readOptions(own, [...LOAD_KEYS, "epsilon", "scale", "center"]);
     checkLoadOptions(given);
     const layer = found.get(name)!;
     const config = layer.config ?? configOf(name, layer, given);

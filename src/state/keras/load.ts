@@ -30,15 +30,6 @@ export interface KerasLoadOptions {
   kernels?: Kernels;
 }
 
-/** Their names. */
-export const LOAD_KEYS: readonly string[] = [
-  "momentum",
-  "layout",
-  "onWarning",
-  "kernels",
-  "epsilon",
-];
-
 /**
  * The epsilon of the layer `name`, of which the file has weights alone.
  *

@@ -3,14 +3,8 @@
 import { BatchNormError } from "../../errors.js";
 import type { Activation } from "../../values/activation.js";
 import { flag, readOptions } from "../../values/check.js";
-import { fileOf, type StateFile } from "../layers.js";
-import {
-  checkLoadOptions,
-  givenEpsilon,
-  type KerasLoadOptions,
-  LOAD_KEYS,
-  loadLayer,
-} from "./load.js";
+import { fileOf, LOAD_KEYS, type StateFile } from "../layers.js";
+import { checkLoadOptions, givenEpsilon, type KerasLoadOptions, loadLayer } from "./load.js";
 import { type KerasFiles, parse, weightOf } from "./model.js";
 import { containersOf } from "./network.js";
 import { valuesOf } from "./shards.js";
@@ -24,8 +18,6 @@ export interface KerasReadOptions extends KerasLoadOptions {
    */
   withActivation?: boolean;
 }
-
-const READ_KEYS = [...LOAD_KEYS, "withActivation"];
 
 /**
  * Reads the batch-norm layers of a Keras model in the TensorFlow.js layers format, which `model.save` of
@@ -60,7 +52,11 @@ export function readKeras(files: KerasFiles): StateFile<KerasReadOptions> {
   const model = parse("files", files);
   const bytes = model.groups.flatMap(({ shards }) => shards);
   return fileOf([...model.layers.keys()], bytes, (name, own: KerasReadOptions) => {
-    const { withActivation, ...options } = readOptions(own, READ_KEYS);
+    const { withActivation, ...options } = readOptions(own, [
+      ...LOAD_KEYS,
+      "epsilon",
+      "withActivation",
+    ]);
     checkLoadOptions(options);
     const follows = flag("withActivation", withActivation, false);
     const layer = model.layers.get(name)!;

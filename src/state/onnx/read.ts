@@ -12,6 +12,7 @@ import {
   fromFile,
   type Given,
   inOrder,
+  LOAD_KEYS,
   layerOf,
   NO_COUNTER,
   type OnWarning,
@@ -69,8 +70,6 @@ export interface OnnxFile extends StateFile<OnnxLoadOptions> {
   /** The node of each layer, by the name of the layer in `layers`. */
   readonly nodes: Readonly<Record<string, OnnxNode>>;
 }
-
-const LOAD_KEYS = ["momentum", "layout", "onWarning", "withActivation", "kernels"];
 
 /**
  * Reads the batch-norm layers of an ONNX model: the BatchNormalization nodes of its main graph, of any
@@ -150,7 +149,10 @@ export function layerAt(
   ranks: ReadonlyMap<string, number>,
   options: OnnxLoadOptions,
 ): BatchNorm {
-  const { onWarning, layout, withActivation, ...given } = readOptions(options, LOAD_KEYS);
+  const { onWarning, layout, withActivation, ...given } = readOptions(options, [
+    ...LOAD_KEYS,
+    "withActivation",
+  ]);
   const warn = warningsTo(onWarning);
   onnxOptions(given);
   const { operation, epsilon, momentum, trains, spatial } = model.norms.get(name)!;

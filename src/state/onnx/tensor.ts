@@ -4,7 +4,7 @@
 
 import { StateError } from "../../errors.js";
 import { product } from "../../values/layout.js";
-import { type FloatFormat, joined, viewOfBytes } from "../bytes.js";
+import { type FloatFormat, isCount, joined, viewOfBytes } from "../bytes.js";
 import { lookUp } from "../keys.js";
 import type { Range, Wire } from "../protobuf.js";
 import type { External } from "./external.js";
@@ -159,7 +159,7 @@ function fetched(wire: Wire, name: string, range: Range, external?: External): U
   }
   const begin = Number(offset);
   const end = length === undefined ? bytes.length : begin + Number(length);
-  if (!(begin >= 0 && begin <= end && end <= bytes.length && Number.isSafeInteger(begin))) {
+  if (!(isCount(begin) && begin <= end && end <= bytes.length)) {
     throw new StateError(
       `tensor "${name}"`,
       `bytes ${begin} to ${end} of ${JSON.stringify(location)}`,

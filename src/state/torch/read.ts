@@ -13,6 +13,7 @@ import type { Bytes } from "../bytes.js";
 import {
   fileOf,
   fromFile,
+  LOAD_KEYS,
   layerOf,
   type OnWarning,
   type StateFile,
@@ -54,8 +55,6 @@ export interface TorchLoadOptions {
   /** Kernels of your own. Default: one shared instance per realm. */
   kernels?: Kernels;
 }
-
-const LOAD_KEYS = ["eps", "momentum", "layout", "onWarning", "kernels"];
 
 /**
  * Reads the batch-norm layers of a PyTorch model. The file may hold the model's `state_dict`, saved by
@@ -108,7 +107,7 @@ export function layersIn(source: Source): StateFile<TorchLoadOptions> {
     layers.map((name) => inFile(source, name)),
   );
   return fileOf(layers, [source.file], (name, options: TorchLoadOptions) => {
-    const given = readOptions(options, LOAD_KEYS);
+    const given = readOptions(options, ["eps", ...LOAD_KEYS]);
     const warn = warningsTo(given.onWarning);
     const full = inFile(source, name);
     const settings = settingsOf(name, given, modules.get(full));

@@ -1048,6 +1048,16 @@ describe("tapped", () => {
       [node("Greater", ["x", "x"], "c"), norm("c", "y")],
     ],
     [
+      "of a choice, whose first input is a condition",
+      typed("c", FLOAT, 4),
+      [node("Greater", ["x", "x"], "more"), node("Where", ["more", "x", "x"], "c"), norm("c", "y")],
+    ],
+    [
+      "of a recurrent layer",
+      typed("c", FLOAT, 4),
+      [node("LSTM", ["x", "w", "r"], "c"), norm("c", "y")],
+    ],
+    [
       "of a test for NaN: by its name alone",
       [[1, "c"]],
       [node("IsNaN", ["x"], "c"), norm("c", "y")],

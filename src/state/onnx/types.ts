@@ -8,10 +8,10 @@ import { TENSOR_TYPE } from "./schema.js";
 import { constantOf } from "./tensor.js";
 
 /** Among the operations that ranks.ts lists, those whose output may be of another type than their first input. */
-const CHANGING = /^(Cast|Dequant|Equal|Greater|Is|Less|Quant|Where)/;
+const CHANGING = /^(Cast|Dequant|Equal|Greater|Is|Less|Quant)/;
 /** Operations that it does not list, whose output has the type of their first input. */
 const KEEPING =
-  /^(Concat|Expand|Flatten|Gather|Gemm|MatMul|Re(duce\w+|shape)|Split|(Uns|S)queeze)$/;
+  /^(Concat|Einsum|Expand|Flatten|Gather|Gemm|GRU|LSTM|MatMul|RNN|Re(duce\w+|shape)|Split|(Uns|S)queeze)$/;
 
 /** The number of the type of a value's elements; 0 if it is not known. */
 export function typeOf(graph: Graph, value: string): number {
@@ -29,7 +29,7 @@ export function typeOf(graph: Graph, value: string): number {
     if (maker?.outputs[0] !== name) break;
     if (maker.type === "Cast") return integerOf(wire, attributesOf(wire, maker).get("to"), 0);
     if (isListed(maker.type) ? CHANGING.test(maker.type) : !KEEPING.test(maker.type)) break;
-    name = maker.inputs[0] ?? "";
+    name = maker.inputs[maker.type === "Where" ? 1 : 0] ?? ""; // The first input of Where is a condition.
   }
   return 0;
 }

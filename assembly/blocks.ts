@@ -6,7 +6,7 @@
 // that, a few readable bytes lie behind everything that a kernel is given (SLACK in src/engine/memory.ts).
 
 /** Rows of at most this many columns count as narrow: hardware reads four neighbouring ones as one stream. */
-const NARROW: u32 = 64;
+export const NARROW: u32 = 64;
 /**
  * Rows in a block of narrow rows when one tensor is reduced. The block is read twice, so it has to fit the first-level
  * cache. Blocks of other rows have a multiple of so many.

@@ -3,7 +3,9 @@
 export { momentsRows, momentsPlanes } from "./moments";
 export { affineStrips, affineSweep, affinePlanes } from "./affine";
 export { gateRows, gatePlanes } from "./activation";
-export { gradientSumsRows, gradientSumsPlanes, gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
+export { keepRows, keepPlanes, gateBits } from "./bits";
+export { gradientSumsRows, gradientSumsPlanes } from "./sums";
+export { gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
 export {
   mergeMoments, mergeSums, spread,
   finishMoments, moveRunning,

@@ -25,10 +25,18 @@ const AFFINE: Steps<AffineMachine> = {
   },
 };
 
-/** Applies the terms that lie in kernel memory to a tile, then the residual and the limits, where there are any. */
-export function affineTile(pass: Pass<AffineMachine>, first: number, n: number): void {
+/**
+ * Applies the terms that lie in kernel memory to a tile, then the residual and the limits, where there are any. `steps` may
+ * be others that do the same and more.
+ */
+export function affineTile<M extends AffineMachine>(
+  pass: Pass<M>,
+  first: number,
+  n: number,
+  steps: Steps<M> = AFFINE,
+): void {
   spread(pass, ["center", "scale", "shift"], n);
-  walkTile(pass, AFFINE, first, n);
+  walkTile(pass, steps, first, n);
 }
 
 /**

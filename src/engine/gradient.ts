@@ -6,15 +6,17 @@ import { countOf, sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
 import { GradientSums } from "../values/moments.js";
 import {
+  type Bits,
   type Correction,
   type Gradients,
   inverseDeviation,
   type Normalizer,
   scaleOf,
 } from "../values/terms.js";
+import { bring, isOfUse } from "./bits.js";
 import { loadChannels, loadNormalizer, spread, storeChannels, termsOfRow } from "./channel.js";
 import { type Machine, machineFor } from "./machine.js";
-import { type At, firstOf, type Memory, RESIDUAL } from "./memory.js";
+import { type At, firstOf, type Memory, RESIDUAL, STREAM_FLOATS } from "./memory.js";
 import { inParts, loadHeld, notHeld, operand, storeHeld } from "./operand.js";
 import { channelsNear, isNear, type Pass, passOf, rowsOfTwo, walkOf } from "./plan.js";
 import { load, type Steps, store, walkNear, walkTile } from "./walk.js";
@@ -38,7 +40,7 @@ const SUMS: Steps<Machine> = {
   block: rowsOfTwo,
   merge,
   // Several threads cut them anyway, and wait for each other less often if they are not cut here.
-  parted: (pass) => pass.limits !== null && !(pass.machine.threads! > 1),
+  most: (pass) => (pass.limits === null || pass.machine.threads! > 1 ? 0 : STREAM_FLOATS),
   rows(pass, out, dy, x, add, count, rows, width, stride) {
     const { wasm, memory } = pass.machine;
     const { low, high } = pass.limits ?? UNGATED;
@@ -59,6 +61,7 @@ const SUMS: Steps<Machine> = {
       width,
       stride,
       width,
+      bring(pass, rows * width),
     );
   },
   planes(pass, out, dy, x, add, count, first, planes, channels, inner) {
@@ -69,7 +72,10 @@ const SUMS: Steps<Machine> = {
     if (pass.limits !== null) {
       const { low, high } = pass.limits;
       const gated = gatedAt(pass, out, dy);
-      wasm.gatePlanes(gated, dy, x, add, terms, low, high, first, planes, channels, inner);
+      const size = planes * inner;
+      const bits = bring(pass, size);
+      if (bits) wasm.gateBits(gated, dy, bits, size);
+      else wasm.gatePlanes(gated, dy, x, add, terms, low, high, first, planes, channels, inner);
       g = gated as number as At<"a">;
     }
     wasm.gradientSumsPlanes(
@@ -176,7 +182,7 @@ function correct(
 
 /**
  * The gradient of a layer that normalized x. `perValue` is the weight that each value has in the statistics: 1/m, or
- * 0 if they are constants. If x is only a part of a batch, `sums` are those of the whole batch. dx may be dy. Throws
+ * 0 if they are constants. `bits` are those that `train` kept, if it kept any; with them, add is not read. If x is only a part of a batch, `sums` are those of the whole batch. dx may be dy. Throws
  * StateError for a freed tensor before anything is written.
  */
 export function computeGradients(
@@ -190,6 +196,7 @@ export function computeGradients(
   perValue: number,
   sums: GradientSums | null,
   add: Float32Array | null,
+  bits: Bits | null,
 ): void {
   // Without an activation, dadd is dy, and nothing is gated.
   const { limits } = normalizer;
@@ -200,6 +207,8 @@ export function computeGradients(
   let a = operand(memory, "dy", dy, 1, view, selection);
   let b = operand(memory, "x", x, 0, view, selection);
   let c = add && operand(memory, "add", add, RESIDUAL, view, selection);
+  if (bits !== null && isOfUse(bits, machine, normalizer)) c = null;
+  else bits = null;
   let dx = operand(memory, "out.dx", into.dx, 1, view, selection);
   let dadd = into.dadd && operand(memory, "out.dadd", into.dadd, 1, view, selection);
   // dy, the gated dy and dx have one stream buffer, where each takes the place of the one before it. Where the channels
@@ -225,8 +234,9 @@ export function computeGradients(
   if (c) loadHeld(c);
   const reading = passOf(machine, view, selection, g, a, b, limits, c, true);
   const writing = passOf(machine, view, selection, dx, g ?? a, b);
+  reading.bits = bits;
   const { outer, channels, inner } = view;
-  const near = c === null && isNear(writing, dx, a, b);
+  const near = add === null && isNear(writing, dx, a, b);
   const tile = near ? Math.min(channelsNear(view), writing.tile) : writing.tile;
   // If so, the tensors are loaded into the stream buffers once, and both traversals read them there.
   const loaded = near && writing.streamed;

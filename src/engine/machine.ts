@@ -72,6 +72,29 @@ export interface Exports extends AffineExports {
     channels: number,
     inner: number,
   ): void;
+  /** Returns whether one of the values above 0 is not finite. */
+  keepRows(
+    y: At<"out">,
+    bits: At<"bits">,
+    x: At<"a">,
+    add: At<"b">,
+    terms: At<"terms">,
+    rows: number,
+    width: number,
+  ): number;
+  /** Returns whether one of the values above 0 is not finite. */
+  keepPlanes(
+    y: At<"out">,
+    bits: At<"bits">,
+    x: At<"a">,
+    add: At<"b">,
+    terms: At<"terms">,
+    first: number,
+    planes: number,
+    channels: number,
+    inner: number,
+  ): number;
+  gateBits(g: At<"out">, dy: At<"a">, bits: At<"bits">, size: number): void;
   momentsRows(
     base: At<"base">,
     offset: At<"offset">,
@@ -111,6 +134,7 @@ export interface Exports extends AffineExports {
     width: number,
     stride: number,
     whole: number,
+    bits?: At<"bits">,
   ): void;
   gradientSumsPlanes(
     sumDy: At<"sumDy">,

@@ -57,7 +57,10 @@ export interface Slot<A, What extends string = string> {
 }
 
 /** The first n values of a slot. */
-export function firstOf<A extends Float32Array | Float64Array>(slot: Slot<A>, n: number): A {
+export function firstOf<A extends Float32Array | Float64Array | Uint8Array>(
+  slot: Slot<A>,
+  n: number,
+): A {
   if (slot.part.length !== n) slot.part = slot.array.subarray(0, n) as A;
   return slot.part;
 }
@@ -174,6 +177,8 @@ export class Memory extends Buffers {
   readonly slots: TrainingSlots;
   /** Room for what a reduction holds of one block: six arrays, SCRATCH bytes apart (assembly/blocks.ts). */
   readonly scratch: At<"scratch">;
+  /** Room for bits of values, in the stream buffer of the residual: no call needs both (bits.ts). */
+  readonly bits: Slot<Uint8Array, "bits">;
   // Kept here, because asking the memory for its buffer costs a call. As the memory never grows, it stays the same.
   readonly #buffer = this.wasm.buffer;
   readonly #tensors: number;
@@ -196,6 +201,8 @@ export class Memory extends Buffers {
     this.scratch = this.place(6 * (MAX_COLUMNS * 4 + STAGGER)) as At<"scratch">;
     this.streams = [both, this.streams[1]!, this.float32(STREAM_FLOATS)];
     this.#tensors = alignUp(this.place(0), 64);
+    const { at: last } = this.streams[RESIDUAL]!;
+    this.bits = slotOf(last, new Uint8Array(this.#buffer, last, 4 * STREAM_FLOATS));
   }
 
   #trainingSlots(): TrainingSlots {

@@ -11,6 +11,7 @@
 import type { Limits } from "../values/activation.js";
 import { sizeOf, type View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
+import type { Bits } from "../values/terms.js";
 import { MAX_COLUMNS, STREAM_FLOATS } from "./memory.js";
 import { inParts, type Operand } from "./operand.js";
 
@@ -113,6 +114,8 @@ export interface Pass<M> extends Walk {
   readonly streamed: boolean;
   /** The positions that take part; `null`: all. */
   readonly selection: Selection | null;
+  /** Which values of y are above 0, where `train` keeps that, and for a `backward` that reads it. */
+  bits: Bits | null;
 }
 
 /**
@@ -163,6 +166,7 @@ export function passOf<M>(
     selection,
     streamed,
     cold,
+    bits: null,
   };
 }
 

@@ -2,8 +2,9 @@
 
 import type { View } from "../values/layout.js";
 import type { Selection } from "../values/mask.js";
-import type { AverageUpdate, Normalizer } from "../values/terms.js";
+import type { AverageUpdate, Bits, Normalizer } from "../values/terms.js";
 import { affineTile } from "./affine.js";
+import { bitsFor, KEEPING } from "./bits.js";
 import { computeTerms, loadNormalizer, moveAverages, moveTile } from "./channel.js";
 import { type Machine, machineFor } from "./machine.js";
 import { allMoments } from "./moments.js";
@@ -14,7 +15,7 @@ import { passOf } from "./plan.js";
  * Normalizes x by its own statistics and moves running averages towards them; adds `add` if there is one, and applies
  * the activation. out may be x or add. Writes the statistics into mean and variance of `normalizer`, and into its
  * meanLow if there are several tiles or an activation. Largest error of the mean: 5e-7 σ; of the variance: 5.5e-7 of
- * its value. When it throws NonFiniteError or StateError, it has written only these, and of an out in kernel memory.
+ * its value. Returns the bits that it keeps for `backward`, if it keeps any, in place of `old` ones. When it throws NonFiniteError or StateError, it has written only these, and of an out in kernel memory.
  */
 export function train(
   machine: Machine,
@@ -25,7 +26,8 @@ export function train(
   selection: Selection | null,
   add: Float32Array | null,
   update: AverageUpdate | null,
-): void {
+  old: Bits | null,
+): Bits | null {
   machine = machineFor(machine, out, x, add, +!selection);
   const { memory } = machine;
   const { channels } = view;
@@ -43,11 +45,12 @@ export function train(
   const { mean, variance, epsilon } = normalizer;
   allMoments(reading, epsilon, mean, meanLow, variance, null);
   const writing = passOf(machine, view, selection, y, a, b, normalizer.limits);
+  writing.bits = bitsFor(writing, normalizer, old);
   for (let first = 0; first < channels; first += tile) {
     const n = Math.min(tile, channels - first);
     if (single) computeTerms(machine, normalizer, memory.slots.meanLow.at, first, n);
     else loadNormalizer(machine, normalizer, first, n);
-    affineTile(writing, first, n);
+    affineTile(writing, first, n, writing.bits ? KEEPING : undefined);
   }
   // Last, because the kernels of several threads throw if they have lost a worker.
   if (update !== null) {
@@ -57,4 +60,5 @@ export function train(
   storeHeld(y);
   machine.leave?.();
   selection?.pad(out, normalizer.beta, normalizer.limits);
+  return writing.bits;
 }

@@ -35,8 +35,11 @@ export interface Steps<M> {
   readonly block?: (width: number) => number;
   readonly rows: Step<M>;
   readonly planes: Step<M>;
-  /** Whether tensors are cut into parts even if all lie in kernel memory: a step that walks twice finds its part in cache. */
-  readonly parted?: (pass: Pass<M>) => boolean;
+  /**
+   * How many values a part has at most if all tensors lie in kernel memory; 0 if they are not cut there. A step that walks
+   * twice finds its part in cache.
+   */
+  readonly most?: (pass: Pass<M>) => number;
   /** Pools the columns of rows taken several at once: `rows` of them, `width` columns for each one. */
   readonly merge?: (pass: Pass<M>, rows: number, width: number) => void;
 }
@@ -88,6 +91,10 @@ export function store<M>(pass: Pass<M>, part: Part): void {
   transfer(pass, pass.out, part, true);
 }
 
+/** How many values a part has at most; 0 if tensors are not cut. */
+const mostOf = <M>(pass: Pass<M>, steps: Steps<M>): number =>
+  pass.streamed ? STREAM_FLOATS : (steps.most?.(pass) ?? 0);
+
 /** Loads a piece of the inputs, takes the kernel through it, and stores the piece of the output. */
 function walkPart<M>(
   pass: Pass<M>,
@@ -124,10 +131,8 @@ function walkRun<M>(
 ): void {
   const { streamed } = pass;
   const block = steps.block?.(width) ?? 1;
-  const height =
-    streamed || steps.parted?.(pass)
-      ? (Math.floor(STREAM_FLOATS / (block * width)) || 1) * block
-      : rows;
+  const most = mostOf(pass, steps);
+  const height = most === 0 ? rows : (Math.floor(most / (block * width)) || 1) * block;
   const stride = (streamed ? width : pitch) * 4;
   for (let row = 0; row < rows; row += height) {
     const n = Math.min(height, rows - row);
@@ -166,7 +171,7 @@ function walkPlanes<M>(pass: Pass<M>, steps: Steps<M>, first: number, tile: numb
   const { outer, channels, inner } = pass.view;
   const runs = tile === channels ? 1 : outer;
   const size = (outer / runs) * tile * inner;
-  const most = pass.streamed || steps.parted?.(pass) ? STREAM_FLOATS : size;
+  const most = mostOf(pass, steps) || size;
   for (let run = 0; run < runs; run++) {
     for (let done = 0, width: number; done < size; done += width) {
       const within = done % inner;

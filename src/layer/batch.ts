@@ -6,7 +6,7 @@ import { float32Of } from "../values/arrays.js";
 import { countOf, type Layout, rowsShape, sizeOf } from "../values/layout.js";
 import { placeIn, type Seen } from "../values/mask.js";
 import type { GradientSums, Moments } from "../values/moments.js";
-import type { Correction, Statistics } from "../values/terms.js";
+import type { Bits, Correction, Statistics } from "../values/terms.js";
 
 /** What a `train` normalized with: the statistics of its mini-batch, or the running averages. */
 export type StatisticsKind = "batch" | "running";
@@ -95,6 +95,7 @@ export class Batch {
       meanLow: meanLow.slice(),
       variance: variance.slice(),
       correction,
+      bits: null,
     };
     this.#trained = { source, used };
     this.x = source.x;
@@ -140,6 +141,8 @@ export interface Kept extends Statistics {
   readonly meanLow: Float64Array;
   /** That of batch renormalization, which nobody writes into; `null` without it. */
   readonly correction: Correction | null;
+  /** Which values of y are above 0, if that was kept: of the latest `train` alone, whose room the next but one has. */
+  readonly bits: Bits | null;
 }
 
 /** What a `train` normalized, and what with. */
@@ -152,6 +155,8 @@ interface Trained {
 interface Differentiated extends Trained {
   readonly x: Float32Array;
   readonly add: Float32Array | null;
+  /** The bits that `train` kept of these inputs; `null` if there are none, or if an input was given. */
+  readonly bits: Bits | null;
 }
 
 /**
@@ -180,13 +185,14 @@ function inputOf(
 }
 
 /** Room for the statistics of a `train`. */
-type Room = Kept & { correction: Correction | null };
+type Room = Kept & { correction: Correction | null; bits: Bits | null };
 
 const roomFor = (channels: number): Room => ({
   mean: new Float64Array(channels),
   meanLow: new Float64Array(channels),
   variance: new Float64Array(channels),
   correction: null,
+  bits: null,
 });
 
 /**
@@ -254,7 +260,8 @@ export class LatestBatch {
     }
     const added =
       addMarks === null ? null : inputOf(machine, "add", add, source.add, seen, addMarks);
-    return { source, used, x: input, add: added };
+    const bits = x === undefined && add === undefined ? used.bits : null;
+    return { source, used, x: input, add: added, bits };
   }
 
   /** Forgets the latest. */

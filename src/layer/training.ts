@@ -83,7 +83,8 @@ function trainByBatch(
 ): void {
   const update = averages.updateFor(checkCount(countOf(view), selection !== null), moving);
   next.correction = null;
-  train(machine, parameters.with(next), out, x, view, selection, add, update);
+  const normalizer = parameters.with(next);
+  next.bits = train(machine, normalizer, out, x, view, selection, add, update, next.bits);
   if (moving) averages.count();
 }
 
@@ -130,6 +131,7 @@ function trainByStatistics(
   correction: Correction | null,
 ): void {
   next.correction = correction;
+  next.bits = null;
   copy(next.mean, mean);
   copy(next.variance, variance);
   if (meanLow) copy(next.meanLow, meanLow);

@@ -103,6 +103,17 @@ export interface AverageUpdate {
   readonly bessel: number;
 }
 
+/** Which values of y are above 0, as `train` keeps it for `backward` (assembly/bits.ts). */
+export interface Bits {
+  /** A bit for each value, in their order; eight are a byte. */
+  readonly array: Uint8Array;
+  /** How many values a traversal has gone through; NaN if one above 0 was not finite, which has no gradient. */
+  at: number;
+  /** γ and β of the `train`: with other ones, `backward` would work out other values. */
+  readonly gamma: Float32Array;
+  readonly beta: Float32Array;
+}
+
 /** What `backward` returns. */
 export interface Gradients<Out extends Float32Array = Float32Array> {
   /** ∂loss/∂x, in the shape of x. */

@@ -196,7 +196,7 @@ export function computeGradients(
   perValue: number,
   sums: GradientSums | null,
   add: Float32Array | null,
-  bits: Bits | null,
+  bits: Bits | null | undefined,
 ): void {
   // Without an activation, dadd is dy, and nothing is gated.
   const { limits } = normalizer;
@@ -207,7 +207,7 @@ export function computeGradients(
   let a = operand(memory, "dy", dy, 1, view, selection);
   let b = operand(memory, "x", x, 0, view, selection);
   let c = add && operand(memory, "add", add, RESIDUAL, view, selection);
-  if (bits !== null && isOfUse(bits, machine, normalizer)) c = null;
+  if (bits && isOfUse(bits, machine, normalizer)) c = null;
   else bits = null;
   let dx = operand(memory, "out.dx", into.dx, 1, view, selection);
   let dadd = into.dadd && operand(memory, "out.dadd", into.dadd, 1, view, selection);

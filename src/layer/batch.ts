@@ -95,7 +95,6 @@ export class Batch {
       meanLow: meanLow.slice(),
       variance: variance.slice(),
       correction,
-      bits: null,
     };
     this.#trained = { source, used };
     this.x = source.x;
@@ -141,8 +140,8 @@ export interface Kept extends Statistics {
   readonly meanLow: Float64Array;
   /** That of batch renormalization, which nobody writes into; `null` without it. */
   readonly correction: Correction | null;
-  /** Which values of y are above 0, if that was kept: of the latest `train` alone, whose room the next but one has. */
-  readonly bits: Bits | null;
+  /** Which values of y are above 0, if that was kept: by the latest `train` alone, since the next but one writes there. */
+  readonly bits?: Bits | null;
 }
 
 /** What a `train` normalized, and what with. */
@@ -156,7 +155,7 @@ interface Differentiated extends Trained {
   readonly x: Float32Array;
   readonly add: Float32Array | null;
   /** The bits that `train` kept of these inputs; `null` if there are none, or if an input was given. */
-  readonly bits: Bits | null;
+  readonly bits: Bits | null | undefined;
 }
 
 /**
@@ -260,7 +259,8 @@ export class LatestBatch {
     }
     const added =
       addMarks === null ? null : inputOf(machine, "add", add, source.add, seen, addMarks);
-    const bits = x === undefined && add === undefined ? used.bits : null;
+    // Inputs that are given may be others.
+    const bits = x || add ? null : used.bits;
     return { source, used, x: input, add: added, bits };
   }
 

@@ -52,7 +52,7 @@ export declare function momentsPlanes(
 @external("kernels", "gradientSumsRows")
 export declare function gradientSumsRows(
   sumDy: usize, sumDyX: usize, scratch: usize, g: usize, dy: usize, x: usize, add: usize, terms: usize,
-  low: f32, high: f32, count: f64, rows: u32, width: u32, stride: usize, whole: u32, bits: usize,
+  low: f32, high: f32, count: f64, rows: u32, width: u32, stride: usize, whole: u32,
 ): void;
 
 // @ts-ignore: decorator

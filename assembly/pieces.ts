@@ -171,7 +171,7 @@ function blocksOfPiece(job: Job, p: u32, scratch: usize): void {
       const sumDyX = scratch + 2 * SCRATCH, bytes = <usize>padded(n) << 3;
       const center = job.terms + (<usize>first << 2);
       gradientSumsRows(
-        scratch, sumDyX, 0, a, a, job.b + from, 0, center, NaN, NaN, 0, some, n, stride, whole, 0,
+        scratch, sumDyX, 0, a, a, job.b + from, 0, center, NaN, NaN, 0, some, n, stride, whole,
       );
       memory.copy(job.into0 + (at << 3), scratch, bytes);
       memory.copy(into1, sumDyX, bytes);

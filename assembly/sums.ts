@@ -10,21 +10,24 @@ import { accumulate, addTo, firstLanes, high, low, sum2 } from "./lanes";
 
 /**
  * Adds rows of g to the float64 sums of their columns: of dy, gated by limits as `gateRows` does. g may be dy or add.
- * If the limits are NaN, g is dy, and nothing is written. What `count`, `scratch` and `whole` mean and what is read and
+ * If the limits are NaN, g is dy, and nothing is written. If low is above high, `add` is the address of bits, by which dy is
+ * gated as by `gateBits`: those of rows that lie one after the other. What `count`, `scratch` and `whole` mean and what is read and
  * written past the last column is as in `momentsRows`; callers cut at multiples of `rowsOfTwo`. The sums of a block begin
  * at 0, and are then added to those of the blocks before it. So several threads can do a block each.
  *
- * Rows are taken four at a time (`apartOf`). Those of whole vectors are gated as they are added up; the other ones, and
- * what fours leave over, before that.
+ * Rows are taken four at a time (`apartOf`). Those of whole vectors are gated as they are added up, and by bits narrow rows
+ * alone; the other ones, and what fours leave over, before that.
  */
 export function gradientSumsRows(
   sumDy: usize, sumDyX: usize, scratch: usize, g: usize, dy: usize, x: usize, add: usize, terms: usize,
-  low: f32, high: f32, count: f64, rows: u32, width: u32, stride: usize, whole: u32, bits: usize,
+  low: f32, high: f32, count: f64, rows: u32, width: u32, stride: usize, whole: u32,
 ): void {
   const bytes = <usize>((width + 3) & ~3) << 2;
   const step = stepOf(whole, stride);
   const toDy = dy - g, toX = x - g, toAdd = add - g;
-  const gates = low <= high, near = bits && whole <= NARROW, together = gates && !(width & 3) && !bits, ordered = low >= 0;
+  const gates = low <= high;
+  let bits = low > high ? add : 0;
+  const near = bits && whole <= NARROW, together = gates && !(width & 3), ordered = low >= 0;
   const from = ordered ? lowest(low) : reinterpret<i32>(low), to = reinterpret<i32>(high) + (ordered ? from : 0);
   let more = count != 0;
   while (rows) {

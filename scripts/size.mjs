@@ -15,21 +15,21 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const KB = 1024;
 /** Budgets in KB. Every file of the package is to have one: without it nothing fits. */
 const BUDGETS = {
-  "kernels.wasm": 5,
+  "kernels.wasm": 5.9,
   "infer.wasm": 1,
   "threads.wasm": 3,
-  "index.js": 28.05,
+  "index.js": 29.55,
   "infer.js": 6.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 53.5,
-  "hdf5.js": 33.6,
-  "tfjs.js": 26.75,
-  "tfjs-layers.js": 30.25,
+  "state.js": 55.1,
+  "hdf5.js": 35.15,
+  "tfjs.js": 28.2,
+  "tfjs-layers.js": 31.75,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
-  "threads.js": 14.35,
+  "threads.js": 15.3,
   'threads beyond "."': 6,
-  'BatchNorm of "."': 23.3,
-  'FrozenBatchNorm of "."': 13,
+  'BatchNorm of "."': 24.75,
+  'FrozenBatchNorm of "."': 13.9,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

@@ -12,7 +12,7 @@ import type { Steps } from "./walk.js";
 
 /**
  * Where a `train` is to keep bits: in `old` ones that are as many, or in new ones. `null` if it is to keep none: there is
- * more to its values than a residual and a ReLU, or they do not come in sixteens, or several threads are at work.
+ * more to its values than a residual and a ReLU, or they do not come in sixteens, or the machine has threads.
  */
 export function bitsFor(
   { machine, view, rows, tile, b }: Pass<Machine>,
@@ -22,7 +22,7 @@ export function bitsFor(
   const { channels, inner } = view;
   const run = rows ? channels * inner : inner;
   if (b === null || limits?.low !== 0 || limits.high < Infinity) return null;
-  if (run % 16 !== 0 || tile < channels || machine.threads! > 1) return null;
+  if (run % 16 !== 0 || tile < channels || machine.threads) return null;
   const bytes = sizeOf(view) / 8;
   const array = (): Float32Array => new Float32Array(channels);
   const bits =
@@ -41,8 +41,7 @@ const isSame = (kept: Float32Array, now: Float32Array | null): boolean =>
 /** Whether `backward` can use the bits of a `train`; if so, it begins with the first one. */
 export function isOfUse(bits: Bits, machine: Machine, { gamma, beta }: Normalizer): boolean {
   const whole = bits.at === 8 * bits.array.length;
-  const is =
-    whole && !(machine.threads! > 1) && isSame(bits.gamma, gamma) && isSame(bits.beta, beta);
+  const is = whole && !machine.threads && isSame(bits.gamma, gamma) && isSame(bits.beta, beta);
   if (is) bits.at = 0;
   return is;
 }

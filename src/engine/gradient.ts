@@ -34,6 +34,8 @@ const gatedAt = (pass: Pass<Machine>, out: At<"out">, dy: At<"a">): At<"out"> =>
 
 /** The limits of a pass that gates nothing, as kernels know them. */
 const UNGATED: Limits = { low: NaN, high: NaN };
+/** And those of one that gates by bits, whose address they then take for that of the residual. */
+const BY_BITS: Limits = { low: 1, high: 0 };
 
 /** Adds up dy, which is gated before that if the pass has limits. */
 const SUMS: Steps<Machine> = {
@@ -43,7 +45,8 @@ const SUMS: Steps<Machine> = {
   most: (pass) => (pass.limits === null || pass.machine.threads! > 1 ? 0 : STREAM_FLOATS),
   rows(pass, out, dy, x, add, count, rows, width, stride) {
     const { wasm, memory } = pass.machine;
-    const { low, high } = pass.limits ?? UNGATED;
+    const bits = bring(pass, rows * width);
+    const { low, high } = bits ? BY_BITS : (pass.limits ?? UNGATED);
     const { sumDy, sumDyX } = memory.slots;
     wasm.gradientSumsRows(
       sumDy.at,
@@ -52,7 +55,7 @@ const SUMS: Steps<Machine> = {
       gatedAt(pass, out, dy),
       dy,
       x,
-      add,
+      bits || add,
       termsOfRow(pass),
       low,
       high,
@@ -61,7 +64,6 @@ const SUMS: Steps<Machine> = {
       width,
       stride,
       width,
-      bring(pass, rows * width),
     );
   },
   planes(pass, out, dy, x, add, count, first, planes, channels, inner) {

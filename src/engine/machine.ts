@@ -125,7 +125,7 @@ export interface Exports extends AffineExports {
     g: At<"out">,
     dy: At<"a">,
     x: At<"b">,
-    add: At<"c">,
+    add: At<"c" | "bits">,
     terms: At<"terms">,
     low: number,
     high: number,
@@ -134,7 +134,6 @@ export interface Exports extends AffineExports {
     width: number,
     stride: number,
     whole: number,
-    bits?: At<"bits">,
   ): void;
   gradientSumsPlanes(
     sumDy: At<"sumDy">,

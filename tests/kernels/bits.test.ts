@@ -186,14 +186,14 @@ test.each([16, 32, 64, 80, 256, 1024])(
             s.array.fill(0.75);
             p.array.fill(0.75);
             binary.call([[g], [s], [p], [scratch]], (run) => {
-              const sumsOf = (at: At<"a">, low: number, high: number, with_: At<"bits">): void =>
+              const sumsOf = (at: At<"a">, by: At<"bits">, low: number, high: number): void =>
                 run.gradientSumsRows(
-                  ...([s.at, p.at, scratch.at, g.at, at, x.at, NOWHERE, terms.at] as const),
-                  ...([low, high, begun ? 1 : 0, rows, width, width * 4, width, with_] as const),
+                  ...([s.at, p.at, scratch.at, g.at, at, x.at, by, terms.at] as const),
+                  ...([low, high, begun ? 1 : 0, rows, width, width * 4, width] as const),
                 );
-              if (isTogether) return sumsOf(dy.at, 0, Infinity, bits.at);
+              if (isTogether) return sumsOf(dy.at, bits.at, 1, 0);
               run.gateBits(g.at, dy.at, bits.at, length);
-              sumsOf(g.at as number as At<"a">, NaN, NaN, NOWHERE);
+              sumsOf(g.at as number as At<"a">, NOWHERE, NaN, NaN);
             });
             return { g: g.array.slice(), s: s.array.slice(), p: p.array.slice() };
           });

@@ -21,8 +21,8 @@ export function bitsFor(
 ): Bits | null {
   const { channels, inner } = view;
   const run = rows ? channels * inner : inner;
-  if (b === null || limits?.low !== 0 || limits.high < Infinity) return null;
-  if (run % 16 !== 0 || tile < channels || machine.threads) return null;
+  const isRelu = limits?.low === 0 && limits.high === Infinity;
+  if (!b || !isRelu || run % 16 !== 0 || tile < channels || machine.threads) return null;
   const bytes = sizeOf(view) / 8;
   const array = (): Float32Array => new Float32Array(channels);
   const bits =
@@ -38,12 +38,16 @@ export function bitsFor(
 const isSame = (kept: Float32Array, now: Float32Array | null): boolean =>
   now === null || kept.every((value, c) => value === now[c]);
 
-/** Whether `backward` can use the bits of a `train`; if so, it begins with the first one. */
-export function isOfUse(bits: Bits, machine: Machine, { gamma, beta }: Normalizer): boolean {
-  const whole = bits.at === 8 * bits.array.length;
-  const is = whole && !machine.threads && isSame(bits.gamma, gamma) && isSame(bits.beta, beta);
-  if (is) bits.at = 0;
-  return is;
+/** The bits of a `train` from the first one on; `null` if there are none, or if `backward` cannot use them. */
+export function usable(
+  bits: Bits | null | undefined,
+  { threads }: Machine,
+  { gamma, beta }: Normalizer,
+): Bits | null {
+  if (!bits || threads || bits.at !== 8 * bits.array.length) return null;
+  if (!isSame(bits.gamma, gamma) || !isSame(bits.beta, beta)) return null;
+  bits.at = 0;
+  return bits;
 }
 
 /** Takes the bits of the next `n` values out of kernel memory. `endless`: one of these above 0 is not finite. */

@@ -13,7 +13,7 @@ import {
   type Normalizer,
   scaleOf,
 } from "../values/terms.js";
-import { bring, isOfUse } from "./bits.js";
+import { bring, usable } from "./bits.js";
 import { loadChannels, loadNormalizer, spread, storeChannels, termsOfRow } from "./channel.js";
 import { type Machine, machineFor } from "./machine.js";
 import { type At, firstOf, type Memory, RESIDUAL, STREAM_FLOATS } from "./memory.js";
@@ -184,7 +184,7 @@ function correct(
 
 /**
  * The gradient of a layer that normalized x. `perValue` is the weight that each value has in the statistics: 1/m, or
- * 0 if they are constants. `bits` are those that `train` kept, if it kept any; with them, add is not read. If x is only a part of a batch, `sums` are those of the whole batch. dx may be dy. Throws
+ * 0 if they are constants. `kept` are the bits that `train` kept, if it kept any; with them, add is not read. If x is only a part of a batch, `sums` are those of the whole batch. dx may be dy. Throws
  * StateError for a freed tensor before anything is written.
  */
 export function computeGradients(
@@ -198,7 +198,7 @@ export function computeGradients(
   perValue: number,
   sums: GradientSums | null,
   add: Float32Array | null,
-  bits: Bits | null | undefined,
+  kept: Bits | null | undefined,
 ): void {
   // Without an activation, dadd is dy, and nothing is gated.
   const { limits } = normalizer;
@@ -209,8 +209,8 @@ export function computeGradients(
   let a = operand(memory, "dy", dy, 1, view, selection);
   let b = operand(memory, "x", x, 0, view, selection);
   let c = add && operand(memory, "add", add, RESIDUAL, view, selection);
-  if (bits && isOfUse(bits, machine, normalizer)) c = null;
-  else bits = null;
+  const bits = usable(kept, machine, normalizer);
+  if (bits) c = null;
   let dx = operand(memory, "out.dx", into.dx, 1, view, selection);
   let dadd = into.dadd && operand(memory, "out.dadd", into.dadd, 1, view, selection);
   // dy, the gated dy and dx have one stream buffer, where each takes the place of the one before it. Where the channels

@@ -249,14 +249,27 @@ describe("the residual is", () => {
     expect(reads(relu, [8, 16], (bn) => bn.beta!.fill(0))).toBe(false);
   });
 
-  test("read by backward of a batch that is given", () => {
+  test("read by backward of a batch or of inputs that are given", () => {
     const bn = new BatchNorm(16, { activation: "relu" });
+    const x = normal(128, 1);
     const add = normal(128, 2).fill(9, 0, 1);
-    bn.train(normal(128, 1), { add });
+    bn.train(x, { add });
     add[0] = -9;
     const dy = new Float32Array(128).fill(1);
-    expect(bn.backward(dy, { batch: bn.lastBatch! }).dadd![0]).toBe(0);
+    for (const given of [{ batch: bn.lastBatch! }, { x }, { add }]) {
+      expect(bn.backward(dy, given).dadd![0]).toBe(0);
+    }
     expect(bn.backward(dy).dadd![0]).toBe(1);
+  });
+
+  test("read by backward after a train that keeps no bits, where ones before it did", () => {
+    const bn = new BatchNorm(16, { activation: "relu" });
+    const x = normal(128, 1);
+    const add = normal(128, 2).fill(9, 0, 1);
+    for (let i = 0; i < 3; i++) bn.train(x, { add });
+    bn.train(x, { add, statistics: "running" });
+    add[0] = -9;
+    expect(bn.backward(new Float32Array(128).fill(1)).dadd![0]).toBe(0);
   });
 });
 

@@ -35,8 +35,11 @@ export function bitsFor(
   return bits;
 }
 
-const isSame = (kept: Float32Array, now: Float32Array | null): boolean =>
-  now === null || kept.every((value, c) => value === now[c]);
+/** A loop, since `every` takes 1 µs for 128 values. */
+function isSame(kept: Float32Array, now: Float32Array | null): boolean {
+  if (now !== null) for (let c = 0; c < kept.length; c++) if (kept[c] !== now[c]) return false;
+  return true;
+}
 
 /** The bits of a `train` from the first one on; `null` if there are none, or if `backward` cannot use them. */
 export function usable(
@@ -59,9 +62,9 @@ function take({ machine: { memory }, bits }: Pass<Machine>, n: number, endless: 
 /** Brings the bits of the next `n` values into kernel memory, if there are any, and returns their address. */
 export function bring({ machine: { memory }, bits }: Pass<Machine>, n: number): At<"bits"> {
   if (bits === null) return NOWHERE;
-  const first = bits.at / 8;
-  copy(memory.bits.array, bits.array.subarray(first, first + n / 8));
+  const { array, at } = bits;
   bits.at += n;
+  copy(memory.bits.array, n === 8 * array.length ? array : array.subarray(at / 8, bits.at / 8));
   return memory.bits.at;
 }
 

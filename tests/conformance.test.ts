@@ -3,6 +3,9 @@
 import * as library from "batchnorm-wasm";
 import * as testTime from "batchnorm-wasm/infer";
 import { expect, test } from "vitest";
+import { Checks, type Outcome } from "./conformance/checks.js";
+import { layersOf, type Suite } from "./conformance/section.js";
+import { keptBits } from "./conformance/sections/kept-bits.js";
 import { conformance } from "./conformance/suite.js";
 
 test("conformance", async () => {
@@ -14,4 +17,26 @@ test("conformance", async () => {
   expect(outcome.checks).toBeGreaterThan(600);
   // Nothing of an earlier run shows in the results.
   expect(await conformance(library, testTime)).toEqual(outcome);
+});
+
+/** The section on the bits that `train` keeps, by itself. */
+function bitsOf(layerOf: Suite["layerOf"]): Pick<Outcome, "checks" | "failures" | "hash"> {
+  const checks = new Checks();
+  keptBits({ checks, library, testTime, layerOf });
+  const { checks: count, failures, hash } = checks.outcome;
+  return { checks: count, failures, hash };
+}
+
+test("the bits that train keeps, and values that are worked out again, give the same", () => {
+  const expected = { checks: 252, failures: [], hash: "0afdf87787665828" };
+  const layerOf = layersOf(library);
+  expect(bitsOf(layerOf)).toEqual(expected);
+  // `backward` has no bits of a batch that is given.
+  const again: Suite["layerOf"] = (...how) => {
+    const layer = layerOf(...how);
+    const backward = layer.backward.bind(layer);
+    layer.backward = (dy, options) => backward(dy, { ...options, batch: layer.lastBatch! });
+    return layer;
+  };
+  expect(bitsOf(again)).toEqual(expected);
 });

@@ -8,6 +8,7 @@ import { anyRank } from "./sections/any-rank.js";
 import { block } from "./sections/block.js";
 import { errors } from "./sections/errors.js";
 import { inferMask } from "./sections/infer-mask.js";
+import { keptBits } from "./sections/kept-bits.js";
 import { averages, layouts, options } from "./sections/layer.js";
 import { memory, numbers } from "./sections/numbers.js";
 import { frozen, snapshots } from "./sections/state.js";
@@ -38,7 +39,7 @@ const FIRST: Record<string, Section> = {
 };
 
 /** What came later: a new section goes to the end, so that the hash over those before it stays. */
-const LATER: Record<string, Section> = { anyRank, inferMask, block };
+const LATER: Record<string, Section> = { anyRank, inferMask, block, keptBits };
 
 /** Runs every check. */
 export async function conformance(

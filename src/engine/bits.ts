@@ -24,11 +24,15 @@ export function bitsFor(
   const isRelu = limits?.low === 0 && limits.high === Infinity;
   if (!b || !isRelu || run % 16 !== 0 || tile < channels || machine.threads) return null;
   const bytes = sizeOf(view) / 8;
-  const array = (): Float32Array => new Float32Array(channels);
   const bits =
     old?.array.length === bytes
       ? old
-      : { array: new Uint8Array(bytes), at: 0, gamma: array(), beta: array() };
+      : {
+          array: new Uint8Array(bytes),
+          at: 0,
+          gamma: new Float32Array(channels),
+          beta: new Float32Array(channels),
+        };
   bits.at = 0;
   if (gamma !== null) copy(bits.gamma, gamma);
   if (beta !== null) copy(bits.beta, beta);

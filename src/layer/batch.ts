@@ -154,8 +154,6 @@ interface Trained {
 interface Differentiated extends Trained {
   readonly x: Float32Array;
   readonly add: Float32Array | null;
-  /** The bits that `train` kept of these inputs; `null` if there are none, or if an input was given. */
-  readonly bits: Bits | null | undefined;
 }
 
 /**
@@ -231,9 +229,12 @@ export class LatestBatch {
     return this.#batch;
   }
 
-  /** What `batch`, or the latest one if it is undefined, holds. Throws StateError if this layer has no such batch. */
+  /**
+   * What `batch`, or the latest one if it is undefined, holds; bits are those of the latest one alone. Throws StateError if
+   * this layer has no such batch.
+   */
   #read(batch: Batch | undefined): Trained {
-    if (batch !== undefined) return Batch.read(batch, this);
+    if (batch !== undefined && batch !== this.#batch) return Batch.read(batch, this);
     const source = this.#source;
     if (source === null) throw new StateError("batch", "a train before backward", "none");
     return { source, used: this.#latest };
@@ -259,9 +260,7 @@ export class LatestBatch {
     }
     const added =
       addMarks === null ? null : inputOf(machine, "add", add, source.add, seen, addMarks);
-    // Inputs that are given may be others.
-    const bits = x || add ? null : used.bits;
-    return { source, used, x: input, add: added, bits };
+    return { source, used, x: input, add: added };
   }
 
   /** Forgets the latest. */

@@ -21,18 +21,13 @@ export function gradientsOf(parts: Parts, dy: Float32Array, options: BackwardOpt
   const arrays = readOut(out);
   const sums = merged === undefined ? null : asSums("sums", merged, parts.channels);
   const { machine } = kernelsOf(parts);
-  const { source, used, x, add, bits } = parts.latest.differentiated(
-    machine,
-    dy,
-    batch,
-    input,
-    residual,
-  );
+  const { source, used, x, add } = parts.latest.differentiated(machine, dy, batch, input, residual);
   const { full, view, selection } = source.seen;
   checkSums(sums, source);
   const normalizer = parts.parameters.with(used);
   const into = gradientArrays(arrays, dy, x, add, sizeOf(full), normalizer, parts.buffers);
   const perValue = source.statistics === "running" ? 0 : 1 / source.count;
+  const { bits } = used;
   computeGradients(machine, into, dy, x, view, normalizer, selection, perValue, sums, add, bits);
   return into;
 }

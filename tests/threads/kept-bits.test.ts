@@ -27,7 +27,9 @@ describe.each(SHAPES)("$layout $shape", ({ layout, shape }) => {
   const [x, add, dy] = [normal(length, 1), normal(length, 2), normal(length, 3)];
   const expected = new BatchNorm(64, { layout, activation: "relu" });
   expected.train(x, { shape, add });
-  const right = expected.backward(dy, { add });
+  const batch = expected.lastBatch!;
+  expected.train(add, { shape, add: x });
+  const right = expected.backward(dy, { batch }); // Of an earlier batch, so without bits.
 
   for (const first of PLACES) {
     for (const second of PLACES) {

@@ -1,6 +1,7 @@
 // The gradient of an activation: g = dy where low < (x - center)·scale + shift [+ add] < high, else 0. That value is
 // the one that affine.ts gave the activation. It is worked out again here, with the same bits, unless the forward
-// traversal kept what is needed of it (bits.ts). `add` is the address of the residual, 0 if there is none. g may be dy or add.
+// traversal kept what is needed of it (bits.ts). `add` is the address of the residual, 0 if there is none. g may be
+// dy or add.
 
 import { SCALE, SHIFT } from "./blocks";
 import { storeFirst } from "./lanes";

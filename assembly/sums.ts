@@ -11,9 +11,9 @@ import { accumulate, addTo, firstLanes, high, low, sum2 } from "./lanes";
 /**
  * Adds rows of g to the float64 sums of their columns: of dy, gated by limits as `gateRows` does. g may be dy or add.
  * If the limits are NaN, g is dy, and nothing is written. If low is above high, `add` is the address of bits, by which dy is
- * gated as by `gateBits`: those of rows that lie one after the other. What `count`, `scratch` and `whole` mean and what is read and
- * written past the last column is as in `momentsRows`; callers cut at multiples of `rowsOfTwo`. The sums of a block begin
- * at 0, and are then added to those of the blocks before it. So several threads can do a block each.
+ * gated as by `gateBits`: those of rows that lie one after the other. What `count`, `scratch` and `whole` mean and what is
+ * read and written past the last column is as in `momentsRows`; callers cut at multiples of `rowsOfTwo`. The sums of a block
+ * begin at 0, and are then added to those of the blocks before it. So several threads can do a block each.
  *
  * Rows are taken four at a time (`apartOf`). Those of whole vectors are gated as they are added up, and by bits narrow rows
  * alone; the other ones, and what fours leave over, before that.
@@ -73,7 +73,8 @@ export function gradientSumsRows(
 
 /** Four rows of `bytes`, one after the other, gated by their bits, two vectors of each in a round. */
 function fourChosen(
-  sumDy: usize, sumDyX: usize, g: usize, toDy: usize, toX: usize, terms: usize, bits: usize, mask: v128, mask1: v128, bytes: usize,
+  sumDy: usize, sumDyX: usize, g: usize, toDy: usize, toX: usize, terms: usize,
+  bits: usize, mask: v128, mask1: v128, bytes: usize,
 ): void {
   const end = terms + bytes, apart = bytes >> 5;
   do {

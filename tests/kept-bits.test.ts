@@ -273,6 +273,19 @@ describe("the residual is", () => {
     expect(bn.backward(dy, { batch }).dadd![0]).toBe(0);
   });
 
+  test("not read by backward after one that has thrown", () => {
+    const kernels = new Kernels();
+    const bn = new BatchNorm(16, { activation: "relu", kernels });
+    const add = normal(128, 2).fill(9, 0, 1);
+    bn.train(normal(128, 1), { add });
+    add[0] = -9;
+    const dx = kernels.alloc(128);
+    kernels.free(dx);
+    const dy = new Float32Array(128).fill(1);
+    expect(() => bn.backward(dy, { out: { dx } })).toThrow(StateError);
+    expect(bn.backward(dy).dadd![0]).toBe(1);
+  });
+
   test("read by backward after a train that keeps no bits, where ones before it did", () => {
     const bn = new BatchNorm(16, { activation: "relu" });
     const x = normal(128, 1);
@@ -294,6 +307,45 @@ test("a train that throws leaves the bits of the batch before", () => {
   const again = bn.backward(dy);
   assertSameBits("dx", again.dx, dx);
   assertSameBits("dadd", again.dadd!, dadd!);
+});
+
+test("layers that share kernels keep bits of their own, whatever sizes their batches have", () => {
+  const kernels = new Kernels();
+  const [one, two] = [1, 2].map(() => new BatchNorm(16, { activation: "relu", kernels }));
+  const steps = [8, 40, 40, 8, 5000, 8, 8, 40];
+  for (const [step, rows] of steps.entries()) {
+    const size = 16 * rows;
+    const calls = [one!, two!].map((bn, k) => {
+      const [x, add, dy] = [1, 2, 3].map((seed) => normal(size, 10 * step + 100 * k + seed));
+      bn.train(x!, { add: add!, updateRunning: step % 2 === 0 });
+      return { bn, x: x!, add: add!, dy: dy! };
+    });
+    for (const { bn, x, add, dy } of calls) {
+      const { dx, dadd } = bn.backward(dy);
+      const plain = new BatchNorm(16, { kernels });
+      const z = plain.train(x);
+      const kept = dy.map((v, i) => (Math.fround(z[i]! + add[i]!) > 0 ? v : 0));
+      assertSameBits("dadd", dadd!, kept);
+      assertSameBits("dx", dx, plain.backward(kept).dx);
+    }
+  }
+});
+
+test("a state that is restored between train and backward counts, and a copy has no bits", () => {
+  const bn = new BatchNorm(16, { activation: "relu" });
+  const other = bn.snapshot();
+  const [x, add, dy] = [normal(128, 1), normal(128, 2), normal(128, 3)];
+  bn.gamma!.fill(-2);
+  bn.train(x, { add });
+  expect(() => bn.clone().backward(dy)).toThrow(StateError);
+  bn.restore(other);
+  const { dadd } = bn.backward(dy);
+  const z = new BatchNorm(16).train(x);
+  assertSameBits(
+    "dadd",
+    dadd!,
+    dy.map((v, i) => (Math.fround(z[i]! + add[i]!) > 0 ? v : 0)),
+  );
 });
 
 test("a residual that has been overwritten, or freed, is refused as ever", () => {

@@ -184,8 +184,9 @@ function correct(
 
 /**
  * The gradient of a layer that normalized x. `perValue` is the weight that each value has in the statistics: 1/m, or
- * 0 if they are constants. `kept` are the bits that `train` kept, if it kept any; with them, add is not read. If x is only a part of a batch, `sums` are those of the whole batch. dx may be dy. Throws
- * StateError for a freed tensor before anything is written.
+ * 0 if they are constants. `kept` are the bits that `train` kept, if it kept any; with them, add is not read. If x is only
+ * a part of a batch, `sums` are those of the whole batch. dx may be dy. Throws StateError for a freed tensor before
+ * anything is written.
  */
 export function computeGradients(
   machine: Machine,
@@ -209,8 +210,6 @@ export function computeGradients(
   let a = operand(memory, "dy", dy, 1, view, selection);
   let b = operand(memory, "x", x, 0, view, selection);
   let c = add && operand(memory, "add", add, RESIDUAL, view, selection);
-  const bits = usable(kept, machine, normalizer);
-  if (bits) c = null;
   let dx = operand(memory, "out.dx", into.dx, 1, view, selection);
   let dadd = into.dadd && operand(memory, "out.dadd", into.dadd, 1, view, selection);
   // dy, the gated dy and dx have one stream buffer, where each takes the place of the one before it. Where the channels
@@ -231,6 +230,8 @@ export function computeGradients(
     dadd = null;
   }
   const sumsX = sums && aboutCenter(sums, normalizer.mean, 1);
+  const bits = usable(kept, machine, normalizer);
+  if (bits) c = null;
   loadHeld(a);
   loadHeld(b);
   if (c) loadHeld(c);

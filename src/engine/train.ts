@@ -15,7 +15,8 @@ import { passOf } from "./plan.js";
  * Normalizes x by its own statistics and moves running averages towards them; adds `add` if there is one, and applies
  * the activation. out may be x or add. Writes the statistics into mean and variance of `normalizer`, and into its
  * meanLow if there are several tiles or an activation. Largest error of the mean: 5e-7 σ; of the variance: 5.5e-7 of
- * its value. Returns the bits that it keeps for `backward`, if it keeps any, in place of `old` ones. When it throws NonFiniteError or StateError, it has written only these, and of an out in kernel memory.
+ * its value. Returns the bits that it keeps for `backward`, if it keeps any, in place of `old` ones. When it throws
+ * NonFiniteError or StateError, it has written only these, and of an out in kernel memory.
  */
 export function train(
   machine: Machine,

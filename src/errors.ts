@@ -117,7 +117,7 @@ export function checkKeys(
       // An `out` or a shape that was not put into an object. Asked here alone, off the path of small calls.
       if (isArray(options)) throw noOptions(name, options, known);
       const ours = oursOf?.(key) ?? `an option among ${known.join(", ")}`;
-      throw new OptionError(key, `${ours}`, `"${key}"`);
+      throw new OptionError(key, ours as string, `"${key}"`);
     }
   }
 }

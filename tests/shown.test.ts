@@ -6,6 +6,7 @@ import * as tf from "@tensorflow/tfjs-core";
 import { adapter, BatchNorm, Kernels } from "batchnorm-wasm";
 import { FrozenBatchNorm as SmallFrozen } from "batchnorm-wasm/infer";
 import { TfBatchNorm } from "batchnorm-wasm/tfjs";
+import { startKernels } from "batchnorm-wasm/threads";
 import { expect, test } from "vitest";
 import { normal } from "./support/data.js";
 import { useBackend } from "./support/tfjs.js";
@@ -29,8 +30,20 @@ test.each<[object, string]>([
   ],
   [frozen, 'FrozenBatchNorm(64, { layout: "NCHW" })'],
   [SmallFrozen.fromJSON(frozen.toJSON()), 'FrozenBatchNorm(64, { layout: "NCHW" })'],
-  [new Kernels({ memory: 1 << 20 }), "Kernels({ memory: 1048576 })"],
+  [new Kernels({ memory: 1 << 20 }), "Kernels({ memory: 1048576, threads: 1 })"],
   [bn.moments(normal(256, 1), { shape: [4, 64, 1, 1] }), "Moments(64), values per channel: 4"],
+  [
+    new BatchNorm(3, { activation: "relu", renorm: { rmax: 4, dmax: Infinity } }),
+    'BatchNorm(3, { layout: "NC", decay: 0.9, epsilon: 0.00001, activation: "relu", renorm: { rmax: 4, dmax: Infinity, rmin: 0.25 } }), mini-batches seen: 0',
+  ],
+  [
+    new BatchNorm(3, { activation: [-0.5, Infinity] }).freeze(),
+    'FrozenBatchNorm(3, { layout: "NC", activation: [-0.5, Infinity] })',
+  ],
+  [
+    adapter(new BatchNorm(3, { activation: "relu6" }), { prior: 1, memory: 2 }),
+    'Adapter(3, { layout: "NC", prior: 1, memory: 2, activation: "relu6" }), examples: 0',
+  ],
   [
     adapter(bn, { prior: 16, memory: Infinity }),
     'Adapter(64, { layout: "NCHW", prior: 16, memory: Infinity }), examples: 0',
@@ -43,6 +56,13 @@ test.each<[object, string]>([
   expect(String(object)).toBe(line);
   expect(inspect(object)).toBe(line);
   expect(inspect({ layers: [object] })).toContain(line);
+});
+
+test("kernels of several threads", async () => {
+  const kernels = await startKernels({ memory: 1 << 20, threads: 2 });
+  expect(String(kernels)).toBe(`Kernels({ memory: ${kernels.memory}, threads: 2 })`);
+  kernels.close();
+  expect(inspect(kernels)).toBe(`Kernels({ memory: ${kernels.memory}, threads: 1 })`);
 });
 
 test("what has no line of its own is shown as any object: prototypes, proxies", () => {

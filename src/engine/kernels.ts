@@ -81,7 +81,7 @@ export class Kernels extends Raw {
 
   /** The kernels in one line, which Node's `console.log` shows too. */
   override toString(): string {
-    return `Kernels({ memory: ${this.memory} })`;
+    return `Kernels({ memory: ${this.memory}, threads: ${this.threads} })`;
   }
 
   /** How many threads compute: 1, unless the kernels are of `startKernels` (`batchnorm-wasm/threads`). */

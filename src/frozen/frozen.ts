@@ -16,7 +16,15 @@ import {
 import { outputOf, residualOf } from "../values/arrays.js";
 import { checkChannels, INFER_KEYS, NO_OPTIONS, recorded } from "../values/check.js";
 import { fromNumbers, type JsonNumber, parse, toNumbers } from "../values/json.js";
-import { checkLayout, LAYOUTS, type Layout, sizeOf, type View, viewOf } from "../values/layout.js";
+import {
+  checkLayout,
+  LAYOUTS,
+  type Layout,
+  listed,
+  sizeOf,
+  type View,
+  viewOf,
+} from "../values/layout.js";
 import { maskOf, pad } from "../values/mask.js";
 import { Raw } from "../values/raw.js";
 import type { AffineTerms } from "../values/terms.js";
@@ -217,7 +225,7 @@ export class Frozen extends Raw {
 
   /** The layer in one line, which Node's `console.log` shows too. */
   override toString(): string {
-    return `FrozenBatchNorm(${this.channels}, { layout: "${this.layout}" })`;
+    return `FrozenBatchNorm(${this.channels}, ${listed(this, ["layout", "activation"])})`;
   }
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
@@ -233,7 +241,7 @@ export class Frozen extends Raw {
       scale: toNumbers(terms.scale),
       shift: toNumbers(terms.shift),
       beta: beta && toNumbers(beta),
-      ...(activation === null ? {} : { activation: writeActivation(activation) }),
+      ...(activation && { activation: writeActivation(activation) }),
     };
   }
 }

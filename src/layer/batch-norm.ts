@@ -6,12 +6,13 @@
 
 import type { Kernels } from "../engine/kernels.js";
 import { computeMoments } from "../engine/moments.js";
-import { checkKeys, describe } from "../errors.js";
+import { checkKeys } from "../errors.js";
 import type { InferOptions } from "../frozen/frozen.js";
 import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
 import { copy } from "../values/arrays.js";
 import { checkChannels, INFER_KEYS, NO_OPTIONS } from "../values/check.js";
 import type { Widened } from "../values/json.js";
+import { listed } from "../values/layout.js";
 import { seenBy } from "../values/mask.js";
 import {
   checkMeans,
@@ -306,8 +307,8 @@ export class BatchNorm extends LayerProperties {
 
   /** The layer in one line, which Node's `console.log` shows too. */
   override toString(): string {
-    const { channels, layout, decay, epsilon, batchesSeen } = this;
-    return `BatchNorm(${channels}, { layout: "${layout}", decay: ${describe(decay)}, epsilon: ${epsilon} }), mini-batches seen: ${batchesSeen}`;
+    const options = listed(this, ["layout", "decay", "epsilon", "activation", "renorm"]);
+    return `BatchNorm(${this.channels}, ${options}), mini-batches seen: ${this.batchesSeen}`;
   }
 
   /**

@@ -3,7 +3,7 @@
 // limits allow, so that it does at test time what it did in training.
 
 import { checkKeys, describe, OptionError } from "../errors.js";
-import { type JsonNumber, named, toNumbers } from "../values/json.js";
+import { changed, type JsonNumber, named, toNumber } from "../values/json.js";
 import { type Correction, checkVariances, type Statistics } from "../values/terms.js";
 
 /**
@@ -41,18 +41,12 @@ export function checkRenorm(value: unknown): Required<Renorm> | null {
 }
 
 /** Limits as JSON has them. */
-export function writeRenorm({ rmax, dmax, rmin }: Required<Renorm>): RenormJSON {
-  const [a, b, c] = toNumbers(Float64Array.of(rmax, dmax, rmin));
-  return { rmax: a!, dmax: b!, rmin: c! };
-}
+export const writeRenorm = (limits: Required<Renorm>): RenormJSON =>
+  changed(limits, toNumber) as RenormJSON;
 
 /** The limits that `writeRenorm` wrote; `null` for none. Throws OptionError for anything else. */
-export function readRenorm(value: unknown): Required<Renorm> | null {
-  if (typeof value !== "object" || value === null) return checkRenorm(value);
-  return checkRenorm(
-    Object.fromEntries(Object.entries(value).map(([name, number]) => [name, named(number)])),
-  );
-}
+export const readRenorm = (value: unknown): Required<Renorm> | null =>
+  checkRenorm(Object(value) === value ? changed(value as object, named) : value);
 
 /**
  * r = σ/s and d = (μ - running mean)/s within their limits, where σ = √(variance + ε) of the mini-batch and

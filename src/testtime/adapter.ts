@@ -7,8 +7,8 @@ import { type FrozenBatchNorm, freeze } from "../frozen/frozen-batch-norm.js";
 import { BatchNorm } from "../layer/batch-norm.js";
 import type { Snapshot } from "../layer/snapshot.js";
 import { INFER_KEYS, NO_OPTIONS, recorded } from "../values/check.js";
-import { fromNumbers, type JsonNumber, named, parse, toNumbers } from "../values/json.js";
-import { sizesOf } from "../values/layout.js";
+import { fromNumbers, type JsonNumber, named, parse, toNumber } from "../values/json.js";
+import { listed, sizesOf } from "../values/layout.js";
 import { Moments, type MomentsJSON, pool } from "../values/moments.js";
 import { Raw } from "../values/raw.js";
 import { isVariance } from "../values/terms.js";
@@ -180,8 +180,9 @@ export class Adapter extends Raw {
 
   /** The adapter in one line, which Node's `console.log` shows too. */
   override toString(): string {
-    const { channels, layout } = this.raw.#layer;
-    return `Adapter(${channels}, { layout: "${layout}", prior: ${this.#prior}, memory: ${this.#memory} }), examples: ${this.#examples}`;
+    const { channels, layout, activation } = this.raw.#layer;
+    const options = listed({ layout, prior: this.#prior, memory: this.#memory, activation });
+    return `Adapter(${channels}, ${options}), examples: ${this.#examples}`;
   }
 
   /** Forgets all targets. */
@@ -193,8 +194,6 @@ export class Adapter extends Raw {
 
 // Not inside the class: bundlers rename a class whose body names it, and it would print as _Adapter.
 const create = (...of: ConstructorParameters<typeof Adapter>): Adapter => new Adapter(...of);
-
-const toNumber = (value: number): JsonNumber => toNumbers(Float64Array.of(value))[0]!;
 
 function read(json: unknown, options: { kernels?: Kernels }): Adapter {
   const {

@@ -1,8 +1,9 @@
 // Activations: what follows γ·x̂ + β in the same pass. Each is a range to which values are limited; ReLU is the one
 // from 0 on (Nair & Hinton 2010, "Rectified Linear Units Improve Restricted Boltzmann Machines").
 
-import { describe, OptionError } from "../errors.js";
-import { type JsonNumber, named, toNumbers } from "./json.js";
+import { OptionError } from "../errors.js";
+import { type JsonNumber, named, toNumber } from "./json.js";
+import { show } from "./layout.js";
 
 /**
  * Limits values to a range: `"relu"` is [0, Infinity], `"relu6"` is [0, 6]. Of another range, give both ends, which
@@ -35,8 +36,7 @@ export function checkActivation(value: unknown): Activation | null {
     ) as [number, number];
     if (low < high) return activationOf({ low, high });
   }
-  const got = Array.isArray(value) ? `[${value.map(describe).join(", ")}]` : describe(value);
-  throw new OptionError("activation", '"relu", "relu6" or [low, high], low < high', got);
+  throw new OptionError("activation", '"relu", "relu6" or [low, high], low < high', show(value));
 }
 
 /** The limits of an activation; `null` without one. */
@@ -55,7 +55,7 @@ export function activationOf(limits: Limits | null): Activation | null {
 
 /** An activation as JSON has it. */
 export const writeActivation = (activation: Activation): ActivationJSON =>
-  typeof activation === "string" ? activation : toNumbers(Float32Array.from(activation));
+  typeof activation === "string" ? activation : activation.map(toNumber);
 
 /** The activation that `writeActivation` wrote; `null` for none. Throws OptionError for anything else. */
 export const readActivation = (value: unknown): Activation | null =>

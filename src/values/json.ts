@@ -14,17 +14,21 @@ export type Widened<T> = {
     : T[K] | (Extract<T[K], string> extends never ? never : string);
 };
 
-const NAMED = ["NaN", "Infinity", "-Infinity", "-0"];
+/** A number as JSON has it. */
+export const toNumber = (n: number): JsonNumber =>
+  Number.isFinite(n) && !Object.is(n, -0) ? n : (describe(n) as JsonNumber);
 
-/** The number that a name in JSON stands for; anything else as it is. */
+/** The number that a name in JSON stands for, which `toNumber` gives for it alone; anything else as it is. */
 export const named = (value: unknown): unknown =>
-  NAMED.includes(value as string) ? Number(value) : value;
+  typeof value === "string" && toNumber(Number(value)) === value ? Number(value) : value;
+
+/** An object of the same names, with what `change` makes of each value. */
+export const changed = <T, U>(object: object, change: (value: T) => U): { [name: string]: U } =>
+  Object.fromEntries(Object.entries(object).map(([name, value]) => [name, change(value)]));
 
 /** Turns an array into numbers for JSON. */
 export const toNumbers = (array: Float32Array | Float64Array): JsonNumber[] =>
-  Array.from(copyOf(array), (n) =>
-    Object.is(n, -0) ? "-0" : Number.isFinite(n) ? n : (`${n}` as JsonNumber),
-  );
+  Array.from(copyOf(array), toNumber);
 
 /** Reads the `length` numbers that `toNumbers` wrote; `of32` if they were float32. */
 export function fromNumbers(name: string, value: unknown, length: number, of32 = false): number[] {
@@ -75,8 +79,8 @@ export function parse<T extends { format: string; version: number }>(
   }
   const { version } = own;
   if (version !== 1 && version !== latest) {
-    const expected = latest === 1 ? "version 1" : `version 1 or ${latest}`;
-    throw new StateError(name, expected, describe(version));
+    const other = latest === 1 ? "" : ` or ${latest}`;
+    throw new StateError(name, `version 1${other}`, describe(version));
   }
   return own;
 }

@@ -131,3 +131,13 @@ export const rowsShape = (layout: Layout, { outer, channels }: View): readonly n
 /** A shape as messages show it, whatever its sizes are. */
 export const show = (shape: unknown): string =>
   Array.isArray(shape) ? `[${Array.from(shape, describe).join(", ")}]` : describe(shape);
+
+/** Properties as the line of an object has them, without those that are not set: `{ layout: "NC", activation: [0, 3] }`. */
+export const listed = (object: object, names = Object.keys(object)): string =>
+  `{ ${names
+    .flatMap((name) => {
+      const value = object[name as never] as unknown;
+      if (value === null) return [];
+      return `${name}: ${typeof value !== "object" || Array.isArray(value) ? show(value) : listed(value)}`;
+    })
+    .join(", ")} }`;

@@ -41,8 +41,7 @@ export function write<F extends string, K extends string>(
 export function read<K extends string>(json: unknown, format: string, keys: readonly K[]) {
   type Written = { format: string; version: number; count: number } & Record<K, unknown>;
   const s = parse<Written>("json", json, format);
-  const first = s[keys[0]!];
-  const length = Array.isArray(first) ? first.length : 0;
+  const { length = 0 } = Object(s[keys[0]!]);
   const arrays = keys.map((key) => [key, Float64Array.from(fromNumbers(key, s[key], length))]);
   return { ...(Object.fromEntries(arrays) as Record<K, Float64Array>), count: s.count };
 }
@@ -71,7 +70,8 @@ export function checked<K extends string>(
     length ??= Math.max(size, 0);
     if (size !== length) {
       const got = held === value ? `${key} ${describe(array)}` : describe(value);
-      throw new ShapeError(name, `${keys.join(", ")} of ${length} channels`, got);
+      const expected = `${keys.join(", ")} of ${length || "its"} channels, as fromJSON makes`;
+      throw new ShapeError(name, expected, got);
     }
     let own = array as Float64Array;
     if (!trusted) {

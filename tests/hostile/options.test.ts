@@ -10,6 +10,7 @@ import {
   diagnose,
   FrozenBatchNorm,
   fold,
+  GradientSums,
   Kernels,
   Moments,
   ShapeError,
@@ -219,6 +220,7 @@ const METHODS: readonly Row[] = [
       gamma: true,
       beta: true,
       activation: [-0.5, 2],
+      renorm: { rmax: 3, dmax: 5, rmin: 0.5 },
       kernels: OWN,
     }),
     call: (_, options) => new BatchNorm(C, options).snapshot(),
@@ -266,6 +268,56 @@ const METHODS: readonly Row[] = [
     name: "FrozenBatchNorm.fromJSON",
     options: () => ({ kernels: OWN }),
     call: ({ frozen }, options) => FrozenBatchNorm.fromJSON(frozen.toJSON(), options).toJSON(),
+  },
+  {
+    name: "FrozenBatchNorm.fromMoments",
+    options: () => ({
+      layout: "NC",
+      epsilon: 1e-3,
+      gamma: Float32Array.of(1, -2, 3),
+      beta: Float32Array.of(0, 5, -1),
+      activation: [-0.5, 2],
+      varianceOf: "sample",
+      kernels: OWN,
+    }),
+    call: (_, options) => FrozenBatchNorm.fromMoments(moments(), options).toJSON(),
+  },
+  {
+    name: "FrozenBatchNorm.fromMoments, of moments",
+    options: () => ({ ...moments() }),
+    call: (_, options) => FrozenBatchNorm.fromMoments(options).toJSON(),
+  },
+  {
+    name: "inverse",
+    options: () => ({ shape, out: out() }),
+    call: ({ frozen }, options, x) => frozen.inverse(x, options),
+  },
+  {
+    name: "inverse of the small entry",
+    options: () => ({ shape, out: out() }),
+    call: ({ small }, options, x) => small.inverse(x, options),
+  },
+  {
+    name: "Moments.merge",
+    options: () => ({ ...moments() }),
+    call: ({ layer, x }, options) => layer.moments(x).merge(options).toJSON(),
+  },
+  {
+    name: "GradientSums.pool",
+    options: ({ layer }) => ({ ...layer.backwardSums(dy) }),
+    call: (_, options) => GradientSums.pool([options]).toJSON(),
+  },
+  {
+    name: "restore",
+    options: ({ layer }) => ({ ...layer.snapshot() }),
+    call: ({ layer }, options) => layer.restore(options),
+  },
+  {
+    name: "BatchNorm.fromSnapshot, of the snapshot",
+    options: () => ({
+      ...new BatchNorm(C, { activation: [0, 2], renorm: { rmax: 3, dmax: Infinity } }).snapshot(),
+    }),
+    call: (_, options) => BatchNorm.fromSnapshot(options).snapshot(),
   },
   {
     name: "new Kernels",

@@ -65,7 +65,11 @@ export class Page {
     const chromium = findProgram("chromium");
     if (!chromium) throw new Missing("no Chromium", "apt-get install chromium");
     const { resolve } = createRequire(import.meta.url);
-    const entry = await peerModule(async () => resolve("@tensorflow/tfjs-backend-wasm"));
+    // The tests have its backend installed, but not the package itself, which the page needs too.
+    const entry = await peerModule(async () => {
+      resolve("@tensorflow/tfjs");
+      return resolve("@tensorflow/tfjs-backend-wasm");
+    });
     const script = await bundle();
     const files = dirname(entry);
     const { version } = JSON.parse(readFileSync(join(files, "../package.json"), "utf8"));

@@ -59,7 +59,7 @@ export async function peerModule<T>(load: () => Promise<T>): Promise<T> {
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code !== "ERR_MODULE_NOT_FOUND" && code !== "MODULE_NOT_FOUND") throw error;
-    const [, name] = /package '([^']+)'/.exec(message) ?? [];
+    const [, name] = /(?:package|module) '([^']+)'/.exec(message) ?? [];
     throw new Missing(name ? `${name} is not installed` : message, INSTALL);
   }
 }

@@ -12,7 +12,7 @@ import type { Steps } from "./walk.js";
 
 /**
  * Where a `train` is to keep bits: in `old` ones that are as many, or in new ones. `null` if it is to keep none: there is
- * more to its values than a residual and a ReLU, or they do not come in sixteens, or the machine has threads.
+ * more to its values than a residual and a ReLU, or they do not come in sixteens, or the machine has several threads.
  */
 export function bitsFor(
   { machine, view, rows, tile, b }: Pass<Machine>,
@@ -22,7 +22,7 @@ export function bitsFor(
   const { channels, inner } = view;
   const run = rows ? channels * inner : inner;
   const isRelu = limits?.low === 0 && limits.high === Infinity;
-  if (!b || !isRelu || run % 16 !== 0 || tile < channels || machine.threads) return null;
+  if (!b || !isRelu || run % 16 !== 0 || tile < channels || machine.threads! > 1) return null;
   const bytes = sizeOf(view) / 8;
   const bits =
     old?.array.length === bytes
@@ -51,7 +51,7 @@ export function usable(
   { threads }: Machine,
   { gamma, beta }: Normalizer,
 ): Bits | null {
-  if (!bits || threads || bits.at !== 8 * bits.array.length) return null;
+  if (!bits || threads! > 1 || bits.at !== 8 * bits.array.length) return null;
   if (!isSame(bits.gamma, gamma) || !isSame(bits.beta, beta)) return null;
   bits.at = 0;
   return bits;

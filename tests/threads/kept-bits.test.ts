@@ -13,6 +13,30 @@ beforeAll(async () => {
 });
 afterAll(() => kernels.close());
 
+test.each([
+  ["two threads", 2, false, true],
+  ["one thread", 1, false, false],
+  ["one thread once they are closed", 2, true, false],
+])(
+  "backward reads the residual on %s: it keeps bits on one thread alone",
+  async (_, threads, closes, reads) => {
+    const own = await startKernels({ threads });
+    if (closes) own.close();
+    const bn = new BatchNorm(16, { activation: "relu", kernels: own });
+    const [x, add] = [1, 2].map((seed) => {
+      const tensor = own.alloc(16_384);
+      tensor.set(normal(16_384, seed));
+      return tensor;
+    });
+    add![0] = 9;
+    bn.train(x!, { add: add! });
+    add![0] = -9;
+    const { dadd } = bn.backward(new Float32Array(16_384).fill(1));
+    expect(dadd![0]).toBe(reads ? 0 : 1);
+    own.close();
+  },
+);
+
 const PLACES = ["ordinary", "tensor"] as const;
 type Place = (typeof PLACES)[number];
 

@@ -2,7 +2,7 @@
 // dimensions alone, never on the number of threads.
 
 import { Job, NOTHING } from "./pieces";
-import { SLEEPERS, STOP, begin, isCut, load, step } from "./protocol";
+import { SLEEPERS, STOP, begin, forgo, isCut, load, step } from "./protocol";
 import { ALONE, MOST, PIECE, WAKE, setting, shared, thread } from "./told";
 
 /** Work that came while all workers slept, since they were last woken. */
@@ -11,10 +11,11 @@ let wakes: bool = false;
 
 /**
  * Ends the call before, if it was cut short. Workers may still be doing pieces of it, and would write to what this call
- * describes, or to its tensors. What they have not begun is left out.
+ * describes, or to its tensors. What they have not begun is left out, and what one of them does not finish is not missed.
  */
 export function settle(): void {
   if (!isCut()) return;
+  forgo();
   changetype<Job>(shared).kind = NOTHING;
   while (step()) {}
 }

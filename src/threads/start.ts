@@ -197,7 +197,11 @@ function machineOn(
     get threads() {
       return crew.hands.length + 1;
     },
-    close: crew.close,
+    close(): void {
+      // A worker that is ended in the middle of a piece may still write a few values when it gets a core again.
+      shared.settle();
+      crew.close();
+    },
     leave,
     choose(a, b, c, held = 0, d = null): Machine {
       const parts = isShared(a) || isShared(b) || isShared(c) || isShared(d);

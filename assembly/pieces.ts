@@ -15,8 +15,8 @@
 //
 // A piece can be done again if what it writes is neither what it nor what another piece reads. That is so but in three
 // cases: users ask for y or dx in place of an input; tensors go through the stream buffers, in which y takes the place of x
-// and dx that of dy; and, if there is an activation and no dadd, a gradient's second traversal in rows or large planes reads
-// the gated dy where it writes dx. What happens then is in protocol.ts.
+// and dx that of dy; and, if there is an activation and no dadd, a gradient reads the gated dy where it writes dx. What happens
+// then is in protocol.ts.
 //
 // shares.ts writes jobs.
 

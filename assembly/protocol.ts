@@ -18,8 +18,8 @@
 // claims a piece of a later call, whose description is then complete. A worker sleeps on the EPOCH that it read before it
 // last looked for pieces, so that no wake-up gets lost.
 //
-// If a worker does not finish a piece within a bound, because it is late, or because something ended it, the caller gives all workers up, and has them terminated. It does that
-// piece again, where this is safe; elsewhere src/threads/crew.ts throws.
+// If a worker does not finish a piece within a bound, because it is late, or because something ended it, the caller gives all
+// workers up, and has them terminated. It does that piece again, where this is safe; elsewhere src/threads/crew.ts throws.
 
 import { piece } from "./pieces";
 import { scratch, shared, thread, threads, words } from "./told";

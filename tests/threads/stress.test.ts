@@ -222,12 +222,16 @@ describe("the bits of one thread", () => {
     "of %s, after a call in place that was cut short, whose worker has stopped",
     async (_, callOf) => {
       const some = await started(mortal(WAITS, "", 1, "affineStrips"));
+      const expected = callOf(plain)();
       const next = callOf(some);
       Object.assign(globalThis, { cut: inferOf(some, "NC", "x") });
-      expect(() => runInThisContext("for (;;) cut()", { timeout: PATIENCE / 2 })).toThrow(
-        "timed out",
-      );
-      assertSameBits("result", next(), callOf(plain)());
+      // On a machine with much else to do, the worker may not have come in time.
+      for (let i = 0; some.threads > 1 && i < 50; i++) {
+        expect(() => runInThisContext("for (;;) cut()", { timeout: PATIENCE / 2 })).toThrow(
+          "timed out",
+        );
+        assertSameBits("result", next(), expected);
+      }
       expect(some.threads).toBe(1);
     },
   );

@@ -205,7 +205,8 @@ export class LatestBatch {
   #latest: Room;
   /** Where a `train` puts the statistics that it normalizes with. */
   next: Room;
-  #batch: Batch | null = null;
+  /** Undefined until someone asks for it: so `null` is no batch either. */
+  #batch: Batch | undefined;
 
   constructor(channels: number, layout: Layout) {
     this.#layout = layout;
@@ -219,13 +220,14 @@ export class LatestBatch {
     const next = this.next;
     this.next = this.#latest;
     this.#latest = next;
-    this.#batch = null;
+    this.#batch = undefined;
   }
 
   /** The latest batch as users see it; `null` before any `train`. */
   get batch(): Batch | null {
     const source = this.#source;
-    if (source !== null) this.#batch ??= new Batch(this, this.#layout, source, this.#latest);
+    if (source === null) return null;
+    this.#batch ??= new Batch(this, this.#layout, source, this.#latest);
     return this.#batch;
   }
 
@@ -266,7 +268,7 @@ export class LatestBatch {
   /** Forgets the latest. */
   clear(): void {
     this.#source = null;
-    this.#batch = null;
+    this.#batch = undefined;
   }
 }
 

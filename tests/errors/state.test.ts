@@ -56,6 +56,16 @@ describe("batches", () => {
       message: "batch: expected a lastBatch of this layer, got one of another layer",
       call: ({ layer, dy }) => layer.clone().backward(dy, { batch: layer.lastBatch! }),
     },
+    // Of a layer whose latest batch nobody has looked at: see LatestBatch.
+    ...(["backward", "backwardSums"] as const).map((method) => ({
+      name: `null for a batch, ${method}`,
+      message: "batch: expected a lastBatch of this layer, got null",
+      call: ({ dy, x }: { dy: Float32Array; x: Float32Array }) => {
+        const layer = new BatchNorm(3);
+        layer.train(x);
+        layer[method](dy, { batch: null as unknown as Batch });
+      },
+    })),
     {
       name: "a structured clone of a batch",
       message: "batch: expected a lastBatch of this layer, got an Object",

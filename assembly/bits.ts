@@ -21,7 +21,10 @@ function above(a: v128, b: v128, c: v128, d: v128, zero: v128): i32 {
   return i8x16.bitmask(i8x16.gt_s(all, zero));
 }
 
-/** The largest of the values in each lane. As integers, infinity and NaN are larger than other floats. */
+/**
+ * The largest of the values in each lane. As integers, infinity and NaN are larger than other floats. A NaN with a sign is the
+ * smallest: it needs no notice, as its bit is 0.
+ */
 // @ts-ignore: decorator
 @inline
 function largest(top: v128, a: v128, b: v128, c: v128, d: v128): v128 {

@@ -22,13 +22,14 @@ import { check } from "./support/property.js";
 
 const KERNELS = new Kernels({ memory: 64 << 20 });
 
-/** Shapes of which rows or planes have a multiple of 16 values, so that bits are kept. */
+/** Shapes of which rows or planes have a multiple of 16 values, so that bits are kept; and one of too many channels. */
 const SHAPES: readonly Shaped[] = [
   { layout: "NC", shape: [3, 16] },
   { layout: "NC", shape: [5, 64] },
   { layout: "NC", shape: [64, 48] },
   { layout: "NC", shape: [67, 80] },
   { layout: "NC", shape: [4, 1024] },
+  { layout: "NC", shape: [5, 1040] },
   { layout: "NLC", shape: [2, 9, 32] },
   { layout: "NHWC", shape: [3, 5, 5, 16] },
   { layout: "NCL", shape: [10, 8, 2] },
@@ -190,17 +191,19 @@ test.each<Shaped>([
   const { layout, shape } = shaped;
   const channels = channelsOf(shaped);
   const bn = new BatchNorm(channels, { layout, activation: "relu", kernels: KERNELS });
-  const placed = [1, 2, 3].map((seed) => {
+  // All of them are tensors: an ordinary `out` would make `train` go in parts for which there is room.
+  const placed = [1, 2, 3, 4].map((seed) => {
     const next = random(seed);
     const values = Float32Array.from({ length: sizeOf(shaped) }, () => next() - 0.5);
     return put("tensor", KERNELS, values);
   });
-  const [x, add, dy] = placed.map(({ array }) => array) as [
+  const [x, add, dy, out] = placed.map(({ array }) => array) as [
+    Float32Array,
     Float32Array,
     Float32Array,
     Float32Array,
   ];
-  bn.train(x, { shape, add });
+  bn.train(x, { shape, add, out });
   const latest = bn.backward(dy);
   const batch = bn.lastBatch!;
   bn.train(add, { shape, add: x });
@@ -211,13 +214,18 @@ test.each<Shaped>([
   for (const { free } of placed) free();
 });
 
-/** Whether `backward` reads the residual: it then sees that one of its values has become small. */
+/**
+ * Whether `backward` reads the residual: it then sees that one of its values has become small. The layer is prepared before
+ * `train`, and changed after it.
+ */
 function reads(
   options: BatchNormOptions,
   shape: readonly number[],
   change: (bn: BatchNorm) => void = () => {},
+  prepare: (bn: BatchNorm) => void = () => {},
 ): boolean {
   const bn = new BatchNorm(16, { kernels: KERNELS, ...options });
+  prepare(bn);
   const length = shape.reduce((a, b) => a * b, 1);
   const x = normal(length, 1);
   const add = normal(length, 2).fill(9, 0, 1);
@@ -234,6 +242,7 @@ describe("the residual is", () => {
     ["rows", { activation: "relu" }, [8, 16]],
     ["a range that is a ReLU", { activation: [-0, Infinity] }, [8, 16]],
     ["planes", { activation: "relu", layout: "NCHW" }, [2, 16, 4, 4]],
+    ["small planes, which are walked as rows", { activation: "relu", layout: "NCL" }, [10, 16, 2]],
     ["without γ and β", { activation: "relu", gamma: false, beta: false }, [8, 16]],
   ])("not read by backward: %s", (_, options, shape) => {
     expect(reads(options, shape)).toBe(false);
@@ -241,6 +250,9 @@ describe("the residual is", () => {
 
   test.each<[string, BatchNormOptions, readonly number[]]>([
     ["another range", { activation: "relu6" }, [8, 16]],
+    ["a range from below 0 on", { activation: [-1, Infinity] }, [8, 16]],
+    ["a range from above 0 on", { activation: [1, Infinity] }, [8, 16]],
+    ["planes of 8 values", { activation: "relu", layout: "NCHW" }, [2, 16, 2, 4]],
     ["planes of odd sizes", { activation: "relu", layout: "NCHW" }, [2, 16, 3, 7]],
     ["renormalized", { activation: "relu", renorm: { rmax: 2, dmax: 1 } }, [8, 16]],
   ])("read by backward: %s", (_, options, shape) => {
@@ -252,6 +264,21 @@ describe("the residual is", () => {
     expect(reads(relu, [8, 16], (bn) => bn.gamma!.fill(1.5, 15))).toBe(true);
     expect(reads(relu, [8, 16], (bn) => bn.beta!.fill(0.5, 0, 1))).toBe(true);
     expect(reads(relu, [8, 16], (bn) => bn.beta!.fill(0))).toBe(false);
+  });
+
+  test("not read by backward with any γ and β, as long as they stay", () => {
+    const some = (bn: BatchNorm): void => {
+      bn.gamma!.set(normal(16, 5));
+      bn.beta!.set(normal(16, 6));
+    };
+    expect(reads({ activation: "relu" }, [8, 16], some, some)).toBe(false);
+  });
+
+  test("not read by backward after steps of other sizes", () => {
+    const larger = (bn: BatchNorm): void => {
+      for (let i = 0; i < 2; i++) bn.train(normal(160, i), { add: normal(160, i + 2) });
+    };
+    expect(reads({ activation: "relu" }, [8, 16], undefined, larger)).toBe(false);
   });
 
   test("read by backward of a batch that is not the latest, whatever is given besides", () => {

@@ -23,8 +23,8 @@ export interface KerasWriteOptions {
  * the result is that model with the numbers of these layers. Without it, the result is a model of only these
  * layers, each with an input and an output of its own. `moving_variance` is an average of the kind of
  * variance that the layer's `runningVarianceOf` names. Keras' own kind is `"population"`; test time is the
- * same with either. `debias`, the activation and the counter of mini-batches are not written, since Keras' layer has
- * none of them.
+ * same with either. `debias`, `renorm`, the activation and the counter of mini-batches are left out without a warning, since
+ * the layer of TensorFlow.js has none of them.
  *
  * Weights that are written `into` a model keep their type, float32 or float16. Weights that are quantized to
  * integers there become float32, unless the layer's values are still the same. A parameter that the layer

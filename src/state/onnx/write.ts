@@ -33,7 +33,8 @@ export interface OnnxWriteOptions {
  * `input_var` is written as the layer has it: as an average of the variance that `runningVarianceOf` names.
  * ONNX itself averages the `"population"` variance in training; at test time, a node uses `input_var` in the
  * same way for either. A gamma that the layer does not have is written as ones, and such a beta as zeros.
- * A BatchNormalization node has no place for `debias`, the activation and the counter of mini-batches.
+ * A BatchNormalization node has no place for `debias`, `renorm`, the activation (a node of its own in ONNX) and the counter
+ * of mini-batches: they are left out without a warning.
  *
  * In a model `into`, the momentum of the nodes stays as it is. A tensor that changes is written into the model
  * itself, also if it was in another file. If other nodes use the tensor too, they keep it, and the node of the

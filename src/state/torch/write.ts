@@ -34,7 +34,7 @@ export interface TorchWriteOptions {
  * it is written as ones (gamma) or zeros (beta). For a layer whose age is unknown, no
  * `num_batches_tracked` is written, and PyTorch then counts from 0. A state_dict does not contain `eps` and
  * `momentum` (which is 1 - decay): set them on the module yourself. Nor does it contain an activation, which is a module
- * of its own in PyTorch.
+ * of its own in PyTorch, or `debias` and `renorm`, which PyTorch does not have. No warning tells of these.
  *
  * @param layers the layers by the names of their modules, `"layer1.0.bn1"` for instance.
  * @returns the bytes of the file.

@@ -57,7 +57,7 @@ export default {
   ...SHOWN,
   useFirstParagraphOfCommentAsSummary: true, // on the pages of modules
   navigation: { includeGroups: true },
-  highlightLanguages: [...OptionDefaults.highlightLanguages, "http", "python"],
+  highlightLanguages: [...OptionDefaults.highlightLanguages, "diff", "http", "python"],
   searchInComments: true,
   searchInDocuments: true,
   treatWarningsAsErrors: true,

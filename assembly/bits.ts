@@ -117,8 +117,8 @@ export function keepPlanes(
 
 /** dy where a bit is set, else 0. */
 // @ts-ignore: decorator
-@inline export function chosen(bits: v128, mask: v128, dy: usize): v128 {
-  return v128.and(i32x4.eq(v128.and(bits, mask), mask), v128.load(dy));
+@inline export function chosen(bits: v128, mask: v128, dy: v128): v128 {
+  return v128.and(i32x4.eq(v128.and(bits, mask), mask), dy);
 }
 
 /** g = dy where the bit is set, else 0, of `size` values, of which there are some. g may be dy. */
@@ -128,10 +128,10 @@ export function gateBits(g: usize, dy: usize, bits: usize, size: u32): void {
   // Not `while`: there V8 would make the masks in each round.
   do {
     const b = v128.load8_splat(bits), b1 = v128.load8_splat(bits, 1), p = g + toDy;
-    v128.store(g, chosen(b, m, p));
-    v128.store(g, chosen(b, m1, p + 16), 16);
-    v128.store(g, chosen(b1, m, p + 32), 32);
-    v128.store(g, chosen(b1, m1, p + 48), 48);
+    v128.store(g, chosen(b, m, v128.load(p)));
+    v128.store(g, chosen(b, m1, v128.load(p, 16)), 16);
+    v128.store(g, chosen(b1, m, v128.load(p, 32)), 32);
+    v128.store(g, chosen(b1, m1, v128.load(p, 48)), 48);
     bits += 2;
     g += 64;
   } while (g < end);

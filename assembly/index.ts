@@ -3,7 +3,7 @@
 export { momentsRows, momentsPlanes } from "./moments";
 export { affineStrips, affineSweep, affinePlanes } from "./affine";
 export { gateRows, gatePlanes } from "./activation";
-export { keepRows, keepPlanes, gateBits } from "./bits";
+export { keepRows, keepPlanes } from "./bits";
 export { gradientSumsRows, gradientSumsPlanes } from "./sums";
 export { gradientStrips, gradientSweep, gradientPlanes } from "./gradient";
 export {

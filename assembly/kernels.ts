@@ -58,7 +58,7 @@ export declare function gradientSumsRows(
 // @ts-ignore: decorator
 @external("kernels", "gradientSumsPlanes")
 export declare function gradientSumsPlanes(
-  sumDy: usize, sumDyX: usize, dy: usize, x: usize, center: usize, count: f64,
+  sumDy: usize, sumDyX: usize, g: usize, dy: usize, x: usize, center: usize, bits: usize, count: f64,
   first: u32, planes: u32, channels: u32, inner: u32,
 ): void;
 

@@ -262,7 +262,7 @@ function reduce(job: Job, plane: u32, first: u32, n: u32, into: u32, count: f64)
     momentsPlanes(into0, into1, into2, job.a + at, count, 0, n, n, inner);
   } else {
     const into0 = job.into0 + (<usize>into << 3), center = job.terms + (<usize>first << 2);
-    gradientSumsPlanes(into0, into1, job.a + at, job.b + at, center, count, 0, n, n, inner);
+    gradientSumsPlanes(into0, into1, 0, job.a + at, job.b + at, center, 0, count, 0, n, n, inner);
   }
 }
 
@@ -325,7 +325,7 @@ function nearPiece(job: NearJob, p: u32, scratch: usize): void {
     if (gated) {
       gatePlanes(g + at, job.dy + at, job.x + at, 0, terms, job.low, job.high, 0, n, n, inner);
     }
-    gradientSumsPlanes(sumDy, sumDyX, g + at, job.x + at, terms, count, 0, n, n, inner);
+    gradientSumsPlanes(sumDy, sumDyX, 0, g + at, job.x + at, terms, 0, count, 0, n, n, inner);
     at += step;
     count += <f64>inner;
   }

@@ -220,14 +220,14 @@ export function momentsPlanes(
 }
 
 export function gradientSumsPlanes(
-  sumDy: usize, sumDyX: usize, dy: usize, x: usize, center: usize, count: f64,
+  sumDy: usize, sumDyX: usize, g: usize, dy: usize, x: usize, center: usize, bits: usize, count: f64,
   first: u32, planes: u32, channels: u32, inner: u32,
 ): void {
   const states = planesReduced(SUMS_PLANES, dy, x, center, count, first, planes, channels, inner);
   if (states) {
     poolSums(sumDy, into0, count, states, channels, 1);
     poolSums(sumDyX, into1, count, states, channels, 1);
-  } else kernels.gradientSumsPlanes(sumDy, sumDyX, dy, x, center, count, first, planes, channels, inner);
+  } else kernels.gradientSumsPlanes(sumDy, sumDyX, g, dy, x, center, bits, count, first, planes, channels, inner);
 }
 
 /**

@@ -97,11 +97,11 @@ function halfChosen(
   b: v128, b1: v128, b2: v128, b3: v128, mask: v128, apart: usize,
 ): void {
   const k = v128.load(terms), g1 = g + apart, g2 = g1 + apart, g3 = g2 + apart;
-  const v = chosen(b, mask, g + toDy), v1 = chosen(b1, mask, g1 + toDy);
+  const v = chosen(b, mask, v128.load(g + toDy)), v1 = chosen(b1, mask, v128.load(g1 + toDy));
   const s = f32x4.add(v, v1), p = f32x4.add(product(v, g + toX, k), product(v1, g1 + toX, k));
   v128.store(g, v);
   v128.store(g1, v1);
-  const v2 = chosen(b2, mask, g2 + toDy), v3 = chosen(b3, mask, g3 + toDy);
+  const v2 = chosen(b2, mask, v128.load(g2 + toDy)), v3 = chosen(b3, mask, v128.load(g3 + toDy));
   accumulate(sumDy, f32x4.add(s, f32x4.add(v2, v3)));
   accumulate(sumDyX, f32x4.add(p, f32x4.add(product(v2, g2 + toX, k), product(v3, g3 + toX, k))));
   v128.store(g2, v2);
@@ -188,12 +188,18 @@ function product(dy: v128, x: usize, center: v128): v128 {
   return f32x4.mul(dy, f32x4.sub(v128.load(x), center));
 }
 
-/** Adds planes to the float64 sums of their channels. The arguments mean what they mean in `momentsPlanes`. */
+/**
+ * Adds planes to the float64 sums of their channels. `bits` is an address of bits by which dy is gated as it is added up, which
+ * is then written to g; planes have a multiple of 16 values then. 0 if there are none: g is not written. g may be dy. The other
+ * arguments mean what they mean in `momentsPlanes`.
+ */
 export function gradientSumsPlanes(
-  sumDy: usize, sumDyX: usize, dy: usize, x: usize, center: usize, count: f64,
+  sumDy: usize, sumDyX: usize, g: usize, dy: usize, x: usize, center: usize, bits: usize, count: f64,
   first: u32, planes: u32, channels: u32, inner: u32,
 ): void {
   const zero = f32x4.splat(0);
+  const mask = maskOf(inner & 15, 0), mask1 = maskOf(inner & 15, 4);
+  const toG = g - dy;
   let c = <usize>first;
   for (let plane: u32 = 0; plane < planes; plane++) {
     const k = v128.load32_splat(center + (c << 2));
@@ -211,12 +217,21 @@ export function gradientSumsPlanes(
         const group = min<u32>(vectors >> 2, 4);
         let ss = zero, pp = zero;
         for (let i: u32 = 0; i < group; i++) {
-          const g0 = v128.load(dy), g1 = v128.load(dy, 16);
-          const p0 = f32x4.mul(g0, f32x4.sub(v128.load(x), k));
-          const p1 = f32x4.mul(g1, f32x4.sub(v128.load(x, 16), k));
-          const g2 = v128.load(dy, 32), g3 = v128.load(dy, 48);
-          const p2 = f32x4.mul(g2, f32x4.sub(v128.load(x, 32), k));
-          const p3 = f32x4.mul(g3, f32x4.sub(v128.load(x, 48), k));
+          let g0 = v128.load(dy), g1 = v128.load(dy, 16), g2 = v128.load(dy, 32), g3 = v128.load(dy, 48);
+          if (bits) {
+            const b = v128.load8_splat(bits), b1 = v128.load8_splat(bits, 1), to = dy + toG;
+            g0 = chosen(b, mask, g0);
+            g1 = chosen(b, mask1, g1);
+            g2 = chosen(b1, mask, g2);
+            g3 = chosen(b1, mask1, g3);
+            v128.store(to, g0);
+            v128.store(to, g1, 16);
+            v128.store(to, g2, 32);
+            v128.store(to, g3, 48);
+            bits += 2;
+          }
+          const p0 = product(g0, x, k), p1 = product(g1, x + 16, k);
+          const p2 = product(g2, x + 32, k), p3 = product(g3, x + 48, k);
           ss = f32x4.add(ss, f32x4.add(f32x4.add(g0, g1), f32x4.add(g2, g3)));
           pp = f32x4.add(pp, f32x4.add(f32x4.add(p0, p1), f32x4.add(p2, p3)));
           dy += 64;

@@ -15,21 +15,21 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const KB = 1024;
 /** Budgets in KB. Every file of the package is to have one: without it nothing fits. */
 const BUDGETS = {
-  "kernels.wasm": 5.9,
+  "kernels.wasm": 5.95,
   "infer.wasm": 1,
   "threads.wasm": 3,
-  "index.js": 29.55,
+  "index.js": 29.6,
   "infer.js": 6.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 54.95,
-  "hdf5.js": 35.1,
-  "tfjs.js": 28.25,
-  "tfjs-layers.js": 31.75,
+  "state.js": 55,
+  "hdf5.js": 35.15,
+  "tfjs.js": 28.3,
+  "tfjs-layers.js": 31.8,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
-  "threads.js": 15.3,
+  "threads.js": 15.35,
   'threads beyond "."': 6,
-  'BatchNorm of "."': 24.8,
-  'FrozenBatchNorm of "."': 13.9,
+  'BatchNorm of "."': 24.85,
+  'FrozenBatchNorm of "."': 13.97,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

@@ -70,22 +70,21 @@ const SUMS: Steps<Machine> = {
     const { wasm, memory } = pass.machine;
     const { sumDy, sumDyX } = memory.slots;
     const terms = memory.terms.at;
-    let g = dy;
-    if (pass.limits !== null) {
+    const g = gatedAt(pass, out, dy);
+    const bits = bring(pass, planes * inner);
+    if (pass.limits !== null && !bits) {
       const { low, high } = pass.limits;
-      const gated = gatedAt(pass, out, dy);
-      const size = planes * inner;
-      const bits = bring(pass, size);
-      if (bits) wasm.gateBits(gated, dy, bits, size);
-      else wasm.gatePlanes(gated, dy, x, add, terms, low, high, first, planes, channels, inner);
-      g = gated as number as At<"a">;
+      wasm.gatePlanes(g, dy, x, add, terms, low, high, first, planes, channels, inner);
+      dy = g as number as At<"a">;
     }
     wasm.gradientSumsPlanes(
       sumDy.at,
       sumDyX.at,
       g,
+      dy,
       x,
       terms,
+      bits,
       count,
       first,
       planes,

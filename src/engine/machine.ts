@@ -94,7 +94,6 @@ export interface Exports extends AffineExports {
     channels: number,
     inner: number,
   ): number;
-  gateBits(g: At<"out">, dy: At<"a">, bits: At<"bits">, size: number): void;
   momentsRows(
     base: At<"base">,
     offset: At<"offset">,
@@ -138,9 +137,11 @@ export interface Exports extends AffineExports {
   gradientSumsPlanes(
     sumDy: At<"sumDy">,
     sumDyX: At<"sumDyX">,
+    g: At<"out">,
     dy: At<"a">,
     x: At<"b">,
     center: At<"terms">,
+    bits: At<"bits">,
     count: number,
     first: number,
     planes: number,

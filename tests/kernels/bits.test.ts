@@ -137,69 +137,115 @@ function randomBits(length: number, seed: number): Uint8Array {
   return Uint8Array.from({ length: Math.ceil(length / 32) * 4 }, () => Math.floor(256 * next()));
 }
 
-test("gateBits: dy where the bit is set, in place or not", () => {
+type Sums = (
+  run: Exports,
+  sumDy: At<"sumDy">,
+  sumDyX: At<"sumDyX">,
+  scratch: At<"scratch">,
+  g: At<"out">,
+  dy: At<"a">,
+  x: At<"b">,
+  terms: At<"terms">,
+  bits: At<"bits">,
+) => void;
+
+/**
+ * Runs a kernel with bits, with g in a place of its own and over dy. It has to write dy where the bit is set, else 0, and its
+ * sums have to be those that it gives of that g without bits.
+ */
+function compareSums(
+  length: number,
+  channels: number,
+  any: boolean,
+  seed: number,
+  sums: Sums,
+): void {
+  const kept = randomBits(length, seed + 3);
+  const from = (any ? anyBits : normal)(length, seed);
+  const gated = from.map((v, i) => (bitOf(kept, i) ? v : 0));
+  const by = normal(length, seed + 1);
+  const center = normal(channels, seed + 2);
+  const run = (values: Float32Array, over: boolean, gates: boolean) => {
+    binary.reset();
+    const terms = binary.terms(channels, { center });
+    const dy = binary.f32<"a">(values, 1);
+    const x = binary.f32<"b">(by, 2);
+    const g = over ? inPlaceOf(dy) : binary.f32<"out">(length, 3);
+    const bits = bitsFor(length);
+    bytesOf(bits.array).set(kept);
+    const [s, p] = [binary.f64<"sumDy">(channels), binary.f64<"sumDyX">(channels)];
+    const scratch = binary.f32<"scratch">(SCRATCH);
+    s.array.fill(0.75);
+    p.array.fill(0.75);
+    const written = [s, p, scratch];
+    binary.call(
+      (gates ? [...written, g] : written).map((slot) => [slot]),
+      (kernels) =>
+        sums(
+          ...([kernels, s.at, p.at, scratch.at, g.at, dy.at, x.at, terms.at] as const),
+          gates ? bits.at : NOWHERE,
+        ),
+    );
+    if (gates) assertSameBits("g", g.array, gated);
+    return { s: s.array.slice(), p: p.array.slice() };
+  };
+  const expected = run(gated, true, false);
+  for (const over of [false, true]) {
+    const actual = run(from, over, true);
+    assertSameBits("Σg", actual.s, expected.s);
+    assertSameBits("Σg·(x - center)", actual.p, expected.p);
+  }
+}
+
+test.each([16, 32, 64, 80, 256, 1024])("gradientSumsRows with the bits of rows of %i", (width) => {
   check(
-    fc.property(fc.integer({ min: 1, max: 80 }), fc.boolean(), seeds, (sixteens, inPlace, seed) => {
-      const length = 16 * sixteens;
-      const from = anyBits(length, seed);
-      const kept = randomBits(length, seed + 1);
-      binary.reset();
-      const dy = binary.f32<"a">(from, 1);
-      const g = inPlace ? inPlaceOf(dy) : binary.f32<"out">(length, 2);
-      const bits = bitsFor(length);
-      bytesOf(bits.array).set(kept);
-      binary.call([[g]], (run) => run.gateBits(g.at, dy.at, bits.at, length));
-      assertSameBits(
-        "g",
-        g.array,
-        from.map((v, i) => (bitOf(kept, i) ? v : 0)),
-      );
-    }),
-    100,
+    fc.property(
+      fc.integer({ min: 1, max: Math.floor(60000 / width) }),
+      fc.boolean(),
+      fc.boolean(),
+      seeds,
+      (rows, begun, any, seed) =>
+        compareSums(rows * width, width, any, seed, (run, s, p, scratch, g, dy, x, terms, bits) =>
+          run.gradientSumsRows(
+            ...([
+              s,
+              p,
+              scratch,
+              bits ? g : (dy as number as At<"out">),
+              dy,
+              x,
+              bits,
+              terms,
+            ] as const),
+            ...(bits ? ([1, 0] as const) : ([NaN, NaN] as const)),
+            ...([begun ? 1 : 0, rows, width, width * 4, width] as const),
+          ),
+        ),
+    ),
+    25,
   );
 });
 
-test.each([16, 32, 64, 80, 256, 1024])(
-  "gradientSumsRows with bits of rows of %i: those of gateBits, and then of the sums without them",
-  (width) => {
+test.each([16, 48, 64, 80, 4096, 4112])(
+  "gradientSumsPlanes with the bits of planes of %i",
+  (inner) => {
     check(
       fc.property(
-        fc.integer({ min: 1, max: Math.floor(60000 / width) }),
-        fc.boolean(),
-        fc.boolean(),
-        seeds,
-        (rows, inPlace, begun, seed) => {
-          const length = rows * width;
-          const [from, by] = [normal(length, seed), normal(length, seed + 1)];
-          const center = normal(width, seed + 2);
-          const kept = randomBits(length, seed + 3);
-          const [together, apart] = [true, false].map((isTogether) => {
-            binary.reset();
-            const terms = binary.terms(width, { center });
-            const dy = binary.f32<"a">(from, 1);
-            const x = binary.f32<"b">(by, 2);
-            const g = inPlace ? inPlaceOf(dy) : binary.f32<"out">(length, 3);
-            const bits = bitsFor(length);
-            bytesOf(bits.array).set(kept);
-            const [s, p] = [binary.f64<"sumDy">(width), binary.f64<"sumDyX">(width)];
-            const scratch = binary.f32<"scratch">(SCRATCH);
-            s.array.fill(0.75);
-            p.array.fill(0.75);
-            binary.call([[g], [s], [p], [scratch]], (run) => {
-              const sumsOf = (at: At<"a">, by: At<"bits">, low: number, high: number): void =>
-                run.gradientSumsRows(
-                  ...([s.at, p.at, scratch.at, g.at, at, x.at, by, terms.at] as const),
-                  ...([low, high, begun ? 1 : 0, rows, width, width * 4, width] as const),
-                );
-              if (isTogether) return sumsOf(dy.at, bits.at, 1, 0);
-              run.gateBits(g.at, dy.at, bits.at, length);
-              sumsOf(g.at as number as At<"a">, NOWHERE, NaN, NaN);
-            });
-            return { g: g.array.slice(), s: s.array.slice(), p: p.array.slice() };
-          });
-          assertSameBits("g", together!.g, apart!.g);
-          assertSameBits("Σg", together!.s, apart!.s);
-          assertSameBits("Σg·(x - center)", together!.p, apart!.p);
+        fc.record({
+          channels: fc.integer({ min: 1, max: 9 }),
+          planes: fc.integer({ min: 1, max: Math.max(3, Math.floor(2000 / inner)) }),
+          count: fc.constantFrom(0, inner),
+          start: fc.nat(),
+          any: fc.boolean(),
+          seed: seeds,
+        }),
+        ({ channels, planes, count, start, any, seed }) => {
+          const first = start % channels;
+          compareSums(planes * inner, channels, any, seed, (run, s, p, _, g, dy, x, terms, bits) =>
+            run.gradientSumsPlanes(
+              ...([s, p, g, dy, x, terms, bits, count, first, planes, channels, inner] as const),
+            ),
+          );
         },
       ),
       25,

@@ -1,7 +1,7 @@
 // What users see of kernel memory, and the instance that layers share.
 
 import { checkKeys, describe, OptionError } from "../errors.js";
-import { float32 } from "../values/arrays.js";
+import { sizeOfFloat32 } from "../values/arrays.js";
 import { Raw } from "../values/raw.js";
 import { type Machine, start } from "./machine.js";
 import { DEFAULT_BYTES, Memory } from "./memory.js";
@@ -71,7 +71,8 @@ export class Kernels extends Raw {
    * tensor that has been freed already.
    */
   free(view: Float32Array): void {
-    this.machine.memory.release(float32("view", view));
+    sizeOfFloat32("view", view);
+    this.machine.memory.release(view);
   }
 
   /** Size of the memory in bytes. */

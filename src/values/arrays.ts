@@ -80,25 +80,25 @@ export function sizeIn(array: Typed): number {
   return size;
 }
 
-/** Returns `value` if it is a Float32Array that has its memory; throws ShapeError if not. */
-export function float32(name: string, value: unknown): Float32Array {
+/** How many values a Float32Array has; throws ShapeError if `value` is none that has its memory. */
+export function sizeOfFloat32(name: string, value: unknown): number {
   if (!isFloat32Array(value)) {
     // Of arrays in an array, and of BigInts, this would not make the numbers.
     const cure = isArray(value, "number") ? `, as Float32Array.from(${name}) makes` : "";
     throw new ShapeError(name, `a Float32Array${cure}`, describe(value));
   }
-  if (sizeIn(value) < 0) {
+  const size = sizeIn(value);
+  if (size < 0) {
     throw new ShapeError(name, "a Float32Array", "one whose buffer is detached or too short");
   }
-  return value;
+  return size;
 }
 
 /** Returns `value` if it is a Float32Array of `length` values; throws ShapeError if not. */
 export function float32Of(name: string, value: unknown, length: number): Float32Array {
-  const array = float32(name, value);
-  const size = lengthOf(array);
+  const size = sizeOfFloat32(name, value);
   if (size !== length) throw new ShapeError(name, `${length} values`, size);
-  return array;
+  return value as Float32Array;
 }
 
 /** True if both arrays have the same length and lie in the same place of memory. */

@@ -2,7 +2,7 @@
 // inner), row-major: "NC" is (N, C, 1), "NCHW" is (N, C, H·W), "NHWC" is (N·H·W, C, 1).
 
 import { describe, ShapeError } from "../errors.js";
-import { float32, lengthOf } from "./arrays.js";
+import { sizeOfFloat32 } from "./arrays.js";
 import { choice, isWhole } from "./check.js";
 
 /**
@@ -91,9 +91,8 @@ export function viewOf(
   name = "x",
 ): View {
   const shape = sizesOf(given);
-  const length = lengthOf(float32(name, x));
-  const axes = axesOf(layout);
-  const last = axes.indexOf("C") === axes.length - 1;
+  const length = sizeOfFloat32(name, x);
+  const last = CHANNELS_LAST.includes(layout);
   if (shape === undefined) {
     if (!last) throw noShape(layout);
     if (length % channels !== 0) {
@@ -101,6 +100,7 @@ export function viewOf(
     }
     return { outer: length / channels, channels, inner: 1 };
   }
+  const axes = axesOf(layout);
   // The layouts of any number of axes have names of their own.
   const isShape =
     Array.isArray(shape) &&

@@ -188,6 +188,8 @@ function machineOn(
   const isOrdinary = (array: Float32Array | null | undefined): boolean =>
     array != null && !isShared(array);
   let alone: Machine | undefined;
+  // Whether the call before may have handed out pieces. Asking the binary takes 10 ns, of each small call.
+  let handed = false;
   const direct: Machine = { wasm: raw, memory };
   const habits = new Habits();
   const leave = (): void => habits.end();
@@ -205,7 +207,8 @@ function machineOn(
     leave,
     choose(a, b, c, held = 0, d = null): Machine {
       const parts = isShared(a) || isShared(b) || isShared(c) || isShared(d);
-      shared.settle();
+      if (handed) shared.settle();
+      handed = false;
       if (memory.most) memory.drop();
       habits.forget();
       // Asking for a length takes 10 ns, so it is not done for arrays that it does not matter for.
@@ -214,11 +217,14 @@ function machineOn(
         const count = held + (c ? 1 : 0);
         const kind = 16 * size + 4 * count + 2 * held + (parts ? 1 : 0);
         if (habits.begin(kind)) {
-          if (memory.hold(size, count, held - 1)) return machine;
+          handed = memory.hold(size, count, held - 1);
+          if (handed) return machine;
           habits.forget();
         }
       }
-      if (parts) return size < SMALL ? direct : machine;
+      handed = parts && size >= SMALL;
+      if (handed) return machine;
+      if (parts) return direct;
       return (alone ??= { ...start<Exports, Memory>(() => new OwnMemory(memory)), leave });
     },
     near: nearOn(shared),

@@ -62,7 +62,7 @@ const OTHERS = [
   "addTensor",
   "agreed",
   "arrays",
-  "biasKey",
+  "behind",
   "byEnd",
   "buffers",
   "calls",

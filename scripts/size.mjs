@@ -21,7 +21,7 @@ const BUDGETS = {
   "index.js": 29.55,
   "infer.js": 6.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 55.05,
+  "state.js": 55.2,
   "hdf5.js": 35.1,
   "tfjs.js": 28.25,
   "tfjs-layers.js": 31.75,

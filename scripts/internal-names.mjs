@@ -70,7 +70,7 @@ const OTHERS = [
   "check",
   "choose",
   "collector",
-  "constants",
+  "constant",
   "container",
   "copy",
   "counts",

@@ -3,12 +3,35 @@
 
 import { BatchNormError, StateError } from "../errors.js";
 import { encode, type FloatFormat } from "./bytes.js";
+import type { KeptNorm } from "./layers.js";
 
 /** The letters of the spatial axes of a convolution, by how many of these axes it has. */
 export const SPATIAL = ["", "L", "HW", "DHW"];
 
 /** Which of the two layers beside a norm takes it in. */
 export type Into = "before" | "after";
+
+/**
+ * Folds the norms of these names by `attempt`, which returns `null` for a norm that it has folded, and else why the norm
+ * stays. Returns the names of those that were folded and the norms that stay, in the order given.
+ */
+export function foldAll(names: readonly string[], attempt: (name: string) => string | null) {
+  const reasons = new Map<string, string>();
+  const folded = new Set<string>();
+  // Norms in a row behind a layer are folded into it from the first to the last, norms in a row in front of a
+  // layer from the last to the first. Hence one pass goes forwards, and one goes backwards over what is left.
+  for (const name of [...names, ...[...names].reverse()]) {
+    if (folded.has(name)) continue;
+    const reason = attempt(name);
+    if (reason === null) folded.add(name);
+    else reasons.set(name, reason);
+  }
+  const kept: KeptNorm[] = [];
+  for (const name of names) {
+    if (!folded.has(name)) kept.push({ name, reason: reasons.get(name)! });
+  }
+  return { folded: names.filter((name) => folded.has(name)), kept };
+}
 
 /**
  * Calls `attempt` for the layer before a norm and, if that throws a BatchNormError, for the layer after the norm.

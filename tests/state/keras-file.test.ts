@@ -215,6 +215,8 @@ describe("what is not as Keras writes it is refused", () => {
     "matrix.h5": /^layer "bn": expected an array of one axis, .* for moving_mean, got \[3, 1\]$/,
     "nothing.h5": /^bytes: expected values of "\/bn\/moving_mean:0", got none$/,
     "same.h5": /^bytes: expected an HDF5 file, got arrays that lie upon each other, "\/bn\d\//,
+    "numbers.h5":
+      /^moving_mean:0: expected a "gamma" of the same number for each "moving_mean", or none, got "gamma:0"$/,
     "other-length.h5": /^layer "bn": expected 4 values of runningVariance, as of the mean, got 3$/,
   };
 

@@ -320,6 +320,12 @@ describe("into the layer after", () => {
     expect([result.folded.length, result.kept]).toEqual([4, []]);
   });
 
+  test("one after another", async () => {
+    const all = [norm(), norm(), norm(), layers.dense({ units: 3 })];
+    const result = await folded(await saved(stack([5], all)));
+    expect([result.folded.length, result.kept]).toEqual([3, []]);
+  });
+
   test("the first layer of a Sequential model, which says what its input is", async () => {
     const model = tfl.sequential();
     model.add(norm({ inputShape: [5] }));
@@ -337,6 +343,136 @@ describe("into the layer after", () => {
         /^"input\d+" before it: no norm can be folded into InputLayer; "conv2d_.*" after it: padding: expected 0/,
       ),
     ]);
+  });
+});
+
+describe("into a separable convolution after", () => {
+  const separable = (args: object = {}) =>
+    layers.separableConv2d({ filters: 4, kernelSize: 3, name: "separable", ...args });
+
+  /** What `saved` gives, and the `depth_multiplier` of separable convolutions, which TensorFlow.js leaves out. */
+  async function savedWhole(model: tfl.LayersModel): Promise<Files> {
+    const files = await saved(model, 1e6);
+    const json = JSON.parse(files.model);
+    for (const { class_name: kind, config } of json.modelTopology.config.layers) {
+      const layer = model.getLayer(config.name) as { depthMultiplier?: number };
+      if (kind === "SeparableConv2D") config.depth_multiplier = layer.depthMultiplier;
+    }
+    return { ...files, model: JSON.stringify(json) };
+  }
+
+  test.each<[string, object]>([
+    ["with a bias", {}],
+    ["without a bias", { useBias: false }],
+    ["with several outputs for each input", { depthMultiplier: 2, activation: "tanh" }],
+    ["with strides", { strides: 2, kernelSize: [2, 3] }],
+    ["of a single tap", { kernelSize: 1, padding: "same" }],
+  ])("%s", async (_, args) => {
+    for (const options of [{}, { scale: false }, { center: false }]) {
+      const files = await savedWhole(stack([7, 7, 3], [norm(options), separable(args)]));
+      const result = await folded(files);
+      expect([result.folded.length, result.kept]).toEqual([1, []]);
+      expect(names(result.model)).toEqual(["InputLayer", "SeparableConv2D"]);
+    }
+  });
+
+  test.each([true, false])("norms before and behind it, its use_bias %s", async (useBias) => {
+    const all = [norm(), norm(), separable({ useBias, depthMultiplier: 2 }), norm(), norm()];
+    const result = await folded(await savedWhole(stack([6, 6, 3], all)));
+    expect([result.folded.length, result.kept]).toEqual([4, []]);
+  });
+
+  /** The files of a model with zeros for some of the weights. */
+  function withZeros(files: Files, zeros: readonly string[]): Files {
+    const numbers = numbersIn(files);
+    for (const name of zeros) numbers[name]!.fill(0);
+    const bytes = new Uint8Array(Object.values(numbers)[0]!.buffer);
+    const [path] = Object.keys(files.weights);
+    return { model: files.model, weights: { [path!]: bytes } };
+  }
+
+  test.each([
+    separable({ padding: "same" }),
+    layers.conv2d({ filters: 4, kernelSize: 3, padding: "same" }),
+    layers.depthwiseConv2d({ kernelSize: 3, padding: "same" }),
+    layers.conv2dTranspose({ filters: 4, kernelSize: 3, strides: 2 }),
+  ])(
+    "with zeros beside its values, as other convolutions: only a norm that moves no 0",
+    async (layer) => {
+      const files = await saved(stack([5, 5, 2], [norm({ name: "bn" }), layer]), 1e6);
+      expect(reasons(await folded(files))).toEqual([
+        expect.stringMatching(
+          / after it: (padding: expected 0 or "valid"|into: expected "before") /,
+        ),
+      ]);
+      const still = await folded(withZeros(files, ["bn/beta", "bn/moving_mean"]));
+      expect([still.folded, still.kept]).toEqual([["bn"], []]);
+    },
+  );
+
+  /** Files in which the norm "bn" and the layer "separable" are changed. */
+  async function edited(
+    change: (parts: {
+      norm: { axis: unknown };
+      config: Record<string, unknown>;
+      layer: { class_name: string };
+      shapes: number[][];
+    }) => void,
+  ): Promise<Files> {
+    const all = [norm({ name: "bn" }), separable({ kernelSize: [1, 3], depthMultiplier: 2 })];
+    const { model, weights } = await savedWhole(stack([1, 7, 3], all));
+    const json = JSON.parse(model);
+    const [, bn, layer] = json.modelTopology.config.layers;
+    const entries = json.weightsManifest[0].weights as { name: string; shape: number[] }[];
+    const kernels = entries.filter(({ name }) => /wise_kernel$/.test(name));
+    const shapes = kernels.map(({ shape }) => shape);
+    change({ norm: bn.config, config: layer.config, layer, shapes });
+    return { model: JSON.stringify(json), weights };
+  }
+
+  test("what TensorFlow.js does not run: channels first, and a single spatial axis", async () => {
+    const right = numbersIn(await folded(await edited(() => {})));
+    const first = foldKeras(
+      await edited((parts) => {
+        parts.norm.axis = 1;
+        parts.config.data_format = "channels_first";
+      }),
+    );
+    const one = foldKeras(
+      await edited(({ layer, shapes }) => {
+        layer.class_name = "SeparableConv1D";
+        for (const shape of shapes) shape.shift();
+      }),
+    );
+    for (const result of [first, one]) {
+      expect([result.folded, result.kept]).toEqual([["bn"], []]);
+      expect(numbersIn(result)).toEqual(right);
+    }
+  });
+
+  test("kernels that do not fit each other, and zeros before the first value alone", async () => {
+    const apart = await edited(({ shapes }) => {
+      shapes[1] = shapes[1]!.splice(2, 2, 8, 3);
+    });
+    expect(reasons(foldKeras(apart))).toEqual([
+      expect.stringMatching(/"separable" after it: shape: expected 6 in channels, got 8$/),
+    ]);
+    const causal = await edited(({ config }) => {
+      config.padding = "causal";
+    });
+    expect(reasons(foldKeras(causal))).toEqual([
+      expect.stringMatching(/"separable" after it: padding: expected 0 or "valid" .* got 1$/),
+    ]);
+  });
+
+  test("weights that would leave float32 leave all as it was", async () => {
+    const files = await saved(stack([6, 6, 2], [norm({ name: "bn" }), separable()]), 1e6);
+    const numbers = numbersIn(files);
+    numbers["bn/beta"]!.fill(3e38);
+    const part0 = new Uint8Array(Object.values(numbers)[0]!.buffer);
+    const { model, weights, kept } = foldKeras({ model: files.model, weights: { part0 } });
+    expect(kept[0]!.reason).toMatch(/"separable" after it: /);
+    expect({ model, weights }).toEqual({ model: files.model, weights: { part0 } });
   });
 });
 

@@ -57,6 +57,7 @@ export const kerasFormats: Record<string, Format<Uint8Array>> = {
       "half.weights.h5",
       "brain.weights.h5",
       "unnamed.weights.h5",
+      "custom-numbered.h5",
     ].map((name) => goldenBytes(`keras-files/${name}`)),
     mutate: mutateHdf5,
     load,

@@ -276,6 +276,68 @@ describe("models of the converter from Python", () => {
     expect(named(half).layers).toEqual([]);
   });
 
+  /** A model whose topology lists no norm; each weight [2] has the number of its place in `names`. */
+  const unlistedModel = (names: string[]): KerasFiles => ({
+    model: {
+      modelTopology: { class_name: "Sequential", config: { name: "top", layers: [] } },
+      weightsManifest: [
+        { paths: ["w"], weights: names.map((name) => ({ name, shape: [2], dtype: "float32" })) },
+      ],
+    },
+    weights: { w: Float32Array.from({ length: 2 * names.length }, (_, i) => i >> 1).buffer },
+  });
+  /** The place of each of a norm's weights, `null` for what it does not have. */
+  const placesOf = ({ gamma, beta, runningMean, runningVariance }: BatchNorm) =>
+    [gamma, beta, runningMean, runningVariance].map((values) => values?.[0] ?? null);
+
+  test("layers that are not listed, whose names have numbers", () => {
+    const files = unlistedModel([
+      ...["block/beta", "block/beta_1", "block/moving_mean", "block/moving_variance"],
+      ...["block/moving_mean_1", "block/moving_variance_1", "gamma_3", "moving_mean_7"],
+      ...["moving_variance_7", "block/1/moving_mean_2", "block/1/moving_variance_2"],
+    ]);
+    const file = readKeras(files);
+    expect(file.layers).toEqual(["block", "block/1", "", "block/1/"]);
+    const all = file.loadAll({ epsilon: 1 });
+    expect(Object.values(all).map(placesOf)).toEqual([
+      [null, 0, 2, 3],
+      [null, 1, 4, 5],
+      [6, null, 7, 8],
+      [null, null, 9, 10],
+    ]);
+    const second = all["block/1"]!;
+    second.runningMean.fill(40);
+    second.beta!.fill(10);
+    const written = readKeras(writeKeras({ "block/1": second }, { into: files }));
+    expect(placesOf(written.load("block/1", { epsilon: 1 }))).toEqual([null, 10, 40, 5]);
+    expect(placesOf(written.load("block", { epsilon: 1 }))).toEqual([null, 0, 2, 3]);
+  });
+
+  test.each<[string, string[], string, string]>([
+    ["one gamma beside two means", ["gamma"], "gamma", '"a/gamma"'],
+    ["two gammas, of other numbers", ["gamma_1", "gamma_2"], "gamma", '"a/gamma_1", "a/gamma_2"'],
+    ["more than there are means", ["beta", "beta_1", "beta_2"], "beta", '"a/beta", "a/beta_1", '],
+  ])("numbers that do not say which weight is whose: %s", (_, more, weight, got) => {
+    const own = ["moving_mean", "moving_variance", "moving_mean_1", "moving_variance_1", ...more];
+    const names = [...own.map((name) => `a/${name}`), "b/moving_mean", "b/moving_variance"];
+    const files = unlistedModel(names);
+    const file = readKeras(files);
+    expect(file.layers).toEqual(["a", "a/1", "b"]);
+    expect(file.load("b", { epsilon: 1 }).channels).toBe(2);
+    const message = (mean: string) =>
+      new RegExp(`^${mean}: expected a "a/${weight}" of the same number .*, got ${got}`);
+    for (const [name, mean] of [
+      ["a", "a/moving_mean"],
+      ["a/1", "a/moving_mean_1"],
+    ] as const) {
+      assertRefuses(StateError, message(mean), () => file.load(name, { epsilon: 1 }));
+      const layer = new BatchNorm(2, { gamma: weight === "gamma", beta: weight === "beta" });
+      assertRefuses(StateError, message(mean), () =>
+        writeKeras({ [name]: layer }, { into: files }),
+      );
+    }
+  });
+
   test("a layer that is not listed and has the name of one that is", () => {
     const names = ["timed/bn", "bn"].flatMap((owner) => [
       `${owner}/moving_mean`,

@@ -621,6 +621,7 @@ describe("models of our own making", () => {
     ["LSTM, all of its steps", [node("LSTM", ["steps", "w", "r"], "x", [[2, "last"]])], "NCHW"],
     ["GRU, its last step", [node("GRU", ["steps", "w", "r"], "all", [[2, "x"]])], "NCL"],
     ["what stands before an RNN", [node("RNN", ["x", "w", "r"], "all")], "NCL"],
+    ["names that are almost ONNX'", [node("LogSoftsign", ["image"], "x")], "channelsFirst"],
     [
       "a constant in the shape of something",
       [node("Shape", ["image"], "sizes"), node("ConstantOfShape", ["sizes"], "x")],

@@ -43,7 +43,9 @@ export interface KerasFileLoadOptions extends KerasLoadOptions {
  * Epsilon, momentum, scale, center and the layout come from the model's config. A file of weights alone has
  * no config: either give the config here, or give `epsilon` to `load`. In the second case momentum is Keras'
  * default, 0.99, and the layout `"channelsLast"`. The same holds for layers that the config does not list as batch
- * norms: those inside of custom layers, and those of subclasses. What Keras 1 calls `running_std` is the variance.
+ * norms: those inside of custom layers, and those of subclasses. Where numbers keep the arrays of several such norms
+ * apart (`block/moving_mean_1`), layers have these numbers too (`block/1`); `load` throws where the numbers do not say
+ * which array belongs to which norm. What Keras 1 calls `running_std` is the variance.
  *
  * The file has no counter: `batchesSeen` is 1, and `ageKnown` false.
  *

@@ -4,12 +4,12 @@
 import { BatchNormError, StateError } from "../../errors.js";
 import { fold } from "../../testtime/fold.js";
 import { FLOATS } from "../bytes.js";
-import { encodeFolded, foldBeside, type Into } from "../folding.js";
+import { encodeFolded, foldAll, foldBeside, type Into } from "../folding.js";
 import { timesOf } from "../keys.js";
 import type { KeptNorm } from "../layers.js";
 import { type Changes, filesOf, noChanges, plain, type WrittenKeras, weightsAt } from "./files.js";
-import { isFirst, kernelOf, linearOf, rankOf } from "./linear.js";
-import { loadLayer } from "./load.js";
+import { isFirst, kernelsOf, linearOf, rankOf } from "./linear.js";
+import { loadLayer, type Stated } from "./load.js";
 import { findWeight, type KerasFiles, type Model, parse, weightOf } from "./model.js";
 import { Container, containersOf, type Layer } from "./network.js";
 import { numbersOf, valuesOf, type Weight } from "./shards.js";
@@ -67,15 +67,12 @@ export function foldKeras(files: KerasFiles): FoldedKeras {
   const count = timesOf(all.map(({ name }) => name));
   const places = new Map<unknown, Layer>(all.map((layer) => [layer.item, layer]));
   const work: Work = { model, changes: noChanges(), count };
-  const folded: string[] = [];
-  const kept: KeptNorm[] = [];
-  for (const [name, { item, unlisted }] of model.layers) {
+  const { folded, kept } = foldAll([...model.layers.keys()], (name) => {
+    const { item, unlisted } = model.layers.get(name)!;
     const layer = places.get(item);
-    const apart = unlisted ? "the config does not list it" : "it is in a wrapper";
-    const reason = layer === undefined ? apart : foldOne(work, name, layer);
-    if (reason === null) folded.push(name);
-    else kept.push({ name, reason });
-  }
+    if (layer !== undefined) return foldOne(work, name, layer);
+    return unlisted ? "the config does not list it" : "it is in a wrapper";
+  });
   if (folded.length > 0) {
     for (const container of containers) container.write(work.changes.replaced);
     leaveOptimizerOut(work);
@@ -102,16 +99,34 @@ function foldOne(work: Work, name: string, norm: Layer): string | null {
 
 /** Folds a norm into a layer. Throws a BatchNormError if that is not possible; then nothing has changed. */
 function foldInto(work: Work, name: string, norm: Layer, layer: Layer, into: Into): void {
-  const kernel = kernelOf(layer, into);
+  const names = kernelsOf(layer, into);
   checkAxis(norm, layer);
-  const weights = weightsOf(work, layer, kernel);
-  const { weight, bias } = fold(frozenOf(work.model, name, norm.config), {
-    weight: weights.weight,
-    bias: weights.bias,
-    ...linearOf(layer, weights.shape),
-    into,
-  });
-  put(work, layer, weights, weight, bias);
+  const kernels = names.map((each) => kernelIn(work, layer, each));
+  const [first, last] = [kernels[0]!, kernels.at(-1)!];
+  const before = biasOf(work, layer, last);
+  const foldTo = (kernel: Kernel, config: Json, values: Stated["values"]) =>
+    fold(frozenOf(name, config, values), {
+      weight: kernel.values,
+      bias: kernel === last ? before.values : null,
+      ...linearOf(layer, kernel),
+      into,
+    });
+  const kernel = into === "before" ? last : first;
+  let { weight, bias } = foldTo(kernel, norm.config, (each) =>
+    valuesOf(weightOf(work.model, name, each)),
+  );
+  if (kernel !== last) {
+    // The first convolution of a SeparableConv would need this bias, but has none. To add it is what a norm does that
+    // has nothing but beta, and the second convolution takes that norm in.
+    const beta = Float64Array.from(bias);
+    const adding: Record<string, Float64Array> = {
+      beta,
+      moving_mean: beta.map(() => 0),
+      moving_variance: beta.map(() => 1),
+    };
+    bias = foldTo(last, { scale: false, epsilon: 0 }, (each) => adding[each]!).bias;
+  }
+  put(work, layer, kernel, weight, before, bias);
 }
 
 /** Throws unless a norm normalizes along the channels of a layer beside it. */
@@ -130,38 +145,49 @@ function checkAxis({ config, container }: Layer, layer: Layer): void {
   );
 }
 
-/** The norm at test time. The layout does not matter for folding. */
-const frozenOf = (model: Model, name: string, config: Json) =>
+/** A norm at test time. The layout does not matter for folding. */
+const frozenOf = (name: string, config: Json, values: Stated["values"]) =>
   loadLayer(
     name,
-    {
-      config,
-      layout: () => "channelsLast",
-      values: (weight) => valuesOf(weightOf(model, name, weight)),
-    },
+    { config, layout: () => "channelsLast", values },
     { onWarning: () => {} },
   ).freeze();
 
-/** The weights of a layer that a norm is folded into, with the changes by norms that were folded before. */
-interface Weights {
+/** A kernel of a layer, with the changes by norms that were folded before. */
+interface Kernel {
+  /** Its name within the layer. */
+  readonly name: string;
+  /** Its name in the files. */
   readonly key: string;
   readonly shape: unknown;
-  readonly weight: Float32Array;
-  readonly bias: Float32Array | null;
-  /** The name of the bias, `null` if the file has none. */
-  readonly biasKey: string | null;
+  readonly values: Float32Array;
 }
 
-function weightsOf(work: Work, layer: Layer, name: string): Weights {
-  const { model, changes } = work;
-  const float32 = (weight: Weight) => new Float32Array(numbersOf(weight));
+/** The bias of a layer, with the changes by norms that were folded before. */
+interface Bias {
+  readonly values: Float32Array | null;
+  /** Its name in the files, `null` if they have none. */
+  readonly key: string | null;
+  /** The name of the kernel behind which a bias is written that the files do not have. */
+  readonly behind: string;
+}
+
+const float32 = (weight: Weight): Float32Array => new Float32Array(numbersOf(weight));
+
+function kernelIn(work: Work, layer: Layer, name: string): Kernel {
   const key = find(work, layer, name).entry.name as string;
-  const [kernel, made] = weightsAt(model, changes, key);
-  const own = { key, shape: kernel!.entry.shape, weight: float32(kernel!) };
-  if (made) return { ...own, bias: float32(made), biasKey: null };
-  if (layer.config.use_bias === false) return { ...own, bias: null, biasKey: null };
-  const biasKey = find(work, layer, "bias").entry.name as string;
-  return { ...own, bias: float32(weightsAt(model, changes, biasKey)[0]!), biasKey };
+  const kernel = weightsAt(work.model, work.changes, key)[0]!;
+  return { name, key, shape: kernel.entry.shape, values: float32(kernel) };
+}
+
+/** The bias of a layer with this last kernel. */
+function biasOf(work: Work, layer: Layer, { key: behind }: Kernel): Bias {
+  const { model, changes } = work;
+  const made = weightsAt(model, changes, behind)[1];
+  if (made) return { values: float32(made), key: null, behind };
+  if (layer.config.use_bias === false) return { values: null, key: null, behind };
+  const key = find(work, layer, "bias").entry.name as string;
+  return { values: float32(weightsAt(model, changes, key)[0]!), key, behind };
 }
 
 /** Where a weight of a layer lies in the files. */
@@ -172,31 +198,32 @@ function find({ model, count }: Work, { container, name }: Layer, weight: string
   throw new StateError("weightsManifest", `"${name}/${weight}"`, found);
 }
 
-/** Replaces a layer's weights by folded ones. A layer without a bias gets one. */
+/** Replaces a kernel and the bias of a layer by folded ones. A layer without a bias gets one. */
 function put(
   { model, changes }: Work,
   layer: Layer,
-  { key, biasKey }: Weights,
+  kernel: Kernel,
   weight: Float32Array,
+  { key, behind }: Bias,
   bias: Float32Array,
 ): void {
   const weightBytes = encodeFolded("weight", FLOATS.F32!, weight);
   const biasBytes = encodeFolded("bias", FLOATS.F32!, bias);
-  const set = (name: string, bytes: Uint8Array, ...behind: Weight[]): void => {
+  const set = (name: string, bytes: Uint8Array): void => {
     const entry = { ...plain(model.weights.get(name)!.entry), dtype: "float32" };
-    changes.weights.set(name, [{ entry, data: () => bytes }, ...behind]);
+    changes.weights.set(name, [{ entry, data: () => bytes }]);
   };
-  if (biasKey === null) {
-    const name = key.replace(/[^/]*$/, "bias");
-    if (model.weights.has(name)) {
-      throw new StateError("use_bias", `true, since there is a "${name}"`, "false");
-    }
-    const entry = { name, shape: [bias.length], dtype: "float32" };
-    set(key, weightBytes, { entry, data: () => biasBytes });
+  const made = behind.replace(/[^/]*$/, "bias");
+  if (key === null && model.weights.has(made)) {
+    throw new StateError("use_bias", `true, since there is a "${made}"`, "false");
+  }
+  set(kernel.key, weightBytes);
+  if (key !== null) set(key, biasBytes);
+  else {
+    const entry = { name: made, shape: [bias.length], dtype: "float32" };
+    const last = weightsAt(model, changes, behind)[0]!;
+    changes.weights.set(behind, [last, { entry, data: () => biasBytes }]);
     layer.config = { ...layer.config, use_bias: true };
-  } else {
-    set(key, weightBytes);
-    set(biasKey, biasBytes);
   }
 }
 

@@ -72,9 +72,10 @@ function legacyLayers(weights: Hdf5Node, config: unknown): Map<string, Found> {
   for (const [top, inside] of norms) {
     for (const norm of inside) {
       if (listed.has(norm)) continue;
-      const own = inside.length === 1 ? top : norm.prefix;
-      const has = { scale: norm.array("gamma") !== null, center: norm.array("beta") !== null };
-      layers.set(layers.has(own) ? `${top}/${own}` : own, otherLayer(has, norm.array));
+      let own = inside.length === 1 ? top : norm.name;
+      while (layers.has(own)) own = `${top}/${own}`;
+      const has = { scale: norm.has("gamma"), center: norm.has("beta") };
+      layers.set(own, otherLayer(has, norm.array));
     }
   }
   return layers;

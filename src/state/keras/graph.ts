@@ -15,7 +15,7 @@ const FUSED = /^FusedBatchNorm(V[23])?$/;
  * The weights of a batch norm. An operation takes them as inputs in this order, behind the data, which are its first
  * input.
  */
-export const WEIGHTS = ["gamma", "beta", "moving_mean", "moving_variance"];
+const WEIGHTS = ["gamma", "beta", "moving_mean", "moving_variance"];
 
 /** The longest chain of nodes that is followed of those that only pass on their input. */
 const LONGEST = 100;
@@ -44,7 +44,7 @@ export function graphOf(topology: Json): {
     const attributes = isObject(node.attr) ? node.attr : {};
     if (typeof node.op !== "string" || !FUSED.test(node.op)) continue;
     if (attributeIn(attributes, "is_training", "b") === true) continue;
-    const constants = Object.fromEntries(WEIGHTS.map((weight, i) => [weight, inputs[i + 1]]));
+    const constant = (weight: string) => inputs[WEIGHTS.indexOf(weight) + 1];
     // A file may leave the attribute out; TensorFlow's default applies then.
     const epsilon = attributeIn(attributes, "epsilon", "f") ?? 1e-4;
     const layout = layoutOf(attributeIn(attributes, "data_format", "s"));
@@ -55,7 +55,7 @@ export function graphOf(topology: Json): {
       leaf: name,
       inside: [],
       wrapped: false,
-      constants,
+      constant,
       layout,
     });
   }

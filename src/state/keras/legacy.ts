@@ -8,6 +8,7 @@
 // them by this order when it loads, whatever their names are.
 
 import type { Hdf5Node } from "../hdf5/node.js";
+import { Numbered } from "./numbered.js";
 import { fullName, type KerasLayer } from "./topology.js";
 
 /** The arrays of a batch norm by weight: gamma, beta, moving_mean, moving_variance. */
@@ -16,7 +17,11 @@ export interface Norm {
   readonly prefix: string;
   /** The name of the group that its arrays are in. */
   readonly top: string;
-  /** The array of a weight, `null` if there is none. */
+  /** Its name if the group has several norms: the prefix and, if norms share that, its number. */
+  readonly name: string;
+  /** True if there is an array of a weight, though it may be that of a norm with the same prefix. */
+  readonly has: (weight: string) => boolean;
+  /** The array of a weight, `null` if there is none. Throws StateError if it may be another norm's. */
   readonly array: (weight: string) => Hdf5Node | null;
 }
 
@@ -39,7 +44,7 @@ function listOf(node: Hdf5Node, name: string): string[] {
 }
 
 /** Matches the name of the mean: before Keras 2, that of a layer `bn` is `bn_running_mean`. */
-const MEAN = /(?:(?:^|\/)moving|(?:^|_)running)_mean(:\d+)?$/;
+const MEAN = /(?:(?:^|\/)moving|(?:^|_)running)_mean(_\d+)?(:\d+)?$/;
 
 /** The batch norms of a file by the names of their groups, in the order of the weights in each group. */
 export function normsIn(weights: Hdf5Node): ReadonlyMap<string, readonly Norm[]> {
@@ -49,23 +54,26 @@ export function normsIn(weights: Hdf5Node): ReadonlyMap<string, readonly Norm[]>
     if (group === null) continue;
     const found: Norm[] = [];
     const names = new Set(listOf(group, "weight_names"));
+    const numbered = new Numbered(names);
     for (const name of names) {
       const mean = MEAN.exec(name);
       if (mean === null) continue;
       const prefix = name.slice(0, mean.index);
-      const [whole, end = ""] = mean;
+      const [whole] = mean;
       // What separates the names: "/", "_", or nothing where there is no name before.
       const start = prefix + /^\W?_?/.exec(whole)![0];
       const old = whole.includes("running");
+      const stemOf = (weight: string): string =>
+        start + (old ? weight.replace("moving", "running").replace("variance", "std") : weight);
+      const number = numbered.numberOf(name);
       found.push({
         prefix,
         top,
+        name: (prefix || top) + (number && `/${number}`),
+        has: (weight) => numbered.has(stemOf(weight)),
         array(weight) {
-          const named = old
-            ? weight.replace("moving", "running").replace("variance", "std")
-            : weight;
-          const own = start + named + end;
-          return names.has(own) ? group.get(own) : null;
+          const own = numbered.beside(name, stemOf(weight));
+          return own === null ? null : group.get(own);
         },
       });
     }

@@ -5,7 +5,8 @@ import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import { type Bytes, isBytes, isObject, jsonOf } from "../bytes.js";
 import { checkFormat, jsonTextOf } from "../format.js";
 import { timesOf } from "../keys.js";
-import { graphOf, isGraph, WEIGHTS } from "./graph.js";
+import { graphOf, isGraph } from "./graph.js";
+import { Numbered } from "./numbered.js";
 import { type Group, groupOf, type Weight } from "./shards.js";
 import { fullName, type Json, type KerasLayer, layersOf } from "./topology.js";
 
@@ -99,27 +100,28 @@ export function parse(name: string, files: unknown): Model {
 
 /**
  * The batch norms whose weights belong to no layer that a layers model lists: those inside of custom layers, and those
- * of subclasses. They have the names that their weights have in common.
+ * of subclasses. They have the names that their weights have in common, and a number where several norms share these.
  */
 function unlistedIn(model: Model): Map<string, KerasLayer> {
   const { layers, weights } = model;
   const listed = new Set(
     Array.from(layers.values(), (layer) => weightOfLayer(model, layer, "moving_mean")),
   );
+  const numbered = new Numbered(weights.keys());
   const unlisted = new Map<string, KerasLayer>();
   for (const [key, mean] of weights) {
-    const prefix = key.replace(/(^|\/)moving_mean$/, "$1");
-    if (prefix === key || listed.has(mean) || !weights.has(`${prefix}moving_variance`)) continue;
-    let leaf = prefix.slice(0, -1);
-    while (layers.has(leaf)) leaf += "/";
+    const prefix = key.replace(/(^|\/)moving_mean(_\d+)?$/, "$1");
+    if (prefix === key || listed.has(mean) || !numbered.has(`${prefix}moving_variance`)) continue;
+    let leaf = (prefix + numbered.numberOf(key)).replace(/\/$/, "");
+    while (layers.has(leaf) || unlisted.has(leaf)) leaf += "/";
     const config = {
       name: leaf,
-      scale: weights.has(`${prefix}gamma`),
-      center: weights.has(`${prefix}beta`),
+      scale: numbered.has(`${prefix}gamma`),
+      center: numbered.has(`${prefix}beta`),
     };
-    const constants = Object.fromEntries(WEIGHTS.map((weight) => [weight, prefix + weight]));
+    const constant = (weight: string) => numbered.beside(key, prefix + weight) ?? undefined;
     const place = { leaf, inside: [], wrapped: false };
-    unlisted.set(leaf, { item: config, config, ...place, unlisted: true, constants });
+    unlisted.set(leaf, { item: config, config, ...place, unlisted: true, constant });
   }
   return unlisted;
 }
@@ -127,7 +129,7 @@ function unlistedIn(model: Model): Map<string, KerasLayer> {
 /** Finds a weight of the layer or operation of this name. */
 export function weightOf(model: Model, name: string, weight: string): Weight {
   const layer = model.layers.get(name)!;
-  if (layer.constants !== undefined) return constantOf(model, name, layer.constants[weight]);
+  if (layer.constant !== undefined) return constantOf(model, name, layer.constant(weight));
   const found = weightOfLayer(model, layer, weight);
   if (typeof found === "object") return found;
   const owner = layer.wrapped ? layer.inside.at(-1)! : layer.leaf;

@@ -28,7 +28,9 @@ export interface KerasReadOptions extends KerasLoadOptions {
  *
  * Batch norms that the config does not list as such, those inside of custom layers and those of subclasses, follow
  * under the names that their weights have. Nothing but the weights is known of them: give `epsilon` to `load`. Their
- * momentum is Keras' default, 0.99, and their layout `"channelsLast"`.
+ * momentum is Keras' default, 0.99, and their layout `"channelsLast"`. Where numbers keep the weights of several such
+ * norms apart (`block/moving_mean_1`), layers have these numbers too (`block/1`); `load` throws where the numbers do not
+ * say which weight belongs to which norm.
  *
  * In a graph model, the layers are the operations `FusedBatchNorm` with constant parameters, and have the
  * names of their nodes. Other batch norms cannot be read: the converter has folded them into the

@@ -24,8 +24,8 @@ export interface KerasLayer {
   readonly wrapped: boolean;
   /** True if the topology does not list it: what is known of it are its weights, and so its config has no epsilon. */
   readonly unlisted?: boolean;
-  /** Only for an operation of a graph, and for a layer that is not listed: the full names of its weights. */
-  readonly constants?: Readonly<Record<string, string | undefined>>;
+  /** Only for an operation of a graph, and for a layer that is not listed: returns the full name of a weight. */
+  readonly constant?: (weight: string) => string | undefined;
   /** Only for an operation of a graph: its layout, `null` if that is unknown. */
   readonly layout?: Layout | null;
 }

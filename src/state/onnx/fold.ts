@@ -6,7 +6,7 @@ import { checkKeys, StateError } from "../../errors.js";
 import { fold } from "../../testtime/fold.js";
 import { NO_OPTIONS } from "../../values/check.js";
 import type { Bytes } from "../bytes.js";
-import { encodeFolded, foldBeside, type Into } from "../folding.js";
+import { encodeFolded, foldAll, foldBeside, type Into } from "../folding.js";
 import type { KeptNorm } from "../layers.js";
 import { externalOf } from "./external.js";
 import { LINEAR, type Linear, linearOf, perChannel } from "./linear.js";
@@ -70,22 +70,8 @@ export function foldOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): F
     throw new StateError("bytes", "a model for test time", "one with training_info");
   }
   const folding = new Folding(model);
-  // Norms in a row behind a layer are folded into it from the first to the last, norms in a row in front of a
-  // layer from the last to the first. Hence one pass goes forwards, and one goes backwards over what is left.
-  const names = [...model.norms.keys()];
-  const reasons = new Map<string, string>();
-  for (const name of [...names, ...[...names].reverse()]) {
-    if (folding.done.has(name)) continue;
-    const reason = folding.fold(name);
-    if (reason !== null) reasons.set(name, reason);
-  }
-  return {
-    bytes: folding.network.finish(),
-    folded: names.filter((name) => folding.done.has(name)),
-    kept: names
-      .filter((name) => !folding.done.has(name))
-      .map((name) => ({ name, reason: reasons.get(name)! })),
-  };
+  const { folded, kept } = foldAll([...model.norms.keys()], (name) => folding.fold(name));
+  return { bytes: folding.network.finish(), folded, kept };
 }
 
 /** The layer beside a norm and, if there is one, the Add of a constant between the two. */
@@ -94,7 +80,6 @@ type Beside = [layer: Step, sum?: Step];
 /** Folds the norms of one model, one at a time. */
 class Folding {
   readonly network: Network;
-  readonly done = new Set<string>();
   readonly #model: Model;
   readonly #ranks: ReadonlyMap<string, number>;
 
@@ -110,10 +95,7 @@ class Folding {
     const others = norm.operation.outputs.slice(1).some((value) => this.network.usesOf(value) > 0);
     if (norm.trains || others) return "it is in training mode: it normalizes by the mini-batch";
     if (!norm.spatial) return "it has spatial 0, statistics by position";
-    return foldBeside((into) => {
-      this.#into(into, name, norm);
-      this.done.add(name);
-    });
+    return foldBeside((into) => this.#into(into, name, norm));
   }
 
   /**

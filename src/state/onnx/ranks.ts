@@ -13,21 +13,32 @@ import {
 } from "./graph.js";
 import { constantOf, type Tensor } from "./tensor.js";
 
-/**
- * Operations whose first output has as many axes as their first input. The flag `i` saves letters here: no two names of
- * ONNX differ in case alone.
- */
-const KEEPING =
-  /^(Abs|A?(Cos|Sin|Tan)h?|Cast(Like)?|Ceil|Clip|CumSum|DepthToSpace|(De)?QuantizeLinear|Dropout|[CGS]?Elu|Erf|Exp|Floor|(Gather|Scatter)Elements|Global\w+Pool|GridSample|Hard(max|Sigmoid|Swish)|Identity|Is(Inf|NaN)|Log|LRN|MaxUnpool|Mish|Neg|\w+Normalization|Not|Pad|Reciprocal|\w*Relu|Resize|ReverseSequence|RoiAlign|Round|Scatter(ND)?|Shrink|Sigmoid|Sign|Slice|(Log)?Soft(max|plus|sign)|SpaceToDepth|Sqrt|Swish|Tile|TopK|Transpose|Trilu|Upsample)$/i;
+/** Operations whose first output has as many axes as their first input. */
+const KEEPING = new Set(
+  (
+    "Abs Acos Acosh Asin Asinh Atan Atanh BatchNormalization Cast CastLike Ceil Celu Clip Cos Cosh " +
+    "CumSum DepthToSpace DequantizeLinear Dropout Elu Erf Exp Floor GatherElements Gelu " +
+    "GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample GroupNormalization HardSigmoid HardSwish " +
+    "Hardmax Identity InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Log " +
+    "LogSoftmax LpNormalization MaxUnpool MeanVarianceNormalization Mish Neg Not PRelu Pad " +
+    "QuantizeLinear RMSNormalization Reciprocal Relu Resize ReverseSequence RoiAlign Round Scatter " +
+    "ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Sinh Slice Softmax Softplus Softsign " +
+    "SpaceToDepth Sqrt Swish Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Upsample"
+  ).split(" "),
+);
 /** Operations with a window. Their input and output have two axes more than the window: N and C. */
-const WINDOWED = /^((Average|Lp|Max)Pool|(Deform)?Conv(Transpose)?)$/;
+const WINDOWED = new Set("AveragePool Conv ConvTranspose DeformConv LpPool MaxPool".split(" "));
 /** Operations that broadcast: the output has as many axes as the input with the most axes. */
-const BROADCASTING =
-  /^(Add|And|Div|Equal|(Greater|Less)(OrEqual)?|Max|Mean|Min|Mod|Mul|Or|Pow|Sub|Sum|Where|Xor)$/;
+const BROADCASTING = new Set(
+  (
+    "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow Sub Sum " +
+    "Where Xor"
+  ).split(" "),
+);
 
 /** True for an operation of these three kinds. */
 export const isListed = (type: string): boolean =>
-  [KEEPING, WINDOWED, BROADCASTING].some((kind) => kind.test(type));
+  [KEEPING, WINDOWED, BROADCASTING].some((kind) => kind.has(type));
 
 /** The number of axes of each value, by name, for all values for which it can be worked out. */
 export function ranksOf(graph: Graph): ReadonlyMap<string, number> {
@@ -59,9 +70,9 @@ class Axes {
     const { type, inputs, outputs } = operation;
     const [x = "", second = ""] = inputs;
     const [y = ""] = outputs;
-    if (KEEPING.test(type)) this.#differ(x, y, 0);
-    else if (WINDOWED.test(type)) this.#window(operation);
-    else if (BROADCASTING.test(type)) this.#broadcast(inputs, y);
+    if (KEEPING.has(type)) this.#differ(x, y, 0);
+    else if (WINDOWED.has(type)) this.#window(operation);
+    else if (BROADCASTING.has(type)) this.#broadcast(inputs, y);
     else if (/^Reduce|^Arg(Max|Min)$/.test(type)) this.#reduce(operation);
     else if (type === "Gemm") for (const name of [x, second, y]) this.#set(name, 2);
     else if (type === "Flatten") this.#set(y, 2);
@@ -174,7 +185,7 @@ class Axes {
     else if (type === "Cast" || type === "Identity") length = lengths[0]!;
     else if (type === "Concat") length = lengths.reduce((a, b) => a + b, 0);
     // Expand is given a list in which sizes stand in place of those that are to stay, which are -1 before.
-    else if (BROADCASTING.test(type))
+    else if (BROADCASTING.has(type))
       length = Math.max(...lengths.map((n, i) => (this.#get(inputs[i]!) === 0 ? 1 : n)));
     if (length >= 0) this.#lengths.set(y, length);
   }

@@ -321,11 +321,15 @@ def save_weights(group, saved, suffix=":0", limit=64512):
     group.attrs["keras_version"] = b"2.12.0"
     for each in sorted(saved["inside"], key=lambda one: one["name"]):
         own = group.create_group(each["name"])
-        trained, others = [], []
+        trained, others, used = [], [], {}
         for prefix, inner in flattened(each):
             for weight, values in inner["weights"].items():
                 moving = weight.startswith(("moving_", "renorm_"))
-                (others if moving else trained).append((f"{prefix}/{weight}{suffix}", values))
+                # As TensorFlow's Graph.unique_name.
+                stem = f"{prefix}/{weight}" if prefix else weight
+                number = f"_{used[stem]}" if stem in used else ""
+                used[stem] = used.get(stem, 0) + 1
+                (others if moving else trained).append((f"{stem}{number}{suffix}", values))
         names = [name.encode() for name, _ in trained + others]
         save_list(own, "weight_names", names, limit)
         for name, values in trained + others:
@@ -392,6 +396,14 @@ def virtual(group):
     h5py.h5d.create(group.id, b"moving_mean:0", h5py.h5t.NATIVE_FLOAT, space, created)
 
 
+def numbers(group):
+    """Two norms and one gamma: which of the norms it belongs to is not said."""
+    names = [f"moving_{of}{number}:0" for number in ("", "_1") for of in ("mean", "variance")]
+    group.attrs["weight_names"] = [name.encode() for name in ("gamma:0", *names)]
+    for name in ("gamma:0", *(name for name in names if name != "moving_variance:0")):
+        group[name] = vector
+
+
 def link(to):
     return lambda group: group.__setitem__("moving_mean:0", to)
 
@@ -408,6 +420,7 @@ refused("huge.h5", array(shape=(2**40,), dtype="f4"))
 refused("gzip.h5", array(data=vector, chunks=(3,), compression="gzip"))
 refused("integers.h5", array(data=np.arange(3)))
 refused("matrix.h5", array(data=np.zeros((3, 1), "f4")))
+refused("numbers.h5", numbers)
 refused("other-length.h5", array(data=np.zeros(4, "f4")))
 refused("nothing.h5", array(data=h5py.Empty("f4")))
 
@@ -471,5 +484,32 @@ def keras_1(name, saved, config=True):
 first, second = norm("bn", keras=2, mode=0), norm("batchnormalization_2", 4, keras=2, mode=0)
 keras_1("keras-1.h5", model("Model", "m", [first, second], 2))
 keras_1("keras-1.weights.h5", model("Model", "m", [first, second], 2), config=False)
+
+# Layers of one's own that build norms in the scope of their own name, or in none: numbers make the names unique.
+twins = [norm("rb", keras=2), norm("rb", 2, keras=2), norm("rb", keras=2)]
+plain = [norm("plain", 2, keras=2, scale=False), norm("plain", keras=2, scale=False)]
+bare = [norm("", keras=2, center=False), norm("", 4, keras=2, center=False)]
+owners = {"rb": twins, "plain": plain, "bare": bare}
+parts = [*(model("Block", name, norms, 2) for name, norms in owners.items()), other]
+numbered = {f"{name}/{i}" if i else name: each for name, norms in owners.items() for i, each in enumerate(norms)}
+numbered["bn"] = other
+legacy("numbered.weights.h5", model("Sequential", "s", parts, 2), numbered, config=False)
+for block in parts[:-1]:
+    del block["item"]["config"]["layers"]
+legacy("custom-numbered.h5", model("Sequential", "s", parts, 2), numbered, suffix="")
+
+# Numbers that go on from group to group: in each there is only one array of a kind.
+with h5py.File(OUT / "counted.weights.h5", "w") as file:
+    counted = {"first": norm("first", keras=2, scale=False), "second": norm("second", 4, keras=2)}
+    file.attrs["layer_names"] = [name.encode() for name in counted]
+    used = {}
+    for name, each in counted.items():
+        own, names = file.create_group(name), []
+        for weight, values in each["weights"].items():
+            names.append(f"{weight}_{used[weight]}:0" if weight in used else f"{weight}:0")
+            used[weight] = used.get(weight, 0) + 1
+            own[names[-1]] = values
+        own.attrs["weight_names"] = [each.encode() for each in names]
+expect("counted.weights.h5", counted)
 
 (OUT.parent / "keras-files.json").write_text(json.dumps(expected, indent=1) + "\n")

@@ -223,13 +223,14 @@ function reads(
   shape: readonly number[],
   change: (bn: BatchNorm) => void = () => {},
   prepare: (bn: BatchNorm) => void = () => {},
+  mask?: Uint8Array,
 ): boolean {
   const bn = new BatchNorm(16, { kernels: KERNELS, ...options });
   prepare(bn);
   const length = shape.reduce((a, b) => a * b, 1);
   const x = normal(length, 1);
   const add = normal(length, 2).fill(9, 0, 1);
-  bn.train(x, { shape, add });
+  bn.train(x, { shape, add, ...(mask && { mask }) });
   change(bn);
   add[0] = -9;
   const { dadd } = bn.backward(new Float32Array(length).fill(1));
@@ -257,6 +258,12 @@ describe("the residual is", () => {
     ["renormalized", { activation: "relu", renorm: { rmax: 2, dmax: 1 } }, [8, 16]],
   ])("read by backward: %s", (_, options, shape) => {
     expect(reads(options, shape)).toBe(true);
+  });
+
+  test("not read by backward with a mask, which leaves rows of positions in every layout", () => {
+    const planes = { activation: "relu", layout: "NCHW" } as const;
+    const mask = new Uint8Array(42).fill(1, 0, 41);
+    expect(reads(planes, [2, 16, 3, 7], undefined, undefined, mask)).toBe(false);
   });
 
   test("read by backward after γ or β has changed", () => {

@@ -5,19 +5,10 @@
 import { BatchNorm, type BatchNormOptions, Kernels, StateError } from "batchnorm-wasm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import {
-  channelsOf,
-  countOf,
-  nameOf,
-  placesOf,
-  type Shaped,
-  seeds,
-  settle,
-  sizeOf,
-} from "./support/cases.js";
+import { channelsOf, dataOf, nameOf, type Shaped, seeds, settle, sizeOf } from "./support/cases.js";
 import { assertSameBits } from "./support/compare.js";
 import { normal, random } from "./support/data.js";
-import { PLACES, put } from "./support/places.js";
+import { PLACES, Placing, put } from "./support/places.js";
 import { check } from "./support/property.js";
 
 const KERNELS = new Kernels({ memory: 64 << 20 });
@@ -75,13 +66,10 @@ const cases: fc.Arbitrary<Case> = fc.record({
 /** Compares `backward` of the latest batch with the separate steps, and with itself after a further `train`. */
 function compare(case_: Case): void {
   const { shaped, place, masked, parameters, special, endless, over, into, between, seed } = case_;
-  const { layout, shape } = shaped;
+  const { layout } = shaped;
   const length = sizeOf(shaped);
   const next = random(seed);
-  const count = countOf(shaped);
-  const mask = Uint8Array.from({ length: count }, (_, i) => (i < 2 || next() < 0.7 ? 1 : 0));
-  const padding = new Set(masked ? placesOf(shaped, (position) => mask[position] === 0) : []);
-  const data = masked ? { shape, mask } : { shape };
+  const { data, padding } = dataOf(shaped, masked, next);
   const [gamma, beta] = parameters;
   const options = { layout, gamma, beta, kernels: KERNELS };
   const channels = channelsOf(shaped);
@@ -91,12 +79,8 @@ function compare(case_: Case): void {
     layer.gamma?.set(normal(channels, seed + 5));
     layer.beta?.set(normal(channels, seed + 6));
   }
-  const freed: (() => void)[] = [];
-  const placed = (values: Float32Array): Float32Array => {
-    const { array, free } = put(place, KERNELS, values);
-    freed.push(free);
-    return array;
-  };
+  const placing = new Placing(KERNELS);
+  const placed = (values: Float32Array): Float32Array => placing.put(place, values);
   const x = normal(length, seed + 1, 0.5, 1.5);
   const dy = normal(length, seed + 2);
   try {
@@ -153,7 +137,7 @@ function compare(case_: Case): void {
       }
     }
   } finally {
-    for (const free of freed) free();
+    placing.free();
   }
 }
 

@@ -265,6 +265,15 @@ describe("the residual is", () => {
     expect(reads({ activation: "relu" }, [8, 16], some, some)).toBe(false);
   });
 
+  test("not read by backward with γ and β that have changed since the steps before", () => {
+    const step = (bn: BatchNorm): void => {
+      for (let i = 0; i < 2; i++) bn.train(normal(128, i), { add: normal(128, i + 2) });
+      bn.gamma!.set(normal(16, 5));
+      bn.beta!.set(normal(16, 6));
+    };
+    expect(reads({ activation: "relu" }, [8, 16], undefined, step)).toBe(false);
+  });
+
   test("not read by backward after steps of other sizes", () => {
     const larger = (bn: BatchNorm): void => {
       for (let i = 0; i < 2; i++) bn.train(normal(160, i), { add: normal(160, i + 2) });

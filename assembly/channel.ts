@@ -183,7 +183,7 @@ export function scaleShift(
 }
 
 /**
- * Turns the sums of gradient.ts into the gradients of γ and β, and into scale, shift and slope of the
+ * Turns the sums of sums.ts into the gradients of γ and β, and into scale, shift and slope of the
  * gradient of x; the centers have been written before. `perValue` is 1/m, or 0 where the statistics are
  * constants, as in a frozen layer.
  */

@@ -3,7 +3,8 @@
 // hooks (src/threads/start.ts and near.ts).
 //
 // A kernel here describes the traversal as a job, which `piece` of pieces.ts takes apart, and has all threads do its pieces
-// (crew.ts).
+// (crew.ts). Jobs know nothing of the bits of bits.ts: the engine gives such only while there is one thread (src/engine/bits.ts),
+// which is then to do all of the work.
 
 import * as kernels from "./kernels";
 import {

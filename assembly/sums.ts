@@ -181,7 +181,7 @@ function four(sumDy: usize, sumDyX: usize, g: usize, toX: usize, terms: usize, a
   } while (terms < end);
 }
 
-/** dy·(x - center) of four columns. `x` is an address, so that its load and the subtraction are one instruction. */
+/** dy·(x - center) of four values. `x` is an address, so that its load and the subtraction are one instruction. */
 // @ts-ignore: decorator
 @inline
 function product(dy: v128, x: usize, center: v128): v128 {
@@ -189,9 +189,9 @@ function product(dy: v128, x: usize, center: v128): v128 {
 }
 
 /**
- * Adds planes to the float64 sums of their channels. `bits` is an address of bits by which dy is gated as it is added up, which
- * is then written to g; planes have a multiple of 16 values then. 0 if there are none: g is not written. g may be dy. The other
- * arguments mean what they mean in `momentsPlanes`.
+ * Adds planes to the float64 sums of their channels: of dy or, if `bits` is not 0, of dy gated as by `gateBits`, which is also
+ * written to g. Bits are those of planes that lie one after the other and have a multiple of 16 values each. g may be dy; without
+ * bits it is not written. The other arguments mean what they mean in `momentsPlanes`.
  */
 export function gradientSumsPlanes(
   sumDy: usize, sumDyX: usize, g: usize, dy: usize, x: usize, center: usize, bits: usize, count: f64,
@@ -246,7 +246,7 @@ export function gradientSumsPlanes(
         for (; vectors > 0; vectors--) {
           const g = v128.load(dy);
           ss = f32x4.add(ss, g);
-          pp = f32x4.add(pp, f32x4.mul(g, f32x4.sub(v128.load(x), k)));
+          pp = f32x4.add(pp, product(g, x, k));
           dy += 16;
           x += 16;
         }
@@ -255,7 +255,7 @@ export function gradientSumsPlanes(
           const keep = firstLanes(tail);
           const g = v128.load(dy);
           ss = f32x4.add(ss, v128.and(g, keep));
-          pp = f32x4.add(pp, v128.and(f32x4.mul(g, f32x4.sub(v128.load(x), k)), keep));
+          pp = f32x4.add(pp, v128.and(product(g, x, k), keep));
           dy += tail << 2;
           x += tail << 2;
         }

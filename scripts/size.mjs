@@ -13,7 +13,7 @@ import { partsOf, withoutMessages } from "./parts.mjs";
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 
 const KB = 1024;
-/** Budgets in KB. Every file of the package is to have one: without it nothing fits. */
+/** Budgets in KB, as the README has them. Every file of the package is to have one: without it nothing fits. */
 const BUDGETS = {
   "kernels.wasm": 5.95,
   "infer.wasm": 1,

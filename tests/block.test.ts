@@ -20,9 +20,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   channelsOf,
-  countOf,
+  dataOf,
   nameOf,
-  placesOf,
   type Shaped,
   seeds,
   settle,
@@ -31,7 +30,7 @@ import {
 } from "./support/cases.js";
 import { assertSameBits } from "./support/compare.js";
 import { normal, random } from "./support/data.js";
-import { PLACES, put } from "./support/places.js";
+import { PLACES, Placing, put } from "./support/places.js";
 import { check, FACTOR } from "./support/property.js";
 import { wrong } from "./support/refuse.js";
 
@@ -79,24 +78,18 @@ const limited = (v: number, low: number, high: number): number =>
 
 /** Compares a layer with the steps that it unites. */
 function compare({ shaped, activation, added, masked, statistics, place, seed }: Case): void {
-  const { layout, shape } = shaped;
+  const { layout } = shaped;
   const channels = channelsOf(shaped);
   const length = sizeOf(shaped);
   const next = random(seed);
-  const mask = Uint8Array.from({ length: countOf(shaped) }, (_, i) =>
-    i < 2 || next() < 0.7 ? 1 : 0,
-  );
-  const padding = new Set(masked ? placesOf(shaped, (position) => mask[position] === 0) : []);
-  const data = masked ? { shape, mask } : { shape };
+  const { data, padding } = dataOf(shaped, masked, next);
   const plain = settle(new BatchNorm(channels, { layout, kernels: KERNELS }), seed);
   const block = settle(new BatchNorm(channels, { layout, kernels: KERNELS, activation }), seed);
   const [low, high] = rangeOf(activation);
-  const freed: (() => void)[] = [];
+  const placing = new Placing(KERNELS);
   const placed = (values: Float32Array): Float32Array => {
     const where = place === "each elsewhere" ? PLACES[Math.floor(next() * PLACES.length)]! : place;
-    const { array, free } = put(where, KERNELS, values);
-    freed.push(free);
-    return array;
+    return placing.put(where, values);
   };
   const x = normal(length, seed + 1, 0.5, 1.5);
   const dy = normal(length, seed + 2);
@@ -196,7 +189,7 @@ function compare({ shaped, activation, added, masked, statistics, place, seed }:
       }
     }
   } finally {
-    for (const free of freed) free();
+    placing.free();
   }
 }
 

@@ -681,6 +681,13 @@ describe("GradientSums", () => {
       { ...a.toJSON(), sumDyXmu: [1] },
     ],
     ["no sum", /^sumDy: expected .* got undefined$/, { ...a.toJSON(), sumDy: undefined }],
+    ...[Symbol("3"), 3n, "three", { toString: (): never => expect.fail() }].map(
+      (length): [string, RegExp, unknown] => [
+        `a sum with a length that is ${typeof length}`,
+        /^sumDy: expected 0 numbers, got an Object$/,
+        { ...a.toJSON(), sumDy: { length } },
+      ],
+    ),
     ["text", /^sumDy\[0\]: expected a number, got "1"$/, { ...a.toJSON(), sumDy: ["1", 2, 3] }],
     [
       "half a count",

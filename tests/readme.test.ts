@@ -1,5 +1,5 @@
 // Runs every TypeScript and JavaScript example of the README, each by itself, against the built package, and compares
-// what it prints with the text block behind it. The README's table of speed is compared with the record.
+// what it prints with the text block behind it. The tables of speed and size are compared with the record and the budgets.
 
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
@@ -24,6 +24,20 @@ describe("README", () => {
   it.each(programs)("$name runs", async (program) => {
     write(program);
     expect(await run(program)).toEqual(program.steps.map(({ prints }) => prints));
+  });
+
+  it("has the sizes that scripts/size.mjs allows", () => {
+    const budgets = readFileSync(new URL("../scripts/size.mjs", import.meta.url), "utf8");
+    const allowed = Object.fromEntries(
+      [...budgets.matchAll(/^ {2}(["'])(.*)\1: ([\d.]+),$/gm)].map(([, , name, size]) => [
+        name,
+        size,
+      ]),
+    );
+    const stated = [...readme.matchAll(/^\| .* \| ([\d.]+) KB \|$/gm)].map(([, size]) => size);
+    const rows = ["index.js", 'BatchNorm of "."', 'FrozenBatchNorm of "."', "infer.js"];
+    rows.push('threads beyond "."', "state.js", "hdf5.js", "tfjs.js", "tfjs-layers.js");
+    expect(stated).toEqual(rows.map((name) => allowed[name]));
   });
 
   it("has the speed of the latest record, as npm run bench -- --report writes it", () => {

@@ -28,16 +28,16 @@ function merge({ machine: { wasm, memory }, repeats }: Pass<Machine>, _: number,
   }
 }
 
-/** Where the gated dy is written: to `out` or, without one, to where dy lies, which is where nothing is gated. */
+/** Where the gated dy is written: to `out` or, without one, over dy. If nothing is gated, `out` is not there either. */
 const gatedAt = (pass: Pass<Machine>, out: At<"out">, dy: At<"a">): At<"out"> =>
   pass.out === null ? (dy as number as At<"out">) : out;
 
 /** The limits of a pass that gates nothing, as kernels know them. */
 const UNGATED: Limits = { low: NaN, high: NaN };
-/** And those of one that gates by bits, whose address they then take for that of the residual. */
+/** And those of one that gates rows by bits: kernels then take the address of the residual for that of the bits. */
 const BY_BITS: Limits = { low: 1, high: 0 };
 
-/** Adds up dy, which is gated before that if the pass has limits. */
+/** Adds up dy, which is gated before that, or as it is added up, if the pass has limits. */
 const SUMS: Steps<Machine> = {
   block: rowsOfTwo,
   merge,

@@ -19,7 +19,7 @@ import {
 } from "../engine/memory.js";
 import { checkKeys, describe, OptionError } from "../errors.js";
 import { lengthOf, offsetOf } from "../values/arrays.js";
-import { NO_OPTIONS, number } from "../values/check.js";
+import { isWhole, NO_OPTIONS, number } from "../values/check.js";
 import { Raw } from "../values/raw.js";
 import { compile, decode } from "../wasm/compile.js";
 import { TEXT as KERNELS } from "../wasm/kernels-text.js";
@@ -127,7 +127,7 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
     options.threads,
     Math.max(1, Math.min(coresOf(), DEFAULT_THREADS)),
     `a whole number from 1 to ${MAX_THREADS}`,
-    (n) => Number.isInteger(n) && n >= 1 && n <= MAX_THREADS,
+    (n) => isWhole(n, 1, MAX_THREADS),
   );
   const url = Object(worker).href ?? worker;
   if (url !== undefined && typeof url !== "string") {

@@ -41,7 +41,8 @@ export function write<F extends string, K extends string>(
 export function read<K extends string>(json: unknown, format: string, keys: readonly K[]) {
   type Written = { format: string; version: number; count: number } & Record<K, unknown>;
   const s = parse<Written>("json", json, format);
-  const { length = 0 } = Object(s[keys[0]!]);
+  const { length: first } = Object(s[keys[0]!]);
+  const length = isWhole(first) ? first : 0;
   const arrays = keys.map((key) => [key, Float64Array.from(fromNumbers(key, s[key], length))]);
   return { ...(Object.fromEntries(arrays) as Record<K, Float64Array>), count: s.count };
 }

@@ -131,6 +131,31 @@ test("keepPlanes: every plane with its channel's terms, from any channel on", ()
   );
 });
 
+test.each<[string, Keep]>([
+  ["keepRows", (run, ...tensors) => run.keepRows(...tensors, 3, 32)],
+  ["keepPlanes", (run, ...tensors) => run.keepPlanes(...tensors, 1, 3, 2, 32)],
+])("%s: -0 stays -0, and one infinity is noticed, wherever it is", (_, keep) => {
+  const [length, channels] = [96, 32];
+  for (let i = 0; i < length; i++) {
+    binary.reset();
+    // Of x = v, the sum is v: (v - 0)·1 + (-0) + (-0) has its bits. Taken for an integer without a sign, -0 would be the largest.
+    const terms = binary.terms(channels, {
+      center: new Float32Array(channels),
+      scale: new Float32Array(channels).fill(1),
+      shift: new Float32Array(channels).fill(-0),
+    });
+    const values = new Float32Array(length).fill(-0).fill(Infinity, i, i + 1);
+    const x = binary.f32<"a">(values);
+    const add = binary.f32<"b">(new Float32Array(length).fill(-0));
+    const [y, bits] = [binary.f32<"out">(length), bitsFor(length)];
+    const endless = binary.call([[y], [bits]], (run) =>
+      keep(run, y.at, bits.at, x.at, add.at, terms.at),
+    );
+    assertSameBits("y", y.array, values);
+    expect(endless, `infinite: value ${i}`).not.toBe(0);
+  }
+});
+
 /** Bits that one value in two has, as `keepRows` writes them. */
 function randomBits(length: number, seed: number): Uint8Array {
   const next = random(seed);

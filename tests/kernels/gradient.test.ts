@@ -1,4 +1,5 @@
-// assembly/gradient.ts by itself: sums against float64, elementwise kernels bit for bit.
+// assembly/sums.ts and assembly/gradient.ts by themselves: sums against float64, elementwise kernels bit for bit. Sums of dy that
+// bits gate are in bits.test.ts.
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -181,6 +182,17 @@ describe.each([10, 48, 64, 65, 128, 257, 512, 600, 1000, 1024])(
 );
 
 describe("gradientSumsPlanes", () => {
+  /** Without bits, so that there is no g. */
+  const ungated = (
+    run: Exports,
+    sumDy: At<"sumDy">,
+    sumDyX: At<"sumDyX">,
+    dy: At<"a">,
+    x: At<"b">,
+    center: At<"terms">,
+    ...dimensions: [count: number, first: number, planes: number, channels: number, inner: number]
+  ): void => run.gradientSumsPlanes(sumDy, sumDyX, NOWHERE, dy, x, center, NOWHERE, ...dimensions);
+
   test("adds the sums of every channel, from any channel on", () => {
     check(
       fc.property(
@@ -199,38 +211,12 @@ describe("gradientSumsPlanes", () => {
           const channelOf = (i: number): number => (first + Math.floor(i / inner)) % channels;
           // Channels before the first have come already, and are not in a first call.
           const later = sums(g, x, center, 1, 0.75, (run, s, p, dy, at, k) =>
-            run.gradientSumsPlanes(
-              s,
-              p,
-              NOWHERE,
-              dy,
-              at,
-              k,
-              NOWHERE,
-              inner,
-              first,
-              planes,
-              channels,
-              inner,
-            ),
+            ungated(run, s, p, dy, at, k, inner, first, planes, channels, inner),
           );
           compareSums(later, expectedSums(g.array, x.array, center, channelOf, 0.75));
           if (first > 0 || planes < channels) return;
           const actual = sums(g, x, center, 1, 0.75, (run, s, p, dy, at, k) =>
-            run.gradientSumsPlanes(
-              s,
-              p,
-              NOWHERE,
-              dy,
-              at,
-              k,
-              NOWHERE,
-              0,
-              first,
-              planes,
-              channels,
-              inner,
-            ),
+            ungated(run, s, p, dy, at, k, 0, first, planes, channels, inner),
           );
           compareSums(actual, expectedSums(g.array, x.array, center, channelOf, 0));
         },
@@ -246,7 +232,7 @@ describe("gradientSumsPlanes", () => {
       const x = binary.f32<"b">(normal(2 * inner, inner + 1, 3), 4 - at);
       const center = Float32Array.of(3);
       const actual = sums(g, x, center, 1, 9, (run, s, p, dy, p0, k) =>
-        run.gradientSumsPlanes(s, p, NOWHERE, dy, p0, k, NOWHERE, 0, 0, 2, 1, inner),
+        ungated(run, s, p, dy, p0, k, 0, 0, 2, 1, inner),
       );
       compareSums(
         actual,
@@ -259,7 +245,7 @@ describe("gradientSumsPlanes", () => {
           const rest = from + cut;
           const part = (at: number, length: number): void => {
             const [g1, x1] = [behind(dy, 4 * at), behind(p0, 4 * at)];
-            run.gradientSumsPlanes(s, p, NOWHERE, g1, x1, k, NOWHERE, at, 0, 1, 1, length);
+            ungated(run, s, p, g1, x1, k, at, 0, 1, 1, length);
           };
           part(from, cut);
           part(rest, inner - cut);

@@ -3,7 +3,7 @@
 import { BatchNorm, type BatchNormOptions } from "batchnorm-wasm";
 import fc from "fast-check";
 import { normal } from "./data.js";
-import { channelsOf, LAYOUTS, product, type Shaped } from "./shapes.js";
+import { channelsOf, countOf, LAYOUTS, placesOf, product, type Shaped } from "./shapes.js";
 
 export * from "./shapes.js";
 
@@ -72,6 +72,16 @@ export function settle(layer: BatchNorm, seed = 1, mean = 0.5, sigma = 1.5): Bat
   layer.runningVariance.set(normal(channels, seed + 104).map((z) => sigma ** 2 * Math.exp(z / 4)));
   layer.batchesSeen = 5;
   return layer;
+}
+
+/** What a call is told of its data, with a random mask if `masked`, and the indices of the values that it leaves out. */
+export function dataOf(shaped: Shaped, masked: boolean, next: () => number) {
+  const { shape } = shaped;
+  const mask = Uint8Array.from({ length: countOf(shaped) }, (_, i) =>
+    i < 2 || next() < 0.7 ? 1 : 0,
+  );
+  const padding = new Set(masked ? placesOf(shaped, (position) => mask[position] === 0) : []);
+  return { data: masked ? { shape, mask } : { shape }, padding };
 }
 
 /** All of a layer that a call may change, as text to compare. */

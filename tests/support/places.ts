@@ -60,3 +60,23 @@ export function put(place: Place, kernels: Kernels, values: Float32Array, lead =
   placed.array.set(values);
   return placed;
 }
+
+/** Puts arrays in places, until `free` gives back the memory of all of them. */
+export class Placing {
+  readonly #kernels: Kernels;
+  readonly #placed: Placed[] = [];
+
+  constructor(kernels: Kernels) {
+    this.#kernels = kernels;
+  }
+
+  put(place: Place, values: Float32Array): Float32Array {
+    const placed = put(place, this.#kernels, values);
+    this.#placed.push(placed);
+    return placed.array;
+  }
+
+  free(): void {
+    for (const { free } of this.#placed) free();
+  }
+}

@@ -38,6 +38,16 @@ function begin(
   caller.tell(threads - 1, threads, AT as At<"room">);
 }
 
+/** A call that is cut into four pieces. */
+function inFourPieces(): void {
+  const at = { y: 1 << 20, x: 2 << 20, terms: 3 << 20 };
+  const rows = (4 * PIECE) / 64;
+  caller.affineStrips(
+    ...([at.y as never, at.x as never, 0 as never, at.terms as never] as const),
+    ...([NaN, NaN, rows, 64, 256] as const),
+  );
+}
+
 beforeEach(() => begin(3));
 
 test("work is shared out while a worker is awake", () => {
@@ -88,21 +98,22 @@ test.each([
     if (pieces++ === 0) Atomics.sub(words, QUEUE, 1);
   };
   begin(2, env, { affineStrips });
-  const at = { y: 1 << 20, x: 2 << 20, terms: 3 << 20 };
-  const rows = (4 * PIECE) / 64;
-  caller.affineStrips(
-    at.y as never,
-    at.x as never,
-    0 as never,
-    at.terms as never,
-    NaN,
-    NaN,
-    rows,
-    64,
-    256,
-  );
+  inFourPieces();
   expect(overs).toBe(1);
   expect(pieces).toBe(4);
   // The first time that it asks is when it begins to wait.
   expect(asked).toBe(looks + 2);
+});
+
+test("of a call that was cut short, the next one leaves out what nobody has begun", () => {
+  let pieces = 0;
+  const affineStrips = (): void => {
+    if (pieces++ === 0) throw new Error("cut short");
+  };
+  begin(2, undefined, { affineStrips });
+  expect(inFourPieces).toThrow("cut short");
+  caller.settle();
+  expect(pieces).toBe(1);
+  inFourPieces();
+  expect(pieces).toBe(5);
 });

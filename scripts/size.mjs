@@ -21,7 +21,7 @@ const BUDGETS = {
   "index.js": 29.6,
   "infer.js": 6.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 55.55,
+  "state.js": 55.65,
   "hdf5.js": 35.45,
   "tfjs.js": 28.3,
   "tfjs-layers.js": 31.8,

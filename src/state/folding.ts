@@ -13,14 +13,20 @@ export type Into = "before" | "after";
 
 /**
  * Folds the norms of these names by `attempt`, which returns `null` for a norm that it has folded, and else why the norm
- * stays. Returns the names of those that were folded and the norms that stay, in the order given.
+ * stays. Returns the names of those that were folded and the norms that stay, in the order of `names`.
+ *
+ * @param order the same names, of norms in a row the one that comes first before the others.
  */
-export function foldAll(names: readonly string[], attempt: (name: string) => string | null) {
+export function foldAll(
+  names: readonly string[],
+  order: readonly string[],
+  attempt: (name: string) => string | null,
+) {
   const reasons = new Map<string, string>();
   const folded = new Set<string>();
   // Norms in a row behind a layer are folded into it from the first to the last, norms in a row in front of a
   // layer from the last to the first. Hence one pass goes forwards, and one goes backwards over what is left.
-  for (const name of [...names, ...[...names].reverse()]) {
+  for (const name of [...order, ...[...order].reverse()]) {
     if (folded.has(name)) continue;
     const reason = attempt(name);
     if (reason === null) folded.add(name);

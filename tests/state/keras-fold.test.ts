@@ -326,6 +326,24 @@ describe("into the layer after", () => {
     expect([result.folded.length, result.kept]).toEqual([3, []]);
   });
 
+  test("one after another, whatever the order in which the file lists them", async () => {
+    const behind = [norm(), norm(), norm(), layers.dense({ units: 3, activation: "relu" })];
+    const all = [layers.dense({ units: 4, activation: "relu" }), ...behind, norm(), norm(), norm()];
+    const { model, weights } = await saved(stack([5], [...all, layers.dense({ units: 2 })]));
+    for (const order of [
+      [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+      [9, 8, 7, 6, 5, 4, 3, 2, 1, 0],
+      [0, 1, 3, 2, 4, 5, 7, 6, 8, 9],
+      [4, 3, 2, 8, 6, 7, 9, 0, 5, 1],
+    ]) {
+      const json = JSON.parse(model);
+      const { config } = json.modelTopology;
+      config.layers = order.map((at) => config.layers[at]);
+      const result = await folded({ model: JSON.stringify(json), weights });
+      expect([result.folded.length, result.kept]).toEqual([6, []]);
+    }
+  });
+
   test("the first layer of a Sequential model, which says what its input is", async () => {
     const model = tfl.sequential();
     model.add(norm({ inputShape: [5] }));

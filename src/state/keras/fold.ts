@@ -67,7 +67,14 @@ export function foldKeras(files: KerasFiles): FoldedKeras {
   const count = timesOf(all.map(({ name }) => name));
   const places = new Map<unknown, Layer>(all.map((layer) => [layer.item, layer]));
   const work: Work = { model, changes: noChanges(), count };
-  const { folded, kept } = foldAll([...model.layers.keys()], (name) => {
+  const names = [...model.layers.keys()];
+  // A file may list layers in any order.
+  const ranks = new Map<unknown, number>(
+    containers.flatMap((each) => each.inOrder()).map(({ item }, i) => [item, i]),
+  );
+  const rankOfNorm = (name: string): number => ranks.get(model.layers.get(name)!.item) ?? -1;
+  const order = [...names].sort((a, b) => rankOfNorm(a) - rankOfNorm(b));
+  const { folded, kept } = foldAll(names, order, (name) => {
     const { item, unlisted } = model.layers.get(name)!;
     const layer = places.get(item);
     if (layer !== undefined) return foldOne(work, name, layer);

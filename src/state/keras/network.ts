@@ -155,13 +155,33 @@ export class Container {
       .some((value) => value !== null && value !== false);
   }
 
+  /** All layers, each behind the layer that its first input comes from. */
+  inOrder(): Layer[] {
+    const sorted = new Set<Layer>();
+    for (const layer of this.layers) {
+      const row = new Set<Layer>();
+      let at: Layer | undefined = layer;
+      while (at !== undefined && !sorted.has(at) && !row.has(at)) {
+        row.add(at);
+        at = this.#inputLayer(at);
+      }
+      for (const each of [...row].reverse()) sorted.add(each);
+    }
+    return [...sorted];
+  }
+
+  /** The layer that the first input of a layer's first call comes from. */
+  #inputLayer({ calls }: Layer): Layer | undefined {
+    return this.#byName.get(calls[0]?.[0]?.of ?? "");
+  }
+
   /** How many axes a layer's output has; `null` if neither the layer nor those before it tell. */
   rankOf(layer: Layer): number | null {
     let at: Layer | undefined = layer;
     for (let steps = this.layers.length; at !== undefined && steps > 0; steps--) {
       const own = ownRank(at);
       if (own !== undefined) return own;
-      at = this.#byName.get(at.calls[0]?.[0]?.of ?? "");
+      at = this.#inputLayer(at);
     }
     return null;
   }

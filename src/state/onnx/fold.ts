@@ -70,7 +70,9 @@ export function foldOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): F
     throw new StateError("bytes", "a model for test time", "one with training_info");
   }
   const folding = new Folding(model);
-  const { folded, kept } = foldAll([...model.norms.keys()], (name) => folding.fold(name));
+  // ONNX has operations in an order in which they can run.
+  const names = [...model.norms.keys()];
+  const { folded, kept } = foldAll(names, names, (name) => folding.fold(name));
   return { bytes: folding.network.finish(), folded, kept };
 }
 

@@ -179,8 +179,8 @@ export interface TrainOptions<Out extends Float32Array = Float32Array> {
   updateRunning?: boolean;
   /**
    * A residual in the shape of x, added to γ·x̂ + β before the activation. `out` may be it. `lastBatch` refers to it:
-   * leave it unchanged until `backward`. With a ReLU the layer may keep a bit for each value until then, outside of kernel
-   * memory, and those of the step before as well: together 1/16 of the bytes of x, as long as the layer lives. Default: none.
+   * leave it unchanged until `backward`. With a ReLU the layer may keep a bit for each value of this step and of the one
+   * before, outside of kernel memory: together 1/16 of the bytes of x, as long as the layer lives. Default: none.
    */
   add?: Float32Array;
 }

@@ -26,11 +26,11 @@ export interface KerasFileOptions {
 /** Options of `load` and `loadAll` of {@link readKerasFile}. */
 export interface KerasFileLoadOptions extends KerasLoadOptions {
   /**
-   * False for such a layer without gamma. Used only if the layer has three arrays in the file, which may
-   * be gamma or beta beside the averages. Default true.
+   * For a layer whose config is not in the file: false if it has no gamma. Used only if the file has three arrays for the
+   * layer, since these may be gamma or beta beside the averages. Default true.
    */
   scale?: boolean;
-  /** False for such a layer without beta; used as `scale` is. Default true. */
+  /** The same for beta. Default true. */
   center?: boolean;
 }
 
@@ -43,16 +43,17 @@ export interface KerasFileLoadOptions extends KerasLoadOptions {
  * Epsilon, momentum, scale, center and the layout come from the model's config. A file of weights alone has
  * no config: either give the config here, or give `epsilon` to `load`. In the second case momentum is Keras'
  * default, 0.99, and the layout `"channelsLast"`. The same holds for layers that the config does not list as batch
- * norms: those inside of custom layers, and those of subclasses. Where numbers keep the arrays of several such norms
- * apart (`block/moving_mean_1`), layers have these numbers too (`block/1`); `load` throws where the numbers do not say
- * which array belongs to which norm. What Keras 1 calls `running_std` is the variance.
+ * norms: those inside of custom layers, and those whose class is a subclass of BatchNormalization. If several such norms
+ * share a name, their weights have numbers (`block/moving_mean` and `block/moving_mean_1`), and the layers are called
+ * `block` and `block/1`; `load` throws if the numbers do not say which weight belongs to which norm. A file of Keras 1
+ * keeps the variance under the name `running_std`; it is read as the variance.
  *
  * The file has no counter: `batchesSeen` is 1, and `ageKnown` false.
  *
  * @param bytes not copied, so leave them unchanged until the layers are loaded.
  * @throws ShapeError if `bytes` is not bytes; OptionError for an unknown option; StateError for a
- * file that is truncated, malformed, of another format, or not as Keras writes it: with arrays that are
- * compressed, virtual or in other files, or with links to other places.
+ * file that is truncated, malformed, or of another format, and for one that Keras would not write: whose arrays are
+ * compressed, virtual or in other files, or that has links to other places.
  *
  * @example
  * const bytes = await (await fetch("model.keras")).arrayBuffer();

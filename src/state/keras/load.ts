@@ -21,7 +21,7 @@ export interface KerasLoadOptions {
   momentum?: number;
   /**
    * Default: the layout that follows from the layer's axis and input shape. If the file has no input
-   * shape, `"channelsLast"` for the last axis and `"channelsFirst"` for axis 1.
+   * shape, `"channelsLast"` for the last axis, -1, and `"channelsFirst"` for axis 1; a later axis tells the layout.
    */
   layout?: Layout;
   /** Is called with what you should know about the layer. Default: `console.warn`. */

@@ -26,11 +26,11 @@ export interface KerasReadOptions extends KerasLoadOptions {
  * Epsilon, momentum, scale and center come from the layer's config. Weights of a layer in a wrapper,
  * TimeDistributed for instance, are found by the name of the wrapper.
  *
- * Batch norms that the config does not list as such, those inside of custom layers and those of subclasses, follow
- * under the names that their weights have. Nothing but the weights is known of them: give `epsilon` to `load`. Their
- * momentum is Keras' default, 0.99, and their layout `"channelsLast"`. Where numbers keep the weights of several such
- * norms apart (`block/moving_mean_1`), layers have these numbers too (`block/1`); `load` throws where the numbers do not
- * say which weight belongs to which norm.
+ * Batch norms that the config does not list as such, those inside of custom layers and those whose class is a subclass of
+ * BatchNormalization, follow under the names that their weights have. Nothing but the weights is known of them: give
+ * `epsilon` to `load`. Their momentum is Keras' default, 0.99, and their layout `"channelsLast"`. If several such norms share
+ * a name, their weights have numbers (`block/moving_mean` and `block/moving_mean_1`), and the layers are called `block` and
+ * `block/1`; `load` throws if the numbers do not say which weight belongs to which norm.
  *
  * In a graph model, the layers are the operations `FusedBatchNorm` with constant parameters, and have the
  * names of their nodes. Other batch norms cannot be read: the converter has folded them into the

@@ -67,7 +67,7 @@ describe("inverse", () => {
 
   test("beyond the activation's range: what the limit gives, where γ is negative too; NaN stays", () => {
     // Few values are computed in JavaScript, and the last ones go through kernel memory in parts.
-    for (const rows of [1, 3, 40, 2000, 3_000_000]) {
+    for (const rows of [1, 3, 40, 2000, 600_000]) {
       const bn = new BatchNorm(2, { activation: [-1, 2] });
       bn.gamma!.set([2, -0.5]);
       bn.beta!.set([0.5, 1]);

@@ -132,7 +132,7 @@ const OTHERS = [
   "setTensor",
   "shapeAt",
   "shards",
-  "signature",
+  "checkLetters",
   "sizes",
   "spend",
   "start",

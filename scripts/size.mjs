@@ -21,13 +21,13 @@ const BUDGETS = {
   "index.js": 29.6,
   "infer.js": 6.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 55.65,
+  "state.js": 55.75,
   "hdf5.js": 35.45,
   "tfjs.js": 28.3,
   "tfjs-layers.js": 31.8,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
   "threads.js": 15.35,
-  'threads beyond "."': 6,
+  'threads beyond "."': 6.01,
   'BatchNorm of "."': 24.85,
   'FrozenBatchNorm of "."': 13.97,
 };

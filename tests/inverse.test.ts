@@ -66,7 +66,8 @@ describe("inverse", () => {
   });
 
   test("beyond the activation's range: what the limit gives, where γ is negative too; NaN stays", () => {
-    for (const rows of [1, 3, 40]) {
+    // Few values are computed in JavaScript, and the last ones go through kernel memory in parts.
+    for (const rows of [1, 3, 40, 2000, 600_000]) {
       const bn = new BatchNorm(2, { activation: [-1, 2] });
       bn.gamma!.set([2, -0.5]);
       bn.beta!.set([0.5, 1]);
@@ -80,6 +81,15 @@ describe("inverse", () => {
       y[0] = NaN;
       expect(bn.freeze().inverse(y)[0]).toBeNaN();
     }
+  });
+
+  test("-0 within the limits stays -0, as without an activation", () => {
+    const y = new Float32Array(200).fill(-0);
+    const plain = new BatchNorm(1, { beta: false }).freeze().inverse(y);
+    const bn = new BatchNorm(1, { beta: false, activation: "relu6" });
+    bn.runningMean[0] = -0;
+    const x = bn.freeze().inverse(y);
+    expect(Object.is(plain[0], 0) && Object.is(x[0], -0)).toBe(true);
   });
 
   test("relu: what is 0 comes from β at the most", () => {

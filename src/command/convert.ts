@@ -125,7 +125,10 @@ function toSafetensors(model: OpenModel): Converted {
 function toOnnx(model: OpenModel): Converted {
   if (model.format === "onnx") throw new CommandError("it is an ONNX model already");
   const { layers, notes } = loadAll(model);
-  return { bytes: writeOnnx(layers), notes };
+  const active = Object.entries(layers).filter(([, layer]) => layer.activation !== null);
+  const warnings = ["its activation is not in the file: in ONNX that is a node of its own"];
+  const said = active.map(([name]) => ({ name, warnings }));
+  return { bytes: writeOnnx(layers), notes: [...notes, ...notesOn(said)] };
 }
 
 /** All layers of a model, none of whose epsilons is assumed. */

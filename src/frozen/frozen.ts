@@ -28,7 +28,7 @@ import {
 import { maskOf, pad } from "../values/mask.js";
 import { Raw } from "../values/raw.js";
 import type { AffineTerms } from "../values/terms.js";
-import { inverseOf, limitInverse } from "./inverse.js";
+import { inverseOf, limitsAlone } from "./inverse.js";
 import { tinyAffine } from "./tiny.js";
 
 const INVERSE_KEYS = ["shape", "out"];
@@ -196,9 +196,10 @@ export class Frozen extends Raw {
     const { shape, out } = options;
     const view = viewOf(layout, channels, y, shape, "y");
     const back = (this.#back ??= inverseOf(terms));
-    const x = this.#apply("y", y, view, back, undefined, out);
-    limitInverse(x, view, back, terms.limits);
-    return x as Out;
+    const { limits } = terms;
+    if (limits === null) return this.#apply("y", y, view, back, undefined, out) as Out;
+    const x = this.#apply("y", y, view, limitsAlone(channels, limits), undefined, out);
+    return this.#apply("y", x, view, back, undefined, x) as Out;
   }
 
   /** Applies terms to x, an argument of this name; `residual` and `into` are options that are not checked yet. */

@@ -338,6 +338,18 @@ describe("convert", () => {
     }
   });
 
+  test("activations that an ONNX model of norms alone has no place for are told", () => {
+    const layer = (options: object = {}) => new BatchNorm(2, options);
+    const relu = { activation: "relu" };
+    const own = save({ plain: layer(), first: layer(relu), second: layer(relu) });
+    writeFileSync(at("active.safetensors"), own);
+    expect(lines("convert", at("active.safetensors"), "-o", at("active.onnx"))).toEqual([
+      "3 batch norms, and nothing else of the network",
+      "first and 1 other layer: its activation is not in the file: in ONNX that is a node of its own",
+      expect.stringMatching(/^written: /),
+    ]);
+  });
+
   test("ONNX to safetensors and back: the names of PyTorch, and nothing lost", () => {
     const path = golden("networks/residual.onnx");
     const onnx = readOnnx(bytesAt(path));

@@ -710,6 +710,37 @@ describe("graph models", () => {
     );
   });
 
+  test("the activation behind a norm, where the operation takes the output alone", () => {
+    const activationOf = (files: KerasFiles) =>
+      readKeras(files).load(NAME, { withActivation: true }).activation;
+    const behind = (op: string) => {
+      const files = graph();
+      const relu = files.model.modelTopology.node.at(-1) as { op: string; input: string[] };
+      relu.op = op;
+      relu.input = [`${NAME}:0`];
+      return files;
+    };
+    expect(readKeras(graph()).load(NAME).activation).toBeNull();
+    expect(activationOf(graph())).toBe("relu");
+    expect(activationOf(behind("Relu"))).toBe("relu");
+    expect(activationOf(behind("Relu6"))).toBe("relu6");
+    for (const op of ["LeakyRelu", "Neg", "constructor"]) {
+      expect(activationOf(behind(op))).toBeNull();
+    }
+    for (const op of ["Neg", "Identity", "Relu"]) {
+      const other = { name: "other", op, input: [NAME] };
+      expect(activationOf(graph({}, { node: [other] }))).toBeNull();
+    }
+    const output = (name: string) => ({ signature: { outputs: { y: { name } } } });
+    expect(activationOf(graph({}, { json: output("net/relu:0") }))).toBe("relu");
+    for (const json of [
+      output(`${NAME}:0`),
+      { userDefinedMetadata: output(NAME), ...output("net/relu") },
+    ]) {
+      expect(activationOf(graph({}, { json }))).toBeNull();
+    }
+  });
+
   test("written into: other values, but not those of a constant that others have", () => {
     const files = graph();
     const bn = readKeras(files).load(NAME);

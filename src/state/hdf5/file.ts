@@ -132,7 +132,7 @@ export class Hdf5File {
   }
 
   /** Throws StateError unless these four characters are at an address. */
-  signature(at: number, letters: string): void {
+  checkLetters(at: number, letters: string): void {
     const found = [...this.slice(at, 4)].map((code) => String.fromCharCode(code)).join("");
     if (found !== letters) throw malformed(`no "${letters}" at ${at}`);
   }
@@ -187,7 +187,7 @@ export class Hdf5File {
 
   /** Reads an object header of version 2, which has signatures and checksums (section IV.A.1.b). */
   #second(address: number): Message[] {
-    this.signature(address, "OHDR");
+    this.checkLetters(address, "OHDR");
     const flags = this.u8(address + 5);
     const at = address + 6 + (flags & 0x20 ? 16 : 0) + (flags & 0x10 ? 4 : 0);
     const width = 1 << (flags & 3);
@@ -197,7 +197,7 @@ export class Hdf5File {
       most: MOST_MESSAGES,
       read: (m) => ({ type: this.u8(m), size: this.u16(m + 1), flags: this.u8(m + 3), head }),
       inside: (block, length) => {
-        this.signature(block, "OCHK");
+        this.checkLetters(block, "OCHK");
         return [block + 4, length - 8];
       },
     });

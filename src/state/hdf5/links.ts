@@ -22,7 +22,7 @@ export function linksOf(file: Hdf5File, messages: readonly Message[]): Map<strin
 /** Reads a symbol table: a B-tree of nodes with the entries, and a heap with their names. */
 function readTable(file: Hdf5File, at: number, links: Map<string, Link>): void {
   const heap = file.u64(at + 8);
-  file.signature(heap, "HEAP");
+  file.checkLetters(heap, "HEAP");
   const size = file.u64(heap + 8);
   const names = file.slice(file.u64(heap + 24), size);
   file.spend(32 + size);
@@ -33,7 +33,7 @@ function readTable(file: Hdf5File, at: number, links: Map<string, Link>): void {
       readNode(file, node, names, links);
       continue;
     }
-    file.signature(node, "TREE");
+    file.checkLetters(node, "TREE");
     const [own, count] = [file.u8(node + 5), file.u16(node + 6)];
     if (file.u8(node + 4) !== 0 || (level !== -1 && own !== level - 1)) {
       throw malformed(`a B-tree node at ${node} of another kind or level`);
@@ -48,7 +48,7 @@ function readTable(file: Hdf5File, at: number, links: Map<string, Link>): void {
 
 /** Reads a symbol table node, whose entries take 40 bytes each. */
 function readNode(file: Hdf5File, node: number, names: Uint8Array, links: Map<string, Link>) {
-  file.signature(node, "SNOD");
+  file.checkLetters(node, "SNOD");
   const count = file.u16(node + 6);
   file.spend(8 + 40 * count);
   for (let i = 0; i < count; i++) {

@@ -136,7 +136,7 @@ export class Heaps {
     let objects = this.#known.get(heap);
     if (objects !== undefined) return objects;
     const { file } = this;
-    file.signature(heap, "GCOL");
+    file.checkLetters(heap, "GCOL");
     const size = file.u64(heap + 8);
     file.check(heap, size);
     file.spend(size);

@@ -4,6 +4,7 @@
 // pre-activation networks. A batch norm that was written as products and sums is not found, since it
 // cannot be told from other arithmetic.
 
+import type { Activation } from "../../values/activation.js";
 import type { Layout } from "../../values/layout.js";
 import { isObject } from "../bytes.js";
 import { lookUp, timesOf } from "../keys.js";
@@ -70,9 +71,32 @@ const attributeIn = (attributes: Json, name: string, kind: string): unknown => {
   return isObject(attribute) ? attribute[kind] : undefined;
 };
 
+/** What follows a node as an activation, by the name of the operation. */
+const ACTIVATIONS: Readonly<Record<string, Activation>> = { Relu: "relu", Relu6: "relu6" };
+
+/**
+ * The activation that alone takes the output of the operation of this name; `null` if that is no plain ReLU, or if the
+ * output is also one of the model's.
+ */
+export function activationAfter(model: Json, name: string): Activation | null {
+  const { modelTopology: topology, userDefinedMetadata: metadata, signature } = model;
+  const takers = ((topology as Json).node as unknown[]).flatMap((node) =>
+    isObject(node) ? inputsOf(node).flatMap((input) => (input === name ? [node.op] : [])) : [],
+  );
+  // Which of the two has the outputs depends on the version of the converter.
+  const { outputs } = Object(Object(metadata).signature ?? signature) as Json;
+  const isOutput = Object.values(Object(outputs)).some(
+    (output) => withoutNumber(Object(output).name) === name,
+  );
+  return (takers.length === 1 && !isOutput && lookUp(ACTIVATIONS, String(takers[0]))) || null;
+}
+
+/** The name of a node, without the number of the output or the sign of a control input. */
+const withoutNumber = (value: unknown): string => String(value).replace(/^\^|:\d+$/g, "");
+
 /** The names of a node's input nodes, without the number of the output or the sign of a control input. */
 const inputsOf = ({ input }: Json): string[] =>
-  Array.isArray(input) ? input.map((each) => String(each).replace(/^\^|:\d+$/g, "")) : [];
+  Array.isArray(input) ? input.map(withoutNumber) : [];
 
 const passesOn = ({ op }: Json): boolean => op === "Identity" || op === "ReadVariableOp";
 

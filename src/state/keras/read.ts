@@ -4,8 +4,9 @@ import { BatchNormError } from "../../errors.js";
 import type { Activation } from "../../values/activation.js";
 import { flag, readOptions } from "../../values/check.js";
 import { fileOf, LOAD_KEYS, type StateFile } from "../layers.js";
+import { activationAfter } from "./graph.js";
 import { checkLoadOptions, givenEpsilon, type KerasLoadOptions, loadLayer } from "./load.js";
-import { type KerasFiles, parse, weightOf } from "./model.js";
+import { type KerasFiles, type Model, parse, weightOf } from "./model.js";
 import { containersOf } from "./network.js";
 import { valuesOf } from "./shards.js";
 import { type KerasLayer, layoutOf } from "./topology.js";
@@ -13,8 +14,8 @@ import { type KerasLayer, layoutOf } from "./topology.js";
 /** Options of `load` and `loadAll` of {@link readKeras}. */
 export interface KerasReadOptions extends KerasLoadOptions {
   /**
-   * True gives the layer the `activation` of the ReLU or ReLU6 layer that takes its output, if nothing else does. Leave
-   * that layer out of what you run after the norm. Not in graph models. Default false: layers have no activation.
+   * True gives the layer the `activation` of the ReLU or ReLU6 that takes its output, if nothing else does: a layer, or in
+   * graph models an operation. Leave that out of what you run after the norm. Default false: layers have no activation.
    */
   withActivation?: boolean;
 }
@@ -65,7 +66,7 @@ export function readKeras(files: KerasFiles): StateFile<KerasReadOptions> {
     const { config, unlisted } = layer;
     const given = {
       config: unlisted ? { ...config, epsilon: givenEpsilon(name, options) } : config,
-      activation: follows ? activationBehind(model.json.modelTopology, layer) : null,
+      activation: follows ? activationBehind(model, layer) : null,
       layout: () => layoutOf(name, layer),
       values: (weight: string) => valuesOf(weightOf(model, name, weight)),
     };
@@ -74,8 +75,12 @@ export function readKeras(files: KerasFiles): StateFile<KerasReadOptions> {
 }
 
 /** The activation of the layer that alone takes the output of another; `null` if that is no plain ReLU. */
-function activationBehind(topology: unknown, { item }: KerasLayer): Activation | null {
-  const layers = containersOf(topology).flatMap((container) => container.layers);
+function activationBehind(
+  { json, own: graph }: Model,
+  { item, leaf }: KerasLayer,
+): Activation | null {
+  if (graph !== null) return activationAfter(json, leaf);
+  const layers = containersOf(json.modelTopology).flatMap((container) => container.layers);
   const own = layers.find((layer) => layer.item === item);
   if (own === undefined) return null;
   try {

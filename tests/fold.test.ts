@@ -144,6 +144,7 @@ function checkFold(
   biased: boolean,
   seed: number,
   padding?: FoldOptions["padding"],
+  strides?: FoldOptions["strides"],
 ) {
   const { shape, order, kind, groups } = layer;
   const given = normal(product(shape), seed);
@@ -159,6 +160,7 @@ function checkFold(
     ...(biased || seed % 2 ? { bias } : {}),
     ...(groups > 1 || seed % 3 ? { groups } : {}),
     ...(padding === undefined ? {} : { padding }),
+    ...(strides === undefined ? {} : { strides }),
   });
   weight.assertIntact();
   assertSameBits("weight", weight.array, given);
@@ -302,6 +304,25 @@ describe("one layer does what both did", () => {
         },
       ),
       400,
+    );
+  });
+
+  test("the layer after: transposed convolutions of a single tap, their strides 1", () => {
+    check(
+      fc.property(
+        layers(["convTranspose"]),
+        options,
+        fc.boolean(),
+        fc.constantFrom<FoldOptions["strides"]>(1, [1], [1, 1, 1]),
+        seeds,
+        (layer, parameters, biased, strides, seed) => {
+          const bn = bnOf(insOf(layer), seed, parameters);
+          const shape = layer.shape.map((n, axis) => ("OI".includes(layer.order[axis]) ? n : 1));
+          const single = { ...layer, shape, stride: 1, pad: 0 };
+          checkFold(bn, single, "after", biased, seed, undefined, strides);
+        },
+      ),
+      200,
     );
   });
 
@@ -581,6 +602,7 @@ describe("refused", () => {
     shape: [2, 4, 3, 3],
     into: "after",
   } as const;
+  const single = { ...after, kind: "convTranspose", shape: [4, 18, 1, 1], order: "IOHW" } as const;
   const folding = (options: object) => () => fold(frozen, options as FoldOptions);
 
   test("nothing of these", () => {
@@ -593,6 +615,8 @@ describe("refused", () => {
       { ...after, padding: [0, 0] },
       { ...after, padding: "valid" },
       { ...after, shape: [18, 4, 1, 1], padding: "same" },
+      { ...single, strides: 1 },
+      { ...single, strides: [1, 1] },
     ]) {
       expect(folding(of)).not.toThrow();
     }
@@ -601,6 +625,9 @@ describe("refused", () => {
   const zeros =
     'padding: expected 0 or "valid" for a conv after the layer, which would have to normalize ' +
     "the zeros too, got ";
+  const alone =
+    'into: expected "before" for a convTranspose, unless it has a single tap, strides stated as 1, ' +
+    'and no output padding, got "after"';
   test.each<[string, object, string]>([
     ["no padding given", after, `${zeros}undefined`],
     ["padding", { ...after, padding: 1 }, `${zeros}1`],
@@ -612,9 +639,15 @@ describe("refused", () => {
     [
       "a transposed convolution after",
       { ...after, kind: "convTranspose", shape: [4, 2, 3, 3], order: "IOHW", padding: 0 },
-      'into: expected "before" for a convTranspose, whose outputs see different numbers of taps, ' +
-        'got "after"',
+      alone,
     ],
+    ["one of several taps", { ...single, shape: [4, 9, 1, 2], strides: 1 }, alone],
+    ["no strides given", single, alone],
+    ["strides", { ...single, strides: 2 }, alone],
+    ["strides along one axis", { ...single, strides: [1, 2] }, alone],
+    ["strides of no axis", { ...single, strides: [] }, alone],
+    ["unknown strides", { ...single, strides: "1" }, alone],
+    ["NaN for strides", { ...single, strides: Number.NaN }, alone],
     [
       "no into",
       { ...valid, into: undefined },
@@ -665,7 +698,7 @@ describe("refused", () => {
     [
       "no options",
       null as unknown as object,
-      "options: expected an object { weight, bias, shape, kind, order, groups, padding, into }, got null",
+      "options: expected an object { weight, bias, shape, kind, order, groups, padding, strides, into }, got null",
     ],
   ])("%s: OptionError", (_, options, message) => {
     expect(folding(options)).toThrow(OptionError);

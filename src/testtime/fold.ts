@@ -59,6 +59,12 @@ export interface FoldOptions {
    * the padding repeats values of the input (reflected, repeated, circular), since it adds no zeros.
    */
   padding?: number | readonly number[] | "valid" | "same";
+  /**
+   * The strides of a `"convTranspose"`: one number, or one for each axis. They are needed, and read, only for a
+   * `"convTranspose"` with a single tap after a norm that does not map 0 to 0. There each of them must be 1, so that
+   * every output sees an input. Leave them out if the layer has an output padding, since it adds outputs that see none.
+   */
+  strides?: number | readonly number[];
 }
 
 /** What `fold` gives: one layer in place of two. */
@@ -88,7 +94,7 @@ interface Linear {
   readonly each: (visit: (at: number, i: number, o: number, tap: number) => void) => void;
 }
 
-const KEYS = ["weight", "bias", "shape", "kind", "order", "groups", "padding", "into"];
+const KEYS = ["weight", "bias", "shape", "kind", "order", "groups", "padding", "strides", "into"];
 
 /** How many inputs the probe has. */
 const PROBES = 4;
@@ -102,7 +108,8 @@ const PROBES = 4;
  * Only folds that would be exact without rounding are made; others are refused. A convolution after the norm may
  * put zeros around its input, or between its values. The norm has not seen these zeros, but the folded weights
  * would treat them as if it had, and no bias makes up for that. So with `into: "after"`, unless the norm maps 0 to
- * 0 in every channel, a `"conv"` has to state its `padding`, and a `"convTranspose"` is refused.
+ * 0 in every channel, a `"conv"` has to state its `padding`. A `"convTranspose"` is then refused unless its kernel has a
+ * single tap and its `strides`, which it has to state, are 1.
  *
  * @param frozen the norm: the frozen layer of either entry.
  * @param options see `FoldOptions`; weight in the shape and order of axes that its framework has.
@@ -174,8 +181,13 @@ export function fold(frozen: FrozenLayer, options: FoldOptions): Folded {
 
 /** The options, each of them read once, and sizes copied. */
 function copied(options: FoldOptions): FoldOptions {
-  const { shape, padding, ...others } = readOptions(options, KEYS);
-  return { ...others, shape: sizesOf(shape), padding: sizesOf(padding, "padding") } as FoldOptions;
+  const { shape, padding, strides, ...others } = readOptions(options, KEYS);
+  return {
+    ...others,
+    shape: sizesOf(shape),
+    padding: sizesOf(padding, "padding"),
+    strides: sizesOf(strides, "strides"),
+  } as FoldOptions;
 }
 
 function linearOf(options: FoldOptions): Linear {
@@ -241,23 +253,25 @@ function linearOf(options: FoldOptions): Linear {
 }
 
 /** Throws if a convolution after the norm may see zeros that the norm does not see. */
-function refuseZeros({ kind, padding }: FoldOptions, taps: number): void {
-  if (kind === "convTranspose") {
-    throw new OptionError(
-      "into",
-      '"before" for a convTranspose, whose outputs see different numbers of taps',
-      '"after"',
-    );
-  }
-  const sizes = [padding].flat();
-  const none = (n: unknown): boolean => n === 0 || n === "valid" || (n === "same" && taps === 1);
-  if (kind === "conv" && !(sizes.length > 0 && sizes.every(none))) {
+function refuseZeros({ kind, padding, strides }: FoldOptions, taps: number): void {
+  if (kind === "linear") return;
+  const conv = kind === "conv";
+  const given = [conv ? padding : strides].flat();
+  const exact = (n: unknown): boolean =>
+    conv ? n === 0 || n === "valid" || (n === "same" && taps === 1) : n === 1 && taps === 1;
+  if (given.length > 0 && given.every(exact)) return;
+  if (conv) {
     throw new OptionError(
       "padding",
       '0 or "valid" for a conv after the layer, which would have to normalize the zeros too',
       show(padding),
     );
   }
+  throw new OptionError(
+    "into",
+    '"before" for a convTranspose, unless it has a single tap, strides stated as 1, and no output padding',
+    '"after"',
+  );
 }
 
 /** Inputs [in, taps, PROBES] between -1 and 1 or, given the terms of a norm, inputs that it maps to there. */

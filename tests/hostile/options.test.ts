@@ -205,6 +205,7 @@ const METHODS: readonly Row[] = [
       order: "OIL",
       groups: 1,
       padding: [0],
+      strides: [1],
       into: "after",
     }),
     call: ({ frozen }, options) => fold(frozen, options),

@@ -364,6 +364,83 @@ describe("into the layer after", () => {
   });
 });
 
+describe("into a transposed convolution of a single tap after", () => {
+  const single = (args: object = {}) =>
+    layers.conv2dTranspose({ filters: 4, kernelSize: 1, name: "up", ...args });
+
+  test.each<[string, number[], () => tfl.layers.Layer]>([
+    ["with a bias", [4, 5, 3], () => single()],
+    ["without a bias", [4, 5, 3], () => single({ useBias: false, strides: [1, 1] })],
+    ["of which the size stays", [4, 5, 3], () => single({ padding: "same", activation: "tanh" })],
+  ])("%s", async (_, shape, make) => {
+    const files = await saved(stack(shape, [layers.reLU(), norm(), norm(), make(), norm()]));
+    const result = await folded(files);
+    // The norm behind the layer is folded only where no activation stands between.
+    const kept = /tanh/.test(files.model) ? 1 : 0;
+    expect([result.folded.length, result.kept.length]).toEqual([3 - kept, kept]);
+  });
+
+  test("with strides: only a norm that moves no 0", async () => {
+    const up = single({ strides: [1, 2] });
+    const { kept } = await folded(await saved(stack([4, 5, 3], [norm(), up])));
+    expect(kept[0]!.reason).toMatch(
+      /"up" after it: into: expected "before" for a convTranspose, unless it has a single tap, /,
+    );
+    const files = await saved(stack([4, 5, 3], [norm({ name: "bn", center: false }), up]), 1e6);
+    const numbers = numbersIn(files);
+    numbers["bn/moving_mean"]!.fill(0);
+    const part0 = new Uint8Array(Object.values(numbers)[0]!.buffer);
+    const still = await folded({ model: files.model, weights: { part0 } });
+    expect([still.folded, still.kept]).toEqual([["bn"], []]);
+  });
+
+  test("what TensorFlow.js does not run: channels first, one or three spatial axes, output padding", async () => {
+    const files = await saved(stack([1, 5, 3], [norm({ name: "bn" }), single()]), 1e6);
+    const edited = (change: (bn: Item, up: Item, entry: { shape: number[] }) => void) => {
+      const json = JSON.parse(files.model);
+      const [, bn, up] = json.modelTopology.config.layers;
+      const entries = json.weightsManifest[0].weights as { name: string; shape: number[] }[];
+      change(bn, up, entries.find(({ name }) => name === "up/kernel")!);
+      return foldKeras({ model: JSON.stringify(json), weights: files.weights });
+    };
+    interface Item {
+      class_name: string;
+      config: Record<string, unknown>;
+    }
+    const right = numbersIn(await folded(files));
+    const first = edited((bn, up) => {
+      bn.config.axis = 1;
+      up.config.data_format = "channels_first";
+    });
+    const one = edited((_, up, kernel) => {
+      up.class_name = "Conv1DTranspose";
+      up.config.strides = [1];
+      kernel.shape.shift();
+    });
+    const three = edited((_, up, kernel) => {
+      up.class_name = "Conv3DTranspose";
+      up.config.strides = [1, 1, 1];
+      kernel.shape.unshift(1);
+    });
+    const usual = edited((_, { config }) => {
+      delete config.strides;
+      config.output_padding = [0, 0];
+    });
+    for (const result of [first, one, three, usual]) {
+      expect([result.folded, result.kept]).toEqual([["bn"], []]);
+      expect(numbersIn(result)).toEqual(right);
+    }
+    for (const added of [1, [0, 1]]) {
+      const { kept } = edited((_, { config }) => {
+        config.output_padding = added;
+      });
+      expect(kept[0]!.reason).toMatch(
+        /"up" after it: into: expected "before" for a convTranspose, /,
+      );
+    }
+  });
+});
+
 describe("into a separable convolution after", () => {
   const separable = (args: object = {}) =>
     layers.separableConv2d({ filters: 4, kernelSize: 3, name: "separable", ...args });

@@ -136,6 +136,13 @@ const integer = (name: string, value: number): Message[number] => [
     [3, value],
   ],
 ];
+const text = (name: string, value: string): Message[number] => [
+  5,
+  [
+    [1, name],
+    [4, value],
+  ],
+];
 const float = (name: string, value: number): Message[number] => [
   5,
   [
@@ -211,7 +218,70 @@ const input = (shape: readonly number[]) =>
 describe("is exact for", () => {
   const w = tensor("w", [3, 3, 1, 1]);
   const conv = node("Conv", ["x", "w"], "c");
+  /** A norm before a ConvTranspose of a single tap with these attributes. */
+  const beforeTransposed = (...attributes: Message) => ({
+    parts: [
+      norm("x", "n"),
+      node("ConvTranspose", ["n", "w"], "y", ...attributes),
+      w,
+      ...parameters(),
+    ],
+    nodes: ["ConvTranspose"],
+  });
   const cases: Record<string, Made & { nodes: string[] }> = {
+    "a norm before a ConvTranspose of a single tap": beforeTransposed(),
+    "the same with strides of 1, dilations, and a padding that takes outputs away":
+      beforeTransposed(
+        integers("strides", 1, 1),
+        integers("dilations", 2, 3),
+        integers("pads", 1, 0, 0, 2),
+        integers("output_padding", 0, 0),
+      ),
+    "the same of which the size stays": beforeTransposed(text("auto_pad", "SAME_UPPER")),
+    "the same without padding": beforeTransposed(text("auto_pad", "VALID")),
+    "a norm before a ConvTranspose of groups that has a bias": {
+      shape: [2, 6, 5],
+      parts: [
+        norm("x", "n"),
+        node("ConvTranspose", ["n", "w", "d"], "y", integer("group", 3), integers("strides", 1)),
+        tensor("w", [6, 2, 1]),
+        tensor("d", [6]),
+        tensor("s", [6], [1, -2, 0.5, 3, -1, 2]),
+        tensor("b", [6]),
+        tensor("m", [6]),
+        tensor("v", [6], [1, 4, 0.25, 2, 1, 3]),
+      ],
+      nodes: ["ConvTranspose"],
+    },
+    "norms before and behind ConvTransposes of three spatial axes that share their weight": {
+      shape: [2, 3, 2, 3, 2],
+      parts: [
+        norm("x", "n"),
+        node("ConvTranspose", ["n", "w"], "c"),
+        norm("c", "o"),
+        node("Relu", ["o"], "r"),
+        norm("r", "p"),
+        node("ConvTranspose", ["p", "w"], "y"),
+        tensor("w", [3, 3, 1, 1, 1]),
+        ...parameters(),
+      ],
+      nodes: ["ConvTranspose", "Relu", "ConvTranspose"],
+    },
+    "a norm that maps 0 to 0, before a ConvTranspose with strides": {
+      parts: [
+        norm("x", "n"),
+        node(
+          "ConvTranspose",
+          ["n", "w"],
+          "y",
+          integers("strides", 2, 3),
+          integers("output_padding", 1, 1),
+        ),
+        w,
+        ...parameters(false),
+      ],
+      nodes: ["ConvTranspose"],
+    },
     "a Conv that has a bias": {
       parts: [
         node("Conv", ["x", "w", "d"], "c"),
@@ -256,13 +326,7 @@ describe("is exact for", () => {
     "a norm of which the Conv behind it sees no zeros: VALID": {
       parts: [
         norm("x", "n"),
-        node("Conv", ["n", "w"], "y", [
-          5,
-          [
-            [1, "auto_pad"],
-            [4, "VALID"],
-          ],
-        ]),
+        node("Conv", ["n", "w"], "y", text("auto_pad", "VALID")),
         w,
         ...parameters(),
       ],
@@ -456,6 +520,12 @@ describe("stays, with its reason", () => {
     norm("p", "y"),
     ...parameters(),
   ];
+  const transposed = (attribute: Message[number]): [Made, RegExp[]] => [
+    {
+      parts: then(node("ConvTranspose", ["n", "w"], "y", attribute, integers("dilations", 2, 2))),
+    },
+    [/; into: expected "before" for a convTranspose, unless it has a single tap, .*, got "after"$/],
+  ];
   const body = [
     [
       1,
@@ -644,23 +714,31 @@ describe("stays, with its reason", () => {
       {
         parts: [
           norm("x", "n"),
-          node("Conv", ["n", "k"], "y", [
-            5,
-            [
-              [1, "auto_pad"],
-              [4, "SAME_UPPER"],
-            ],
-          ]),
+          node("Conv", ["n", "k"], "y", text("auto_pad", "SAME_UPPER")),
           tensor("k", [3, 3, 2, 2]),
           ...parameters(),
         ],
       },
       [/; padding: .* normalize the zeros too, got "same"$/],
     ],
-    "a transposed Conv behind it": [
-      { parts: then(node("ConvTranspose", ["n", "w"], "y")) },
+    "a transposed Conv of several taps behind it": [
+      {
+        parts: [
+          norm("x", "n"),
+          node("ConvTranspose", ["n", "k"], "y"),
+          tensor("k", [3, 3, 1, 2]),
+          ...parameters(),
+        ],
+      },
       [/^its input "x" is fed; (into|position): expected "before" for a convTranspose/],
     ],
+    "a transposed Conv with strides behind it": transposed(integers("strides", 1, 2)),
+    "a transposed Conv with an output padding behind it": transposed(
+      integers("output_padding", 0, 1),
+    ),
+    "a transposed Conv behind it whose output has given sizes": transposed(
+      integers("output_shape", 5, 4),
+    ),
     "two take it": [
       { parts: then(node("Conv", ["n", "w"], "y"), node("Relu", ["n"], "z")) },
       [/; its output is taken 2 times$/],

@@ -216,18 +216,17 @@ const two =
   };
 
 /** How a window goes over an image: strides, and zeros before and after it. */
-function windowOf(attributes: Attributes, spatial: number) {
+function windowOf(attributes: Attributes, spatial: number, auto = /^(NOTSET|VALID)$/) {
   const list = (name: string, fallback: number, length = spatial): number[] => {
     const given = attributes.get(name)?.integers ?? [];
     return given.length > 0 ? given : Array<number>(length).fill(fallback);
   };
-  if (!/^(NOTSET|VALID)$/.test(attributes.get("auto_pad")?.text ?? "NOTSET")) {
-    throw new Error("auto_pad");
-  }
+  if (!auto.test(attributes.get("auto_pad")?.text ?? "NOTSET")) throw new Error("auto_pad");
   return {
     strides: list("strides", 1),
     dilations: list("dilations", 1),
     pads: list("pads", 0, 2 * spatial),
+    outputPadding: list("output_padding", 0),
   };
 }
 
@@ -256,16 +255,24 @@ const transposed: Operator = ([x, w, b], attributes) => {
   const [n, ins, ...image] = x!.shape as [number, number, ...number[]];
   const [, outs, ...kernel] = w!.shape as [number, number, ...number[]];
   const groups = attributes.get("group")?.integer ?? 1;
-  const { strides, pads } = windowOf(attributes, kernel.length);
-  const sizes = image.map(
-    (size, i) => strides[i]! * (size - 1) + kernel[i]! - pads[i]! - pads[i + kernel.length]!,
+  const { strides, dilations, pads, outputPadding } = windowOf(attributes, kernel.length, /./);
+  const whole = image.map(
+    (size, i) =>
+      strides[i]! * (size - 1) + outputPadding[i]! + dilations[i]! * (kernel[i]! - 1) + 1,
   );
+  // Where the sizes of the output are given, what is more than these is taken off on both sides.
+  const same = attributes.get("auto_pad")?.text?.startsWith("SAME");
+  const wanted =
+    attributes.get("output_shape")?.integers ??
+    (same ? image.map((size, i) => size * strides[i]!) : null);
+  const sizes = wanted ?? whole.map((size, i) => size - pads[i]! - pads[i + kernel.length]!);
+  if (wanted) for (const [i, size] of sizes.entries()) pads[i] = Math.trunc((whole[i]! - size) / 2);
   const y = make([n, outs * groups, ...sizes], ([, o]) => b?.data[o!] ?? 0);
   const data = [...y.data];
   for (const [example, i, ...place] of indices(x!.shape)) {
     const first = Math.floor(i! / (ins / groups)) * outs;
     for (const [o, ...tap] of indices([outs, ...kernel])) {
-      const to = tap.map((k, d) => place[d]! * strides[d]! + k - pads[d]!);
+      const to = tap.map((k, d) => place[d]! * strides[d]! + k * dilations[d]! - pads[d]!);
       if (to.some((p, d) => p < 0 || p >= sizes[d]!)) continue;
       const index = [example!, first + o!, ...to];
       const flat = index.reduce((sum, p, axis) => sum * y.shape[axis]! + p, 0);

@@ -45,8 +45,9 @@ export interface KerasFileLoadOptions extends KerasLoadOptions {
  * default, 0.99, and the layout `"channelsLast"`. The same holds for layers that the config does not list as batch
  * norms: those inside of custom layers, and those whose class is a subclass of BatchNormalization. If several such norms
  * share a name, their weights have numbers (`block/moving_mean` and `block/moving_mean_1`), and the layers are called
- * `block` and `block/1`; `load` throws if the numbers do not say which weight belongs to which norm. A file of Keras 1
- * keeps the variance under the name `running_std`; it is read as the variance.
+ * `block` and `block/1`; `load` throws if the numbers do not say which weight belongs to which norm. `.keras` and
+ * `.weights.h5` of Keras 3 do not name weights, so a custom layer that makes the weights of two norms itself is not listed
+ * there. A file of Keras 1 keeps the variance under the name `running_std`; it is read as the variance.
  *
  * The file has no counter: `batchesSeen` is 1, and `ageKnown` false.
  *

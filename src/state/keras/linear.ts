@@ -47,7 +47,7 @@ export function kernelsOf({ kind, config }: Layer, into: Into): readonly [string
 export function linearOf(
   { kind, config }: Layer,
   { name, shape }: Shaped,
-): Pick<FoldOptions, "kind" | "order" | "shape" | "groups" | "padding"> {
+): Pick<FoldOptions, "kind" | "order" | "shape" | "groups" | "padding" | "strides"> {
   const [, , axes = "0", transposed] = LINEAR.exec(kind)!;
   const order = SPATIAL[Number(axes)] + (transposed ? "OI" : "IO");
   if (!Array.isArray(shape) || shape.length !== order.length || !shape.every(isCount)) {
@@ -55,6 +55,7 @@ export function linearOf(
   }
   const [ins, times] = shape.slice(-2) as [number, number];
   const depthwise = name === DEPTHWISE;
+  const { strides = 1, output_padding: added } = config;
   const groups = depthwise ? ins : isCount(config.groups) ? config.groups : 1;
   return {
     kind: transposed ? "convTranspose" : axes === "0" ? "linear" : "conv",
@@ -63,6 +64,8 @@ export function linearOf(
     groups,
     // Other paddings, such as "causal", put zeros beside the values. 1 stands for some padding.
     padding: config.padding === "valid" || config.padding === "same" ? config.padding : 1,
+    // An output padding adds outputs that see no input. Then no strides are stated, and `fold` refuses.
+    strides: [added].flat().some(Boolean) ? [] : (strides as number | readonly number[]),
   };
 }
 

@@ -33,7 +33,8 @@ export interface FoldedOnnx {
  *
  * A norm is folded into the layer before it, if nothing else uses the output of that layer. Otherwise it is
  * folded into the layer after it, unless that layer pads its input with zeros: the folded layer would then
- * normalize the zeros too, which the network does not. A layer without a bias gets one, and a MatMul becomes
+ * normalize the zeros too, which the network does not. For the same reason a ConvTranspose after the norm must have a single
+ * tap and strides of 1. Neither matters if the norm maps 0 to 0. A layer without a bias gets one, and a MatMul becomes
  * a Gemm. If other nodes use the weight of the layer too, the layer gets a weight of its own. Everything else
  * in the file stays as it is, byte for byte.
  *

@@ -68,6 +68,8 @@ export function linearOf(graph: Graph, network: Network, step: Step): Linear {
   const pad = get("auto_pad");
   const padded = pad === undefined ? "NOTSET" : textOf(wire, pad, ATTRIBUTE.text);
   const padding = padded.startsWith("SAME") ? "same" : (integersOf(wire, get("pads")) ?? 0);
+  // These attributes may give a ConvTranspose outputs that see no input. Then its strides are not stated, and `fold` refuses.
+  const adds = get("output_shape") || integersOf(wire, get("output_padding"))?.some(Boolean);
   return {
     options: {
       weight: values.map((value) => value * alpha),
@@ -77,6 +79,7 @@ export function linearOf(graph: Graph, network: Network, step: Step): Linear {
       order: (outFirst ? "OI" : "IO") + (convolves ? SPATIAL[rank - 2] : ""),
       groups,
       padding: padded === "VALID" ? "valid" : padding,
+      strides: adds ? [] : (integersOf(wire, get("strides")) ?? 1),
     },
     name,
     type,

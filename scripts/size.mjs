@@ -18,7 +18,7 @@ const BUDGETS = {
   "kernels.wasm": 5.95,
   "infer.wasm": 1,
   "threads.wasm": 3,
-  "index.js": 29.6,
+  "index.js": 29.65,
   "infer.js": 6.5,
   // These make layers themselves: the layer and the binary, which their users have but once.
   "state.js": 55.65,
@@ -26,9 +26,9 @@ const BUDGETS = {
   "tfjs.js": 28.3,
   "tfjs-layers.js": 31.8,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
-  "threads.js": 15.35,
+  "threads.js": 15.4,
   'threads beyond "."': 6,
-  'BatchNorm of "."': 24.85,
+  'BatchNorm of "."': 24.9,
   'FrozenBatchNorm of "."': 13.97,
 };
 

@@ -62,9 +62,12 @@ export class UnsupportedError extends BatchNormError {
   readonly code = "UNSUPPORTED";
 }
 
-/** Describes a value for a message: `a Float64Array of length 3`, `-1`, `"NWC"`, `null`. */
+/** Describes a value for a message: `a Float64Array of length 3`, `-1`, `"NWC"`, `null`; a long text by its beginning. */
 export function describe(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value === "string") {
+    // It may be that of a whole file.
+    return JSON.stringify(value.slice(0, 100)) + (value[100] ? " …" : "");
+  }
   if (typeof value === "function") return "a function";
   if (typeof value === "bigint") return `${value}n`;
   if (typeof value !== "object" || value === null)

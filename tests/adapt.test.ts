@@ -396,3 +396,11 @@ describe("adapter", () => {
     (options) => expect(() => adapter(trained(), options as never)).toThrow(OptionError),
   );
 });
+
+it("new Adapter is refused, as what adapter checks would be missing", () => {
+  const Class = Adapter as unknown as new (...given: unknown[]) => Adapter;
+  for (const given of [[], [new BatchNorm(2)], [new BatchNorm(2), { prior: 1, memory: 2 }]]) {
+    expect(() => new Class(...given)).toThrow(StateError);
+    expect(() => new Class(...given)).toThrow("Adapter: expected adapter or fromJSON, got new");
+  }
+});

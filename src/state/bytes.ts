@@ -18,8 +18,14 @@ export function bytesOf(name: string, value: unknown): Uint8Array {
       throw new ShapeError(name, "bytes", "ones whose buffer is detached or too short");
     }
   }
-  const path = typeof value === "string" ? "; readFileSync(path) of node:fs gives the bytes" : "";
-  throw new ShapeError(name, "a Uint8Array or ArrayBuffer", describe(value) + path);
+  throw new ShapeError(name, "a Uint8Array or ArrayBuffer", describeFile(value));
+}
+
+/** Describes what was given in place of a file, and says how to read the file if it is a path, or an address. */
+export function describeFile(value: unknown): string {
+  const got = describe(value);
+  const path = typeof value === "string" || got === "a URL";
+  return path ? `${got}; readFileSync(path) of node:fs gives the bytes` : got;
 }
 
 /** True for an object that `bytesOf` may take, where parsed JSON can be given as well. */

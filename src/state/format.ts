@@ -4,8 +4,8 @@
 // (ggml/docs/gguf.md), the file identifiers of TensorFlow Lite's and ONNX Runtime's FlatBuffers schemas,
 // numpy.lib.format, RFC 1952 (gzip), git-lfs' docs/spec.md, onnx.proto and saved_model.proto.
 
-import { StateError } from "../errors.js";
-import { bytesOf, isBytes, isObject, textOf, viewOfBytes } from "./bytes.js";
+import { describe, StateError } from "../errors.js";
+import { bytesOf, textOf, viewOfBytes } from "./bytes.js";
 import { directoryOf, isZip } from "./zip.js";
 
 const TORCH = "a file of torch.save: readTorch reads it";
@@ -135,6 +135,6 @@ export function checkFormat(
  */
 export function jsonTextOf(name: string, json: unknown, expected: string): string | null {
   if (typeof json === "string") return json;
-  if (isObject(json) && !isBytes(json)) return null;
+  if (describe(json) === "an Object") return null;
   return textOf(name, checkFormat(name, json, expected, ["json"]).file);
 }

@@ -152,11 +152,7 @@ function entryOf({ text, depth }: Member): [string, unknown] {
   // The metadata are an object of texts. A tensor's entry is an object that contains arrays.
   const isMetadata = /^\s*"__metadata__"\s*:/.test(inside);
   if (depth > (isMetadata ? 1 : 2) || (!isMetadata && text.length > LONGEST_ENTRY)) {
-    throw new StateError(
-      "header",
-      "entries of dtype, shape and data_offsets",
-      `${JSON.stringify(inside.slice(0, 40))} …`,
-    );
+    throw new StateError("header", "entries of dtype, shape and data_offsets", describe(inside));
   }
   const entries = Object.entries(jsonOf("header", `{${inside}}`) as object);
   const [[name, value] = ["", null]] = entries;
@@ -204,7 +200,7 @@ function tensorOf(
 function checkEntry(name: string, text: string): void {
   if (3 * text.length > LONGEST_ENTRY && utf8Of(text).length > LONGEST_ENTRY) {
     throw new StateError(
-      `${JSON.stringify(name.slice(0, 40))} …`,
+      describe(name),
       `a name with which an entry of the header is at most ${LONGEST_ENTRY} bytes`,
       `one of ${name.length} characters`,
     );

@@ -87,6 +87,7 @@ export class Adapter extends Raw {
     examples: number,
   ) {
     super();
+    if (examples === undefined) throw new StateError("Adapter", "adapter or fromJSON", "new");
     this.#layer = layer;
     this.#prior = prior;
     this.#memory = memory;

@@ -70,3 +70,20 @@ describe("arrays of other realms are Float32Arrays", () => {
     expect(layer.infer(x, { out: own })).toBe(own);
   });
 });
+
+test("of a long text a message has the beginning", () => {
+  const { layer } = new Fixture();
+  const shown = (text: string): string => {
+    try {
+      layer.infer(text as never);
+    } catch (error) {
+      return (error as Error).message;
+    }
+    return "";
+  };
+  const hundred = "\n".repeat(100);
+  expect(shown(hundred)).toBe(`x: expected a Float32Array, got ${JSON.stringify(hundred)}`);
+  expect(shown(`${hundred}more`)).toBe(
+    `x: expected a Float32Array, got ${JSON.stringify(hundred)} …`,
+  );
+});

@@ -333,7 +333,7 @@ describe.each(READERS)("%s names what it does not read", (_, reads, expected, ca
 
   test("a path says how to read the file", () => {
     const path = /"\.?\/?model\.bin"; readFileSync\(path\) of node:fs gives the bytes$/;
-    const text = /readFileSync\(path\) of node:fs gives (the bytes|that of a file|files)$/;
+    const text = /readFileSync\(path\) of node:fs gives (the bytes|that of a file)$/;
     let thrown: unknown;
     try {
       call(wrong("./model.bin"));
@@ -343,6 +343,26 @@ describe.each(READERS)("%s names what it does not read", (_, reads, expected, ca
     expect(thrown).toBeInstanceOf(BatchNormError);
     const { message } = thrown as Error;
     expect(path.test(message) || text.test(message), message).toBe(true);
+  });
+
+  test("so does the address of a file, which is as good as a path in Node", () => {
+    const cure = /got a URL; readFileSync\(path\) of node:fs gives the bytes$/;
+    const file = wrong(new URL("file:///model.bin"));
+    expect(() => call(file)).toThrow(BatchNormError);
+    expect(() => call(file)).toThrow(cure);
+  });
+
+  test("the text of a whole file is not repeated in the message", () => {
+    for (const text of [`{${" ".repeat(1e6)}`, "\u00ff".repeat(1e6)]) {
+      let message = "";
+      try {
+        call(wrong(text));
+      } catch (error) {
+        message = (error as Error).message;
+      }
+      expect(message.length).toBeGreaterThan(0);
+      expect(message.length).toBeLessThan(600);
+    }
   });
 });
 
@@ -388,6 +408,38 @@ test("no code of a subclass of Uint8Array is run", () => {
   }
   const layer = new BatchNorm(2, { epsilon: 0.25 });
   expect(load(new Own(save({ layer }))).layer!.epsilon).toBe(0.25);
+});
+
+test("what is given in place of files by path, or of JSON: refused, with the cure where it is a path", () => {
+  const { model } = kerasFiles("keras");
+  const onnx = goldenBytes("opset15-external.onnx");
+  const file = new URL("file:///a.bin");
+  const cure = "; readFileSync\\(path\\) of node:fs gives the bytes";
+  for (const [given, got] of [
+    ["a.bin", `"a\\.bin"${cure}`],
+    [file, `a URL${cure}`],
+    [["a.bin"], "an Array of length 1"],
+    [new Map([["a.bin", nothing]]), "a Map"],
+    [Promise.resolve({}), "a Promise"],
+  ]) {
+    const weights = wrong(given);
+    const none = new RegExp(`^weights: expected weight files by path, got ${got}$`);
+    assertRefuses(OptionError, none, () => readKeras({ model, weights }));
+    const external = new RegExp(`^external: expected bytes by location, got ${got}$`);
+    assertRefuses(OptionError, external, () => readOnnx(onnx, { external: weights }));
+  }
+  const bytes = goldenBytes("keras-files/weights.h5");
+  const { weights } = kerasFiles("keras");
+  for (const [given, got] of [
+    [file, `a URL${cure}`],
+    [new Map(), "a Map"],
+    [Promise.resolve({}), "a Promise"],
+  ]) {
+    const no = (name: string): RegExp =>
+      new RegExp(`^${name}: expected a Uint8Array or ArrayBuffer, got ${got}$`);
+    assertRefuses(ShapeError, no("config"), () => readKerasFile(bytes, { config: wrong(given) }));
+    assertRefuses(ShapeError, no("model"), () => readKeras({ model: wrong(given), weights }));
+  }
 });
 
 test("weights that are the bytes of a file are no files by path", () => {

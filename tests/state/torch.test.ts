@@ -327,7 +327,7 @@ describe("writing", () => {
     [
       "a name longer than readers take",
       "x".repeat(17_000),
-      /^"x{40}" …: .* at most 16384 bytes, got one of 170\d\d/,
+      /^"x{100}" …: .* at most 16384 bytes, got one of 170\d\d/,
     ],
     ["one whose characters take several bytes", "…".repeat(5_500), /got one of 55\d\d characters$/],
   ])("%s in a name", (_, name, message) => {

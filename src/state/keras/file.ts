@@ -52,8 +52,8 @@ export interface KerasFileLoadOptions extends KerasLoadOptions {
  * The file has no counter: `batchesSeen` is 1, and `ageKnown` false.
  *
  * @param bytes not copied, so leave them unchanged until the layers are loaded.
- * @throws ShapeError if `bytes` is not bytes; OptionError for an unknown option; StateError for a
- * file that is truncated, malformed, or of another format, and for one that Keras would not write: whose arrays are
+ * @throws ShapeError if `bytes` is not bytes, or the config neither JSON nor bytes; OptionError for an unknown option;
+ * StateError for a file that is truncated, malformed, or of another format, and for one that Keras would not write: whose arrays are
  * compressed, virtual or in other files, or that has links to other places.
  *
  * @example

@@ -2,7 +2,7 @@
 // and says which weights lie in which file (https://www.tensorflow.org/js/guide/save_load).
 
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
-import { type Bytes, isBytes, isObject, jsonOf } from "../bytes.js";
+import { type Bytes, describeFile, isBytes, isObject, jsonOf } from "../bytes.js";
 import { checkFormat, jsonTextOf } from "../format.js";
 import { timesOf } from "../keys.js";
 import { graphOf, isGraph } from "./graph.js";
@@ -48,9 +48,7 @@ export function parse(name: string, files: unknown): Model {
   const expected = "{ model, weights }, the files of TensorFlow.js";
   if (typeof files !== "object" || files === null || !("model" in files)) {
     if (isBytes(Object(files))) checkFormat(name, files, expected, []);
-    const path = "text; readFileSync(path) of node:fs gives files";
-    const got = typeof files === "string" ? path : describe(files);
-    throw new OptionError(name, expected, got);
+    throw new OptionError(name, expected, describeFile(files));
   }
   // The result of foldKeras can be passed as files too.
   checkKeys(name, files, ["model", "weights", "folded", "kept"]);
@@ -74,8 +72,8 @@ export function parse(name: string, files: unknown): Model {
       describe(format),
     );
   }
-  if (typeof weights !== "object" || weights === null || isBytes(weights)) {
-    throw new OptionError("weights", "weight files by path", describe(weights));
+  if (describe(weights) !== "an Object") {
+    throw new OptionError("weights", "weight files by path", describeFile(weights));
   }
   const found = new Map<string, Weight>();
   const groups = json.weightsManifest.map((group: unknown, i) =>

@@ -2,7 +2,7 @@
 // (https://github.com/onnx/onnx/blob/main/docs/ExternalData.md).
 
 import { describe, OptionError } from "../../errors.js";
-import { type Bytes, bytesOf } from "../bytes.js";
+import { type Bytes, bytesOf, describeFile } from "../bytes.js";
 import { hasOwn } from "../keys.js";
 
 /** The option `external`, each of whose files is read once. */
@@ -16,7 +16,7 @@ export class External {
    */
   constructor(given: unknown) {
     if (describe(given) !== "an Object") {
-      throw new OptionError("external", "bytes by location", describe(given));
+      throw new OptionError("external", "bytes by location", describeFile(given));
     }
     this.#given = given as Readonly<Record<string, Bytes>>;
     for (const location of Object.keys(this.#given)) this.at(location);

@@ -28,7 +28,7 @@ export type {
   MomentsOptions,
   TrainOptions,
 } from "./layer/options.js";
-export type { Renorm, RenormJSON } from "./layer/renorm.js";
+export type { Renorm, Renormalization, RenormJSON } from "./layer/renorm.js";
 export type { Snapshot } from "./layer/snapshot.js";
 export { type AdaptOptions, adapt } from "./testtime/adapt.js";
 export { Adapter, type AdapterJSON, type AdapterOptions, adapter } from "./testtime/adapter.js";

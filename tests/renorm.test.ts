@@ -9,7 +9,7 @@ import {
   type Renorm,
   StateError,
 } from "batchnorm-wasm";
-import { load, save } from "batchnorm-wasm/state";
+import { load, readTorch, save } from "batchnorm-wasm/state";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
@@ -311,40 +311,45 @@ describe("trajectories", () => {
     }
   });
 
-  it("Keras 3, which averages the standard deviation and not the variance", () => {
-    const [momentum, epsilon] = [0.9, 1e-3];
-    const bn = BatchNorm.keras(C, { momentum, epsilon });
-    bn.renorm = FREE;
-    const deviation = new Float64Array(C).fill(1); // moving_stddev
-    const mean = new Float64Array(C);
-    const running = new Float64Array(C).fill(1);
-    for (let step = 0; step < 20; step++) {
-      // The variance that gives s = max(moving_stddev, √ε).
-      bn.runningVariance.set(deviation.map((s) => Math.max(0, s * s - epsilon)));
+  it.each([
+    ["the same momentum", 0.9, FREE],
+    ["a momentum of their own", 0.5, FREE],
+    ["limits", 0.9, { rmax: 1.2, dmax: 0.3, rmin: 0 }],
+    ["a plain average of all mini-batches beside it", "cumulative", FREE],
+  ] as const)("Keras 3, which averages standard deviations: with %s", (_, own, limits) => {
+    const epsilon = 1e-3;
+    const momentum = own === "cumulative" ? 0 : 0.9;
+    const renormMomentum = own === "cumulative" ? 0.7 : own;
+    const bn =
+      own === "cumulative"
+        ? new BatchNorm(C, { epsilon, decay: own, runningVarianceOf: "population" })
+        : BatchNorm.keras(C, { momentum, epsilon });
+    bn.renorm = { ...limits, decay: renormMomentum };
+    bn.runningVariance.fill(1 - epsilon); // Keras begins with a deviation of 1
+    // Keras' weights: moving_mean, moving_stddev, renorm_mean, renorm_stddev.
+    const weights = Array.from({ length: C }, () => ({ mean: 0, stddev: 1, rMean: 0, rStddev: 1 }));
+    for (let step = 0; step < 30; step++) {
       const x = batch(step);
       const y = bn.train(x);
-      const { mean: own, variance } = bn.lastBatch!;
-      const before = running.slice();
-      const center = mean.slice();
-      for (let c = 0; c < C; c++) {
-        const sigma = Math.sqrt(variance[c]! + epsilon);
-        deviation[c] = momentum * deviation[c]! + (1 - momentum) * sigma;
-        // Keras' formulas, on numbers of their own.
+      weights.forEach((w, c) => {
         const at = [...valuesOf(shaped, c)];
         const m = at.reduce((s, i) => s + x[i]!, 0) / at.length;
         const v = at.reduce((s, i) => s + (x[i]! - m) ** 2, 0) / at.length;
-        const s = Math.max(before[c]!, Math.sqrt(epsilon));
-        const r = Math.sqrt(v + epsilon) / s;
-        const d = (m - center[c]!) / s;
-        for (const i of at) {
-          expect(y[i]).toBeCloseTo(((x[i]! - m) / Math.sqrt(v + epsilon)) * r + d, 5);
-        }
-        running[c] = momentum * before[c]! + (1 - momentum) * Math.sqrt(v + epsilon);
-        mean[c] = momentum * center[c]! + (1 - momentum) * m;
-        expect(bn.runningMean[c]).toBeCloseTo(mean[c]!, 6);
-        expect(deviation[c]).toBeCloseTo(running[c]!, 6);
-        expect(own[c]).toBeCloseTo(m, 6);
-      }
+        const stddev = Math.sqrt(v + epsilon);
+        const s = Math.max(w.rStddev, Math.sqrt(epsilon));
+        const r = clip(stddev / s, limits.rmin!, limits.rmax);
+        const d = clip((m - w.rMean) / s, -limits.dmax, limits.dmax);
+        for (const i of at) expect(y[i]).toBeCloseTo(((x[i]! - m) / stddev) * r + d, 5);
+        const old = own === "cumulative" ? step / (step + 1) : momentum;
+        w.mean = old * w.mean + (1 - old) * m;
+        w.stddev = old * w.stddev + (1 - old) * stddev;
+        w.rMean = renormMomentum * w.rMean + (1 - renormMomentum) * m;
+        w.rStddev = renormMomentum * w.rStddev + (1 - renormMomentum) * stddev;
+        expect(bn.runningMean[c]).toBeCloseTo(w.mean, 6);
+        expect(bn.runningVariance[c]).toBeCloseTo(Math.max(0, w.stddev ** 2 - epsilon), 6);
+        expect(bn.renormMean[c]).toBeCloseTo(w.rMean, 6);
+        expect(bn.renormDeviation[c]).toBeCloseTo(w.rStddev, 6);
+      });
     }
   });
 
@@ -378,6 +383,8 @@ describe("the option", () => {
     { rmax: 3, dmax: 1, rmin: -1 },
     { rmax: "3", dmax: 1 },
     { rMax: 3, dmax: 1 },
+    { rmax: 3, dmax: 1, decay: 1.5 },
+    { rmax: 3, dmax: 1, decay: null },
     [3, 5],
     3,
     true,
@@ -406,6 +413,96 @@ describe("the option", () => {
         /^snapshot\.renorm/,
       );
     }
+  });
+});
+
+describe("averages of its own", () => {
+  const renorm = { rmax: 3, dmax: 5, decay: 0.7 };
+  const trained = (): BatchNorm => {
+    const bn = new BatchNorm(2, { renorm });
+    for (let step = 0; step < 5; step++) bn.train(normal(40, step, 3, 2));
+    return bn;
+  };
+  const numbersOf = (bn: BatchNorm) => [...bn.renormMean, ...bn.renormDeviation];
+
+  it("are 0 and 1 at first, and are not touched without a decay", () => {
+    const bn = new BatchNorm(2, { renorm: { rmax: 3, dmax: 5 } });
+    bn.train(normal(40, 1, 3, 2));
+    expect(numbersOf(bn)).toEqual([0, 0, 1, 1]);
+    expect("decay" in bn.renorm!).toBe(false);
+  });
+
+  it("stay with updateRunning: false, by running statistics and while calibrate runs", async () => {
+    const bn = trained();
+    const before = numbersOf(bn);
+    const x = normal(40, 9, 3, 2);
+    bn.train(x, { updateRunning: false });
+    bn.train(x, { statistics: "running" });
+    await calibrate([bn], (each: Float32Array) => void bn.train(each), [x]);
+    expect(numbersOf(bn)).toEqual(before);
+    // Pooled moments are not corrected, but they are of a mini-batch that is averaged.
+    bn.train(x, { statistics: bn.moments(x) });
+    expect(bn.lastBatch!.r).toBeNull();
+    expect(numbersOf(bn)).not.toEqual(before);
+  });
+
+  it("go into snapshots, clones and our own file, to the bit; training goes on alike", () => {
+    const bn = trained();
+    const text = JSON.stringify(bn.snapshot());
+    const other = new BatchNorm(2, { renorm });
+    other.restore(text);
+    const plain = new BatchNorm(2);
+    plain.train(normal(40, 3));
+    // A snapshot without them leaves them.
+    const kept = trained();
+    kept.restore(plain.snapshot());
+    expect(numbersOf(kept)).toEqual(numbersOf(bn));
+    expect([...kept.runningMean]).toEqual([...plain.runningMean]);
+    const file = load(save({ bn, plain }));
+    // Written over a file that has them, a layer without them takes them out.
+    const after = readTorch(save({ bn: plain }, { into: save({ bn }) }));
+    expect(after.load("bn", { eps: 1e-5, momentum: 0.1 }).gamma).toEqual(plain.gamma);
+    const same = [BatchNorm.fromSnapshot(text), other, bn.clone(), file.bn!];
+    const y = bn.clone().train(normal(40, 77));
+    for (const each of same) {
+      expect(numbersOf(each)).toEqual(numbersOf(bn));
+      assertSameBits("y", each.train(normal(40, 77)), y);
+    }
+    expect("renormMean" in plain.snapshot()).toBe(false);
+    expect(file.plain!.renormMean).toEqual(new Float64Array(2));
+    bn.reset();
+    expect(numbersOf(bn)).toEqual([0, 0, 1, 1]);
+  });
+
+  it("a snapshot that should have them and has not, or has others, is refused", () => {
+    const { renormMean: _, ...without } = trained().snapshot();
+    expect(() => BatchNorm.fromSnapshot(without)).toThrow(/^snapshot\.renormMean: /);
+    const wrong = { ...trained().snapshot(), renormDeviation: [1] };
+    expect(() => BatchNorm.fromSnapshot(wrong)).toThrow(/^snapshot\.renormDeviation: .*2 numbers/);
+  });
+
+  it("an invalid deviation, or arrays that are gone, are refused, and nothing has changed", () => {
+    const x = normal(40, 5);
+    const bn = trained();
+    bn.renormDeviation[1] = -1;
+    const before = bn.snapshot();
+    const out = new Float32Array(40);
+    expect(() => bn.train(x, { out })).toThrow(/^renormDeviation: .* -1 for channel 1$/);
+    expect(bn.snapshot()).toEqual(before);
+    expect(out).toEqual(new Float32Array(40));
+    const gone = trained();
+    const mean = [...gone.runningMean];
+    structuredClone(gone.renormMean, { transfer: [gone.renormMean.buffer as ArrayBuffer] });
+    for (const statistics of ["batch", gone.moments(x)] as const) {
+      expect(() => gone.train(x, { out, statistics })).toThrow(/^renormMean: .*transferred/);
+    }
+    expect(() => gone.reset()).toThrow(/^renormMean/);
+    expect(() => gone.snapshot()).toThrow(/^renormMean/);
+    expect([[...gone.runningMean], gone.batchesSeen]).toEqual([mean, 5]);
+    expect(out).toEqual(new Float32Array(40));
+    const inside = trained();
+    const own = new Float32Array(inside.renormDeviation.buffer as ArrayBuffer, 0, 4);
+    expect(() => inside.train(x.slice(0, 4), { out: own })).toThrow(/^out: .*renormDeviation$/);
   });
 });
 

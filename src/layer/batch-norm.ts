@@ -258,12 +258,18 @@ export class BatchNorm extends LayerProperties {
     return freeze(this, this.raw.#parts.averages);
   }
 
-  /** Options and state as an object for JSON, exact to the bit. `lastBatch` and `kernels` are not in it. */
+  /**
+   * Options and state as an object for JSON, exact to the bit. `lastBatch` and `kernels` are not in it.
+   * @throws StateError as `gamma`.
+   */
   snapshot(): Snapshot {
     return writeSnapshot(this.raw.#parts.settings, this);
   }
 
-  /** The snapshot: with this method, JSON.stringify of a layer writes one. */
+  /**
+   * The snapshot: with this method, JSON.stringify of a layer writes one.
+   * @throws StateError as `gamma`.
+   */
   toJSON(): Snapshot {
     return this.snapshot();
   }
@@ -285,7 +291,8 @@ export class BatchNorm extends LayerProperties {
   }
 
   /**
-   * Takes over the state of a snapshot: γ, β, running averages, `batchesSeen`. The layer keeps its options.
+   * Takes over the state of a snapshot: γ, β, running averages, `batchesSeen`, and the averages of batch renormalization
+   * if the snapshot has them. The layer keeps its options.
    *
    * @throws StateError if it is no snapshot, or if channels or parameters are not those of the layer. When it
    * throws, nothing has changed.
@@ -312,7 +319,7 @@ export class BatchNorm extends LayerProperties {
   }
 
   /**
-   * Sets the averages back to 0 and 1, `batchesSeen` to 0, `lastBatch` to `null`. γ and β stay as they are.
+   * Sets all averages back to 0 and 1, `batchesSeen` to 0, `lastBatch` to `null`. γ and β stay as they are.
    * @throws StateError as `gamma`, with nothing changed.
    */
   reset(): void {

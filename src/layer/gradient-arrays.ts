@@ -17,7 +17,7 @@ import {
 import type { Gradients, Normalizer } from "../values/terms.js";
 
 const KEYS = ["dx", "dgamma", "dbeta", "dadd"];
-const OWN = ["gamma", "beta", "runningMean", "runningVariance"];
+const OWN = ["gamma", "beta", "runningMean", "runningVariance", "renormMean", "renormDeviation"];
 const NAMES = ["x", "add", "dy", "out.dx", "out.dgamma", "out.dbeta", "out.dadd"];
 
 /** The buffers of the arrays of a layer, in the order of OWN. They stay the same, even where one is transferred away. */

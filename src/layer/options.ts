@@ -15,7 +15,7 @@ import {
   type VarianceKind,
 } from "../values/moments.js";
 import type { Batch, StatisticsKind } from "./batch.js";
-import { checkRenorm, type Renorm } from "./renorm.js";
+import { checkRenorm, type Renorm, type Renormalization } from "./renorm.js";
 
 /**
  * The key of an option that only this package can give: the weight of the new value in the running averages, from which
@@ -80,7 +80,7 @@ export interface Settings {
   readonly beta: boolean;
   readonly activation: Activation | null;
   /** The limits of batch renormalization, which users may change between steps. */
-  renorm: Required<Renorm> | null;
+  renorm: Renormalization | null;
   /** Undefined for the shared ones, until they are needed. */
   kernels: Kernels | undefined;
 }

@@ -9,7 +9,7 @@ import { type Batch, type Collector, LatestBatch } from "./batch.js";
 import type { Buffers } from "./gradient-arrays.js";
 import type { Settings } from "./options.js";
 import { Parameters } from "./parameters.js";
-import { checkRenorm, type Renorm } from "./renorm.js";
+import { checkRenorm, type Renorm, type Renormalization } from "./renorm.js";
 import { RunningAverages } from "./running-averages.js";
 
 /** What a layer consists of. The functions that do the work of its methods get all of it. */
@@ -39,9 +39,14 @@ export function partsOf(channels: number, settings: Settings): Parts {
     averages,
     latest: new LatestBatch(channels, settings.layout),
     // In the order of OWN in gradient-arrays.ts.
-    buffers: [parameters.gamma, parameters.beta, averages.mean, averages.variance].map(
-      (array) => array?.buffer,
-    ),
+    buffers: [
+      parameters.gamma,
+      parameters.beta,
+      averages.mean,
+      averages.variance,
+      averages.renormMean,
+      averages.renormDeviation,
+    ].map((array) => array?.buffer),
     collector: null,
   };
 }
@@ -97,7 +102,7 @@ export abstract class LayerProperties extends Raw {
    *
    * @throws OptionError if what is written is neither limits nor `null`.
    */
-  get renorm(): Required<Renorm> | null {
+  get renorm(): Renormalization | null {
     return this.raw.#parts.settings.renorm;
   }
 
@@ -140,6 +145,24 @@ export abstract class LayerProperties extends Raw {
    */
   get runningVariance(): Float64Array {
     return this.raw.#parts.averages.variance;
+  }
+
+  /**
+   * The average of the means from which batch renormalization takes d, if `renorm` has a `decay`; [channels], in the unit
+   * of the data, initially 0; writable in place.
+   * @throws StateError as `gamma`.
+   */
+  get renormMean(): Float64Array {
+    return this.raw.#parts.averages.renormMean;
+  }
+
+  /**
+   * The average of √(variance + ε) from which it takes r and d, if `renorm` has a `decay`; [channels], >= 0, in the unit of
+   * the data, initially 1; writable in place.
+   * @throws StateError as `gamma`.
+   */
+  get renormDeviation(): Float64Array {
+    return this.raw.#parts.averages.renormDeviation;
   }
 
   /** How many mini-batches entered the averages, a whole number >= 0. Writable: set it when you write averages. */

@@ -4,7 +4,12 @@
 
 import { checkKeys, describe, OptionError } from "../errors.js";
 import { changed, type JsonNumber, named, toNumber } from "../values/json.js";
-import { type Correction, checkVariances, type Statistics } from "../values/terms.js";
+import {
+  type AverageUpdate,
+  type Correction,
+  checkVariances,
+  type Statistics,
+} from "../values/terms.js";
 
 /**
  * How far `train` may correct x̂ towards the running averages: r within [rmin, rmax], d within [-dmax, dmax], in
@@ -18,16 +23,30 @@ export interface Renorm {
   readonly dmax: number;
   /** The least r, 0 <= rmin <= 1. Default 1/rmax. */
   readonly rmin?: number;
+  /**
+   * Weight of the OLD value, 0 to 1, in averages of renormalization's own, which r and d then come from: `bn.renormMean`
+   * and `bn.renormDeviation`. They are those of Keras 3, and this is its `renorm_momentum`
+   * (keras/src/layers/normalization/batch_normalization.py). As in Keras, the running variance then is an average of
+   * deviations too: √(running variance + ε) moves towards √(new + ε). Default: none; r and d come from the running
+   * averages.
+   */
+  readonly decay?: number;
 }
 
-/** The limits in JSON, where numbers that JSON lacks are texts. */
-export type RenormJSON = { readonly [K in keyof Renorm]-?: JsonNumber };
+/** Batch renormalization as `bn.renorm` gives it: with rmin, and with `decay` where it was given. */
+export interface Renormalization extends Renorm {
+  /** The least r, 0 <= rmin <= 1. */
+  readonly rmin: number;
+}
+
+/** The same in JSON, where numbers that JSON lacks are texts. */
+export type RenormJSON = { readonly [K in keyof Renormalization]: JsonNumber };
 
 /** Returns limits with their default filled in, `null` for none; throws OptionError for anything else. */
-export function checkRenorm(value: unknown): Required<Renorm> | null {
+export function checkRenorm(value: unknown): Renormalization | null {
   if (value === undefined || value === null) return null;
-  checkKeys("renorm", value, ["rmax", "dmax", "rmin"]);
-  const { rmax, dmax, rmin } = value as Record<keyof Renorm, unknown>;
+  checkKeys("renorm", value, ["rmax", "dmax", "rmin", "decay"]);
+  const { rmax, dmax, rmin, decay } = value as Record<keyof Renorm, unknown>;
   const within = (name: string, given: unknown, least: number, most: number): number => {
     if (typeof given === "number" && given >= least && given <= most) return given;
     throw new OptionError(`renorm.${name}`, `a number from ${least} to ${most}`, describe(given));
@@ -37,37 +56,80 @@ export function checkRenorm(value: unknown): Required<Renorm> | null {
     rmax: highest,
     dmax: within("dmax", dmax, 0, Number.POSITIVE_INFINITY),
     rmin: rmin === undefined ? 1 / highest : within("rmin", rmin, 0, 1),
+    ...(decay === undefined ? {} : { decay: within("decay", decay, 0, 1) }),
   });
 }
 
 /** Limits as JSON has them. */
-export const writeRenorm = (limits: Required<Renorm>): RenormJSON =>
+export const writeRenorm = (limits: Renormalization): RenormJSON =>
   changed(limits, toNumber) as RenormJSON;
 
 /** The limits that `writeRenorm` wrote; `null` for none. Throws OptionError for anything else. */
-export const readRenorm = (value: unknown): Required<Renorm> | null =>
+export const readRenorm = (value: unknown): Renormalization | null =>
   checkRenorm(Object(value) === value ? changed(value as object, named) : value);
 
+/** The averages that batch renormalization has of its own. */
+interface OwnAverages {
+  readonly renormMean: Float64Array;
+  readonly renormDeviation: Float64Array;
+}
+
+/** Those of a layer and how they move, `null` if `renorm` has none. Throws StateError if a user transferred their buffers. */
+export function ownAverages(
+  renorm: Renormalization | null,
+  averages: OwnAverages,
+): (OwnAverages & { readonly decay: number }) | null {
+  const decay = renorm?.decay;
+  if (decay === undefined) return null;
+  const { renormMean, renormDeviation } = averages;
+  return { decay, renormMean, renormDeviation };
+}
+
 /**
- * r = σ/s and d = (μ - running mean)/s within their limits, where σ = √(variance + ε) of the mini-batch and
- * s = √(running variance + ε). Where s is 0, the averages say nothing: r is 1 and d is 0, as without renormalization.
- * Throws StateError for an invalid running variance.
+ * r = σ/s and d = (μ - mean)/s within their limits, where σ = √(variance + ε) of the mini-batch. The mean and
+ * s = √(variance + ε) are the running ones, or those of averages of its own, where s is at least √ε. Where s is 0, the
+ * averages say nothing: r is 1 and d is 0, as without renormalization.
+ * Throws StateError for an invalid variance or deviation.
  */
 export function correctionOf(
   batch: Statistics & { readonly meanLow: Float64Array },
   running: Statistics,
+  own: OwnAverages | null,
   epsilon: number,
-  { rmax, dmax, rmin }: Required<Renorm>,
+  { rmax, dmax, rmin }: Renormalization,
 ): Correction {
   checkVariances(running.variance);
+  if (own) checkVariances(own.renormDeviation, "renormDeviation");
+  const mean = own ? own.renormMean : running.mean;
   const r = new Float64Array(batch.mean.length);
   const d = new Float64Array(r.length);
   for (let c = 0; c < r.length; c++) {
-    const s = Math.sqrt(running.variance[c]! + epsilon);
+    const s = own
+      ? Math.max(own.renormDeviation[c]!, Math.sqrt(epsilon))
+      : Math.sqrt(running.variance[c]! + epsilon);
     const ratio = Math.sqrt(batch.variance[c]! + epsilon) / s;
-    const apart = (batch.mean[c]! - running.mean[c]! + batch.meanLow[c]!) / s;
+    const apart = (batch.mean[c]! - mean[c]! + batch.meanLow[c]!) / s;
     r[c] = s === 0 ? 1 : Math.min(rmax, Math.max(rmin, ratio));
     d[c] = s === 0 ? 0 : Math.min(dmax, Math.max(-dmax, apart));
   }
   return { r, d };
+}
+
+/** Moves averages of its own and the running ones, all of deviations, towards the statistics of a mini-batch. */
+export function moveDeviations(
+  { decay, renormMean, renormDeviation }: NonNullable<ReturnType<typeof ownAverages>>,
+  { runningMean, runningVariance, weight, bessel }: AverageUpdate,
+  { mean, variance }: Statistics,
+  epsilon: number,
+): void {
+  const moved = (from: number, to: number, by: number): number => from + by * (to - from);
+  for (let c = 0; c < mean.length; c++) {
+    const deviation = Math.sqrt(variance[c]! + epsilon);
+    renormMean[c] = moved(renormMean[c]!, mean[c]!, 1 - decay);
+    renormDeviation[c] = moved(renormDeviation[c]!, deviation, 1 - decay);
+    runningMean[c] = moved(runningMean[c]!, mean[c]!, weight);
+    const running = Math.sqrt(runningVariance[c]! + epsilon);
+    const s = moved(running, Math.sqrt(bessel * variance[c]! + epsilon), weight);
+    runningVariance[c] = Math.max(0, s * s - epsilon);
+  }
 }

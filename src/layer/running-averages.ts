@@ -36,12 +36,17 @@ export interface AverageState {
   readonly runningVariance: ArrayLike<number>;
   readonly batchesSeen: number;
   readonly ageKnown: boolean;
+  /** The averages that batch renormalization may have of its own: both, or none. */
+  readonly renormMean?: ArrayLike<number> | undefined;
+  readonly renormDeviation?: ArrayLike<number> | undefined;
 }
 
 /** Running mean and variance, how many mini-batches entered them, and how they move. */
 export class RunningAverages implements Statistics {
   readonly #mean: Float64Array;
   readonly #variance: Float64Array;
+  readonly #renormMean: Float64Array;
+  readonly #renormDeviation: Float64Array;
   readonly #options: AverageOptions;
   /** How many mini-batches entered. Users can write anything into it, so it is checked when it is used. */
   batchesSeen = 0;
@@ -51,6 +56,8 @@ export class RunningAverages implements Statistics {
   constructor(channels: number, options: AverageOptions) {
     this.#mean = new Float64Array(channels);
     this.#variance = new Float64Array(channels).fill(1);
+    this.#renormMean = new Float64Array(channels);
+    this.#renormDeviation = new Float64Array(channels).fill(1);
     this.#options = options;
   }
 
@@ -62,6 +69,16 @@ export class RunningAverages implements Statistics {
   /** The running variances. Throws StateError as `mean`. */
   get variance(): Float64Array {
     return present("runningVariance", this.#variance);
+  }
+
+  /** The means that batch renormalization averages by a `decay` of its own. Throws StateError as `mean`. */
+  get renormMean(): Float64Array {
+    return present("renormMean", this.#renormMean);
+  }
+
+  /** The deviations √(variance + ε) that it averages. Throws StateError as `mean`. */
+  get renormDeviation(): Float64Array {
+    return present("renormDeviation", this.#renormDeviation);
   }
 
   /**
@@ -111,19 +128,23 @@ export class RunningAverages implements Statistics {
   }
 
   /** Takes over averages from a snapshot or a file. They have been checked. */
-  restore({ runningMean, runningVariance, batchesSeen, ageKnown }: AverageState): void {
-    const { mean, variance } = this;
-    copy(mean, runningMean);
-    copy(variance, runningVariance);
-    this.batchesSeen = batchesSeen;
-    this.ageKnown = ageKnown;
+  restore(state: AverageState): void {
+    const { mean, variance, renormMean, renormDeviation } = this;
+    copy(mean, state.runningMean);
+    copy(variance, state.runningVariance);
+    copy(renormMean, state.renormMean ?? renormMean);
+    copy(renormDeviation, state.renormDeviation ?? renormDeviation);
+    this.batchesSeen = state.batchesSeen;
+    this.ageKnown = state.ageKnown;
   }
 
   /** Sets the averages back to 0 and 1, with no mini-batch seen. */
   reset(): void {
-    const { mean, variance } = this;
+    const { mean, variance, renormMean, renormDeviation } = this;
     mean.fill(0);
     variance.fill(1);
+    renormMean.fill(0);
+    renormDeviation.fill(1);
     this.batchesSeen = 0;
     this.ageKnown = true;
   }

@@ -8,7 +8,7 @@ import type { Layout } from "../values/layout.js";
 import type { VarianceKind } from "../values/moments.js";
 import { completed, RECORDED, type Settings, WEIGHT } from "./options.js";
 import { type RenormJSON, readRenorm, writeRenorm } from "./renorm.js";
-import { checkSeen } from "./running-averages.js";
+import { checkSeen, type RunningAverages } from "./running-averages.js";
 
 /** What `bn.snapshot()` gives: options and state of a layer, as an object for JSON. */
 export interface Snapshot {
@@ -44,6 +44,10 @@ export interface Snapshot {
   readonly runningVariance: readonly JsonNumber[];
   /** How many mini-batches entered the averages. */
   readonly batchesSeen: number;
+  /** [channels] float64 values: what batch renormalization averages itself, if its `decay` says so; else absent. */
+  readonly renormMean?: readonly JsonNumber[];
+  /** [channels] float64 values, as `renormMean`. */
+  readonly renormDeviation?: readonly JsonNumber[];
   /** `false` if more mini-batches than `batchesSeen` may have entered, else absent: see `bn.ageKnown`. */
   readonly ageKnown?: boolean;
 }
@@ -62,12 +66,15 @@ export interface State<Values = ArrayLike<number>> {
   readonly runningVariance: Values;
   readonly batchesSeen: number;
   readonly ageKnown: boolean;
+  readonly renormMean?: Values | undefined;
+  readonly renormDeviation?: Values | undefined;
 }
 
 /** The snapshot of a layer that has these options and this state. */
 export function writeSnapshot(
   { kernels: _own, [WEIGHT]: weight, activation, renorm, ...options }: Settings,
-  layer: State<Float32Array | Float64Array> & { readonly channels: number },
+  layer: State<Float32Array | Float64Array> &
+    Pick<RunningAverages, "renormMean" | "renormDeviation"> & { readonly channels: number },
 ): Snapshot {
   return {
     format: "batchnorm-wasm/layer",
@@ -82,6 +89,12 @@ export function writeSnapshot(
     runningMean: toNumbers(layer.runningMean),
     runningVariance: toNumbers(layer.runningVariance),
     batchesSeen: layer.batchesSeen,
+    ...(renorm?.decay === undefined
+      ? {}
+      : {
+          renormMean: toNumbers(layer.renormMean),
+          renormDeviation: toNumbers(layer.renormDeviation),
+        }),
     ...(layer.ageKnown ? {} : { ageKnown: false }),
   };
 }
@@ -128,15 +141,19 @@ export function readSnapshot(json: unknown): Restored {
   const s = parse<Snapshot>("snapshot", json, "batchnorm-wasm/layer", 2);
   return recorded("snapshot.", () => {
     const channels = checkChannels(s.channels);
-    const numbers = (name: "gamma" | "beta" | "runningMean" | "runningVariance", of32?: boolean) =>
+    const numbers = (name: keyof State & keyof Snapshot, of32?: boolean) =>
       fromNumbers(`snapshot.${name}`, s[name], channels, of32);
+    const settings = settingsIn(s);
+    const own = settings.renorm?.decay === undefined ? null : numbers;
     return {
       channels,
-      settings: settingsIn(s),
+      settings,
       gamma: s.gamma === null ? null : numbers("gamma", true),
       beta: s.beta === null ? null : numbers("beta", true),
       runningMean: numbers("runningMean"),
       runningVariance: numbers("runningVariance"),
+      renormMean: own?.("renormMean"),
+      renormDeviation: own?.("renormDeviation"),
       batchesSeen: checkSeen("snapshot.batchesSeen", s.batchesSeen),
       ageKnown: flag("ageKnown", s.ageKnown, true),
     };

@@ -17,7 +17,7 @@ import { checkCount, marksOf } from "./batch.js";
 import { outputFor } from "./gradient-arrays.js";
 import { statisticsOf, type TrainOptions } from "./options.js";
 import { kernelsOf, type Parts } from "./properties.js";
-import { correctionOf } from "./renorm.js";
+import { correctionOf, moveDeviations, ownAverages } from "./renorm.js";
 
 const KEYS = ["shape", "out", "mask", "statistics", "updateRunning", "add"];
 
@@ -110,14 +110,16 @@ function trainByMoments(
   const { mean, meanLow } = moments;
   const normalizing = { mean, meanLow, variance: moments.variance("population") };
   const { renorm, epsilon } = parts.settings;
+  const deviations = ownAverages(renorm, averages);
   const correction =
     renorm === null || !own || collector !== null
       ? null
-      : correctionOf(normalizing, averages, epsilon, renorm);
+      : correctionOf(normalizing, averages, deviations, epsilon, renorm);
   trainByStatistics(parts, tensors, normalizing, correction);
   if (collector !== null) collector(moments, examples);
   else if (update !== null) {
-    moveAverages(machine, update, parts.latest.next);
+    if (deviations === null) moveAverages(machine, update, parts.latest.next);
+    else moveDeviations(deviations, update, normalizing, epsilon);
     averages.count();
   }
   return count;

@@ -11,8 +11,8 @@ import { type Bytes, jsonOf } from "./bytes.js";
 import { entriesOf, fromFile, layerOf } from "./layers.js";
 import { parse, type Safetensors, serialize } from "./safetensors.js";
 import { keyOf, TENSORS } from "./torch/names.js";
-import { numbersOf } from "./torch/numbers.js";
-import { put, stateOf } from "./torch/put.js";
+import { floats, numbersOf } from "./torch/numbers.js";
+import { put, putFloats, stateOf } from "./torch/put.js";
 
 /** Options of {@link save}. */
 export interface WriteOptions {
@@ -37,6 +37,8 @@ const refuse = (message: string): never => {
 const RECORD: string[] = [...RECORDED, "weight", "activation", "renorm", "ageKnown"];
 /** The same, and what is in `renorm`. */
 const WRITTEN = [...RECORD, "rmax", "dmax", "rmin"];
+/** The tensors of the averages that batch renormalization has of its own. */
+const [MEAN, DEVIATION] = ["renorm_mean", "renorm_deviation"] as const;
 /** How many layers have a record, so that one that is lost is missed. Files of before do not say it. */
 const COUNT = `${KEY}-layers`;
 
@@ -44,7 +46,8 @@ const COUNT = `${KEY}-layers`;
  * Writes layers with their whole state, exactly: training that goes on after {@link load} gives the same bits as
  * training that was never interrupted. The file is a safetensors file with PyTorch's names. It holds gamma and
  * beta as F32, the averages as F64, the counter as I64, and the options in its metadata. PyTorch loads it too if
- * each layer has both gamma and beta or neither; it rounds the averages to its own type.
+ * each layer has both gamma and beta or neither, and no `renorm` with averages of its own; it rounds the averages to its
+ * own type.
  *
  * @param layers the layers, by names that you choose.
  * @param options `into`: a safetensors file whose other tensors, for instance weights of other layers, are kept.
@@ -66,8 +69,12 @@ export function save(
   const written = new Map(tensors);
   const records = new Map(Object.entries(metadata)).set(KEY, VERSION);
   for (const [name, layer] of entries) {
-    for (const tensor of TENSORS) written.delete(keyOf(name, tensor));
+    for (const tensor of [...TENSORS, MEAN, DEVIATION]) written.delete(keyOf(name, tensor));
     put(written, name, stateOf(layer), "F64", refuse);
+    if (layer.renorm?.decay !== undefined) {
+      putFloats(written, keyOf(name, MEAN), layer.renormMean, "F64");
+      putFloats(written, keyOf(name, DEVIATION), layer.renormDeviation, "F64");
+    }
     records.set(LAYER + name, JSON.stringify(layer, WRITTEN));
   }
   records.set(COUNT, `${[...records.keys()].filter((key) => key.startsWith(LAYER)).length}`);
@@ -131,9 +138,16 @@ export function loadFrom(
       fromFile(`layer "${name}"`, () => {
         checkKeys("options", record, RECORD);
         const ageKnown = flag("ageKnown", record.ageKnown, true);
-        return layerOf({ ...settingsIn(record), kernels } as BatchNormOptions, {
+        const settings = settingsIn(record);
+        const averages = (tensor: string): Float64Array | undefined =>
+          settings.renorm?.decay === undefined
+            ? undefined
+            : floats(tensors, keyOf(name, tensor), state.runningMean.length);
+        return layerOf({ ...settings, kernels } as BatchNormOptions, {
           ...state,
           ageKnown,
+          renormMean: averages(MEAN),
+          renormDeviation: averages(DEVIATION),
         });
       }),
     ]);

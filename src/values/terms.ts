@@ -146,19 +146,19 @@ export function whole<K extends string, T extends Readonly<Record<K, Float64Arra
 export const isVariance = (value: number): boolean =>
   value >= 0 && value < Number.POSITIVE_INFINITY;
 
-/** Throws StateError if the variance of any channel is negative or not finite. */
-export function checkVariances(variance: Float64Array): void {
-  for (let c = 0; c < variance.length; c++) checkVariance(variance, c);
+/** Throws StateError if the variance of any channel is negative or not finite. `name` is what users call the array. */
+export function checkVariances(variance: Float64Array, name?: string): void {
+  for (let c = 0; c < variance.length; c++) checkVariance(variance, c, name);
 }
 
 /** Throws StateError if a channel's variance is negative or not finite. */
-export function checkVariance(variance: Float64Array, channel: number): void {
+export function checkVariance(
+  variance: Float64Array,
+  channel: number,
+  name = "runningVariance",
+): void {
   const value = variance[channel]!;
   if (!isVariance(value)) {
-    throw new StateError(
-      "runningVariance",
-      "finite numbers >= 0",
-      `${value} for channel ${channel}`,
-    );
+    throw new StateError(name, "finite numbers >= 0", `${value} for channel ${channel}`);
   }
 }

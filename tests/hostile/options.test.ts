@@ -221,7 +221,7 @@ const METHODS: readonly Row[] = [
       gamma: true,
       beta: true,
       activation: [-0.5, 2],
-      renorm: { rmax: 3, dmax: 5, rmin: 0.5 },
+      renorm: { rmax: 3, dmax: 5, rmin: 0.5, decay: 0.9 },
       kernels: OWN,
     }),
     call: (_, options) => new BatchNorm(C, options).snapshot(),
@@ -316,7 +316,10 @@ const METHODS: readonly Row[] = [
   {
     name: "BatchNorm.fromSnapshot, of the snapshot",
     options: () => ({
-      ...new BatchNorm(C, { activation: [0, 2], renorm: { rmax: 3, dmax: Infinity } }).snapshot(),
+      ...new BatchNorm(C, {
+        activation: [0, 2],
+        renorm: { rmax: 3, dmax: Infinity, decay: 1 },
+      }).snapshot(),
     }),
     call: (_, options) => BatchNorm.fromSnapshot(options).snapshot(),
   },

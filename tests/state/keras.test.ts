@@ -20,6 +20,9 @@ const NAMES = ["bn_conv", "bn_head", "bn_last"];
 /** A model of one layer, its config as given, its weights those of a layer of three channels. */
 function modelOf(config: object, change: { item?: object; entry?: object; json?: object } = {}) {
   const names = ["gamma", "beta", "moving_mean", "moving_variance"];
+  if ("renorm" in config && config.renorm === true) {
+    names.push("moving_stddev", "renorm_mean", "renorm_stddev");
+  }
   const values = names.flatMap((_, i) => [i + 1, i + 2, i + 3]);
   return {
     model: {
@@ -383,11 +386,6 @@ describe("models of the converter from Python", () => {
 
   test.each<[string, object, RegExp]>([
     [
-      "renorm",
-      { renorm: true },
-      /^layer "bn": has renorm: r and d come from .* variance here, of the standard deviation in Keras$/,
-    ],
-    [
       "virtual_batch_size",
       { virtual_batch_size: 32 },
       /^layer "bn": has virtual_batch_size 32, .* on the whole mini-batch$/,
@@ -405,15 +403,14 @@ describe("models of the converter from Python", () => {
     log.mockRestore();
   });
 
-  test("renorm: with the limits of renorm_clipping, and without any where it has none", () => {
-    const quiet = { onWarning: () => {} };
-    const limited = { renorm: true, renorm_clipping: { rmax: 3, dmax: 5 } };
-    expect(readKeras(modelOf(limited)).load("bn", quiet).renorm).toEqual({
-      rmax: 3,
-      dmax: 5,
-      rmin: 0,
-    });
-    const free = { rmax: Infinity, dmax: Infinity, rmin: 0 };
+  test("renorm: limits and momentum of the config, averages of the file", () => {
+    const warned: string[] = [];
+    const quiet = { onWarning: (text: string) => warned.push(text) };
+    const limited = { renorm: true, renorm_clipping: { rmax: 3, dmax: 5 }, renorm_momentum: 0.5 };
+    const bn = readKeras(modelOf(limited)).load("bn", quiet);
+    expect(bn.renorm).toEqual({ rmax: 3, dmax: 5, rmin: 0, decay: 0.5 });
+    expect([...bn.renormMean, ...bn.renormDeviation]).toEqual([6, 7, 8, 7, 8, 9]);
+    const free = { rmax: Infinity, dmax: Infinity, rmin: 0, decay: 0.99 };
     for (const renorm_clipping of [undefined, null, {}]) {
       const model = modelOf({ renorm: true, renorm_clipping });
       expect(readKeras(model).load("bn", quiet).renorm).toEqual(free);
@@ -421,56 +418,83 @@ describe("models of the converter from Python", () => {
     expect(readKeras(modelOf({ renorm: false })).load("bn").renorm).toBeNull();
     const wrong = modelOf({ renorm: true, renorm_clipping: { rmax: 0.5 } });
     assertRefuses(StateError, /^layer "bn": renorm\.rmax: /, () => readKeras(wrong).load("bn"));
+    const momentum = modelOf({ renorm: true, renorm_momentum: 2 });
+    assertRefuses(StateError, /^layer "bn": renorm\.decay: /, () => readKeras(momentum).load("bn"));
+    const { weights } = modelOf({});
+    const without = { model: modelOf({ renorm: true }).model, weights };
+    expect(() => readKeras(without).load("bn")).toThrow(StateError);
+    expect(warned).toEqual([]);
   });
 
-  test("renorm: a layer goes on as it would in Keras, if it is given the deviation that Keras averages", () => {
+  test("renorm: a layer goes on as it would in Keras, and is written back", () => {
     // Keras' formulas in float64, for the weights that it saves after some steps and for the steps behind them.
-    const [epsilon, momentum] = [1e-3, 0.9];
-    const deviation = [1, 1, 1];
-    const mean = [0, 0, 0];
+    const [epsilon, momentum, own] = [1e-3, 0.9, 0.6];
+    const channels = [0, 1, 2].map(() => ({ mean: 0, stddev: 1, rMean: 0, rStddev: 1 }));
     const batch = (step: number) =>
       Float32Array.from({ length: 24 }, (_, i) => (i % 3) + step + Math.sin(7 * i + step));
     const kerasStep = (x: Float32Array): number[] => {
       const y = Array<number>(24).fill(0);
-      for (let c = 0; c < 3; c++) {
-        const own = [...x].filter((_, i) => i % 3 === c);
-        const m = own.reduce((sum, v) => sum + v, 0) / 8;
-        const sigma = Math.sqrt(own.reduce((sum, v) => sum + (v - m) ** 2, 0) / 8 + epsilon);
-        const s = Math.max(deviation[c]!, Math.sqrt(epsilon));
+      channels.forEach((w, c) => {
+        const values = [...x].filter((_, i) => i % 3 === c);
+        const m = values.reduce((sum, v) => sum + v, 0) / 8;
+        const sigma = Math.sqrt(values.reduce((sum, v) => sum + (v - m) ** 2, 0) / 8 + epsilon);
+        const s = Math.max(w.rStddev, Math.sqrt(epsilon));
         const r = Math.min(2, sigma / s);
-        const d = Math.max(-1.5, Math.min(1.5, (m - mean[c]!) / s));
-        own.forEach((v, row) => {
+        const d = Math.max(-1.5, Math.min(1.5, (m - w.rMean) / s));
+        values.forEach((v, row) => {
           y[3 * row + c] = (c + 1) * (r * ((v - m) / sigma) + d) + c + 2;
         });
-        mean[c] = momentum * mean[c]! + (1 - momentum) * m;
-        deviation[c] = momentum * deviation[c]! + (1 - momentum) * sigma;
-      }
+        w.mean = momentum * w.mean + (1 - momentum) * m;
+        w.stddev = momentum * w.stddev + (1 - momentum) * sigma;
+        w.rMean = own * w.rMean + (1 - own) * m;
+        w.rStddev = own * w.rStddev + (1 - own) * sigma;
+      });
       return y;
     };
-    const varianceOf = (s: number): number => Math.max(0, s * s - epsilon);
+    const saved = () =>
+      [
+        [1, 2, 3, 2, 3, 4],
+        channels.map((w) => w.mean),
+        channels.map((w) => Math.max(0, w.stddev ** 2 - epsilon)),
+        channels.map((w) => w.stddev),
+        channels.map((w) => w.rMean),
+        channels.map((w) => w.rStddev),
+      ].flat();
     for (let step = 0; step < 5; step++) kerasStep(batch(step));
-    const saved = [1, 2, 3, 2, 3, 4, ...mean, ...deviation.map(varianceOf)];
     const { model } = modelOf({
-      ...{ epsilon, momentum, renorm: true, renorm_momentum: momentum },
+      ...{ epsilon, momentum, renorm: true, renorm_momentum: own },
       renorm_clipping: { rmax: 2, dmax: 1.5 },
     });
     const weights = {
-      "a.bin": Float32Array.from(saved.slice(0, 5)).buffer,
-      "b.bin": Float32Array.from(saved.slice(5)).buffer,
+      "a.bin": new Uint8Array(Float32Array.from(saved().slice(0, 5)).buffer),
+      "b.bin": new Uint8Array(Float32Array.from(saved().slice(5)).buffer),
     };
-    const bn = readKeras({ model, weights }).load("bn", { onWarning: () => {} });
-    // As the guide on the gap has it: Keras averages the deviation, and not the variance.
-    const own = bn.runningVariance.map((variance) => Math.sqrt(variance + epsilon));
+    const bn = readKeras({ model, weights }).load("bn");
+    // Written as it was read, nothing changes.
+    expect(writeKeras({ bn }, { into: { model, weights } }).weights).toEqual(weights);
     for (let step = 5; step < 9; step++) {
-      bn.runningVariance.set(own.map(varianceOf));
       const y = bn.train(batch(step));
       kerasStep(batch(step)).forEach((wanted, i) => {
         expect(y[i]).toBeCloseTo(wanted, 5);
       });
-      bn.lastBatch!.variance.forEach((variance, c) => {
-        own[c] = momentum * own[c]! + (1 - momentum) * Math.sqrt(variance + epsilon);
-      });
     }
+    const after = writeKeras({ bn }, { into: { model, weights } });
+    const bytes = Object.values(after.weights).map((each) => each.slice().buffer as ArrayBuffer);
+    const numbers = bytes.flatMap((each) => [...new Float32Array(each)]);
+    expect(numbers.length).toBe(21);
+    saved().forEach((wanted, i) => {
+      expect(numbers[i]).toBeCloseTo(wanted, 4);
+    });
+    // A layer without averages of its own has the running ones written in their place.
+    const plain = BatchNorm.keras(3, { epsilon });
+    plain.setRunning({ count: 4, mean: Float64Array.of(1, 2, 3), m2: Float64Array.of(4, 8, 12) });
+    const { renormMean, renormDeviation } = readKeras(
+      writeKeras({ bn: plain }, { into: { model, weights } }),
+    ).load("bn");
+    expect([...renormMean]).toEqual([1, 2, 3]);
+    [1, 2, 3].forEach((v, c) => {
+      expect(renormDeviation[c]).toBeCloseTo(Math.sqrt(v + epsilon), 6);
+    });
   });
 
   test("what is as usual is not warned about", () => {

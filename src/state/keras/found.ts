@@ -113,14 +113,16 @@ function savedLayers(root: Hdf5Node, config: unknown): Map<string, Found> {
 
 /**
  * Returns a function that finds the array of a weight. They lie in this order: gamma and beta if the layer has them,
- * the moving averages, and those of batch renormalization, which are not read.
+ * the moving averages, and those of batch renormalization.
  */
 const finderIn =
   (arrays: Arrays): Found["array"] =>
   (weight, { scale, center }) => {
     const order = [scale === false ? "" : "gamma", center === false ? "" : "beta"];
     const kept = [...order, "moving_mean", "moving_variance"].filter((each) => each !== "");
-    return arrays.length < kept.length ? null : (arrays[kept.indexOf(weight)] ?? null);
+    if (arrays.length < kept.length) return null;
+    kept.push("moving_stddev", "renorm_mean", "renorm_stddev");
+    return arrays[kept.indexOf(weight)] ?? null;
   };
 
 /** Matches the names of the groups of batch-norm layers. */

@@ -51,7 +51,7 @@ export interface Stated {
   readonly activation?: Activation | null;
   /** Returns the layout that follows from the file; throws OptionError if none does. */
   readonly layout: () => Layout;
-  /** Returns the values [channels] of a weight: gamma, beta, moving_mean or moving_variance. */
+  /** Returns the values [channels] of a weight by the name that it has in Keras: gamma, moving_mean, … */
   readonly values: (weight: string) => Float64Array;
 }
 
@@ -74,6 +74,7 @@ export function loadLayer(name: string, stated: Stated, options: KerasLoadOption
   const { momentum, kernels } = options;
   const warn = warningsTo(options.onWarning);
   const layout = options.layout ?? stated.layout();
+  const isRenormed = config.renorm === true;
   const settings = fromFile(`layer "${name}"`, () => {
     const { epsilon, scale, center } = config as KerasOptions;
     const own = {
@@ -85,7 +86,7 @@ export function loadLayer(name: string, stated: Stated, options: KerasLoadOption
       kernels,
     };
     const { activation = null } = stated;
-    const renorm = checkRenorm(config.renorm === true ? limitsOf(config) : null);
+    const renorm = checkRenorm(isRenormed ? renormOf(config) : null);
     return { ...keeping(kerasOptions, own as KerasOptions), activation, renorm };
   });
   const runningMean = stated.values("moving_mean");
@@ -94,6 +95,9 @@ export function loadLayer(name: string, stated: Stated, options: KerasLoadOption
     beta: settings.beta ? stated.values("beta") : null,
     runningMean,
     runningVariance: stated.values("moving_variance"),
+    // (`moving_stddev` is not read: `moving_variance` is its square less epsilon.)
+    renormMean: isRenormed ? stated.values("renorm_mean") : undefined,
+    renormDeviation: isRenormed ? stated.values("renorm_stddev") : undefined,
     ...NO_COUNTER,
   };
   for (const [weight, values] of Object.entries(state)) {
@@ -109,20 +113,18 @@ export function loadLayer(name: string, stated: Stated, options: KerasLoadOption
   return layerOf(settings, state);
 }
 
-/** The limits of batch renormalization in a config: Keras has none for what `renorm_clipping` leaves out. */
-const limitsOf = ({ renorm_clipping: limits }: Json): object => ({
+/** Batch renormalization as Keras has it: without limits for what `renorm_clipping` leaves out. */
+const renormOf = ({ renorm_clipping: limits, renorm_momentum: decay = 0.99 }: Json): object => ({
   rmax: Number.POSITIVE_INFINITY,
   dmax: Number.POSITIVE_INFINITY,
   rmin: 0,
   ...(limits as object | null),
+  decay,
 });
 
 /** Sentences about what the layer does differently when Keras trains it. */
 function* warningsOf(config: Json): Iterable<string> {
   const { virtual_batch_size: part } = config;
-  if (config.renorm === true) {
-    yield "has renorm: r and d come from an average of the variance here, of the standard deviation in Keras";
-  }
   if (part !== undefined && part !== null) {
     yield `has virtual_batch_size ${part}, but trains here on the whole mini-batch`;
   }

@@ -23,8 +23,8 @@ export interface KerasWriteOptions {
  * the result is that model with the numbers of these layers. Without it, the result is a model of only these
  * layers, each with an input and an output of its own. `moving_variance` is an average of the kind of
  * variance that the layer's `runningVarianceOf` names. Keras' own kind is `"population"`; test time is the
- * same with either. `debias`, `renorm`, the activation and the counter of mini-batches are left out without a warning, since
- * the layer of TensorFlow.js has none of them.
+ * same with either. `debias`, the activation and the counter of mini-batches are left out without a warning, since
+ * the layer of TensorFlow.js has none of them; so is `renorm`, but for its averages, where the model `into` has them.
  *
  * Weights that are written `into` a model keep their type, float32 or float16. Weights that are quantized to
  * integers there become float32, unless the layer's values are still the same. A parameter that the layer
@@ -71,12 +71,13 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
         layer.epsilon,
       );
     }
-    const put = (weight: string, values: ArrayLike<number>): void => {
+    /** Returns whether these are other values than the file has. */
+    const put = (weight: string, values: ArrayLike<number>): boolean => {
       const found = weightOf(model, name, weight);
       const { entry } = found;
       const key = entry.name as string;
       const before = valuesOf(found);
-      if (holds(values, before)) return;
+      if (holds(values, before)) return false;
       if (before.length !== values.length) {
         throw new StateError(key, `${before.length} values`, values.length);
       }
@@ -91,6 +92,7 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
       const data = encode(key, format ?? FLOATS.F32!, values);
       const written = format === null ? plain(entry) : entry;
       changes.weights.set(key, [{ entry: written, data: () => data }]);
+      return true;
     };
     for (const [parameter, value] of [
       ["gamma", 1],
@@ -106,7 +108,16 @@ function writeInto(model: Model, entries: readonly [string, BatchNorm][]): Writt
       }
     }
     put("moving_mean", layer.runningMean);
-    put("moving_variance", layer.runningVariance);
+    const moved = put("moving_variance", layer.runningVariance);
+    if (config.renorm === true) {
+      const { epsilon, runningMean, runningVariance } = layer;
+      const deviation = runningVariance.map((variance) => Math.sqrt(variance + epsilon));
+      // The file has rounded both, so that one does not follow to the bit from the other.
+      if (moved) put("moving_stddev", deviation);
+      const own = layer.renorm?.decay !== undefined;
+      put("renorm_mean", own ? layer.renormMean : runningMean);
+      put("renorm_stddev", own ? layer.renormDeviation : deviation);
+    }
   }
   return filesOf(model, changes);
 }

@@ -68,7 +68,8 @@ function putParameter(
   }
 }
 
-function putFloats(
+/** Puts numbers into the tensor of this key, which gets the type `fresh` if the file has none yet. */
+export function putFloats(
   tensors: Tensors,
   key: string,
   values: ArrayLike<number>,

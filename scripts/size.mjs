@@ -1,12 +1,14 @@
 // Bytes of the binaries, of each entry, and of what pages take of one, minified and gzipped, against
-// their budgets. An entry is measured as its file lies in dist/, whole, with its binary. With `--parts [ENTRY]`, the files
-// of src/ that an entry is made of instead, or that `BatchNorm` alone is, and what would be left without any messages. With
-// `--beyond`, the files that `threads` adds to the main entry.
+// their budgets. An entry is measured as its file lies in dist/, whole, with its binary. With `--parts`, the files of src/ that
+// `BatchNorm` alone is made of instead, and what would be left without any messages and without any checks; with
+// `--parts NAME`, those of another entry or of another export of the main one. With `--beyond`, the files that `threads`
+// adds to the main entry.
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { withoutChecks, withShortNames } from "./ablation.mjs";
 import { BINARIES, ENTRIES } from "./entries.mjs";
 import { partsOf, withoutMessages } from "./parts.mjs";
 
@@ -34,11 +36,11 @@ const BUDGETS = {
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;
 
-async function bundled(contents) {
+async function bundled(contents, minify = true) {
   const { outputFiles } = await build({
     stdin: { contents, resolveDir: process.cwd() },
     bundle: true,
-    minify: true,
+    minify,
     format: "esm",
     target: "es2022",
     external: ["@tensorflow/*"],
@@ -55,17 +57,21 @@ async function bundled(contents) {
 const MAIN = 'export * from "./dist/index.js"';
 const WITH_THREADS = `${MAIN}; export { startKernels } from "./dist/threads.js"`;
 
-const [option, entry] = process.argv.slice(2);
+const [option, name = "BatchNorm"] = process.argv.slice(2);
 if (option === "--parts") {
-  const names = entry === undefined ? "{ BatchNorm }" : "*";
-  const { text, map } = await bundled(`export ${names} from "./dist/${entry ?? "index"}.js"`);
+  const [names, entry] = ENTRIES.includes(name) ? ["*", name] : [`{ ${name} }`, "index"];
+  const contents = `export ${names} from "./dist/${entry}.js"`;
+  const { text, map } = await bundled(contents);
   for (const { name, bytes, share } of partsOf(text, map, gzipped)) {
     console.log(
       `${name.padEnd(32)}${String(bytes).padStart(7)} bytes  gzipped${String(share).padStart(6)}`,
     );
   }
+  const unchecked = (await bundled(withoutChecks((await bundled(contents, false)).text))).text;
+  const short = await withShortNames(unchecked);
   console.log(
-    `all: ${gzipped(text)}; without a word of any message: ${gzipped(withoutMessages(text))}`,
+    `all: ${gzipped(text)}; without a word of any message: ${gzipped(withoutMessages(text))}; ` +
+      `without any check: ${gzipped(unchecked)}, and with short names for all properties: ${gzipped(short)}`,
   );
   process.exit();
 }

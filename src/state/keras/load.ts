@@ -111,8 +111,8 @@ export function loadLayer(name: string, stated: Stated, options: KerasLoadOption
 
 /** The limits of batch renormalization in a config: Keras has none for what `renorm_clipping` leaves out. */
 const limitsOf = ({ renorm_clipping: limits }: Json): object => ({
-  rmax: Number.POSITIVE_INFINITY,
-  dmax: Number.POSITIVE_INFINITY,
+  rmax: Infinity,
+  dmax: Infinity,
   rmin: 0,
   ...(limits as object | null),
 });

@@ -17,21 +17,21 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const KB = 1024;
 /** Budgets in KB, as the README has them. Every file of the package is to have one: without it nothing fits. */
 const BUDGETS = {
-  "kernels.wasm": 5.95,
+  "kernels.wasm": 5.9,
   "infer.wasm": 1,
   "threads.wasm": 3,
-  "index.js": 29.6,
-  "infer.js": 6.5,
+  "index.js": 29.5,
+  "infer.js": 6.4,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 55.65,
-  "hdf5.js": 35.45,
-  "tfjs.js": 28.3,
-  "tfjs-layers.js": 31.8,
+  "state.js": 55.55,
+  "hdf5.js": 35.35,
+  "tfjs.js": 28.2,
+  "tfjs-layers.js": 31.7,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
-  "threads.js": 15.35,
+  "threads.js": 15.25,
   'threads beyond "."': 6,
-  'BatchNorm of "."': 24.85,
-  'FrozenBatchNorm of "."': 13.97,
+  'BatchNorm of "."': 24.75,
+  'FrozenBatchNorm of "."': 13.85,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

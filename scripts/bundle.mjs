@@ -31,15 +31,16 @@ const textModule = (bytes) =>
   "// Made by scripts/bundle.mjs from assembly/: the binary as text.\n" +
   `export const TEXT = ${JSON.stringify(encode(bytes))};\n`;
 
+// As asc does it (asconfig.json): for speed first.
+binaryen.setOptimizeLevel(3);
+binaryen.setShrinkLevel(0);
+
 const built = (binary) => readFileSync(`build/${binary}.wasm`);
 const kernels = WebAssembly.Module.exports(new WebAssembly.Module(built("kernels")));
 const SHORT = shortNames(kernels.map(({ name }) => name));
 
-/** Binaries whose loops are in the kernels that they import: they are to be small, not fast. */
-const SMALL_CODE = ["threads"];
-
 /** A binary whose exports, and whose imports of kernels, have their short names. */
-function shortened(bytes, isSmall) {
+function shortened(bytes) {
   const long = binaryen.readBinary(bytes);
   long.setFeatures(binaryen.Features.All);
   const text = long.emitText();
@@ -55,11 +56,9 @@ function shortened(bytes, isSmall) {
     module.removeExport(name);
     module.addFunctionExport(value, SHORT[name] ?? name);
   }
-  if (isSmall) {
-    binaryen.setShrinkLevel(2);
-    binaryen.setOptimizeLevel(2);
-    module.optimize();
-  }
+  // Twice more than asc has: functions that are called in one place go there, which takes fewer bytes.
+  module.optimize();
+  module.optimize();
   return module.emitBinary();
 }
 
@@ -113,7 +112,7 @@ mkdirSync("dist");
 for (const binary of BINARIES) {
   const bytes = built(binary);
   writeFileSync(`src/wasm/${binary}-text.ts`, textModule(bytes));
-  writeFileSync(`dist/${binary}.wasm`, shortened(bytes, SMALL_CODE.includes(binary)));
+  writeFileSync(`dist/${binary}.wasm`, shortened(bytes));
 }
 
 // A tool that does not read `exports` looks for batchnorm-wasm/infer in a folder of that name (package.json names

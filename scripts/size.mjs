@@ -1,12 +1,14 @@
 // Bytes of the binaries, of each entry, and of what pages take of one, minified and gzipped, against
-// their budgets. An entry is measured as its file lies in dist/, whole, with its binary. With `--parts [ENTRY]`, the files
-// of src/ that an entry is made of instead, or that `BatchNorm` alone is, and what would be left without any messages. With
-// `--beyond`, the files that `threads` adds to the main entry.
+// their budgets. An entry is measured as its file lies in dist/, whole, with its binary. With `--parts`, the files of src/ that
+// `BatchNorm` alone is made of instead, and what would be left without any messages and without any checks; with
+// `--parts NAME`, those of another entry or of another export of the main one. With `--beyond`, the files that `threads`
+// adds to the main entry.
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { withoutChecks, withShortNames } from "./ablation.mjs";
 import { BINARIES, ENTRIES } from "./entries.mjs";
 import { partsOf, withoutMessages } from "./parts.mjs";
 
@@ -15,30 +17,30 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const KB = 1024;
 /** Budgets in KB, as the README has them. Every file of the package is to have one: without it nothing fits. */
 const BUDGETS = {
-  "kernels.wasm": 5.95,
+  "kernels.wasm": 5.9,
   "infer.wasm": 1,
   "threads.wasm": 3,
-  "index.js": 29.65,
-  "infer.js": 6.5,
+  "index.js": 29.9,
+  "infer.js": 6.35,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 55.75,
-  "hdf5.js": 35.45,
-  "tfjs.js": 28.3,
-  "tfjs-layers.js": 31.8,
+  "state.js": 56.3,
+  "hdf5.js": 35.65,
+  "tfjs.js": 28.5,
+  "tfjs-layers.js": 32.05,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
-  "threads.js": 15.35,
-  'threads beyond "."': 6.01,
-  'BatchNorm of "."': 24.85,
-  'FrozenBatchNorm of "."': 13.97,
+  "threads.js": 15.3,
+  'threads beyond "."': 6,
+  'BatchNorm of "."': 25.05,
+  'FrozenBatchNorm of "."': 13.85,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;
 
-async function bundled(contents) {
+async function bundled(contents, minify = true) {
   const { outputFiles } = await build({
     stdin: { contents, resolveDir: process.cwd() },
     bundle: true,
-    minify: true,
+    minify,
     format: "esm",
     target: "es2022",
     external: ["@tensorflow/*"],
@@ -55,17 +57,21 @@ async function bundled(contents) {
 const MAIN = 'export * from "./dist/index.js"';
 const WITH_THREADS = `${MAIN}; export { startKernels } from "./dist/threads.js"`;
 
-const [option, entry] = process.argv.slice(2);
+const [option, name = "BatchNorm"] = process.argv.slice(2);
 if (option === "--parts") {
-  const names = entry === undefined ? "{ BatchNorm }" : "*";
-  const { text, map } = await bundled(`export ${names} from "./dist/${entry ?? "index"}.js"`);
+  const [names, entry] = ENTRIES.includes(name) ? ["*", name] : [`{ ${name} }`, "index"];
+  const contents = `export ${names} from "./dist/${entry}.js"`;
+  const { text, map } = await bundled(contents);
   for (const { name, bytes, share } of partsOf(text, map, gzipped)) {
     console.log(
       `${name.padEnd(32)}${String(bytes).padStart(7)} bytes  gzipped${String(share).padStart(6)}`,
     );
   }
+  const unchecked = (await bundled(withoutChecks((await bundled(contents, false)).text))).text;
+  const short = await withShortNames(unchecked);
   console.log(
-    `all: ${gzipped(text)}; without a word of any message: ${gzipped(withoutMessages(text))}`,
+    `all: ${gzipped(text)}; without a word of any message: ${gzipped(withoutMessages(text))}; ` +
+      `without any check: ${gzipped(unchecked)}, and with short names for all properties: ${gzipped(short)}`,
   );
   process.exit();
 }

@@ -60,7 +60,7 @@ export function usable(
 /** Takes the bits of the next `n` values out of kernel memory. `endless`: one of these above 0 is not finite. */
 function take({ machine: { memory }, bits }: Pass<Machine>, n: number, endless: number): void {
   copy(bits!.array, firstOf(memory.bits, n / 8), bits!.at / 8);
-  bits!.at += endless ? Number.NaN : n;
+  bits!.at += endless ? NaN : n;
 }
 
 /** Brings the bits of the next `n` values into kernel memory, if there are any, and returns their address. */

@@ -51,10 +51,10 @@ export function checkRenorm(value: unknown): Renormalization | null {
     if (typeof given === "number" && given >= least && given <= most) return given;
     throw new OptionError(`renorm.${name}`, `a number from ${least} to ${most}`, describe(given));
   };
-  const highest = within("rmax", rmax, 1, Number.POSITIVE_INFINITY);
+  const highest = within("rmax", rmax, 1, Infinity);
   return Object.freeze({
     rmax: highest,
-    dmax: within("dmax", dmax, 0, Number.POSITIVE_INFINITY),
+    dmax: within("dmax", dmax, 0, Infinity),
     rmin: rmin === undefined ? 1 / highest : within("rmin", rmin, 0, 1),
     ...(decay === undefined ? {} : { decay: within("decay", decay, 0, 1) }),
   });

@@ -137,7 +137,7 @@ const FLOAT16: FloatFormat = {
     scratch.setUint32(0, (bits & 0x7fff) << 13);
     const size = scratch.getFloat32(0) * 2 ** 112;
     const sign = bits & 0x8000 ? -1 : 1;
-    return sign * (size < 2 ** 16 ? size : size === 2 ** 16 ? Infinity : Number.NaN);
+    return sign * (size < 2 ** 16 ? size : size === 2 ** 16 ? Infinity : NaN);
   },
   set(view, at, value) {
     const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;

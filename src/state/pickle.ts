@@ -132,7 +132,7 @@ class Machine {
 
   #line(): string {
     const end = this.#bytes.indexOf(10, this.#position);
-    const text = this.#text(end < 0 ? Number.POSITIVE_INFINITY : end - this.#position);
+    const text = this.#text(end < 0 ? Infinity : end - this.#position);
     this.#take(1);
     return text;
   }

@@ -67,7 +67,7 @@ export class Wire {
     const number = Math.floor(tag / 8);
     const type = tag & 7;
     let begin = this.#at;
-    let size = Number.NaN;
+    let size = NaN;
     if (type === WireType.Bit64) size = 8;
     else if (type === WireType.Bit32) size = 4;
     else if (type === WireType.LengthDelimited) {

@@ -222,9 +222,10 @@ function machineOn(
           habits.forget();
         }
       }
-      handed = parts && size >= SMALL;
-      if (handed) return machine;
-      if (parts) return direct;
+      if (parts) {
+        handed = size >= SMALL;
+        return handed ? machine : direct;
+      }
       return (alone ??= { ...start<Exports, Memory>(() => new OwnMemory(memory)), leave });
     },
     near: nearOn(shared),

@@ -22,8 +22,8 @@ export interface Limits {
 
 /** The limits of a value that has no activation. */
 export const NO_LIMITS: Limits = {
-  low: Number.NEGATIVE_INFINITY,
-  high: Number.POSITIVE_INFINITY,
+  low: -Infinity,
+  high: Infinity,
 };
 
 /** Returns an activation, `null` for none; its ends are rounded to float32. Throws OptionError for anything else. */
@@ -32,7 +32,7 @@ export function checkActivation(value: unknown): Activation | null {
   if (value === "relu" || value === "relu6") return value;
   if (Array.isArray(value) && value.length === 2) {
     const [low, high] = [value[0], value[1]].map((end) =>
-      typeof end === "number" ? Math.fround(end) : Number.NaN,
+      typeof end === "number" ? Math.fround(end) : NaN,
     ) as [number, number];
     if (low < high) return activationOf({ low, high });
   }
@@ -42,14 +42,14 @@ export function checkActivation(value: unknown): Activation | null {
 /** The limits of an activation; `null` without one. */
 export const rangeOf = (activation: Activation | null): Limits | null =>
   typeof activation === "string"
-    ? { low: 0, high: activation === "relu" ? Number.POSITIVE_INFINITY : 6 }
+    ? { low: 0, high: activation === "relu" ? Infinity : 6 }
     : activation && { low: activation[0], high: activation[1] };
 
 /** The shortest way to write limits as an activation. */
 export function activationOf(limits: Limits | null): Activation | null {
   if (limits === null) return null;
   const { low, high } = limits;
-  if (low === 0 && high === Number.POSITIVE_INFINITY) return "relu";
+  if (low === 0 && high === Infinity) return "relu";
   return low === 0 && high === 6 ? "relu6" : Object.freeze([low, high] as const);
 }
 

@@ -143,8 +143,7 @@ export function whole<K extends string, T extends Readonly<Record<K, Float64Arra
   return value;
 }
 
-export const isVariance = (value: number): boolean =>
-  value >= 0 && value < Number.POSITIVE_INFINITY;
+export const isVariance = (value: number): boolean => value >= 0 && value < Infinity;
 
 /** Throws StateError if the variance of any channel is negative or not finite. `name` is what users call the array. */
 export function checkVariances(variance: Float64Array, name?: string): void {

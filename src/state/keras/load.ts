@@ -115,8 +115,8 @@ export function loadLayer(name: string, stated: Stated, options: KerasLoadOption
 
 /** Batch renormalization as Keras has it: without limits for what `renorm_clipping` leaves out. */
 const renormOf = ({ renorm_clipping: limits, renorm_momentum: decay = 0.99 }: Json): object => ({
-  rmax: Number.POSITIVE_INFINITY,
-  dmax: Number.POSITIVE_INFINITY,
+  rmax: Infinity,
+  dmax: Infinity,
   rmin: 0,
   ...(limits as object | null),
   decay,

@@ -172,7 +172,7 @@ export function tensorTypeOf(wire: Wire, declared: Range | undefined): Range | u
 export function rankOf(wire: Wire, declared: Range | undefined): number {
   const tensor = tensorTypeOf(wire, declared);
   const shape = tensor && wire.last(tensor, TENSOR_TYPE.shape);
-  if (shape === undefined) return Number.NaN;
+  if (shape === undefined) return NaN;
   let rank = 0;
   for (const _ of wire.parts(shape, SHAPE.dimension)) rank++;
   return rank;

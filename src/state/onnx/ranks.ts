@@ -91,13 +91,13 @@ class Axes {
     else if (type === "Concat") for (const part of inputs) this.#differ(part, y, 0);
     else if (/^Constant(OfShape)?$/.test(type)) {
       this.#constant(y);
-      this.#set(y, this.#lengths.get(x) ?? Number.NaN); // ConstantOfShape of sizes that are computed
+      this.#set(y, this.#lengths.get(x) ?? NaN); // ConstantOfShape of sizes that are computed
     }
     this.#measure(type, inputs, y);
   }
 
   #get(name: string): number {
-    return this.ranks.get(name) ?? Number.NaN;
+    return this.ranks.get(name) ?? NaN;
   }
 
   /** Notes a rank, unless it is NaN, or the file or an earlier operation has already told the rank of this value. */
@@ -130,12 +130,12 @@ class Axes {
    */
   #sizes(operation: Operation, attribute: string): number {
     const name = operation.inputs[1];
-    return name ? (this.#lengths.get(name) ?? Number.NaN) : this.#listed(operation, attribute);
+    return name ? (this.#lengths.get(name) ?? NaN) : this.#listed(operation, attribute);
   }
 
   #listed(operation: Operation, attribute: string): number {
     const { wire } = this.#graph;
-    return integersOf(wire, attributesOf(wire, operation).get(attribute))?.length ?? Number.NaN;
+    return integersOf(wire, attributesOf(wire, operation).get(attribute))?.length ?? NaN;
   }
 
   #window(operation: Operation): void {
@@ -176,8 +176,8 @@ class Axes {
    * Reshape by such operations, and its length is the rank of Reshape's output.
    */
   #measure(type: string, inputs: readonly string[], y: string): void {
-    const lengths = inputs.map((name) => this.#lengths.get(name) ?? Number.NaN);
-    let length = Number.NaN;
+    const lengths = inputs.map((name) => this.#lengths.get(name) ?? NaN);
+    let length = NaN;
     if (type === "Shape") length = this.#get(inputs[0] ?? "");
     // Exporters use Unsqueeze to turn a single size into a list, which then has one entry.
     else if (type === "Unsqueeze") length = 1;

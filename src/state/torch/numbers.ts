@@ -93,7 +93,7 @@ function counted(
   const tensor = tensors.get(key);
   if (tensor === undefined) return NO_COUNTER;
   const value = numberOf(tensor);
-  const batchesSeen = Math.trunc(value ?? Number.NaN);
+  const batchesSeen = Math.trunc(value ?? NaN);
   if (isCount(batchesSeen)) return { batchesSeen: batchesSeen + 0, ageKnown: true };
   const got = value ?? show(tensor);
   warn(

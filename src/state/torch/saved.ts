@@ -52,7 +52,7 @@ function inRow(file: Uint8Array): unknown {
     const { length = 0, dtype = "" } = tensors.storages.get(key) ?? {};
     const begin = at + 8;
     // An unknown type makes `at` NaN, which the comparison below refuses.
-    at = begin + length * (widthOf(dtype) ?? Number.NaN);
+    at = begin + length * (widthOf(dtype) ?? NaN);
     if (!(at <= file.length && viewOfBytes(file).getBigInt64(begin - 8, true) === BigInt(length))) {
       throw new StateError(
         "bytes",

@@ -10,7 +10,7 @@ import { flag, NO_OPTIONS } from "../values/check.js";
 import { type Bytes, jsonOf } from "./bytes.js";
 import { entriesOf, fromFile, layerOf } from "./layers.js";
 import { parse, type Safetensors, serialize } from "./safetensors.js";
-import { keyOf, TENSORS } from "./torch/names.js";
+import { keyOf, RENORM_DEVIATION, RENORM_MEAN, TENSORS } from "./torch/names.js";
 import { floats, numbersOf } from "./torch/numbers.js";
 import { put, putFloats, stateOf } from "./torch/put.js";
 
@@ -37,8 +37,6 @@ const refuse = (message: string): never => {
 const RECORD: string[] = [...RECORDED, "weight", "activation", "renorm", "ageKnown"];
 /** The same, and what is in `renorm`. */
 const WRITTEN = [...RECORD, "rmax", "dmax", "rmin"];
-/** The tensors of the averages that batch renormalization has of its own. */
-const [MEAN, DEVIATION] = ["renorm_mean", "renorm_deviation"] as const;
 /** How many layers have a record, so that one that is lost is missed. Files of before do not say it. */
 const COUNT = `${KEY}-layers`;
 
@@ -69,11 +67,11 @@ export function save(
   const written = new Map(tensors);
   const records = new Map(Object.entries(metadata)).set(KEY, VERSION);
   for (const [name, layer] of entries) {
-    for (const tensor of [...TENSORS, MEAN, DEVIATION]) written.delete(keyOf(name, tensor));
+    for (const tensor of TENSORS) written.delete(keyOf(name, tensor));
     put(written, name, stateOf(layer), "F64", refuse);
     if (layer.renorm?.decay !== undefined) {
-      putFloats(written, keyOf(name, MEAN), layer.renormMean, "F64");
-      putFloats(written, keyOf(name, DEVIATION), layer.renormDeviation, "F64");
+      putFloats(written, keyOf(name, RENORM_MEAN), layer.renormMean, "F64");
+      putFloats(written, keyOf(name, RENORM_DEVIATION), layer.renormDeviation, "F64");
     }
     records.set(LAYER + name, JSON.stringify(layer, WRITTEN));
   }
@@ -146,8 +144,8 @@ export function loadFrom(
         return layerOf({ ...settings, kernels } as BatchNormOptions, {
           ...state,
           ageKnown,
-          renormMean: averages(MEAN),
-          renormDeviation: averages(DEVIATION),
+          renormMean: averages(RENORM_MEAN),
+          renormDeviation: averages(RENORM_DEVIATION),
         });
       }),
     ]);

@@ -17,8 +17,18 @@ const SCALES = ["weight", "gamma", "weight_orig"];
 const SHIFTS = ["bias", "beta", "bias_orig"];
 const AVERAGES = ["running_mean", "running_var", "num_batches_tracked"];
 const MASKS = ["weight_mask", "bias_mask"];
+/** The averages that batch renormalization may have of its own, in files of `save`. */
+export const RENORM_MEAN = "renorm_mean";
+export const RENORM_DEVIATION = "renorm_deviation";
 /** The names of all tensors of a batch norm that are known here. */
-export const TENSORS: readonly string[] = [...SCALES, ...SHIFTS, ...MASKS, ...AVERAGES];
+export const TENSORS: readonly string[] = [
+  ...SCALES,
+  ...SHIFTS,
+  ...MASKS,
+  ...AVERAGES,
+  RENORM_MEAN,
+  RENORM_DEVIATION,
+];
 
 /**
  * The key of a module's scale or shift, `null` if it has none.

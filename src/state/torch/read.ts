@@ -19,6 +19,7 @@ import {
   type StateFile,
   warningsTo,
 } from "../layers.js";
+import { isOwn } from "../own.js";
 import type { ModuleFacts } from "./models.js";
 import { strangersOf } from "./names.js";
 import { numbersOf } from "./numbers.js";
@@ -77,7 +78,8 @@ export interface TorchLoadOptions {
  * part of `num_batches_tracked`, whatever its type. If the file has no such tensor, as before PyTorch
  * 0.4.1, or if the tensor holds no count, `batchesSeen` is 1 and `ageKnown` is false.
  *
- * Tensors may be F16, BF16, F32 or F64. gamma and beta become float32, the averages float64.
+ * Tensors may be F16, BF16, F32 or F64. gamma and beta become float32, the averages float64. A file of `save` is read as
+ * any other, with a warning: `load(bytes)` also reads the options in it, the activation for instance.
  *
  * @param bytes the file; not copied, so leave it unchanged until the layers are loaded.
  * @param options which model to read, where the file holds several.
@@ -102,6 +104,7 @@ export function readTorch(
 /** The layers of a file that has been read. */
 export function layersIn(source: Source): StateFile<TorchLoadOptions> {
   const { tensors, modules, layers } = source;
+  const isOurs = isOwn(source);
   const strangers = strangersOf(
     tensors,
     layers.map((name) => inFile(source, name)),
@@ -119,6 +122,9 @@ export function layersIn(source: Source): StateFile<TorchLoadOptions> {
         "another; if weights are computed from it, first call remove_weight_norm (of weight_g) or " +
           "remove_parametrizations in Python",
       );
+    }
+    if (isOurs) {
+      warn(`module "${name}": was written by save with all its options, which load(bytes) reads`);
     }
     const state = numbersOf(tensors, full, warn);
     if ((state.gamma === null) !== (state.beta === null)) {

@@ -20,18 +20,18 @@ const BUDGETS = {
   "kernels.wasm": 5.9,
   "infer.wasm": 1,
   "threads.wasm": 3,
-  "index.js": 29.9,
+  "index.js": 30,
   "infer.js": 6.35,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 56.35,
-  "hdf5.js": 35.65,
-  "tfjs.js": 28.5,
-  "tfjs-layers.js": 32.05,
+  "state.js": 56.4,
+  "hdf5.js": 35.7,
+  "tfjs.js": 28.6,
+  "tfjs-layers.js": 32.1,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
   "threads.js": 15.3,
   'threads beyond "."': 6,
-  'BatchNorm of "."': 25.05,
-  'FrozenBatchNorm of "."': 13.85,
+  'BatchNorm of "."': 25.15,
+  'FrozenBatchNorm of "."': 13.9,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

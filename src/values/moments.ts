@@ -5,7 +5,7 @@ import { SingleValueError, StateError } from "../errors.js";
 import { lengthOf } from "./arrays.js";
 import { choice } from "./check.js";
 import type { JsonNumber, Widened } from "./json.js";
-import { checked, noNumbers, read, reduce, write } from "./pooled.js";
+import { checked, noNumbers, read, reduce, write, zeros } from "./pooled.js";
 import { Raw } from "./raw.js";
 import { isVariance, present, whole } from "./terms.js";
 import { addTo } from "./two-sum.js";
@@ -45,7 +45,8 @@ export interface MomentsJSON {
 
 /**
  * Count, mean and sum of squared deviations of each channel, in float64. `bn.moments` makes them; `merge` pools
- * them in any grouping and order. Nothing in this package writes them after they are made.
+ * them in any grouping and order. Nothing in this package writes them after they are made. The arrays share a buffer where
+ * there are more than eight channels, so whoever transfers them to another thread transfers all of them with one.
  *
  * @example
  * const whole = bn.moments(a).merge(bn.moments(b)); // of a and b together
@@ -229,8 +230,8 @@ const newSums = (...of: ConstructorParameters<typeof GradientSums>): GradientSum
 
 /** Moments of nothing, or arrays for those of something. */
 export function zeroMoments(channels: number): Moments {
-  const array = (): Float64Array => new Float64Array(channels);
-  return newMoments(0, array(), array(), array());
+  const [mean, m2, meanLow] = zeros(3, channels) as [Float64Array, Float64Array, Float64Array];
+  return newMoments(0, mean, m2, meanLow);
 }
 
 /**

@@ -47,6 +47,21 @@ export function read<K extends string>(json: unknown, format: string, keys: read
   return { ...(Object.fromEntries(arrays) as Record<K, Float64Array>), count: s.count };
 }
 
+/**
+ * `count` arrays of `length` zeros. They share a buffer, since to make one takes longer than all else that is done with the
+ * statistics of a few channels. (V8 needs no buffer for up to eight values: these lie in the array itself.)
+ */
+export function zeros(count: number, length: number): Float64Array[] {
+  const buffer = length > 8 ? new ArrayBuffer(8 * count * length) : null;
+  const arrays: Float64Array[] = [];
+  for (let i = 0; i < count; i++) {
+    arrays.push(
+      buffer ? new Float64Array(buffer, 8 * i * length, length) : new Float64Array(length),
+    );
+  }
+  return arrays;
+}
+
 export const noNumbers = (name: string): ShapeError =>
   new ShapeError(`new ${name}`, "numbers", "none");
 /**
@@ -64,6 +79,7 @@ export function checked<K extends string>(
   const held = Object(value) as Record<K | "count", unknown>;
   const arrays: unknown[] = [];
   let length = channels;
+  let copies: Float64Array[] | undefined;
   for (const key of keys) {
     let array = held[key];
     if (array === undefined && key === "meanLow") array = new Float64Array(length!);
@@ -77,7 +93,8 @@ export function checked<K extends string>(
     let own = array as Float64Array;
     if (!trusted) {
       // By index: there are few values, and for these `copyOf` takes ten times as long.
-      own = new Float64Array(length);
+      copies ??= zeros(keys.length, length);
+      own = copies[arrays.length]!;
       for (let c = 0; c < length; c++) own[c] = (array as Float64Array)[c]!;
     }
     arrays.push(own);

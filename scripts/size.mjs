@@ -23,7 +23,7 @@ const BUDGETS = {
   "index.js": 29.9,
   "infer.js": 6.35,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 56.3,
+  "state.js": 56.65,
   "hdf5.js": 35.65,
   "tfjs.js": 28.5,
   "tfjs-layers.js": 32.05,

@@ -128,6 +128,20 @@ export function checkFormat(
 }
 
 /**
+ * The bytes of a file of values alone, which has no signature, given as the argument `name`.
+ *
+ * @throws ShapeError for what is no bytes; StateError for what servers and Git give in place of a file: a text.
+ */
+export function valuesFileOf(name: string, bytes: unknown): Uint8Array {
+  const file = bytesOf(name, bytes);
+  const format = formatOf(file);
+  if (format === "lfs" || format === "html") {
+    throw new StateError(name, "a file of values", FORMATS[format]);
+  }
+  return file;
+}
+
+/**
  * The text of JSON that is given as text or as bytes; `null` if it is given parsed.
  *
  * @param name what the caller calls it, for messages.

@@ -301,6 +301,57 @@ describe("into the layer before", () => {
   });
 });
 
+describe("past layers that change nothing at test time", () => {
+  test("before and after the norm", async () => {
+    const all = [
+      layers.conv2d({ filters: 4, kernelSize: 3 }),
+      layers.dropout({ rate: 0.5 }),
+      norm(),
+      layers.reLU(),
+      norm(),
+      layers.dropout({ rate: 0.5 }),
+      layers.conv2d({ filters: 3, kernelSize: 2 }),
+      layers.activation({ activation: "linear" }),
+      layers.gaussianNoise({ stddev: 1 }),
+      norm(),
+      layers.gaussianDropout({ rate: 0.5 }),
+      layers.flatten(),
+      norm(),
+      layers.alphaDropout({ rate: 0.5 }),
+      layers.dropout({ rate: 0.5 }),
+      layers.dense({ units: 3, activation: "tanh" }),
+    ];
+    const files = await saved(stack([7, 7, 2], all));
+    const result = await folded(files);
+    expect([result.folded.length, result.kept]).toEqual([4, []]);
+    expect(names(result.model)).toEqual(names(files.model).filter((kind) => !/Norm/.test(kind)));
+  });
+
+  test("but not past a dropout that is on, or whose class is another", async () => {
+    const all = [
+      layers.dense({ units: 4, activation: "relu" }),
+      norm({ name: "bn" }),
+      layers.dropout({ rate: 0.5, name: "drop" }),
+      layers.dense({ units: 2 }),
+    ];
+    const { model, weights } = await saved(stack([5], all));
+    const change = (edit: (item: { class_name: string; inbound_nodes: unknown }) => void) => {
+      const json = JSON.parse(model);
+      edit(json.modelTopology.config.layers[3]);
+      return reasons(foldKeras({ model: json, weights }))[0];
+    };
+    expect(change(() => {})).toBeUndefined();
+    const on = change((item) => {
+      item.inbound_nodes = [[["bn", 0, 0, { training: true }]]];
+    });
+    expect(on).toMatch(/; "drop" after it: no norm can be folded into Dropout$/);
+    const other = change((item) => {
+      item.class_name = "MonteCarloDropout";
+    });
+    expect(other).toMatch(/; "drop" after it: no norm can be folded into MonteCarloDropout$/);
+  });
+});
+
 describe("into the layer after", () => {
   test("dense and convolutions without padding", async () => {
     const all = [

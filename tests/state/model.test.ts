@@ -321,6 +321,35 @@ const READERS: readonly (readonly [
   ],
 ];
 
+describe("files of values beside a model, which may be a text that came in place of the file", () => {
+  const { model, weights } = kerasFiles("keras");
+  const everyOne = (file: Uint8Array) =>
+    Object.fromEntries(Object.keys(weights).map((path) => [path, file]));
+  const onnx = goldenBytes("opset15-external.onnx");
+  const EXTERNAL = /^external\["a"\]: expected a file of values, got a /;
+  const WEIGHTS = /^weights\["[^"]+"\]: expected a file of values, got a /;
+  const PLACES: readonly (readonly [string, RegExp, (file: Uint8Array) => unknown])[] = [
+    ["readOnnx", EXTERNAL, (a) => readOnnx(onnx, { external: { a } })],
+    ["foldOnnx", EXTERNAL, (a) => foldOnnx(onnx, { external: { a } })],
+    [
+      "writeOnnx",
+      EXTERNAL,
+      (a) => writeOnnx({ h: new BatchNorm(1) }, { into: onnx, external: { a } }),
+    ],
+    ["readKeras", WEIGHTS, (file) => readKeras({ model, weights: everyOne(file) })],
+    ["foldKeras", WEIGHTS, (file) => foldKeras({ model, weights: everyOne(file) })],
+  ];
+  const texts = FILES.filter(([, format]) => format === "lfs" || format === "html");
+
+  test.each(PLACES)("%s", (_, place, call) => {
+    expect(texts.length).toBeGreaterThan(3);
+    for (const [, , bytes, message] of texts) {
+      assertRefuses(StateError, place, () => call(bytes));
+      assertRefuses(StateError, message, () => call(bytes));
+    }
+  });
+});
+
 describe.each(READERS)("%s names what it does not read", (_, reads, expected, call) => {
   test.each(FILES.filter(([, format]) => !reads.includes(format)))(
     "%s",

@@ -229,6 +229,35 @@ describe("is exact for", () => {
     nodes: ["ConvTranspose"],
   });
   const cases: Record<string, Made & { nodes: string[] }> = {
+    "nodes that change nothing between a Conv, an Add and norms behind them": {
+      parts: [
+        conv,
+        node("Add", ["c", "d"], "e"),
+        node("Dropout", ["e"], "f", [2, "mask"]),
+        node("Identity", ["f"], "g"),
+        norm("g", "h"),
+        node("Identity", ["h"], "i"),
+        norm("i", "y"),
+        w,
+        tensor("d", [3, 1, 1]),
+        ...parameters(),
+      ],
+      nodes: ["Conv", "Dropout", "Identity", "Identity"],
+    },
+    "the same between norms and a Conv behind them": {
+      parts: [
+        norm("x", "n"),
+        node("Identity", ["n"], "o"),
+        norm("o", "p"),
+        node("Dropout", ["p", "ratio"], "q"),
+        node("Identity", ["q"], "r"),
+        node("Conv", ["r", "w"], "y"),
+        w,
+        tensor("ratio", [], [0.5]),
+        ...parameters(),
+      ],
+      nodes: ["Identity", "Dropout", "Identity", "Conv"],
+    },
     "a norm before a ConvTranspose of a single tap": beforeTransposed(),
     "the same with strides of 1, dilations, and a padding that takes outputs away":
       beforeTransposed(
@@ -539,6 +568,58 @@ describe("stays, with its reason", () => {
   ] as const;
 
   const cases: Record<string, [made: Made, reasons: RegExp[]]> = {
+    "a Dropout stands between that may be in training mode": [
+      {
+        parts: [
+          conv,
+          node("Dropout", ["c", "", "t"], "d"),
+          norm("d", "y"),
+          w,
+          ...parameters(),
+          [11, value("t", [])],
+        ],
+      },
+      [/^its input comes from Dropout; its output is the network's/],
+    ],
+    "the mask of a Dropout is taken, before and after": [
+      {
+        parts: [
+          conv,
+          node("Dropout", ["c"], "d", [2, "mask"]),
+          norm("d", "n"),
+          node("Dropout", ["n"], "y", [2, "mask2"]),
+          w,
+          ...parameters(),
+        ],
+        outputs: ["y", "mask", "mask2"],
+      },
+      [/^its input comes from Dropout; its output goes to Dropout$/],
+    ],
+    "what an Identity takes is taken elsewhere too": [
+      {
+        parts: [
+          conv,
+          node("Identity", ["c"], "d"),
+          norm("d", "y"),
+          node("Relu", ["c"], "z"),
+          w,
+          ...parameters(),
+        ],
+      },
+      [/^its input comes from Conv, but "c" is taken elsewhere too;/],
+    ],
+    "nodes behind it form a circle": [
+      {
+        parts: [
+          norm("x", "n"),
+          node("Identity", ["n"], "o"),
+          node("Identity", ["o"], "o"),
+          node("Relu", ["x"], "y"),
+          ...parameters(),
+        ],
+      },
+      [/its output goes to Identity$/],
+    ],
     "the Conv's output is the network's too": [
       { parts: behind(), outputs: ["y", "c"] },
       [/^its input comes from Conv, but "c" is taken elsewhere too; its output is the network's/],

@@ -359,6 +359,7 @@ const OPERATORS: Readonly<Record<string, Operator>> = {
   Add: two((a, b) => a + b),
   Mul: two((a, b) => a * b),
   Identity: each((x) => x),
+  Dropout: each((x) => x), // At test time.
   Relu: each((x) => Math.max(x, 0)),
   Tanh: each(Math.tanh),
   Sigmoid: each((x) => 1 / (1 + Math.exp(-x))),

@@ -435,6 +435,49 @@ describe("what is saved", () => {
     for (const bytes of [archive(saved), row(saved)]) expect(meanOf(bytes)).toEqual([1, 2, 3]);
   });
 
+  test.each<[string, string, number]>([
+    ["uint16", "U16", 2],
+    ["uint32", "U32", 4],
+    ["uint64", "U64", 8],
+    ["float8_e4m3fn", "F8_E4M3", 1],
+    ["float8_e5m2", "F8_E5M2", 1],
+  ])("a tensor of %s, whose storage is one of bytes", (type, dtype, size) => {
+    // The second and third of four values, each of which has other bytes.
+    const bytes = Uint8Array.from({ length: 4 * size }, (_, i) => (i < 4 ? 64 : 0) + i);
+    const later = (shape: number[], dimensions = shape.map(() => 1)) =>
+      tensor({
+        type: "torch.storage.UntypedStorage",
+        key: "u",
+        length: bytes.length,
+        offset: 1,
+        shape,
+        strides: dimensions,
+        function: "_rebuild_tensor_v3",
+        more: [named(`torch.${type}`)],
+      });
+    const open = (other: Code) =>
+      archive(norm({ other, "bn.num_batches_tracked": later([]) }), { 0: [1, 2, 3], u: bytes });
+    const file = open(later([2]));
+    const warnings: string[] = [];
+    const bn = readTorch(file).load("bn", { eps: 1, onWarning: (each) => warnings.push(each) });
+    const count = Number(
+      `0x${[...bytes.subarray(size, 2 * size)]
+        .reverse()
+        .map((byte) => byte.toString(16).padStart(2, "0"))
+        .join("")}`,
+    );
+    const counts = type.startsWith("u") && Number.isSafeInteger(count);
+    expect([bn.batchesSeen, bn.ageKnown]).toEqual(counts ? [count, true] : [1, false]);
+    expect(warnings.length).toBe(counts ? 0 : 1);
+    const { tensors } = safetensors(writeTorch({ bn }, { into: file }));
+    const written = tensors.get("other")!;
+    expect([written.dtype, written.shape]).toEqual([dtype, [2]]);
+    expect(Uint8Array.from(written.data)).toEqual(bytes.slice(size, 3 * size));
+    assertRefuses(StateError, /within storage u of 4 values, .* from value 1 on$/, () =>
+      writeTorch({ bn }, { into: open(later([4])) }),
+    );
+  });
+
   test.each<[string, string, number | null]>([
     ["a whole number", "K\x07", 7],
     ["a number below 0", whole(-7), null],

@@ -36,7 +36,8 @@ interface Work {
  * beside them, where that is exact. The new model gives the same predictions with fewer layers. A norm is
  * folded into the layer before it, if that layer has no activation and only the norm uses its output. Otherwise it is
  * folded into the layer after it, if only that layer uses the norm's output. Unless the norm maps 0 to 0, a convolution
- * after it must not pad its input with zeros, and a transposed one must have a single tap and strides of 1. `kept` says why
+ * after it must not pad its input with zeros, and a transposed one must have a single tap and strides of 1. Layers between the
+ * two that change nothing at test time, such as Dropout, do not matter. `kept` says why
  * each other norm stays. A layer without a bias gets one. Everything else in the files stays as it is, except for an
  * optimizer's state: it would not fit the layers any more, and is left out.
  *

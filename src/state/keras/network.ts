@@ -105,29 +105,39 @@ export class Container {
   }
 
   /**
-   * The layer before a layer: its output is that layer's only input, and is used nowhere else.
+   * The layer before a layer: its output is that layer's only input, and is used nowhere else. Layers that change
+   * nothing at test time are passed over.
    *
    * @throws StateError that says why there is none.
    */
   before(layer: Layer): Layer {
-    const found = this.#byName.get(this.#inputOf(layer).of);
-    if (found === undefined) throw new StateError("nothing stands before it");
-    this.#checkAlone(found);
+    let found = layer;
+    do {
+      const next = this.#byName.get(this.#inputOf(found).of);
+      if (next === undefined) throw new StateError("nothing stands before it");
+      this.#checkAlone(next);
+      found = next;
+    } while (passesOn(found));
     return found;
   }
 
   /**
-   * The layer after a layer: it alone uses that layer's output, and has no other input.
+   * The layer after a layer: it alone uses that layer's output, and has no other input. Layers that change nothing at
+   * test time are passed over.
    *
    * @throws StateError that says why there is none.
    */
   after(layer: Layer): Layer {
-    this.#inputOf(layer);
-    this.#checkAlone(layer);
-    const user = this.#usesOf(layer.name)[0]?.user ?? null;
-    if (user === null) throw new StateError("nothing stands behind it");
-    this.#inputOf(user);
-    return user;
+    let found = layer;
+    do {
+      this.#inputOf(found);
+      this.#checkAlone(found);
+      const user = this.#usesOf(found.name)[0]?.user ?? null;
+      if (user === null) throw new StateError("nothing stands behind it");
+      found = user;
+    } while (passesOn(found));
+    this.#inputOf(found);
+    return found;
   }
 
   /** The input of a layer. Throws unless the layer is called once, and with one input. */
@@ -244,6 +254,16 @@ function collectTexts(value: unknown, texts: Set<string>): void {
     }
   }
 }
+
+/** Matches Keras' own layers that change nothing at test time. Another kind of dropout may work there too. */
+const PASSING =
+  /^((Alpha|Gaussian)?Dropout|SpatialDropout[123]D|GaussianNoise|ActivityRegularization)$/;
+
+/** True for a layer whose output is its input at test time. */
+const passesOn = (layer: Layer): boolean =>
+  (PASSING.test(layer.kind) ||
+    (layer.kind === "Activation" && layer.config.activation === "linear")) &&
+  !Container.hasOptions(layer);
 
 /** Matches the layers whose outputs have as many axes as their inputs. */
 const KEEPS =

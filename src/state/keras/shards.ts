@@ -7,7 +7,6 @@ import { describe, StateError } from "../../errors.js";
 import { product } from "../../values/layout.js";
 import {
   type Bytes,
-  bytesOf,
   decode,
   FLOATS,
   type FloatFormat,
@@ -17,6 +16,7 @@ import {
   lengthOf,
   viewOfBytes,
 } from "../bytes.js";
+import { valuesFileOf } from "../format.js";
 import { hasOwn, lookUp } from "../keys.js";
 import type { Json } from "./topology.js";
 
@@ -62,7 +62,7 @@ export function groupOf(
     if (!hasOwn(files, path)) {
       throw new StateError("weights", `the file "${path}", as model.json says`, "none");
     }
-    return bytesOf(`weights["${path}"]`, files[path]);
+    return valuesFileOf(`weights["${path}"]`, files[path]);
   });
   const length = lengthOf(shards);
   const names: string[] = [];

@@ -2,7 +2,8 @@
 // (https://github.com/onnx/onnx/blob/main/docs/ExternalData.md).
 
 import { describe, OptionError } from "../../errors.js";
-import { type Bytes, bytesOf, describeFile } from "../bytes.js";
+import { type Bytes, describeFile } from "../bytes.js";
+import { valuesFileOf } from "../format.js";
 import { hasOwn } from "../keys.js";
 
 /** The option `external`, each of whose files is read once. */
@@ -12,7 +13,7 @@ export class External {
 
   /**
    * @param given the files by the location that the model names.
-   * @throws OptionError if it is no object; ShapeError for a file that is not bytes.
+   * @throws OptionError if it is no object; ShapeError for a file that is not bytes; StateError for one that is not of values.
    */
   constructor(given: unknown) {
     if (describe(given) !== "an Object") {
@@ -31,7 +32,7 @@ export class External {
   at(location: string): Uint8Array | undefined {
     if (!this.#files.has(location) && hasOwn(this.#given, location)) {
       const name = `external[${JSON.stringify(location)}]`;
-      this.#files.set(location, bytesOf(name, this.#given[location]));
+      this.#files.set(location, valuesFileOf(name, this.#given[location]));
     }
     return this.#files.get(location);
   }

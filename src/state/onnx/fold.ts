@@ -29,7 +29,8 @@ export interface FoldedOnnx {
 /**
  * Folds every batch norm of an ONNX model into the convolution or linear layer beside it, where the result
  * is exact. Such a layer is a Conv or ConvTranspose, also a grouped or depthwise one, a Gemm or a MatMul.
- * Between the layer and a norm after it there may be an Add of a constant.
+ * Between the layer and a norm after it there may be an Add of a constant. Identity and Dropout nodes between the two
+ * do not matter, as they change nothing at test time; a Dropout that has an input for its training mode does.
  *
  * A norm is folded into the layer before it, if nothing else uses the output of that layer. Otherwise it is
  * folded into the layer after it, unless that layer pads its input with zeros: the folded layer would then
@@ -79,6 +80,9 @@ export function foldOnnx(bytes: Bytes, options: OnnxReadOptions = NO_OPTIONS): F
 
 /** The layer beside a norm and, if there is one, the Add of a constant between the two. */
 type Beside = [layer: Step, sum?: Step];
+
+/** The most nodes between a norm and the layer after it. */
+const MOST_PASSED = 100;
 
 /** Folds the norms of one model, one at a time. */
 class Folding {
@@ -137,13 +141,17 @@ class Folding {
       for (const input of sum.inputs) if (input !== layer.outputs[0]) network.release(input);
       network.takeOver(layer, sum, "outputs");
     }
-    network.takeOver(layer, own, into === "before" ? "outputs" : "inputs");
+    // This is the layer itself, or a node between it and the norm, which stays.
+    const beside =
+      into === "before" ? network.makerOf(own.inputs[0]!) : network.takerOf(own.outputs[0]!);
+    network.takeOver(beside!, own, into === "before" ? "outputs" : "inputs");
     for (const input of own.inputs.slice(1)) network.release(input);
   }
 
   /** The layer that makes the input of a norm, and the Add of a constant between the two, if there is one. */
   #before({ inputs }: Step): Beside {
-    const maker = this.#makerOf(inputs[0] ?? "");
+    let maker = this.#makerOf(inputs[0] ?? "");
+    while (this.#passesOn(maker)) maker = this.#makerOf(maker.inputs[0] ?? "");
     if (LINEAR.includes(maker.type)) return [maker];
     if (maker.type === "Add") {
       for (const [i, value] of maker.inputs.entries()) {
@@ -153,6 +161,12 @@ class Folding {
       }
     }
     throw new StateError(`its input comes from ${maker.type}`);
+  }
+
+  /** True for a node whose only output that is taken is its input, at test time. */
+  #passesOn({ type, inputs, outputs }: Step): boolean {
+    if (outputs.slice(1).some((value) => this.network.usesOf(value) > 0)) return false;
+    return type === "Identity" || (type === "Dropout" && !inputs[2]);
   }
 
   /** The operation that makes the input of a norm or Add. Throws if anything else uses this value too. */
@@ -169,8 +183,13 @@ class Folding {
 
   /** The layer that takes the output of a norm. Throws if anything else uses this output too. */
   #after({ outputs }: Step): Step {
-    const [value = ""] = outputs;
-    const taker = this.network.takerOf(value);
+    let [value = ""] = outputs;
+    let taker = this.network.takerOf(value);
+    // In a malformed file, nodes that pass on their inputs may form a circle.
+    for (let i = 0; i < MOST_PASSED && taker !== undefined && this.#passesOn(taker); i++) {
+      [value = ""] = taker.outputs;
+      taker = this.network.takerOf(value);
+    }
     if (taker === undefined) {
       const uses = this.network.usesOf(value);
       throw new StateError(

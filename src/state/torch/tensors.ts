@@ -24,6 +24,14 @@ const STORAGES = new Map([
   ["Bool", "BOOL"],
   ["Untyped", "U8"],
 ]);
+/** The types without such a class. Their storages are of bytes, and each tensor names its type. */
+const LATER = new Map([
+  ["torch.uint16", "U16"],
+  ["torch.uint32", "U32"],
+  ["torch.uint64", "U64"],
+  ["torch.float8_e4m3fn", "F8_E4M3"],
+  ["torch.float8_e5m2", "F8_E5M2"],
+]);
 const NOTHING = new Uint8Array(0);
 
 /** The most axes that a tensor can have, which is PyTorch's own limit. */
@@ -154,6 +162,8 @@ export class Tensors implements PickleHooks {
       case "torch._utils._rebuild_tensor":
       case "torch._utils._rebuild_tensor_v2":
         return this.#view(args);
+      case "torch._utils._rebuild_tensor_v3":
+        return this.#later(args);
       case "torch._utils._rebuild_parameter":
       case "torch._utils._rebuild_parameter_with_state":
       case "torch.nn.parameter.Parameter":
@@ -161,6 +171,15 @@ export class Tensors implements PickleHooks {
       default:
         return undefined;
     }
+  }
+
+  /** The tensor of one of the types LATER; `undefined` for any other. */
+  #later([storage, ...view]: readonly unknown[]): Tensor | undefined {
+    const [type, metadata] = view.splice(5);
+    const dtype = type instanceof Global ? LATER.get(type.path) : undefined;
+    if (dtype === undefined || !isStorage(storage) || storage.dtype !== "U8") return undefined;
+    const { key, length } = storage;
+    return this.#view([{ key, dtype, length: length / widthOf(dtype)! }, ...view, metadata]);
   }
 
   /** The tensor that is a view of a storage. */

@@ -369,6 +369,11 @@ describe("the option", () => {
     given.rmax = 9;
     expect(bn.renorm).toEqual({ rmax: 4, dmax: 2, rmin: 0.25 });
     expect(Object.isFrozen(bn.renorm)).toBe(true);
+    // Both ends of the range of `decay`: the averages are those of the latest mini-batch, or never move.
+    for (const decay of [0, 1]) {
+      bn.renorm = { ...given, decay };
+      expect(bn.renorm.decay).toBe(decay);
+    }
     bn.renorm = null;
     expect(bn.renorm).toBeNull();
     expect(new BatchNorm(2).renorm).toBeNull();
@@ -430,6 +435,18 @@ describe("averages of its own", () => {
     bn.train(normal(40, 1, 3, 2));
     expect(numbersOf(bn)).toEqual([0, 0, 1, 1]);
     expect("decay" in bn.renorm!).toBe(false);
+  });
+
+  it("the deviation is that of the population, the running variance as the layer's option says", () => {
+    const [population, sample] = (["population", "sample"] as const).map(
+      (runningVarianceOf) => new BatchNorm(1, { decay: 0, epsilon: 0, runningVarianceOf, renorm }),
+    ) as [BatchNorm, BatchNorm];
+    for (const bn of [population, sample]) bn.train(Float32Array.of(1, 2, 3, 6));
+    for (const bn of [population, sample]) {
+      expect(bn.renormDeviation[0]).toBeCloseTo(0.7 + 0.3 * Math.sqrt(14 / 4), 12);
+    }
+    expect(population.runningVariance[0]).toBeCloseTo(14 / 4, 12);
+    expect(sample.runningVariance[0]).toBeCloseTo(14 / 3, 12);
   });
 
   it("stay with updateRunning: false, by running statistics and while calibrate runs", async () => {
@@ -507,6 +524,17 @@ describe("averages of its own", () => {
     expect(() => gone.snapshot()).toThrow(/^renormMean/);
     expect([[...gone.runningMean], gone.batchesSeen]).toEqual([mean, 5]);
     expect(out).toEqual(new Float32Array(40));
+    // Pooled moments are not corrected, but the root of the running variance is taken all the same, if it is to move.
+    const invalid = trained();
+    invalid.runningVariance[1] = -1;
+    const was = invalid.snapshot();
+    const statistics = invalid.moments(x);
+    for (const options of [{ out }, { out, statistics }]) {
+      expect(() => invalid.train(x, options)).toThrow(/^runningVariance: .* -1 for channel 1$/);
+    }
+    expect(invalid.snapshot()).toEqual(was);
+    expect(out).toEqual(new Float32Array(40));
+    expect(() => invalid.train(x, { statistics, updateRunning: false })).not.toThrow();
     const inside = trained();
     const own = new Float32Array(inside.renormDeviation.buffer as ArrayBuffer, 0, 4);
     expect(() => inside.train(x.slice(0, 4), { out: own })).toThrow(/^out: .*renormDeviation$/);

@@ -62,9 +62,9 @@ if (option === "--parts") {
   const [names, entry] = ENTRIES.includes(name) ? ["*", name] : [`{ ${name} }`, "index"];
   const contents = `export ${names} from "./dist/${entry}.js"`;
   const { text, map } = await bundled(contents);
-  for (const { name, bytes, share } of partsOf(text, map, gzipped)) {
+  for (const { name: file, bytes, share } of partsOf(text, map, gzipped)) {
     console.log(
-      `${name.padEnd(32)}${String(bytes).padStart(7)} bytes  gzipped${String(share).padStart(6)}`,
+      `${file.padEnd(32)}${String(bytes).padStart(7)} bytes  gzipped${String(share).padStart(6)}`,
     );
   }
   const unchecked = (await bundled(withoutChecks((await bundled(contents, false)).text))).text;

@@ -437,6 +437,17 @@ describe("averages of its own", () => {
     expect("decay" in bn.renorm!).toBe(false);
   });
 
+  it("a deviation below √ε counts as √ε, as in Keras", () => {
+    const bn = new BatchNorm(1, { epsilon: 0.25, renorm: { ...FREE, decay: 1 } });
+    for (const deviation of [0, 0.25, 0.5, 2]) {
+      bn.renormDeviation[0] = deviation;
+      bn.train(Float32Array.of(1, 2, 3, 6));
+      const s = Math.max(0.5, deviation);
+      expect(bn.lastBatch!.r![0]).toBeCloseTo(Math.sqrt(14 / 4 + 0.25) / s, 12);
+      expect(bn.lastBatch!.d![0]).toBeCloseTo(3 / s, 12);
+    }
+  });
+
   it("the deviation is that of the population, the running variance as the layer's option says", () => {
     const [population, sample] = (["population", "sample"] as const).map(
       (runningVarianceOf) => new BatchNorm(1, { decay: 0, epsilon: 0, runningVarianceOf, renorm }),
@@ -503,6 +514,16 @@ describe("averages of its own", () => {
     expect(() => BatchNorm.fromSnapshot(without)).toThrow(/^snapshot\.renormMean: /);
     const wrong = { ...trained().snapshot(), renormDeviation: [1] };
     expect(() => BatchNorm.fromSnapshot(wrong)).toThrow(/^snapshot\.renormDeviation: .*2 numbers/);
+  });
+
+  it("our own file that should have them and has not, or has others, is refused", () => {
+    const text = Buffer.from(save({ bn: trained() })).toString("latin1");
+    for (const tensor of ["renorm_mean", "renorm_deviation"]) {
+      const renamed = text.replace(`bn.${tensor}"`, `no.${tensor}"`);
+      expect(() => load(Buffer.from(renamed, "latin1"))).toThrow(
+        new RegExp(`^bn\\.${tensor}: .* \\[2\\], got none$`),
+      );
+    }
   });
 
   it("an invalid deviation, or arrays that are gone, are refused, and nothing has changed", () => {

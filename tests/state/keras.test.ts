@@ -765,6 +765,10 @@ describe("graph models", () => {
       const other = { name: "other", op, input: [NAME] };
       expect(activationOf(graph({}, { node: [other] }))).toBeNull();
     }
+    const waiting = graph();
+    const relu = waiting.model.modelTopology.node.at(-1) as { op: string; input: string[] };
+    relu.input = ["x", `^${NAME}`];
+    expect(activationOf(waiting)).toBeNull();
     const output = (name: string) => ({ signature: { outputs: { y: { name } } } });
     expect(activationOf(graph({}, { json: output("net/relu:0") }))).toBe("relu");
     for (const json of [

@@ -372,7 +372,7 @@ describe("the option", () => {
     // Both ends of the range of `decay`: the averages are those of the latest mini-batch, or never move.
     for (const decay of [0, 1]) {
       bn.renorm = { ...given, decay };
-      expect(bn.renorm.decay).toBe(decay);
+      expect(bn.renorm!.decay).toBe(decay);
     }
     bn.renorm = null;
     expect(bn.renorm).toBeNull();

@@ -769,8 +769,16 @@ describe("graph models", () => {
     const relu = waiting.model.modelTopology.node.at(-1) as { op: string; input: string[] };
     relu.input = ["x", `^${NAME}`];
     expect(activationOf(waiting)).toBeNull();
+    // An operation that waits for the norm may as well take its output.
+    const alsoWaiting = { name: "other", op: "Neg", input: ["x", `^${NAME}`] };
+    expect(activationOf(graph({}, { node: [alsoWaiting] }))).toBeNull();
     const output = (name: string) => ({ signature: { outputs: { y: { name } } } });
     expect(activationOf(graph({}, { json: output("net/relu:0") }))).toBe("relu");
+    // What is neither a node nor an output says nothing about either.
+    const broken = { json: { signature: { outputs: { y: null, z: 5 } } } };
+    for (const node of [null, 5]) {
+      expect(activationOf(graph({}, { node: [node as never], ...broken }))).toBe("relu");
+    }
     for (const json of [
       output(`${NAME}:0`),
       { userDefinedMetadata: output(NAME), ...output("net/relu") },

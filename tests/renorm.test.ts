@@ -448,6 +448,14 @@ describe("averages of its own", () => {
     }
   });
 
+  it("a running variance of 0 does not fall below 0 by rounding", () => {
+    const epsilon = 1e-3;
+    expect(Math.sqrt(epsilon) ** 2).toBeLessThan(epsilon);
+    const bn = new BatchNorm(1, { epsilon, decay: 0, renorm });
+    bn.train(Float32Array.of(5, 5, 5));
+    expect(bn.runningVariance[0]).toBe(0);
+  });
+
   it("the deviation is that of the population, the running variance as the layer's option says", () => {
     const [population, sample] = (["population", "sample"] as const).map(
       (runningVarianceOf) => new BatchNorm(1, { decay: 0, epsilon: 0, runningVarianceOf, renorm }),

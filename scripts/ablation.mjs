@@ -157,7 +157,7 @@ function withoutUnused(code) {
       return factory.updateCallExpression(result, expression, undefined, given.filter(isNeeded));
     }
     const parameters = factory.createNodeArray(result.parameters.filter(isNeeded));
-    return Object.assign(ts.factory.cloneNode(result), { parameters });
+    return Object.assign(factory.cloneNode(result), { parameters });
   });
 }
 

@@ -23,7 +23,7 @@ const BUDGETS = {
   "index.js": 30,
   "infer.js": 6.35,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 56.4,
+  "state.js": 56.45,
   "hdf5.js": 35.7,
   "tfjs.js": 28.6,
   "tfjs-layers.js": 32.1,
@@ -62,9 +62,9 @@ if (option === "--parts") {
   const [names, entry] = ENTRIES.includes(name) ? ["*", name] : [`{ ${name} }`, "index"];
   const contents = `export ${names} from "./dist/${entry}.js"`;
   const { text, map } = await bundled(contents);
-  for (const { name, bytes, share } of partsOf(text, map, gzipped)) {
+  for (const { name: file, bytes, share } of partsOf(text, map, gzipped)) {
     console.log(
-      `${name.padEnd(32)}${String(bytes).padStart(7)} bytes  gzipped${String(share).padStart(6)}`,
+      `${file.padEnd(32)}${String(bytes).padStart(7)} bytes  gzipped${String(share).padStart(6)}`,
     );
   }
   const unchecked = (await bundled(withoutChecks((await bundled(contents, false)).text))).text;

@@ -628,6 +628,12 @@ describe("refused", () => {
   const alone =
     'into: expected "before" for a convTranspose, unless it has a single tap, strides stated as 1, ' +
     'and no output padding, got "after"';
+  test("more strides than a shape has axes", () => {
+    const strides = Array(65).fill(1);
+    expect(folding({ ...single, strides })).toThrow(ShapeError);
+    expect(folding({ ...single, strides })).toThrow(/^strides: expected at most 64 axes, got 65$/);
+  });
+
   test.each<[string, object, string]>([
     ["no padding given", after, `${zeros}undefined`],
     ["padding", { ...after, padding: 1 }, `${zeros}1`],

@@ -77,7 +77,14 @@ describe("inverse", () => {
       const y = normal(2 * rows, 3, 0, 4);
       y.set([Infinity, -Infinity]);
       const limited = y.map((v) => Math.min(2, Math.max(-1, v)));
-      assertSameBits("x", bn.freeze().inverse(y), plain.freeze().inverse(limited));
+      const x = plain.freeze().inverse(limited);
+      assertSameBits("x", bn.freeze().inverse(y), x);
+      const [given, out] = [y.slice(), new Float32Array(y.length)];
+      expect(bn.freeze().inverse(given, { out })).toBe(out);
+      assertSameBits("out", out, x);
+      assertSameBits("y", given, y);
+      expect(bn.freeze().inverse(given, { out: given })).toBe(given);
+      assertSameBits("in place", given, x);
       y[0] = NaN;
       expect(bn.freeze().inverse(y)[0]).toBeNaN();
     }
@@ -85,11 +92,11 @@ describe("inverse", () => {
 
   test("-0 within the limits stays -0, as without an activation", () => {
     const y = new Float32Array(200).fill(-0);
-    const plain = new BatchNorm(1, { beta: false }).freeze().inverse(y);
-    const bn = new BatchNorm(1, { beta: false, activation: "relu6" });
-    bn.runningMean[0] = -0;
-    const x = bn.freeze().inverse(y);
-    expect(Object.is(plain[0], 0) && Object.is(x[0], -0)).toBe(true);
+    for (const activation of [null, "relu6"] as const) {
+      const bn = new BatchNorm(1, { beta: false, activation });
+      bn.runningMean[0] = -0;
+      expect([...bn.freeze().inverse(y)]).toEqual([...y]);
+    }
   });
 
   test("relu: what is 0 comes from β at the most", () => {

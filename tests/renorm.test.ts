@@ -369,6 +369,11 @@ describe("the option", () => {
     given.rmax = 9;
     expect(bn.renorm).toEqual({ rmax: 4, dmax: 2, rmin: 0.25 });
     expect(Object.isFrozen(bn.renorm)).toBe(true);
+    // Both ends of the range of `decay`: the averages are those of the latest mini-batch, or never move.
+    for (const decay of [0, 1]) {
+      bn.renorm = { ...given, decay };
+      expect(bn.renorm!.decay).toBe(decay);
+    }
     bn.renorm = null;
     expect(bn.renorm).toBeNull();
     expect(new BatchNorm(2).renorm).toBeNull();
@@ -432,6 +437,37 @@ describe("averages of its own", () => {
     expect("decay" in bn.renorm!).toBe(false);
   });
 
+  it("a deviation below √ε counts as √ε, as in Keras", () => {
+    const bn = new BatchNorm(1, { epsilon: 0.25, renorm: { ...FREE, decay: 1 } });
+    for (const deviation of [0, 0.25, 0.5, 2]) {
+      bn.renormDeviation[0] = deviation;
+      bn.train(Float32Array.of(1, 2, 3, 6));
+      const s = Math.max(0.5, deviation);
+      expect(bn.lastBatch!.r![0]).toBeCloseTo(Math.sqrt(14 / 4 + 0.25) / s, 12);
+      expect(bn.lastBatch!.d![0]).toBeCloseTo(3 / s, 12);
+    }
+  });
+
+  it("a running variance of 0 does not fall below 0 by rounding", () => {
+    const epsilon = 1e-3;
+    expect(Math.sqrt(epsilon) ** 2).toBeLessThan(epsilon);
+    const bn = new BatchNorm(1, { epsilon, decay: 0, renorm });
+    bn.train(Float32Array.of(5, 5, 5));
+    expect(bn.runningVariance[0]).toBe(0);
+  });
+
+  it("the deviation is that of the population, the running variance as the layer's option says", () => {
+    const [population, sample] = (["population", "sample"] as const).map(
+      (runningVarianceOf) => new BatchNorm(1, { decay: 0, epsilon: 0, runningVarianceOf, renorm }),
+    ) as [BatchNorm, BatchNorm];
+    for (const bn of [population, sample]) bn.train(Float32Array.of(1, 2, 3, 6));
+    for (const bn of [population, sample]) {
+      expect(bn.renormDeviation[0]).toBeCloseTo(0.7 + 0.3 * Math.sqrt(14 / 4), 12);
+    }
+    expect(population.runningVariance[0]).toBeCloseTo(14 / 4, 12);
+    expect(sample.runningVariance[0]).toBeCloseTo(14 / 3, 12);
+  });
+
   it("stay with updateRunning: false, by running statistics and while calibrate runs", async () => {
     const bn = trained();
     const before = numbersOf(bn);
@@ -488,6 +524,16 @@ describe("averages of its own", () => {
     expect(() => BatchNorm.fromSnapshot(wrong)).toThrow(/^snapshot\.renormDeviation: .*2 numbers/);
   });
 
+  it("our own file that should have them and has not, or has others, is refused", () => {
+    const text = Buffer.from(save({ bn: trained() })).toString("latin1");
+    for (const tensor of ["renorm_mean", "renorm_deviation"]) {
+      const renamed = text.replace(`bn.${tensor}"`, `no.${tensor}"`);
+      expect(() => load(Buffer.from(renamed, "latin1"))).toThrow(
+        new RegExp(`^bn\\.${tensor}: .* \\[2\\], got none$`),
+      );
+    }
+  });
+
   it("an invalid deviation, or arrays that are gone, are refused, and nothing has changed", () => {
     const x = normal(40, 5);
     const bn = trained();
@@ -507,6 +553,17 @@ describe("averages of its own", () => {
     expect(() => gone.snapshot()).toThrow(/^renormMean/);
     expect([[...gone.runningMean], gone.batchesSeen]).toEqual([mean, 5]);
     expect(out).toEqual(new Float32Array(40));
+    // Pooled moments are not corrected, but the root of the running variance is taken all the same, if it is to move.
+    const invalid = trained();
+    invalid.runningVariance[1] = -1;
+    const was = invalid.snapshot();
+    const statistics = invalid.moments(x);
+    for (const options of [{ out }, { out, statistics }]) {
+      expect(() => invalid.train(x, options)).toThrow(/^runningVariance: .* -1 for channel 1$/);
+    }
+    expect(invalid.snapshot()).toEqual(was);
+    expect(out).toEqual(new Float32Array(40));
+    expect(() => invalid.train(x, { statistics, updateRunning: false })).not.toThrow();
     const inside = trained();
     const own = new Float32Array(inside.renormDeviation.buffer as ArrayBuffer, 0, 4);
     expect(() => inside.train(x.slice(0, 4), { out: own })).toThrow(/^out: .*renormDeviation$/);

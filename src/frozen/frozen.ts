@@ -28,7 +28,7 @@ import {
 import { maskOf, pad } from "../values/mask.js";
 import { Raw } from "../values/raw.js";
 import type { AffineTerms } from "../values/terms.js";
-import { inverseOf, limitsAlone } from "./inverse.js";
+import { inverseOf } from "./inverse.js";
 import { tinyAffine } from "./tiny.js";
 
 const INVERSE_KEYS = ["shape", "out"];
@@ -110,8 +110,8 @@ export interface FrozenState {
 export class Frozen extends Raw {
   readonly #state: FrozenState;
   readonly #kernels: KernelSource;
-  /** The terms of `inverse`, from its first use on. */
-  #back: AffineTerms | undefined;
+  /** The passes of `inverse`, from its first use on. */
+  #back: readonly AffineTerms[] | undefined;
 
   /**
    * @internal Use `bn.freeze()` or `FrozenBatchNorm.fromJSON`.
@@ -195,11 +195,13 @@ export class Frozen extends Raw {
     const { channels, layout, terms } = this.raw.#state;
     const { shape, out } = options;
     const view = viewOf(layout, channels, y, shape, "y");
-    const back = (this.#back ??= inverseOf(terms));
-    const { limits } = terms;
-    if (limits === null) return this.#apply("y", y, view, back, undefined, out) as Out;
-    const x = this.#apply("y", y, view, limitsAlone(channels, limits), undefined, out);
-    return this.#apply("y", x, view, back, undefined, x) as Out;
+    let x: Float32Array = y;
+    let into: Float32Array | undefined = out;
+    for (const pass of (this.#back ??= inverseOf(terms))) {
+      x = this.#apply("y", x, view, pass, undefined, into);
+      into = x;
+    }
+    return x as Out;
   }
 
   /** Applies terms to x, an argument of this name; `residual` and `into` are options that are not checked yet. */

@@ -5,18 +5,22 @@ import { StateError } from "../errors.js";
 import type { Limits } from "../values/activation.js";
 import type { AffineTerms } from "../values/terms.js";
 
-/** The terms that undo these. Throws StateError where float32 does not hold the inverse of a scale. */
-export function inverseOf({ center, scale, shift }: AffineTerms): AffineTerms {
+/**
+ * The terms that undo these, one pass after another. Throws StateError where float32 does not hold the inverse of a
+ * scale.
+ */
+export function inverseOf({ limits, center, scale, shift }: AffineTerms): readonly AffineTerms[] {
   const inverses = scale.map((s) => 1 / s);
   const bad = inverses.findIndex((s) => !Number.isFinite(s));
   if (bad >= 0) {
     throw new StateError("scale", "one that has an inverse", `${scale[bad]} in channel ${bad}`);
   }
-  return { limits: null, center: shift, scale: inverses, shift: center };
+  const back = { limits: null, center: shift, scale: inverses, shift: center };
+  return limits === null ? [back] : [limitsAlone(scale.length, limits), back];
 }
 
 /** Terms that only limit y: (y - 0)·1 - 0, which leaves -0 as it is too. */
-export const limitsAlone = (channels: number, limits: Limits): AffineTerms => ({
+const limitsAlone = (channels: number, limits: Limits): AffineTerms => ({
   limits,
   center: new Float32Array(channels),
   scale: new Float32Array(channels).fill(1),

@@ -114,7 +114,8 @@ export class BatchNorm extends LayerProperties {
    * y = γ·(x - μ)/√(σ² + ε) + β. A residual is added to that, and an activation limits it: min(max(y + add, low), high),
    * with the bits of separate steps. NaN of `add` stays NaN; -0 stays -0 where low is 0.
    * Then moves each running average v towards the statistics:
-   * v += w·(new - v), with w = 1 - decay (Ioffe & Szegedy 2015, algorithm 1 and section 3.1).
+   * v += w·(new - v), with w = 1 - decay (Ioffe & Szegedy 2015, algorithm 1 and section 3.1). The option `renorm` says
+   * what it changes in all of this.
    *
    * Largest error against float64, for |μ|/σ up to 1e6: 6.5e-7 · max(1, |γ·x̂|, |β|); usual is less than half of it.
    *
@@ -126,8 +127,8 @@ export class BatchNorm extends LayerProperties {
    * NonFiniteError if, with the mini-batch's own statistics, x holds NaN or infinity, a variance overflows, or
    * 1/√(σ² + ε) of a σ > 0 is beyond float32 (elsewhere that is limited to the range of float32, and NaN and infinity
    * reach only their own outputs); StateError for a freed tensor, an
-   * invalid `batchesSeen`, with `"running"` an invalid running variance, or averages that are to move by a momentum
-   * of a file under which none moves; OptionError for an unknown option. When it throws, nothing has changed. The
+   * invalid `batchesSeen`, an invalid running variance with `"running"` or `renorm`, an invalid `renormDeviation`, or
+   * averages that are to move by a momentum of a file under which none moves; OptionError for an unknown option. When it throws, nothing has changed. The
    * first use of kernels, here and in other methods, may throw UnsupportedError or MemoryError, as `new Kernels`.
    */
   train<Out extends Float32Array = Float32Array<ArrayBuffer>>(

@@ -57,8 +57,8 @@ export interface BatchNormOptions {
    */
   activation?: Activation | null;
   /**
-   * Batch renormalization (Ioffe 2017): training by `"batch"` then corrects x̂ towards the running averages within
-   * these limits. Default: none. It can be changed between steps: `bn.renorm`.
+   * Batch renormalization (Ioffe 2017): training by `"batch"` then corrects x̂ towards the running averages, or
+   * towards averages of its own, within these limits. Default: none. It can be changed between steps: `bn.renorm`.
    */
   renorm?: Renorm | null;
   /** Kernels of your own, for tensors in their memory. Default: one shared instance per realm. */
@@ -79,7 +79,7 @@ export interface Settings {
   readonly gamma: boolean;
   readonly beta: boolean;
   readonly activation: Activation | null;
-  /** The limits of batch renormalization, which users may change between steps. */
+  /** Batch renormalization, which users may change between steps. */
   renorm: Renormalization | null;
   /** Undefined for the shared ones, until they are needed. */
   kernels: Kernels | undefined;

@@ -97,8 +97,8 @@ export abstract class LayerProperties extends Raw {
   }
 
   /**
-   * The limits of batch renormalization, `null` without it. Writable between steps, as Ioffe 2017 relaxes them; rmin
-   * is 1/rmax unless given.
+   * The limits of batch renormalization, and its `decay` if it has one; `null` without it. Writable between steps, as
+   * Ioffe 2017 relaxes the limits; rmin is 1/rmax unless given.
    *
    * @throws OptionError if what is written is neither limits nor `null`.
    */
@@ -148,8 +148,8 @@ export abstract class LayerProperties extends Raw {
   }
 
   /**
-   * The average of the means from which batch renormalization takes d, if `renorm` has a `decay`; [channels], in the unit
-   * of the data, initially 0; writable in place.
+   * The average of the means of mini-batches from which batch renormalization takes d, if `renorm` has a `decay`;
+   * [channels], in the unit of the data, initially 0; writable in place.
    * @throws StateError as `gamma`.
    */
   get renormMean(): Float64Array {
@@ -157,8 +157,8 @@ export abstract class LayerProperties extends Raw {
   }
 
   /**
-   * The average of √(variance + ε) from which it takes r and d, if `renorm` has a `decay`; [channels], >= 0, in the unit of
-   * the data, initially 1; writable in place.
+   * The average of √(σ² + ε), where σ² is the variance by which `train` normalizes; batch renormalization takes r and d
+   * from it, if `renorm` has a `decay`. [channels], >= 0, in the unit of the data, initially 1; writable in place.
    * @throws StateError as `gamma`.
    */
   get renormDeviation(): Float64Array {

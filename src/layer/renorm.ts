@@ -25,7 +25,8 @@ export interface Renorm {
   readonly rmin?: number;
   /**
    * Weight of the OLD value, 0 to 1, in averages of renormalization's own, which r and d then come from: `bn.renormMean`
-   * and `bn.renormDeviation`. They are those of Keras 3, and this is its `renorm_momentum`
+   * and `bn.renormDeviation`. They move whenever the running averages do, by 1 - decay, whatever the layer's `decay` and
+   * `debias` are. They are those of Keras 3, and this is its `renorm_momentum`
    * (keras/src/layers/normalization/batch_normalization.py). As in Keras, the running variance then is an average of
    * deviations too: √(running variance + ε) moves towards √(new + ε). Default: none; r and d come from the running
    * averages.
@@ -42,7 +43,7 @@ export interface Renormalization extends Renorm {
 /** The same in JSON, where numbers that JSON lacks are texts. */
 export type RenormJSON = { readonly [K in keyof Renormalization]: JsonNumber };
 
-/** Returns limits with their default filled in, `null` for none; throws OptionError for anything else. */
+/** Returns it with the default of rmin filled in, `null` for none; throws OptionError for anything else. */
 export function checkRenorm(value: unknown): Renormalization | null {
   if (value === undefined || value === null) return null;
   checkKeys("renorm", value, ["rmax", "dmax", "rmin", "decay"]);
@@ -68,17 +69,18 @@ export const writeRenorm = (limits: Renormalization): RenormJSON =>
 export const readRenorm = (value: unknown): Renormalization | null =>
   checkRenorm(Object(value) === value ? changed(value as object, named) : value);
 
-/** The averages that batch renormalization has of its own. */
+/** The averages that batch renormalization has of its own, [channels], and the weight of the old value in them. */
 interface OwnAverages {
+  readonly decay: number;
   readonly renormMean: Float64Array;
   readonly renormDeviation: Float64Array;
 }
 
-/** Those of a layer and how they move, `null` if `renorm` has none. Throws StateError if a user transferred their buffers. */
+/** Those of a layer, `null` if `renorm` has none. Throws StateError if a user transferred their buffers. */
 export function ownAverages(
   renorm: Renormalization | null,
-  averages: OwnAverages,
-): (OwnAverages & { readonly decay: number }) | null {
+  averages: Omit<OwnAverages, "decay">,
+): OwnAverages | null {
   const decay = renorm?.decay;
   if (decay === undefined) return null;
   const { renormMean, renormDeviation } = averages;
@@ -86,9 +88,9 @@ export function ownAverages(
 }
 
 /**
- * r = σ/s and d = (μ - mean)/s within their limits, where σ = √(variance + ε) of the mini-batch. The mean and
- * s = √(variance + ε) are the running ones, or those of averages of its own, where s is at least √ε. Where s is 0, the
- * averages say nothing: r is 1 and d is 0, as without renormalization.
+ * r = σ/s and d = (μ - mean)/s within their limits, where μ and σ = √(variance + ε) are those of the mini-batch. The
+ * mean and s = √(variance + ε) come from the running averages, or from averages of its own, of which s is taken as at
+ * least √ε. Where s is 0, the averages say nothing: r is 1 and d is 0, as without renormalization.
  * Throws StateError for an invalid variance or deviation.
  */
 export function correctionOf(
@@ -115,9 +117,12 @@ export function correctionOf(
   return { r, d };
 }
 
-/** Moves averages of its own and the running ones, all of deviations, towards the statistics of a mini-batch. */
+/**
+ * Moves averages of its own and the running ones towards the mean and the deviation of a mini-batch. The running
+ * variances have to be valid, since their roots are taken.
+ */
 export function moveDeviations(
-  { decay, renormMean, renormDeviation }: NonNullable<ReturnType<typeof ownAverages>>,
+  { decay, renormMean, renormDeviation }: OwnAverages,
   { runningMean, runningVariance, weight, bessel }: AverageUpdate,
   { mean, variance }: Statistics,
   epsilon: number,

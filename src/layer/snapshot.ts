@@ -32,7 +32,7 @@ export interface Snapshot {
   readonly runningVarianceOf: VarianceKind;
   /** What limits the output, if anything does. */
   readonly activation?: ActivationJSON;
-  /** The limits of batch renormalization, if the layer has it. */
+  /** The limits of batch renormalization and its `decay`, if the layer has them. */
   readonly renorm?: RenormJSON;
   /** [channels] float32 values, `null` where the parameter is left out. */
   readonly gamma: readonly JsonNumber[] | null;
@@ -44,9 +44,9 @@ export interface Snapshot {
   readonly runningVariance: readonly JsonNumber[];
   /** How many mini-batches entered the averages. */
   readonly batchesSeen: number;
-  /** [channels] float64 values: what batch renormalization averages itself, if its `decay` says so; else absent. */
+  /** [channels] float64 values, in the unit of the data, if `renorm` has a `decay`; else absent. */
   readonly renormMean?: readonly JsonNumber[];
-  /** [channels] float64 values, as `renormMean`. */
+  /** [channels] float64 values, in the unit of the data, if `renorm` has a `decay`; else absent. */
   readonly renormDeviation?: readonly JsonNumber[];
   /** `false` if more mini-batches than `batchesSeen` may have entered, else absent: see `bn.ageKnown`. */
   readonly ageKnown?: boolean;

@@ -12,7 +12,7 @@ import { flag } from "../values/check.js";
 import { countOf, sizeOf, sizesOf } from "../values/layout.js";
 import { type Seen, seenBy } from "../values/mask.js";
 import type { Moments } from "../values/moments.js";
-import type { Correction, Given } from "../values/terms.js";
+import { type Correction, checkVariances, type Given } from "../values/terms.js";
 import { checkCount, marksOf } from "./batch.js";
 import { outputFor } from "./gradient-arrays.js";
 import { statisticsOf, type TrainOptions } from "./options.js";
@@ -115,6 +115,7 @@ function trainByMoments(
     renorm === null || !own || collector !== null
       ? null
       : correctionOf(normalizing, averages, deviations, epsilon, renorm);
+  if (deviations !== null && update !== null) checkVariances(update.runningVariance);
   trainByStatistics(parts, tensors, normalizing, correction);
   if (collector !== null) collector(moments, examples);
   else if (update !== null) {

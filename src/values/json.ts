@@ -74,7 +74,7 @@ export function parse<T extends { format: string; version: number }>(
   const own = { __proto__: null, ...(value as T) };
   const found: unknown = own.format;
   if (found !== format) {
-    const got = typeof found === "string" ? `format "${found}"` : describe(value);
+    const got = typeof found === "string" ? `format ${describe(found)}` : describe(value);
     throw new StateError(name, `an object of format "${format}"`, got);
   }
   const { version } = own;

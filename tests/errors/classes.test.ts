@@ -5,6 +5,7 @@ import {
   BatchNorm,
   BatchNormError,
   MemoryError,
+  Moments,
   NonFiniteError,
   OptionError,
   ShapeError,
@@ -85,5 +86,10 @@ test("of a long text a message has the beginning", () => {
   expect(shown(hundred)).toBe(`x: expected a Float32Array, got ${JSON.stringify(hundred)}`);
   expect(shown(`${hundred}more`)).toBe(
     `x: expected a Float32Array, got ${JSON.stringify(hundred)} …`,
+  );
+  // Neither is the text that stands where JSON says its format.
+  const json = { format: `${hundred}more` };
+  expect(() => Moments.fromJSON(json as never)).toThrow(
+    `json: expected an object of format "batchnorm-wasm/moments", got format ${JSON.stringify(hundred)} …`,
   );
 });

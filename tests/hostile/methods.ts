@@ -191,6 +191,14 @@ export const METHODS: readonly Method[] = [
       new BatchNorm(C, { renorm: { rmax: 2, dmax: 1 }, kernels: OWN }).train(x, { mask, out }),
   },
   {
+    name: "train with renorm by averages of its own",
+    slots: { x, mask, out },
+    call: (_world, { x, mask, out }) => {
+      const renorm = { rmax: 2, dmax: 1, decay: 0.5 };
+      return new BatchNorm(C, { renorm, kernels: OWN }).train(x, { mask, out });
+    },
+  },
+  {
     name: "a frozen layer of moments",
     slots: {
       x,

@@ -415,7 +415,14 @@ describe("models of the converter from Python", () => {
       const model = modelOf({ renorm: true, renorm_clipping });
       expect(readKeras(model).load("bn", quiet).renorm).toEqual(free);
     }
-    expect(readKeras(modelOf({ renorm: false })).load("bn").renorm).toBeNull();
+    // What is not true is taken for false, in reading and in writing.
+    for (const renorm of [false, "false"]) {
+      const into = modelOf({ renorm });
+      const plain = readKeras(into).load("bn");
+      expect(plain.renorm).toBeNull();
+      plain.runningVariance.fill(2);
+      expect(() => writeKeras({ bn: plain }, { into })).not.toThrow();
+    }
     const wrong = modelOf({ renorm: true, renorm_clipping: { rmax: 0.5 } });
     assertRefuses(StateError, /^layer "bn": renorm\.rmax: /, () => readKeras(wrong).load("bn"));
     const momentum = modelOf({ renorm: true, renorm_momentum: 2 });
@@ -488,13 +495,16 @@ describe("models of the converter from Python", () => {
     // A layer without averages of its own has the running ones written in their place.
     const plain = BatchNorm.keras(3, { epsilon });
     plain.setRunning({ count: 4, mean: Float64Array.of(1, 2, 3), m2: Float64Array.of(4, 8, 12) });
-    const { renormMean, renormDeviation } = readKeras(
-      writeKeras({ bn: plain }, { into: { model, weights } }),
-    ).load("bn");
-    expect([...renormMean]).toEqual([1, 2, 3]);
-    [1, 2, 3].forEach((v, c) => {
-      expect(renormDeviation[c]).toBeCloseTo(Math.sqrt(v + epsilon), 6);
-    });
+    for (const renorm of [null, { rmax: 3, dmax: 5 }]) {
+      plain.renorm = renorm;
+      const { renormMean, renormDeviation } = readKeras(
+        writeKeras({ bn: plain }, { into: { model, weights } }),
+      ).load("bn");
+      expect([...renormMean]).toEqual([1, 2, 3]);
+      [1, 2, 3].forEach((v, c) => {
+        expect(renormDeviation[c]).toBeCloseTo(Math.sqrt(v + epsilon), 6);
+      });
+    }
   });
 
   test("what is as usual is not warned about", () => {
@@ -755,8 +765,20 @@ describe("graph models", () => {
       const other = { name: "other", op, input: [NAME] };
       expect(activationOf(graph({}, { node: [other] }))).toBeNull();
     }
+    const waiting = graph();
+    const relu = waiting.model.modelTopology.node.at(-1) as { op: string; input: string[] };
+    relu.input = ["x", `^${NAME}`];
+    expect(activationOf(waiting)).toBeNull();
+    // An operation that waits for the norm may as well take its output.
+    const alsoWaiting = { name: "other", op: "Neg", input: ["x", `^${NAME}`] };
+    expect(activationOf(graph({}, { node: [alsoWaiting] }))).toBeNull();
     const output = (name: string) => ({ signature: { outputs: { y: { name } } } });
     expect(activationOf(graph({}, { json: output("net/relu:0") }))).toBe("relu");
+    // What is neither a node nor an output says nothing about either.
+    const broken = { json: { signature: { outputs: { y: null, z: 5 } } } };
+    for (const node of [null, 5]) {
+      expect(activationOf(graph({}, { node: [node as never], ...broken }))).toBe("relu");
+    }
     for (const json of [
       output(`${NAME}:0`),
       { userDefinedMetadata: output(NAME), ...output("net/relu") },

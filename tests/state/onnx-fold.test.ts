@@ -817,6 +817,14 @@ describe("stays, with its reason", () => {
     "a transposed Conv with an output padding behind it": transposed(
       integers("output_padding", 0, 1),
     ),
+    "a transposed Conv behind it with pads below 0, which add outputs": transposed([
+      5,
+      [
+        [1, "pads"],
+        // The varints of 0, 0, -1 and 0.
+        [8, Uint8Array.of(0, 0, ...Array<number>(9).fill(255), 1, 0)],
+      ],
+    ]),
     "a transposed Conv behind it whose output has given sizes": transposed(
       integers("output_shape", 5, 4),
     ),

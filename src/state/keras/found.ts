@@ -111,17 +111,15 @@ function savedLayers(root: Hdf5Node, config: unknown): Map<string, Found> {
   return layers;
 }
 
-/**
- * Returns a function that finds the array of a weight. They lie in this order: gamma and beta if the layer has them,
- * the moving averages, and those of batch renormalization.
- */
+/** The weights of a layer in the order in which they lie, gamma and beta if it has them. */
+const ORDER = "gamma beta moving_mean moving_variance moving_stddev renorm_mean renorm_stddev";
+
+/** Returns a function that finds the array of a weight. */
 const finderIn =
   (arrays: Arrays): Found["array"] =>
   (weight, { scale, center }) => {
-    const order = [scale === false ? "" : "gamma", center === false ? "" : "beta"];
-    const kept = [...order, "moving_mean", "moving_variance"].filter((each) => each !== "");
-    if (arrays.length < kept.length) return null;
-    kept.push("moving_stddev", "renorm_mean", "renorm_stddev");
+    const missing = [scale === false && "gamma", center === false && "beta"];
+    const kept = ORDER.split(" ").filter((each) => !missing.includes(each));
     return arrays[kept.indexOf(weight)] ?? null;
   };
 

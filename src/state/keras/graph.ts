@@ -71,24 +71,27 @@ const attributeIn = (attributes: Json, name: string, kind: string): unknown => {
   return isObject(attribute) ? attribute[kind] : undefined;
 };
 
-/** What follows a node as an activation, by the name of the operation. */
+/** The operations that are an activation of the package. */
 const ACTIVATIONS: Readonly<Record<string, Activation>> = { Relu: "relu", Relu6: "relu6" };
 
 /**
- * The activation that alone takes the output of the operation of this name; `null` if that is no plain ReLU, or if the
- * output is also one of the model's.
+ * The activation that alone takes the output of the node of this name; `null` if something else takes it, or if it is also
+ * an output of the model.
  */
 export function activationAfter(model: Json, name: string): Activation | null {
   const { modelTopology: topology, userDefinedMetadata: metadata, signature } = model;
-  const takers = ((topology as Json).node as unknown[]).flatMap((node) =>
-    isObject(node) ? inputsOf(node).flatMap((input) => (input === name ? [node.op] : [])) : [],
-  );
+  const nodes = (topology as Json).node as unknown[];
+  const takers = nodes.filter(isObject).filter((node) => inputsOf(node).includes(name));
   // Which of the two has the outputs depends on the version of the converter.
   const { outputs } = Object(Object(metadata).signature ?? signature) as Json;
   const isOutput = Object.values(Object(outputs)).some(
     (output) => withoutNumber(Object(output).name) === name,
   );
-  return (takers.length === 1 && !isOutput && lookUp(ACTIVATIONS, String(takers[0]))) || null;
+  const [taker] = takers;
+  // What only waits for the norm, by a control input, comes after another value, which is its first input.
+  if (isOutput || takers.length > 1 || taker === undefined || inputsOf(taker)[0] !== name)
+    return null;
+  return lookUp(ACTIVATIONS, String(taker.op)) ?? null;
 }
 
 /** The name of a node, without the number of the output or the sign of a control input. */

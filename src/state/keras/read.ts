@@ -74,7 +74,7 @@ export function readKeras(files: KerasFiles): StateFile<KerasReadOptions> {
   });
 }
 
-/** The activation of the layer that alone takes the output of another; `null` if that is no plain ReLU. */
+/** The activation of the layer or node that alone takes the output of a norm; `null` if that is no plain ReLU. */
 function activationBehind(
   { json, own: graph }: Model,
   { item, leaf }: KerasLayer,

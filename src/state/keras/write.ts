@@ -23,8 +23,10 @@ export interface KerasWriteOptions {
  * the result is that model with the numbers of these layers. Without it, the result is a model of only these
  * layers, each with an input and an output of its own. `moving_variance` is an average of the kind of
  * variance that the layer's `runningVarianceOf` names. Keras' own kind is `"population"`; test time is the
- * same with either. `debias`, the activation and the counter of mini-batches are left out without a warning, since
- * the layer of TensorFlow.js has none of them; so is `renorm`, but for its averages, where the model `into` has them.
+ * same with either. `debias`, the activation, the options of `renorm` and the counter of mini-batches are left out without
+ * a warning, since the layer of TensorFlow.js has none of them. Where a layer of the model `into` has `renorm`, the averages
+ * of batch renormalization are written too: `renormMean` and `renormDeviation` or, if our layer's `renorm` has no `decay`,
+ * what the running averages give.
  *
  * Weights that are written `into` a model keep their type, float32 or float16. Weights that are quantized to
  * integers there become float32, unless the layer's values are still the same. A parameter that the layer

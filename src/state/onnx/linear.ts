@@ -68,8 +68,12 @@ export function linearOf(graph: Graph, network: Network, step: Step): Linear {
   const pad = get("auto_pad");
   const padded = pad === undefined ? "NOTSET" : textOf(wire, pad, ATTRIBUTE.text);
   const padding = padded.startsWith("SAME") ? "same" : (integersOf(wire, get("pads")) ?? 0);
-  // These attributes may give a ConvTranspose outputs that see no input. Then its strides are not stated, and `fold` refuses.
-  const adds = get("output_shape") || integersOf(wire, get("output_padding"))?.some(Boolean);
+  // These attributes, and pads below 0, may give a ConvTranspose outputs that see no input. Then its strides are not
+  // stated, and `fold` refuses.
+  const adds =
+    get("output_shape") ||
+    integersOf(wire, get("output_padding"))?.some(Boolean) ||
+    [padding].flat().some((size) => Number(size) < 0);
   return {
     options: {
       weight: values.map((value) => value * alpha),

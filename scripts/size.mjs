@@ -23,7 +23,7 @@ const BUDGETS = {
   "index.js": 30,
   "infer.js": 6.35,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 56.45,
+  "state.js": 56.85,
   "hdf5.js": 35.7,
   "tfjs.js": 28.6,
   "tfjs-layers.js": 32.1,

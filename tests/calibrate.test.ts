@@ -247,7 +247,7 @@ describe("nothing has changed, and the layers are free, when", () => {
       "a layer is not reached",
       (layers) => calibrate(layers, (x: Float32Array) => layers[0]!.train(x), BATCHES),
       StateError,
-      'layers[1]: expected forward to call its train, not with statistics "running", got none in ',
+      'layers[1]: expected forward to call its train, without statistics "running", got no such call',
     ],
     [
       "a layer is frozen",

@@ -21,7 +21,21 @@ function trained(mean = 0, sigma = 1, options = {}): BatchNorm {
 describe("the verdict", () => {
   it("fit, for data like those of training", () => {
     const { verdict, advice } = diagnose(trained(5, 2), normal(500 * C, 2, 5, 2));
-    expect([verdict, advice]).toEqual(["fit", "The running averages fit these data."]);
+    expect([verdict, advice]).toEqual([
+      "fit",
+      "The running averages fit these data, as far as 500 values per channel tell.",
+    ]);
+  });
+
+  it("fit, as far as they tell, for so few data that large differences may be chance", () => {
+    const { advice, channels } = diagnose(
+      trained(1),
+      Float32Array.from({ length: 3 * C }, (_, i) => i / 9),
+    );
+    expect(advice).toBe(
+      "The running averages fit these data, as far as 3 values per channel tell.",
+    );
+    expect(Math.max(...channels.varianceRatio)).toBeGreaterThan(4);
   });
 
   it("untrained, while the averages are 0 and 1", () => {

@@ -30,6 +30,11 @@ export function foldModel(input: ModelInput, out: string): FoldedModel {
   if (isLayersJson(input.bytes)) {
     const { model, weights, folded, kept } = foldKeras({ model: input.bytes, weights: beside });
     checkSome("tfjs", folded, kept);
+    checkApart(
+      input.name,
+      out,
+      Object.keys(weights).filter((path) => path in beside),
+    );
     return { outputs: [{ path: out, content: model }, ...around(weights)], folded, kept };
   }
   const { format } = openModel(input, {});
@@ -48,6 +53,20 @@ export function foldModel(input: ModelInput, out: string): FoldedModel {
     if (file !== null) files[path] = file;
   }
   return { outputs: [{ path: out, content: bytes }, ...around(files)], folded, kept };
+}
+
+/**
+ * Throws if the folded model would take the weight files from a model that stays and still names them. Not even --force
+ * does that, because no reader could read that model again.
+ */
+function checkApart(model: string, out: string, shared: readonly string[]): void {
+  const [folderOfModel, folderOfOut] = [model, out].map((path) => resolve(dirname(path)));
+  if (shared.length === 0 || resolve(model) === resolve(out) || folderOfModel !== folderOfOut)
+    return;
+  throw new CommandError(
+    `the folded model would overwrite ${shared[0]}, which this model needs: name another folder, ` +
+      `such as -o ${join(dirname(model), "folded")}/`,
+  );
 }
 
 /** Throws for a model without batch norms: whoever folds one has mistaken it for another. */

@@ -40,9 +40,10 @@ outputs then spread by less than 1/√2 of gamma.
 Kinds: ${wrap(Object.keys(FAULTS).join(", "), 72, "  ")}.
 Fields and kinds may be added; "version" changes if one goes or changes.`,
   fold: `Takes ONNX models, and the model.json of TensorFlow.js layers models with its
-weight files, which are written beside OUT. A batch norm is folded where that is
-exact; of each that stays, the reason is printed. A model without batch norms is
-refused. OUT is a folder if one of this name exists, or if it ends in a slash.
+weight files, of which new ones are written beside OUT. They keep their names,
+so for such a model OUT is in another folder. A batch norm is folded where that
+is exact; of each that stays, the reason is printed. A model without batch norms
+is refused. OUT is a folder if there is such a folder, or if it ends in a slash.
 OUT may be FILE itself with --force: nothing is replaced before all is written.`,
   convert: `By the name of OUT and by what is in FILE:
   .pt, .pth  ->  .safetensors

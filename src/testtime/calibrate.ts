@@ -131,8 +131,8 @@ export async function calibrate<B>(
       if (seen > 0) return;
       throw new StateError(
         `layers[${i}]`,
-        'forward to call its train, not with statistics "running"',
-        `none in ${done} batches`,
+        'forward to call its train, without statistics "running"',
+        "no such call",
       );
     });
   } finally {

@@ -101,7 +101,7 @@ export function diagnose(
     averages.mean.every((v) => v === 0) &&
     averages.variance.every((v) => v === 1) &&
     (batchesSeen === 0 || !ageKnown);
-  const [verdict, finding] = untouched ? UNTRAINED : judge(found, batchesSeen);
+  const [verdict, finding] = untouched ? UNTRAINED : judge(found, batchesSeen, moments.count);
   const advice = ageKnown ? finding : `${finding} ${AGE_UNKNOWN}`;
   const seen = `${batchesSeen}${ageKnown ? "" : " or more"}`;
   const text = describeFindings(`${verdict}: ${advice}`, seen, found);
@@ -173,8 +173,8 @@ const UNTRAINED: readonly [Verdict, string] = [
   "The running averages are still 0 and 1: train, or calibrate, before infer.",
 ];
 
-/** The verdict on what was found, and a sentence of advice. */
-function judge(found: Findings, batchesSeen: number): readonly [Verdict, string] {
+/** The verdict on what was found in so many values per channel, and a sentence of advice. */
+function judge(found: Findings, batchesSeen: number, count: number): readonly [Verdict, string] {
   const { channels, off, dead, epsilonDominates, start } = found;
   if (off.length > 0) {
     const measured =
@@ -203,7 +203,10 @@ function judge(found: Findings, batchesSeen: number): readonly [Verdict, string]
   if (dead.length > 0) {
     return ["dead", `${dead.length} of ${channels} channels do not vary: look at what feeds them.`];
   }
-  return ["fit", "The running averages fit these data."];
+  return [
+    "fit",
+    `The running averages fit these data, as far as ${count} values per channel tell.`,
+  ];
 }
 
 /** The findings as a few lines of text. */

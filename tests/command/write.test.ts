@@ -91,19 +91,28 @@ describe("fold", () => {
     }
   });
 
-  test("weight files would not be written over those of the input", () => {
+  test("weight files are never written over those of the input, unless it is replaced, too", () => {
     const model = JSON.stringify(JSON.parse(writeKeras({ bn: new BatchNorm(2) }).model));
     const { weights } = writeKeras({ bn: new BatchNorm(2) });
     mkdirSync(at("same"));
     writeFileSync(at("same/model.json"), model);
     for (const [name, bytes] of Object.entries(weights)) writeFileSync(at(`same/${name}`), bytes);
     const before = readdirSync(at("same"));
-    const { code, stderr } = command(["fold", at("same/model.json"), "-o", at("same/new.json")]);
-    expect(code).toBe(1);
-    expect(stderr).toMatch(
-      /^batchnorm-wasm: .*model\.json: .* exists already; --force overwrites it\n$/,
-    );
-    expect(readdirSync(at("same"))).toEqual(before);
+    const [shard] = Object.keys(weights);
+    const fold = ["fold", at("same/model.json"), "-o"];
+    for (const force of [[], ["--force"]]) {
+      const { code, stderr } = command([...fold, at("same/new.json"), ...force]);
+      expect([code, stderr]).toEqual([
+        1,
+        `batchnorm-wasm: ${at("same/model.json")}: the folded model would overwrite ${shard}, ` +
+          `which this model needs: name another folder, such as -o ${at("same/folded")}/\n`,
+      ]);
+      expect(readdirSync(at("same"))).toEqual(before);
+      expect(bytesAt(at(`same/${shard}`))).toEqual(weights[shard!]);
+    }
+    lines(...fold, at("same/folded/"));
+    lines(...fold, at("same/"), "--force");
+    expect(readdirSync(at("same"))).toEqual(["folded", ...before].sort());
   });
 
   test("a model whose weight files lead out of its folder is refused", () => {

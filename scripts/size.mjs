@@ -20,17 +20,17 @@ const BUDGETS = {
   "kernels.wasm": 5.9,
   "infer.wasm": 1,
   "threads.wasm": 3,
-  "index.js": 30,
+  "index.js": 30.15,
   "infer.js": 6.35,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 56.85,
-  "hdf5.js": 35.7,
-  "tfjs.js": 28.6,
-  "tfjs-layers.js": 32.1,
+  "state.js": 56.95,
+  "hdf5.js": 35.8,
+  "tfjs.js": 28.65,
+  "tfjs-layers.js": 32.15,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
   "threads.js": 15.3,
   'threads beyond "."': 6,
-  'BatchNorm of "."': 25.15,
+  'BatchNorm of "."': 25.2,
   'FrozenBatchNorm of "."': 13.9,
 };
 

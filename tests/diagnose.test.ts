@@ -60,6 +60,17 @@ describe("the verdict", () => {
     expect(diagnose(bn, x).verdict).toBe("fit");
   });
 
+  it("undertrained, where batch renormalization averages deviations", () => {
+    for (const sigma of [0.05, 3, 100]) {
+      const renorm = { rmax: 3, dmax: 5, decay: 0.99 };
+      const bn = new BatchNorm(C, { decay: 0.99, renorm });
+      for (let step = 0; step < 50; step++) bn.train(normal(60 * C, 10 + step, 5, sigma));
+      const x = normal(1000 * C, 4, 5, sigma);
+      expect(diagnose(bn, x).verdict).toBe("undertrained");
+      expect(diagnose(bn, normal(1000 * C, 4, 5, 20 * sigma)).verdict).toBe("drifted");
+    }
+  });
+
   it.each([{ decay: "cumulative" }, { decay: 0.99, debias: true }, { decay: 0.9 }] as const)(
     "never undertrained where nothing of the start is held: %o",
     (options) => {

@@ -482,6 +482,65 @@ describe("averages of its own", () => {
     expect(numbersOf(bn)).not.toEqual(before);
   });
 
+  it("a weight of 1 replaces what stands in the averages, exactly, whatever its size", () => {
+    const x = normal(40, 3, 1e-12, 1e-15);
+    for (const options of [{ decay: 0 }, { decay: "cumulative" }, { debias: true }] as const) {
+      for (const epsilon of [0, 1e-3, 1e30]) {
+        for (const kind of ["sample", "population"] as const) {
+          const one = { rmax: 3, dmax: 5, decay: 0 };
+          const bn = new BatchNorm(2, {
+            ...options,
+            epsilon,
+            renorm: one,
+            runningVarianceOf: kind,
+          });
+          const plain = new BatchNorm(2, { ...options, epsilon, runningVarianceOf: kind });
+          for (const each of [bn, plain]) each.runningMean.fill(1e10);
+          bn.renormMean.fill(1e10);
+          bn.renormDeviation.fill(1e10);
+          bn.train(x);
+          plain.train(x);
+          const { mean, variance } = bn.lastBatch!;
+          expect([...bn.renormMean, ...bn.runningMean]).toEqual([...mean, ...mean]);
+          expect([...bn.renormDeviation]).toEqual([...variance].map((v) => Math.sqrt(v + epsilon)));
+          expect([...bn.runningVariance]).toEqual([...plain.runningVariance]);
+        }
+      }
+    }
+  });
+
+  it("the running variance keeps its digits beside any ε: as with integers of any length", () => {
+    /** The square root, rounded down, of a whole number. */
+    const root = (n: bigint): bigint => {
+      let guess = n;
+      for (let next = (n + 1n) / 2n; next < guess; next = (guess + n / guess) / 2n) guess = next;
+      return guess;
+    };
+    const unit = 2 ** 140;
+    const fixed = (v: number): bigint => BigInt(v * unit) * 2n ** 500n;
+    for (const [epsilon, sigma, initial] of [
+      [1e-3, 1e-9, 1e-17],
+      [1, 1e-12, 1e-22],
+      [2 ** 80, 1, 1],
+      [1e-5, 1, 1],
+      [0, 1e-15, 1],
+      [2 ** -20, 1e6, 0],
+    ] as const) {
+      for (const decay of [0.5, 0.99, 2 ** -20]) {
+        const bn = new BatchNorm(1, { epsilon, decay, renorm, runningVarianceOf: "population" });
+        bn.runningVariance[0] = initial;
+        bn.train(normal(64, 8, 0, sigma));
+        const [from, to, e] = [initial, bn.lastBatch!.variance[0]!, epsilon].map(fixed);
+        const weight = BigInt((1 - decay) * 2 ** 60);
+        const [r, s] = [root((from! + e!) << 1000n), root((to! + e!) << 1000n)];
+        const deviation = ((2n ** 60n - weight) * r + weight * s) >> 60n;
+        const exact = (deviation * deviation - (e! << 1000n)) >> 1000n;
+        const wanted = Number(exact >> 400n) / unit / 2 ** 100;
+        expectWithin("runningVariance", bn.runningVariance[0]!, wanted, 4e-15 * wanted);
+      }
+    }
+  });
+
   it("go into snapshots, clones and our own file, to the bit; training goes on alike", () => {
     const bn = trained();
     const text = JSON.stringify(bn.snapshot());

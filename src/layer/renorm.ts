@@ -127,14 +127,30 @@ export function moveDeviations(
   { mean, variance }: Statistics,
   epsilon: number,
 ): void {
-  const moved = (from: number, to: number, by: number): number => from + by * (to - from);
   for (let c = 0; c < mean.length; c++) {
     const deviation = Math.sqrt(variance[c]! + epsilon);
     renormMean[c] = moved(renormMean[c]!, mean[c]!, 1 - decay);
     renormDeviation[c] = moved(renormDeviation[c]!, deviation, 1 - decay);
     runningMean[c] = moved(runningMean[c]!, mean[c]!, weight);
-    const running = Math.sqrt(runningVariance[c]! + epsilon);
-    const s = moved(running, Math.sqrt(bessel * variance[c]! + epsilon), weight);
-    runningVariance[c] = Math.max(0, s * s - epsilon);
+    const to = bessel * variance[c]!;
+    runningVariance[c] = movedVariance(runningVariance[c]!, to, weight, epsilon);
   }
+}
+
+/** At weight 1 it is exactly the new value. By the formula it might not be: 1 + (1e-30 - 1) is 0. */
+const moved = (from: number, to: number, weight: number): number =>
+  weight === 1 ? to : from + weight * (to - from);
+
+/**
+ * The variance whose √(variance + ε) is `weight` of the way from that of one variance to that of another. The average of
+ * the deviations R and S has the square (1 - w)²·R² + 2·w·(1 - w)·R·S + w²·S². Here ε is taken from each part of it and
+ * not from the sum, because a variance that is small beside ε would lose its digits in that difference.
+ */
+function movedVariance(from: number, to: number, weight: number, epsilon: number): number {
+  const product = Math.sqrt(from + epsilon) * Math.sqrt(to + epsilon);
+  const sum = product + epsilon;
+  // R·S - ε, as (R²·S² - ε²)/(R·S + ε).
+  const middle = sum === 0 ? 0 : from * ((to + epsilon) / sum) + to * (epsilon / sum);
+  const rest = 1 - weight;
+  return rest * rest * from + 2 * rest * weight * middle + weight * weight * to;
 }

@@ -96,6 +96,7 @@ export function diagnose(
     moments.count,
     epsilon,
     ageKnown ? shareOfStart(bn, batchesSeen) : 0,
+    bn.renorm?.decay !== undefined,
   );
   const untouched =
     averages.mean.every((v) => v === 0) &&
@@ -142,6 +143,7 @@ function examine(
   count: number,
   epsilon: number,
   start: number,
+  deviations: boolean,
 ): Findings {
   const all = [...data.variance.keys()];
   const farthest = Math.max(MEAN, CHANCE / Math.sqrt(count));
@@ -151,9 +153,16 @@ function examine(
   const drift = driftOf(averages, data, epsilon);
   const off = offIn(drift);
   // Averages that are only too young fit once the share of the initial 0 and 1 is taken out; others do not.
+  const without = (value: number, initial: number): number =>
+    (value - start * initial) / (1 - start);
+  // Batch renormalization may have averaged √(variance + ε) in place of variances.
   const freed = {
-    mean: averages.mean.map((m) => m / (1 - start)),
-    variance: averages.variance.map((v) => (v - start) / (1 - start)),
+    mean: averages.mean.map((m) => without(m, 0)),
+    variance: averages.variance.map((v) =>
+      deviations
+        ? without(Math.sqrt(v + epsilon), Math.sqrt(1 + epsilon)) ** 2 - epsilon
+        : without(v, 1),
+    ),
   };
   // A share of 1 is that before the first mini-batch. Averages that are not 0 and 1 then were written by hand.
   const young =

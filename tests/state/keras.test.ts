@@ -411,7 +411,7 @@ describe("models of the converter from Python", () => {
     expect(bn.renorm).toEqual({ rmax: 3, dmax: 5, rmin: 0, decay: 0.5 });
     expect([...bn.renormMean, ...bn.renormDeviation]).toEqual([6, 7, 8, 7, 8, 9]);
     const free = { rmax: Infinity, dmax: Infinity, rmin: 0, decay: 0.99 };
-    for (const renorm_clipping of [undefined, null, {}]) {
+    for (const renorm_clipping of [undefined, null, {}, { rmax: null, rmin: null, dmax: null }]) {
       const model = modelOf({ renorm: true, renorm_clipping });
       expect(readKeras(model).load("bn", quiet).renorm).toEqual(free);
     }

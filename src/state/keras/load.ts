@@ -113,12 +113,12 @@ export function loadLayer(name: string, stated: Stated, options: KerasLoadOption
   return layerOf(settings, state);
 }
 
-/** Batch renormalization as Keras has it: without limits for what `renorm_clipping` leaves out. */
+/** Batch renormalization as Keras has it: without limits for what `renorm_clipping` leaves out or has as `null`. */
 const renormOf = ({ renorm_clipping: limits, renorm_momentum: decay = 0.99 }: Json): object => ({
   rmax: Infinity,
   dmax: Infinity,
   rmin: 0,
-  ...(limits as object | null),
+  ...Object.fromEntries(Object.entries(Object(limits)).filter(([, limit]) => limit !== null)),
   decay,
 });
 

@@ -126,6 +126,7 @@ function numbersIn({ model, weights }: Pick<FoldedKeras, "model" | "weights">) {
 
 let count = 0;
 const norm = (args: object = {}) => layers.batchNormalization({ name: `bn${count++}`, ...args });
+const timed = (layer: tfl.layers.Layer): tfl.layers.Layer => layers.timeDistributed({ layer });
 const names = (model: string): string[] => {
   const { config } = JSON.parse(model).modelTopology;
   return (config.layers as { class_name: string }[]).map((layer) => layer.class_name);
@@ -298,6 +299,180 @@ describe("into the layer before", () => {
       const same = JSON.stringify(before.get(entry.name)) === JSON.stringify(entry);
       expect(same || !("quantization" in entry), entry.name).toBe(true);
     }
+  });
+});
+
+describe("in TimeDistributed", () => {
+  const frames = [2, 6, 6, 3];
+
+  test.each<[string, number[], () => tfl.layers.Layer]>([
+    ["dense", [3, 5], () => layers.dense({ units: 4 })],
+    ["dense of rows", [2, 3, 5], () => layers.dense({ units: 4, useBias: false })],
+    ["conv1d", [2, 8, 3], () => layers.conv1d({ filters: 4, kernelSize: 3, padding: "same" })],
+    ["conv2d", frames, () => layers.conv2d({ filters: 4, kernelSize: 3, useBias: false })],
+    ["depthwise", frames, () => layers.depthwiseConv2d({ kernelSize: 3, useBias: false })],
+    ["separable", frames, () => layers.separableConv2d({ filters: 4, kernelSize: 3 })],
+    [
+      "transposed",
+      frames,
+      () => layers.conv2dTranspose({ filters: 4, kernelSize: 3, useBias: false }),
+    ],
+  ])("%s takes in the norm behind it", async (_, shape, make) => {
+    const result = await folded(
+      await saved(stack(shape, [timed(make()), timed(norm()), layers.reLU()])),
+    );
+    expect(result.kept).toEqual([]);
+    expect(names(result.model)).toEqual(["InputLayer", "TimeDistributed", "ReLU"]);
+    // Along the last axis a norm is the same without the wrapper, but TensorFlow.js does not run it on 5 axes.
+    const plain = foldKeras(await saved(stack(shape, [timed(make()), norm(), layers.reLU()])));
+    expect(plain.kept).toEqual([]);
+    expect(predictions(await loaded(plain))).toEqual(predictions(await loaded(result)));
+  });
+
+  test.each<[string, number[], () => tfl.layers.Layer[]]>([
+    ["a plain layer and a norm", [3, 5], () => [layers.dense({ units: 4 }), timed(norm())]],
+    [
+      "layers that change nothing between",
+      [3, 5],
+      () => [
+        timed(layers.dense({ units: 4, useBias: false })),
+        timed(layers.dropout({ rate: 0.5 })),
+        timed(layers.activation({ activation: "linear" })),
+        timed(norm()),
+        norm(),
+      ],
+    ],
+    ["a norm and a layer", [3, 5], () => [timed(norm()), timed(layers.dense({ units: 4 }))]],
+    ["a plain norm and a layer", [3, 5], () => [norm(), timed(layers.dense({ units: 4 }))]],
+    [
+      "a norm and a plain layer",
+      [8, 5],
+      () => [timed(norm()), layers.conv1d({ filters: 4, kernelSize: 3, useBias: false })],
+    ],
+    [
+      "a norm and a convolution",
+      frames,
+      () => [timed(norm()), timed(layers.conv2d({ filters: 4, kernelSize: 3, useBias: false }))],
+    ],
+  ])("%s", async (_, shape, make) => {
+    const result = await folded(await saved(stack(shape, make())));
+    expect(result.kept).toEqual([]);
+    // In a Sequential model the first layer states the shape of the input.
+    const model = tfl.sequential();
+    model.add(layers.timeDistributed({ layer: norm(), inputShape: shape }));
+    for (const layer of make()) model.add(layer);
+    const files = await saved(model);
+    const sequential = await folded(files);
+    expect(sequential.kept).toEqual([]);
+    const { config } = JSON.parse(sequential.model).modelTopology.config.layers[0];
+    expect(config.batch_input_shape).toEqual([null, ...shape]);
+  });
+
+  test("zeros beside the values of each step stand between", async () => {
+    const same = layers.conv2d({ filters: 4, kernelSize: 3, padding: "same" });
+    const files = await saved(stack(frames, [timed(norm()), timed(same)]));
+    expect(reasons(await folded(files))[0]).toMatch(/after it: .*padding/);
+  });
+
+  test("an activation of the layer that is wrapped stands between", async () => {
+    const dense = layers.dense({ units: 4, activation: "relu" });
+    const files = await saved(stack([3, 5], [timed(dense), timed(norm())]));
+    expect(reasons(await folded(files))[0]).toMatch(/before it: its activation stands between/);
+  });
+
+  test("behind a mask, in front of a recurrent layer", async () => {
+    const all = [
+      layers.masking({ maskValue: 0 }),
+      timed(layers.dense({ units: 4, useBias: false })),
+      timed(norm()),
+      layers.simpleRNN({ units: 2, recurrentInitializer: "glorotNormal" }),
+    ];
+    expect((await folded(await saved(stack([3, 5], all)))).kept).toEqual([]);
+  });
+
+  // There are as many steps as channels, and as many rows, so that a norm along another axis has the same weights.
+  const conv = (dataFormat: "channelsFirst" | "channelsLast") =>
+    layers.conv2d({ filters: 3, kernelSize: 1, dataFormat });
+  const plain = (layer: tfl.layers.Layer) => layer;
+  type Wrap = typeof timed;
+  test.each<[string, number[], () => tfl.layers.Layer, Wrap, number, boolean]>([
+    ["steps, channels first", [3, 3, 3, 3], () => timed(conv("channelsFirst")), timed, 1, true],
+    ["steps, channels first", [3, 3, 3, 3], () => timed(conv("channelsFirst")), timed, -3, true],
+    ["steps, channels first", [3, 3, 3, 3], () => timed(conv("channelsFirst")), timed, 2, false],
+    ["steps, channels first", [3, 3, 3, 3], () => timed(conv("channelsFirst")), timed, -1, false],
+    ["steps, channels first", [3, 3, 3, 3], () => timed(conv("channelsFirst")), plain, 2, true],
+    ["steps, channels first", [3, 3, 3, 3], () => timed(conv("channelsFirst")), plain, -3, true],
+    ["steps, channels first", [3, 3, 3, 3], () => timed(conv("channelsFirst")), plain, 1, false],
+    ["steps, channels last", [3, 3, 3, 3], () => timed(conv("channelsLast")), timed, 3, true],
+    ["steps, channels last", [3, 3, 3, 3], () => timed(conv("channelsLast")), timed, 1, false],
+    ["steps, channels last", [3, 3, 3, 3], () => timed(conv("channelsLast")), plain, 4, true],
+    ["steps, channels last", [3, 3, 3, 3], () => timed(conv("channelsLast")), plain, 3, false],
+    ["channels first", [3, 3, 3], () => conv("channelsFirst"), timed, 1, false],
+    ["channels first", [3, 3, 3], () => conv("channelsFirst"), timed, 0, false],
+    ["channels first", [3, 3, 3], () => conv("channelsFirst"), timed, -3, false],
+    ["channels last", [3, 3, 3], () => conv("channelsLast"), timed, 2, true],
+    ["channels last", [3, 3, 3], () => conv("channelsLast"), timed, 1, false],
+    ["dense", [3, 3, 3], () => timed(layers.dense({ units: 3 })), timed, 2, true],
+    ["dense", [3, 3, 3], () => timed(layers.dense({ units: 3 })), timed, 1, false],
+    ["dense", [3, 3, 3], () => timed(layers.dense({ units: 3 })), plain, 3, true],
+    ["dense", [3, 3, 3], () => timed(layers.dense({ units: 3 })), plain, 2, false],
+  ])("%s %j, the norm along an axis", async (_, shape, make, wrap, axis, folds) => {
+    const files = await saved(stack(shape, [make(), wrap(norm({ axis: -1 }))]), 1e6);
+    const model = files.model.replace('"axis":-1', `"axis":${axis}`);
+    const result = foldKeras({ ...files, model });
+    const which = `axis ${axis} is not that of its channels; nothing stands behind it`;
+    const right = folds ? [] : [expect.stringContaining(which)];
+    expect([wrap === timed, axis, reasons(result)]).toEqual([wrap === timed, axis, right]);
+  });
+
+  test("a wrapper that is called twice", async () => {
+    const x = tfl.input({ shape: [3, 4], name: `in${count++}` });
+    const shared = layers.timeDistributed({ layer: layers.dense({ units: 4 }), name: "shared" });
+    const y = [shared.apply(x), shared.apply(shared.apply(x))].map(
+      (each) => timed(norm()).apply(each as Tensor) as Tensor,
+    );
+    const result = await folded(await saved(tfl.model({ inputs: x, outputs: y })));
+    for (const reason of reasons(result)) expect(reason).toMatch(/^the output of "shared" is used/);
+    expect(result.folded).toEqual([]);
+  });
+
+  test("the weights may be named after the wrapped layer, if no other layer has its name", async () => {
+    const dense = layers.dense({ units: 4, useBias: false, name: "dense" });
+    const wrapper = layers.timeDistributed({ layer: dense, name: "wrapper" });
+    const other = layers.dense({ units: 4, name: "other" });
+    const files = await saved(stack([3, 5], [other, layers.reLU(), wrapper, timed(norm())]), 1e6);
+    const right = numbersIn(foldKeras(files));
+    for (const place of ["dense", "wrapper/dense", "model/dense"]) {
+      const model = files.model.replace('"wrapper/kernel"', `"${place}/kernel"`);
+      const got = numbersIn(foldKeras({ ...files, model }));
+      expect(got[`${place}/kernel`]).toEqual(right["wrapper/kernel"]);
+      expect(got[`${place}/bias`]).toEqual(right["wrapper/bias"]);
+    }
+    const model = files.model
+      .replace('"wrapper/kernel"', '"model/dense/kernel"')
+      .replaceAll('"name":"other"', '"name":"dense"')
+      .replaceAll('["other",0,0', '["dense",0,0');
+    expect(reasons(foldKeras({ ...files, model }))[0]).toMatch(
+      /^"wrapper" before it: weightsManifest: expected "wrapper\/kernel", got none/,
+    );
+  });
+
+  test("a model in a wrapper takes in its own norms alone", async () => {
+    const inside = tfl.sequential({ name: `inside${count++}` });
+    inside.add(layers.dense({ units: 4, useBias: false, inputShape: [5], name: "d1" }));
+    inside.add(norm({ name: "own" }));
+    const files = await saved(stack([3, 5], [timed(inside), timed(norm({ name: "behind" }))]));
+    const { folded: gone, kept } = await folded(files);
+    expect(gone).toEqual(["own"]);
+    expect(kept).toEqual([
+      { name: "behind", reason: expect.stringMatching(/no norm can be folded into Sequential; /) },
+    ]);
+  });
+
+  test("the activation behind a norm is found", async () => {
+    const files = await saved(stack([3, 5], [timed(norm()), timed(layers.reLU())]));
+    const file = readKeras(files);
+    expect(file.load(file.layers[0]!, { withActivation: true }).activation).toBe("relu");
   });
 });
 
@@ -724,15 +899,18 @@ describe("kept, with the reason", () => {
     }
   });
 
-  test("a layer in a wrapper", async () => {
-    const layer = norm({ name: "inner" });
-    const all = [layers.timeDistributed({ layer: layers.dense({ units: 4 }) })];
-    const timed = stack([3, 5], [...all, layers.timeDistributed({ layer })]);
-    const files = await saved(timed);
-    const result = await folded(files);
-    expect(result.kept).toEqual([{ name: "inner", reason: "it is in a wrapper" }]);
-    const { model, weights } = result;
+  test("a layer in a wrapper of a wrapper, or in one that is not TimeDistributed", async () => {
+    const twice = timed(timed(norm({ name: "inner" })));
+    const all = [timed(timed(layers.dense({ units: 4 }))), twice];
+    const files = await saved(stack([2, 3, 5], all));
+    const { model, weights, kept } = await folded(files);
+    expect(kept[0]).toEqual({ name: "inner", reason: "it is in a wrapper" });
     expect({ model, weights }).toEqual(files);
+    const simple = await saved(stack([3, 5], [layers.dense({ units: 4 }), timed(norm())]));
+    const other = simple.model.replace("TimeDistributed", "Windowed");
+    // What an unknown wrapper holds is not listed, and nothing changes.
+    const untouched = foldKeras({ ...simple, model: other });
+    expect([untouched.folded, untouched.model]).toEqual([[], other]);
   });
 
   test("a layer called with options, calls as Keras 3 writes them, names in options", async () => {

@@ -8,7 +8,7 @@ import { encodeFolded, foldAll, foldBeside, type Into } from "../folding.js";
 import { timesOf } from "../keys.js";
 import type { KeptNorm } from "../layers.js";
 import { type Changes, filesOf, noChanges, plain, type WrittenKeras, weightsAt } from "./files.js";
-import { isFirst, kernelsOf, linearOf, rankOf } from "./linear.js";
+import { isFirst, kernelsOf, linearOf } from "./linear.js";
 import { loadLayer, type Stated } from "./load.js";
 import { findWeight, type KerasFiles, type Model, parse, weightOf } from "./model.js";
 import { Container, containersOf, type Layer } from "./network.js";
@@ -27,7 +27,7 @@ export interface FoldedKeras extends WrittenKeras {
 interface Work {
   readonly model: Model;
   readonly changes: Changes;
-  /** How many layers of the model have a name. */
+  /** How many layers of the model may have their weights under a name. */
   readonly count: ReadonlyMap<string, number>;
 }
 
@@ -37,7 +37,7 @@ interface Work {
  * folded into the layer before it, if that layer has no activation and only the norm uses its output. Otherwise it is
  * folded into the layer after it, if only that layer uses the norm's output. Unless the norm maps 0 to 0, a convolution
  * after it must not pad its input with zeros, and a transposed one must have a single tap and strides of 1. Layers between the
- * two that change nothing at test time, such as Dropout, do not matter. `kept` says why
+ * two that change nothing at test time, such as Dropout, do not matter. Each of these layers may be in TimeDistributed. `kept` says why
  * each other norm stays. A layer without a bias gets one. Everything else in the files stays as it is, except for an
  * optimizer's state: it would not fit the layers any more, and is left out.
  *
@@ -66,13 +66,13 @@ export function foldKeras(files: KerasFiles): FoldedKeras {
   }
   const containers = containersOf(model.json.modelTopology);
   const all = containers.flatMap(({ layers }) => layers);
-  const count = timesOf(all.map(({ name }) => name));
-  const places = new Map<unknown, Layer>(all.map((layer) => [layer.item, layer]));
+  const count = timesOf(all.flatMap((layer) => [...new Set(namesOf(layer))]));
+  const places = new Map<unknown, Layer>(all.map((layer) => [layer.inner, layer]));
   const work: Work = { model, changes: noChanges(), count };
   const names = [...model.layers.keys()];
   // A file may list layers in any order.
   const ranks = new Map<unknown, number>(
-    containers.flatMap((each) => each.inOrder()).map(({ item }, i) => [item, i]),
+    containers.flatMap((each) => each.inOrder()).map(({ inner }, i) => [inner, i]),
   );
   const rankOfNorm = (name: string): number => ranks.get(model.layers.get(name)!.item) ?? -1;
   const order = [...names].sort((a, b) => rankOfNorm(a) - rankOfNorm(b));
@@ -139,13 +139,18 @@ function foldInto(work: Work, name: string, norm: Layer, layer: Layer, into: Int
 }
 
 /** Throws unless a norm normalizes along the channels of a layer beside it. */
-function checkAxis({ config, container }: Layer, layer: Layer): void {
+function checkAxis({ config, container, timed }: Layer, layer: Layer): void {
   const { axis = -1 } = config;
   const own: unknown = Array.isArray(axis) && axis.length === 1 ? axis[0] : axis;
-  const rank = rankOf(layer) ?? (own === -1 ? null : container.rankOf(layer));
-  const last = own === -1 || (rank !== null && own === rank - 1);
-  const first = own === 1 || (rank !== null && own === 1 - rank);
-  if (isFirst(layer) ? first : last) return;
+  const first = isFirst(layer);
+  if (own === -1 && !first) return;
+  const rank = container.rankOf(layer);
+  if (rank !== null) {
+    // Both numbers count the axes that the norm sees. On axis 0 are the examples, never the channels.
+    const axes = rank - timed;
+    const channels = first ? 1 + layer.timed - timed : axes - 1;
+    if (channels > 0 && (own === channels || own === channels - axes)) return;
+  }
   const which = `axis ${JSON.stringify(axis)}`;
   throw new StateError(
     rank === null
@@ -200,12 +205,19 @@ function biasOf(work: Work, layer: Layer, { key: behind }: Kernel): Bias {
 }
 
 /** Where a weight of a layer lies in the files. */
-function find({ model, count }: Work, { container, name }: Layer, weight: string): Weight {
-  const loose = count.get(name) === 1 ? [name] : [];
-  const found = findWeight(model, [[...container.inside, name].join("/")], loose, weight);
+function find({ model, count }: Work, layer: Layer, weight: string): Weight {
+  const { container, name, timed } = layer;
+  const names = namesOf(layer);
+  const full = [...container.inside, name].join("/");
+  const loose = names.filter((each) => count.get(each) === 1);
+  const found = findWeight(model, timed ? [`${full}/${names[0]}`, full] : [full], loose, weight);
   if (typeof found === "object") return found;
   throw new StateError("weightsManifest", `"${name}/${weight}"`, found);
 }
+
+/** The names under which a layer's weights may be: its own and, if it is in TimeDistributed, also the wrapper's. */
+const namesOf = ({ config, name, timed }: Layer): readonly string[] =>
+  timed ? [String(config.name), name] : [name];
 
 /** Replaces a kernel and the bias of a layer by folded ones. A layer without a bias gets one. */
 function put(

@@ -69,11 +69,5 @@ export function linearOf(
   };
 }
 
-/** How many axes a layer's inputs and outputs have; `null` for Dense, which takes any number. */
-export function rankOf({ kind }: Layer): number | null {
-  const axes = LINEAR.exec(kind)![2];
-  return axes === undefined ? null : Number(axes) + 2;
-}
-
-/** True for a layer that has its channels on axis 1. */
+/** True for a layer that has its channels on axis 1, of those that it sees. */
 export const isFirst = ({ config }: Layer): boolean => config.data_format === "channels_first";

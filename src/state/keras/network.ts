@@ -1,7 +1,8 @@
 // Knows how the layers of a Keras model follow each other. Each model within the model is looked at by
 // itself. In a Sequential model, each layer takes the output of the one before it. In a Functional model,
 // each layer lists its calls in `inbound_nodes`, with the outputs that each call takes (keras 2,
-// keras/engine/functional.py, get_network_config; tfjs-layers/src/engine/container.ts, fromConfig).
+// keras/engine/functional.py, get_network_config; tfjs-layers/src/engine/container.ts, fromConfig). TimeDistributed
+// applies the layer that it wraps at each step, and counts as that layer (tfjs-layers/src/layers/wrappers.ts).
 
 import { StateError } from "../../errors.js";
 import { isCount, isObject } from "../bytes.js";
@@ -9,9 +10,17 @@ import { type Json, placesIn } from "./topology.js";
 
 /** A layer of a model. */
 export interface Layer {
+  /** What the model lists: the layer or, if it is in TimeDistributed, this wrapper. */
   readonly item: Json;
+  /** The layer itself, which is `item` unless it is in TimeDistributed. */
+  readonly inner: Json;
+  /** How many axes of its input the layer does not see: that of time if it is in TimeDistributed, else none. */
+  readonly timed: 0 | 1;
   /** Its options. To change them, another object is put here, since the file's own must stay the same. */
   config: Json;
+  /** The options of `item`, or those of a layer before it that was taken out: they may state the input's shape. */
+  input: Json;
+  /** The name by which the model knows it. */
   readonly name: string;
   readonly kind: string;
   readonly container: Container;
@@ -27,6 +36,15 @@ interface Use {
   rest: readonly unknown[];
   readonly user: Layer | null;
 }
+
+/** A layer as the JSON lists it. */
+interface Listed extends Json {
+  readonly class_name: string;
+  readonly config: Json;
+}
+
+const isLayer = (value: unknown): value is Listed =>
+  isObject(value) && isObject(value.config) && typeof value.class_name === "string";
 
 /** One model with its layers, which is the outermost model or one inside of it. */
 export class Container {
@@ -54,11 +72,14 @@ export class Container {
     this.inside = inside;
     this.#sequential = item.class_name === "Sequential";
     for (const each of items) {
-      if (!isObject(each) || !isObject(each.config) || typeof each.class_name !== "string")
-        continue;
-      const { class_name: kind, config } = each;
-      const name = String(each.name ?? config.name);
-      const layer: Layer = { item: each, config, name, kind, container: this, calls: [] };
+      if (!isLayer(each)) continue;
+      const { class_name, config: input } = each;
+      const name = String(each.name ?? input.name);
+      const timed = class_name === "TimeDistributed" && isLayer(input.layer) ? 1 : 0;
+      const inner = (timed ? input.layer : each) as Listed;
+      const { class_name: kind, config } = inner;
+      const place = { item: each, inner, timed, input, container: this } as const;
+      const layer: Layer = { ...place, config, name, kind, calls: [] };
       this.layers.push(layer);
       this.#byName.set(name, layer);
     }
@@ -207,10 +228,10 @@ export class Container {
       use.of = of;
       own.push(use);
       // The first layer of a Sequential model states the input's shape: hand it on to the next layer.
-      const { batch_input_shape: shape, dtype } = layer.config;
+      const { input } = layer;
       const { user } = use;
-      if (this.#sequential && user !== null && shape !== undefined) {
-        user.config = { ...user.config, batch_input_shape: shape, dtype };
+      if (this.#sequential && user !== null && input.batch_input_shape !== undefined) {
+        user.input = input;
       }
     }
     this.#uses.set(of, own);
@@ -221,9 +242,15 @@ export class Container {
   write(replaced: Map<unknown, unknown>): void {
     const listOf = (uses: readonly Use[]) => uses.map(({ of, rest }) => [of, ...rest]);
     const connected = this.#changed && !this.#sequential;
-    for (const { item, config, calls } of this.layers) {
+    for (const { item, inner, timed, config, input, calls } of this.layers) {
       const nodes = connected ? { inbound_nodes: calls.map(listOf) } : {};
-      if (connected || config !== item.config) replaced.set(item, { ...item, config, ...nodes });
+      let own = item.config as Json;
+      if (config !== inner.config) own = timed ? { ...own, layer: { ...inner, config } } : config;
+      if (input !== item.config) {
+        const { batch_input_shape, dtype } = input;
+        own = { ...own, batch_input_shape, dtype };
+      }
+      if (connected || own !== item.config) replaced.set(item, { ...item, config: own, ...nodes });
     }
     if (!this.#changed) return;
     const { config } = this.#item;
@@ -273,11 +300,13 @@ const KEEPS =
  * How many axes a layer's output has as far as the layer itself tells. `undefined` if it has as many as the
  * input, and `null` if it is not known.
  */
-function ownRank({ kind, config }: Layer): number | null | undefined {
-  if (kind === "Flatten" || (/^Global.*Pooling/.test(kind) && config.keepdims !== true)) return 2;
+function ownRank({ kind, config, timed, input }: Layer): number | null | undefined {
+  if (kind === "Flatten" || (/^Global.*Pooling/.test(kind) && config.keepdims !== true)) {
+    return 2 + timed;
+  }
   const axes = /(?:Conv|Pooling|ZeroPadding|Cropping|UpSampling)([123])D/.exec(kind);
-  if (axes !== null) return Number(axes[1]) + 2;
-  const shape = config.batch_input_shape ?? config.batch_shape;
+  if (axes !== null) return Number(axes[1]) + 2 + timed;
+  const shape = input.batch_input_shape ?? input.batch_shape;
   const keeps = KEEPS.test(kind);
   if (Array.isArray(shape) && (keeps || kind === "InputLayer")) return shape.length;
   return keeps ? undefined : null;

@@ -81,7 +81,7 @@ function activationBehind(
 ): Activation | null {
   if (graph !== null) return activationAfter(json, leaf);
   const layers = containersOf(json.modelTopology).flatMap((container) => container.layers);
-  const own = layers.find((layer) => layer.item === item);
+  const own = layers.find(({ inner }) => inner === item);
   if (own === undefined) return null;
   try {
     const { kind, config } = own.container.after(own);

@@ -23,7 +23,7 @@ const BUDGETS = {
   "index.js": 30.15,
   "infer.js": 6.35,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 56.95,
+  "state.js": 57.1,
   "hdf5.js": 35.8,
   "tfjs.js": 28.65,
   "tfjs-layers.js": 32.15,

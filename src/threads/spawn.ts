@@ -81,7 +81,7 @@ export function checkThreads(): void {
   if (!(nodeWorker() ?? scope.Worker)) {
     throw new UnsupportedError(
       "Worker",
-      "a runtime with web workers, or Node 20.16 or later",
+      "a runtime with web workers or process.getBuiltinModule (Node 20.16 or later)",
       "neither",
     );
   }

@@ -37,8 +37,8 @@ interface Work {
  * folded into the layer before it, if that layer has no activation and only the norm uses its output. Otherwise it is
  * folded into the layer after it, if only that layer uses the norm's output. Unless the norm maps 0 to 0, a convolution
  * after it must not pad its input with zeros, and a transposed one must have a single tap and strides of 1. Layers between the
- * two that change nothing at test time, such as Dropout, do not matter. Each of these layers may be in TimeDistributed. `kept` says why
- * each other norm stays. A layer without a bias gets one. Everything else in the files stays as it is, except for an
+ * two that change nothing at test time, such as Dropout, do not matter. Each of these layers may be in TimeDistributed.
+ * `kept` says why each other norm stays. A layer without a bias gets one. Everything else in the files stays as it is, except for an
  * optimizer's state: it would not fit the layers any more, and is left out.
  *
  * Weights into which a norm is folded become float32, even if they were quantized: fold first, then

@@ -477,6 +477,12 @@ describe("in TimeDistributed", () => {
 });
 
 describe("past layers that change nothing at test time", () => {
+  test("withActivation does not pass them over: what stands between changes training", async () => {
+    const all = [norm(), layers.gaussianNoise({ stddev: 1 }), layers.reLU()];
+    const file = readKeras(await saved(stack([3], all)));
+    expect(file.load(file.layers[0]!, { withActivation: true }).activation).toBeNull();
+  });
+
   test("before and after the norm", async () => {
     const all = [
       layers.conv2d({ filters: 4, kernelSize: 3 }),

@@ -143,21 +143,28 @@ export class Container {
   }
 
   /**
-   * The layer after a layer: it alone uses that layer's output, and has no other input. Layers that change nothing at
-   * test time are passed over.
+   * The layer that alone takes a layer's output, and has no other input.
    *
    * @throws StateError that says why there is none.
    */
+  next(layer: Layer): Layer {
+    this.#inputOf(layer);
+    this.#checkAlone(layer);
+    const user = this.#usesOf(layer.name)[0]?.user ?? null;
+    if (user === null) throw new StateError("nothing stands behind it");
+    this.#inputOf(user);
+    return user;
+  }
+
+  /**
+   * The layer after a layer, as `next`. Layers that change nothing at test time are passed over.
+   *
+   * @throws StateError as `next`.
+   */
   after(layer: Layer): Layer {
     let found = layer;
-    do {
-      this.#inputOf(found);
-      this.#checkAlone(found);
-      const user = this.#usesOf(found.name)[0]?.user ?? null;
-      if (user === null) throw new StateError("nothing stands behind it");
-      found = user;
-    } while (passesOn(found));
-    this.#inputOf(found);
+    do found = this.next(found);
+    while (passesOn(found));
     return found;
   }
 

@@ -84,7 +84,7 @@ function activationBehind(
   const own = layers.find(({ inner }) => inner === item);
   if (own === undefined) return null;
   try {
-    const { kind, config } = own.container.after(own);
+    const { kind, config } = own.container.next(own);
     if (kind === "Activation") {
       return config.activation === "relu" || config.activation === "relu6"
         ? config.activation

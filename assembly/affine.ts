@@ -210,7 +210,7 @@ function planesOf(
 }
 
 /**
- * `affineStrips` of the small binary, which copies all data, so that bytes count more than a second pass in cache. Its
+ * `affineStrips` of the smallest binary (infer.ts), which copies all data, so that bytes count more than a second pass in cache. Its
  * rows lie one after the other, and up to three values more than they have are written.
  */
 export function smallStrips(
@@ -220,7 +220,7 @@ export function smallStrips(
   after(y, add, low, high, rows * width);
 }
 
-/** `affinePlanes` of the small binary. */
+/** `affinePlanes` of the smallest binary. */
 export function smallPlanes(
   y: usize, x: usize, add: usize, terms: usize, low: f32, high: f32,
   first: u32, planes: u32, channels: u32, inner: u32,

@@ -1,3 +1,3 @@
-// What the small binary exports. It has the kernels of test time alone: see index.ts.
+// What the binary of `batchnorm-wasm/infer` exports: the kernels of frozen.ts in a form of fewer bytes.
 export { smallStrips as affineStrips, smallPlanes as affinePlanes } from "./affine";
 export { spread } from "./channel";

@@ -1,4 +1,4 @@
-// The kernels that assembly/pieces.ts calls. They are imported from an instance of the binary of index.ts, so that the
+// The kernels that assembly/pieces.ts calls. They are imported from instances of the binaries of frozen.ts and index.ts, so that the
 // package has each kernel once.
 
 // @ts-ignore: decorator

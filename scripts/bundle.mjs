@@ -10,7 +10,7 @@ import { shortNames } from "./internal-names.mjs";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 
-/** Entries with the small binary. The others have all kernels, and share what they have in common. */
+/** Entries whose frozen layers have the smallest binary, and which have no others. The rest share what they have in common. */
 const SMALL = ["infer"];
 
 /** The conditions of package.json that get a build of their own, and their src/wasm/ file. */
@@ -36,7 +36,9 @@ binaryen.setOptimizeLevel(3);
 binaryen.setShrinkLevel(0);
 
 const built = (binary) => readFileSync(`build/${binary}.wasm`);
-const kernels = WebAssembly.Module.exports(new WebAssembly.Module(built("kernels")));
+const kernels = ["frozen", "kernels"].flatMap((binary) =>
+  WebAssembly.Module.exports(new WebAssembly.Module(built(binary))),
+);
 const SHORT = shortNames(kernels.map(({ name }) => name));
 
 /** A binary whose exports, and whose imports of kernels, have their short names. */
@@ -66,24 +68,22 @@ const TARGET = ["chrome114", "firefox90", "safari16.4", "node20"];
 
 rmSync("dist", { recursive: true, force: true });
 
-/** Resolves src/wasm/ to a way to get a module and a binary, and has all entries share the errors. */
-const wasm = (condition, binary) => ({
+/** Resolves src/wasm/ to a way to get modules, of this binary for frozen layers, and has all entries share the errors. */
+const wasm = (condition, frozen) => ({
   name: "wasm",
   setup({ onLoad, onResolve }) {
     onResolve({ filter: /\/wasm\/embedded\.js$/ }, () => ({
       path: fileURLToPath(new URL(`../src/wasm/${condition}.ts`, import.meta.url)),
     }));
-    onLoad({ filter: /\/kernels-text\.ts$/ }, () => ({
-      contents: textModule(readFileSync(`dist/${binary}.wasm`)),
-      loader: "ts",
-    }));
-    onLoad({ filter: /\/threads-text\.ts$/ }, () => ({
-      contents: textModule(readFileSync("dist/threads.wasm")),
-      loader: "ts",
-    }));
-    onResolve({ filter: /^\.\/kernels\.wasm/ }, ({ path }) => ({
-      path: path.replace("kernels", binary),
+    const named = (binary) => (binary === "frozen" ? frozen : binary);
+    onLoad({ filter: /\/(frozen|kernels|threads)-text\.ts$/ }, ({ path }) => {
+      const [, binary] = /(\w+)-text\.ts$/.exec(path);
+      return { contents: textModule(readFileSync(`dist/${named(binary)}.wasm`)), loader: "ts" };
+    });
+    onResolve({ filter: /^\.\/\w+\.wasm/ }, ({ path }) => ({
+      path: path.replace(/\w+/, named),
       external: true,
+      sideEffects: false,
     }));
     // A user who has two entries catches the errors of both by one class.
     onResolve({ filter: /\/errors\.js$/ }, () => ({ path: "./errors.js", external: true }));
@@ -144,7 +144,7 @@ await bundle(["errors"], "", []);
 for (const condition of CONDITIONS) {
   const suffix = condition === "embedded" ? "" : `.${condition}`;
   const large = ENTRIES.filter((entry) => !SMALL.includes(entry));
-  await bundle(large, suffix, [wasm(condition, "kernels")]);
+  await bundle(large, suffix, [wasm(condition, "frozen")]);
   await bundle(SMALL, suffix, [wasm(condition, "infer")]);
 }
 

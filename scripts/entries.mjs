@@ -28,4 +28,4 @@ export function nameModules(modules) {
 }
 
 /** The binaries: build/{binary}.wasm, dist/{binary}.wasm. */
-export const BINARIES = ["kernels", "infer", "threads"];
+export const BINARIES = ["frozen", "kernels", "infer", "threads"];

@@ -17,21 +17,22 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const KB = 1024;
 /** Budgets in KB, as the README has them. Every file of the package is to have one: without it nothing fits. */
 const BUDGETS = {
-  "kernels.wasm": 5.9,
+  "frozen.wasm": 1.2,
+  "kernels.wasm": 5,
   "infer.wasm": 1,
   "threads.wasm": 3,
-  "index.js": 30.15,
+  "index.js": 30.25,
   "infer.js": 6.35,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 57.1,
-  "hdf5.js": 35.8,
-  "tfjs.js": 28.65,
-  "tfjs-layers.js": 32.15,
+  "state.js": 57.15,
+  "hdf5.js": 35.85,
+  "tfjs.js": 28.75,
+  "tfjs-layers.js": 32.25,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
-  "threads.js": 15.3,
+  "threads.js": 15.4,
   'threads beyond "."': 6,
-  'BatchNorm of "."': 25.2,
-  'FrozenBatchNorm of "."': 13.9,
+  'BatchNorm of "."': 25.3,
+  'FrozenBatchNorm of "."': 8.9,
 };
 
 const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;

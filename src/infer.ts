@@ -1,5 +1,5 @@
 /**
- * Test time only, on a small binary that has the kernels for it alone, with 1 MiB of memory. Tensors in kernel
+ * Test time only, on the smallest binary, which has the kernels for it alone, with 1 MiB of memory. Tensors in kernel
  * memory and `fold` are in `batchnorm-wasm`.
  *
  * @module

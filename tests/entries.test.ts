@@ -89,10 +89,11 @@ describe("package.json", () => {
     }
   });
 
-  test("exports nothing else but the binary and itself, and every file is there", () => {
+  test("exports nothing else but binaries, a script and itself, and every file is there", () => {
     expect(Object.keys(manifest.exports).sort()).toEqual(
       [
         ...ENTRIES.map((entry) => (entry === "index" ? "." : `./${entry}`)),
+        "./frozen.wasm",
         "./kernels.wasm",
         "./worker.js",
         "./package.json",
@@ -159,15 +160,17 @@ describe("dist", () => {
     ]);
   });
 
-  test.each(ENTRIES)("%s: a binary of its own, or imported as the condition has it", (entry) => {
+  test.each(ENTRIES)("%s: binaries of its own, or imported as the condition has it", (entry) => {
     const wasm = (condition: Condition): string[] =>
       [...filesOf(fileOf(entry, condition))]
         .flatMap(importsOf)
         .filter((each) => each.includes(".wasm"));
-    const binary = `./${entry === "infer" ? "infer" : "kernels"}.wasm`;
+    const binaries = (entry === "infer" ? ["infer"] : ["frozen", "kernels"]).map(
+      (name) => `./${name}.wasm`,
+    );
     expect(wasm("default")).toEqual([]);
-    expect(wasm("workerd")).toEqual([binary]);
-    expect(wasm("edge-light")).toEqual([`${binary}?module`]);
+    expect(wasm("workerd")).toEqual(binaries);
+    expect(wasm("edge-light")).toEqual(binaries.map((file) => `${file}?module`));
   });
 
   test("source maps name only files that are in the package", () => {
@@ -274,7 +277,7 @@ describe("a bundler that gives a .wasm file as something else", () => {
     setup({ onResolve, onLoad }) {
       onResolve({ filter: /\.wasm(\?module)?$/ }, ({ path }) => ({ path, namespace: "url" }));
       onLoad({ filter: /.*/, namespace: "url" }, () => ({
-        contents: 'export default "/assets/kernels.wasm";',
+        contents: 'export default "/assets/some.wasm";',
       }));
     },
   };
@@ -284,9 +287,7 @@ describe("a bundler that gives a .wasm file as something else", () => {
     const layer = new main.BatchNorm(3);
     const use = () => layer.train(normal(12, 1));
     expect(use).toThrow(main.UnsupportedError);
-    expect(use).toThrow(
-      /expected the bundler to .*WebAssembly\.Module, got "\/assets\/kernels.wasm"/,
-    );
+    expect(use).toThrow(/expected the bundler to .*WebAssembly\.Module, got "\/assets\/some.wasm"/);
     expect(layer.lastBatch).toBeNull();
   });
 });
@@ -423,7 +424,8 @@ describe("infer", () => {
       vi.stubGlobal("navigator", { userAgent: "Cloudflare-Workers" });
       const state = starting();
       const { FrozenBatchNorm } = await import("batchnorm-wasm/infer");
-      expect(state.compiled).toBe(1);
+      // Both binaries of src/, of which the bundle dist/infer.js has one.
+      expect(state.compiled).toBe(2);
       state.started = true;
       assertSameBits("y", FrozenBatchNorm.fromJSON(text).infer(x), layer.infer(x));
     });

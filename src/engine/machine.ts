@@ -1,14 +1,14 @@
-// An instance of the binary with its memory. The exports of the binary are written down here, argument by
+// Instances of the binaries with their memory. The exports of the binaries are written down here, argument by
 // argument; tests/kernels/signatures.test.ts compares the names with those in assembly/.
 
 import type { Gradients, Normalizer } from "../values/terms.js";
 import { instantiate } from "../wasm/compile.js";
-import { kernelsModule } from "../wasm/embedded.js";
+import { frozenModule, kernelsModule } from "../wasm/embedded.js";
 import type { At, Buffers, Memory } from "./memory.js";
 import type { Operand } from "./operand.js";
 import type { Pass } from "./plan.js";
 
-/** The exports of the small binary: see assembly/infer.ts. Counts are of float32 values, strides of bytes. */
+/** The exports of the binary of frozen layers: see assembly/frozen.ts. Counts are of float32 values, strides of bytes. */
 export interface AffineExports {
   affineStrips(
     y: At<"out">,
@@ -21,7 +21,7 @@ export interface AffineExports {
     width: number,
     stride: number,
   ): void;
-  /** The small binary lacks this kernel: it works on copies in its stream buffer alone, and these are in cache. */
+  /** The binary of `batchnorm-wasm/infer` lacks this kernel: it works on copies in a stream buffer, and these are in cache. */
   affineSweep?: AffineExports["affineStrips"];
   affinePlanes(
     y: At<"out">,
@@ -44,7 +44,7 @@ export interface AffineExports {
   ): void;
 }
 
-/** The exports of the binary: see assembly/index.ts. */
+/** The exports of the binary of layers (see assembly/index.ts), and those above. */
 export interface Exports extends AffineExports {
   affineSweep: AffineExports["affineStrips"];
   gateRows(
@@ -327,22 +327,34 @@ export const machineFor = <M extends AffineMachine>(
   d?: Float32Array | null,
 ): M => machine.choose?.(a, b, c, held, d) ?? machine;
 
-/** Starts the kernels on a memory. The memory is made only after they have been compiled, which may fail. */
-export function start<E extends AffineExports, M extends Buffers>(
-  memoryOf: () => M,
-): { wasm: E; memory: M } {
-  const module = kernelsModule();
+/** Starts what a frozen layer needs. The memory is made only after the kernels have been compiled, which may fail. */
+export function startFrozen(memoryOf: () => Buffers): AffineMachine {
+  const module = frozenModule();
   const memory = memoryOf();
   const exports = instantiate(module, { env: { memory: memory.wasm } });
-  return { wasm: exports as unknown as E, memory };
+  return { wasm: exports as unknown as AffineExports, memory };
 }
+
+/** Starts what a layer needs, in the same order. */
+export function start<M extends Memory>(memoryOf: () => M): { wasm: Exports; memory: M } {
+  const modules = [frozenModule(), kernelsModule()];
+  const memory = memoryOf();
+  return { wasm: kernelsOf(modules, { memory: memory.wasm }) as unknown as Exports, memory };
+}
+
+/** The kernels of several binaries, with these imports. */
+const kernelsOf = (
+  modules: readonly WebAssembly.Module[],
+  env: WebAssembly.ModuleImports,
+): WebAssembly.Exports => Object.assign({}, ...modules.map((each) => instantiate(each, { env })));
 
 /** @internal The kernels and the pieces of traversals, which call the kernels, with these imports. */
 export function instancesOn(
   env: WebAssembly.ModuleImports,
-  [kernels, pieces]: readonly [WebAssembly.Module, WebAssembly.Module],
+  modules: readonly WebAssembly.Module[],
+  pieces: WebAssembly.Module,
 ): [Exports, ThreadExports] {
-  const wasm = instantiate(kernels, { env });
-  const shared = instantiate(pieces, { env, kernels: wasm });
-  return [wasm as unknown as Exports, shared as unknown as ThreadExports];
+  const kernels = kernelsOf(modules, env);
+  const shared = instantiate(pieces, { env, kernels });
+  return [kernels as unknown as Exports, shared as unknown as ThreadExports];
 }

@@ -148,7 +148,7 @@ export function freeze(
 
 /**
  * Uses the kernels given or, without any, the shared ones if they have been made. Before they are made, nobody can
- * have a tensor in their memory, so a small instance does.
+ * have a tensor in their memory, so an instance of a small binary does, in a small memory.
  */
 const sourceOf = (kernels: Kernels | undefined): KernelSource => ({
   memory: () => (kernels ?? sharedSoFar())?.machine.memory,

@@ -1,7 +1,7 @@
 // A layer for test time only. When it is made, the running averages, γ and β of a layer are turned into a scale and a
 // shift per channel (Ioffe & Szegedy 2015, algorithm 2, lines 8 to 12).
 
-import { type AffineMachine, start } from "../engine/machine.js";
+import { type AffineMachine, startFrozen } from "../engine/machine.js";
 import { Buffers, MIN_BYTES } from "../engine/memory.js";
 import { TINY } from "../engine/plan.js";
 import { checkKeys, StateError } from "../errors.js";
@@ -95,7 +95,8 @@ export interface KernelSource {
 let small: AffineMachine | undefined;
 
 /** Kernels in the least memory, without room for tensors; started at first use, one per realm. */
-export const smallMachine = (): AffineMachine => (small ??= start(() => new Buffers(MIN_BYTES)));
+export const smallMachine = (): AffineMachine =>
+  (small ??= startFrozen(() => new Buffers(MIN_BYTES)));
 
 /** All that a frozen layer knows. */
 export interface FrozenState {

@@ -1,5 +1,5 @@
 // The kernels on a shared memory. assembly/ compiled for such a memory (`--enable threads --sharedMemory`) differs from
-// the binary that all entries have in the import of the memory alone, so the package does not carry it a second time.
+// the binaries that all entries have in the import of the memory alone, so the package does not carry them a second time.
 // tests/threads/binary.test.ts compares the two, byte by byte.
 
 /** The last letter of "memory". No byte before that one is the same: only types lie there, and the word "env". */

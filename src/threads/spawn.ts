@@ -35,8 +35,8 @@ interface Scope {
 
 /** What a worker is told at its start. */
 export interface Start {
-  /** The binary with the kernels, and the one with the pieces. */
-  readonly kernels: Uint8Array<ArrayBuffer>;
+  /** The binaries with the kernels, and the one with the pieces. */
+  readonly kernels: readonly Uint8Array<ArrayBuffer>[];
   readonly pieces: Uint8Array<ArrayBuffer>;
   readonly memory: WebAssembly.Memory;
   /** What it gives to `tell`. */

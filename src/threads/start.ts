@@ -22,6 +22,7 @@ import { lengthOf, offsetOf } from "../values/arrays.js";
 import { isWhole, NO_OPTIONS, number } from "../values/check.js";
 import { Raw } from "../values/raw.js";
 import { compile, decode } from "../wasm/compile.js";
+import { TEXT as FROZEN } from "../wasm/frozen-text.js";
 import { TEXT as KERNELS } from "../wasm/kernels-text.js";
 import { TEXT as PIECES } from "../wasm/threads-text.js";
 import { TEXT as WORKER } from "../wasm/worker-text.js";
@@ -134,9 +135,10 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
     throw new OptionError("worker", "an address, as a string or a URL", describe(worker));
   }
   checkThreads();
-  const kernels = onSharedMemory(decode(KERNELS));
+  const kernels = [FROZEN, KERNELS].map((text) => onSharedMemory(decode(text)));
   const pieces = decode(PIECES);
-  const modules = [compile(kernels), compile(pieces)] as const;
+  const modules = kernels.map(compile);
+  const piecesModule = compile(pieces);
   // `allocate` may begin an array some bytes further on.
   const room = roomOf(threads);
   const memory = new SharedMemory(Math.min(checkBytes(bytes) + room + 4096, MAX_BYTES));
@@ -147,7 +149,7 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
     now: () => performance.now(),
     over: crew.over,
   };
-  const [wasm, shared] = instancesOn(env, modules);
+  const [wasm, shared] = instancesOn(env, modules, piecesModule);
   memory.settle = shared.settle;
   const words = new Int32Array(memory.wasm.buffer, at + SETTINGS);
   const sleeps = canWait(words);
@@ -226,7 +228,7 @@ function machineOn(
         handed = size >= SMALL;
         return handed ? machine : direct;
       }
-      return (alone ??= { ...start<Exports, Memory>(() => new OwnMemory(memory)), leave });
+      return (alone ??= { ...start(() => new OwnMemory(memory)), leave });
     },
     near: nearOn(shared),
   };

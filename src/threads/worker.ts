@@ -29,7 +29,8 @@ port.onmessage = ({ data: { kernels, pieces, memory, told } }) => {
     const now = () => performance.now();
     // Only a caller gives workers up.
     const env = { memory, now, over: now };
-    const exports = instance(pieces, { env, kernels: instance(kernels, { env }) });
+    const own = Object.assign({}, ...kernels.map((bytes) => instance(bytes, { env })));
+    const exports = instance(pieces, { env, kernels: own });
     const shared = exports as unknown as ThreadExports;
     shared.tell(...told);
     port.postMessage(null);

@@ -2,7 +2,11 @@
 // query below arrives compiled.
 
 import { checkModule } from "./compile.js";
-import module from "./kernels.wasm?module";
+import frozen from "./frozen.wasm?module";
+import kernels from "./kernels.wasm?module";
 
-/** The compiled binary. */
-export const kernelsModule = (): WebAssembly.Module => checkModule(module);
+/** The compiled binary of frozen layers, which all layers have. */
+export const frozenModule = (): WebAssembly.Module => checkModule(frozen);
+
+/** The compiled binary that other layers have besides. */
+export const kernelsModule = (): WebAssembly.Module => checkModule(kernels);

@@ -1,7 +1,11 @@
 // Cloudflare's workerd forbids compiling bytes, but an imported .wasm file arrives compiled.
 
 import { checkModule } from "./compile.js";
-import module from "./kernels.wasm";
+import frozen from "./frozen.wasm";
+import kernels from "./kernels.wasm";
 
-/** The compiled binary. */
-export const kernelsModule = (): WebAssembly.Module => checkModule(module);
+/** The compiled binary of frozen layers, which all layers have. */
+export const frozenModule = (): WebAssembly.Module => checkModule(frozen);
+
+/** The compiled binary that other layers have besides. */
+export const kernelsModule = (): WebAssembly.Module => checkModule(kernels);

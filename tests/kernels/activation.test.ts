@@ -200,7 +200,7 @@ const inPlanes = fc
 describe.each([
   ["affineStrips", binary, "affineStrips", inRows],
   ["affineSweep", binary, "affineSweep", inRows],
-  ["affineStrips of the small binary", small, "affineStrips", inDenseRows],
+  ["affineStrips of the smallest binary", small, "affineStrips", inDenseRows],
 ] as const)("%s", (_, of, name, data) => {
   test("every column of every row, and nothing else, any stride and address", () => {
     check(
@@ -216,7 +216,7 @@ describe.each([
 
 test.each([
   ["affinePlanes", binary],
-  ["affinePlanes of the small binary", small],
+  ["affinePlanes of the smallest binary", small],
 ] as const)("%s: every plane with its channel's terms, from any channel on", (_, of) => {
   check(
     fc.property(inPlanes, ({ case_, channelOf, first, planes, channels, inner }) =>

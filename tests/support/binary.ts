@@ -53,12 +53,12 @@ export class Binary {
   readonly #buffer: ArrayBuffer;
   #next = 0;
 
-  /** @param name the binary: that of all kernels, or the small one, which has some of them. */
-  constructor(name: "kernels" | "infer" = "kernels") {
+  /** @param names the binaries: those of a layer, or the smallest one, which has some of their kernels. */
+  constructor(...names: ("frozen" | "kernels" | "infer")[]) {
     const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES });
-    this.run = instantiateSync<Exports & Record<string, unknown>>(moduleOf(name), {
-      env: { memory },
-    }).exports;
+    const of = names.length > 0 ? names : ["frozen", "kernels"];
+    const instances = of.map((name) => instantiateSync(moduleOf(name), { env: { memory } }));
+    this.run = Object.assign({}, ...instances.map(({ exports }) => exports)) as Exports;
     this.#buffer = memory.buffer;
     this.#words = new Uint32Array(memory.buffer);
     this.#words.fill(GUARD);

@@ -8,13 +8,13 @@ import { onSharedMemory } from "../../src/threads/binary.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** assembly/index.ts with the options of asconfig.json and a few others. */
-async function compiled(...options: string[]): Promise<Uint8Array> {
+/** An entry of assembly/ with the options of asconfig.json and a few others. */
+async function compiled(entry: string, ...options: string[]): Promise<Uint8Array> {
   let binary = new Uint8Array();
   const config = JSON.parse(readFileSync(`${root}asconfig.json`, "utf8"));
   const { error, stderr } = await asc.main(
     [
-      "assembly/index.ts",
+      `assembly/${entry}.ts`,
       "--baseDir",
       root,
       "--config",
@@ -46,10 +46,14 @@ function read(path: string): string | undefined {
   }
 }
 
-test("the same bytes", async () => {
-  const plain = await compiled();
-  expect(plain).toEqual(new Uint8Array(readFileSync(`${root}build/kernels.wasm`)));
+test.each([
+  ["frozen", "frozen"],
+  ["index", "kernels"],
+])("the same bytes: assembly/%s.ts", async (entry, binary) => {
+  const plain = await compiled(entry);
+  expect(plain).toEqual(new Uint8Array(readFileSync(`${root}build/${binary}.wasm`)));
   const shared = await compiled(
+    entry,
     "--enable",
     "threads",
     "--sharedMemory",
@@ -74,9 +78,14 @@ test("sections of 128 bytes and more before that of the imports are passed over"
   expect(() => new WebAssembly.Instance(module, { env: { memory: shared } })).not.toThrow();
 });
 
-test.each(["build/kernels.wasm", "dist/kernels.wasm"])("%s runs on a shared memory", (file) => {
+test.each([
+  ["build/frozen.wasm", 4],
+  ["dist/frozen.wasm", 4],
+  ["build/kernels.wasm", 18],
+  ["dist/kernels.wasm", 18],
+])("%s runs on a shared memory", (file, kernels) => {
   const binary = onSharedMemory(readFileSync(`${root}${file}`));
   const memory = new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });
   const instance = new WebAssembly.Instance(new WebAssembly.Module(binary), { env: { memory } });
-  expect(Object.keys(instance.exports).length).toBeGreaterThan(10);
+  expect(Object.keys(instance.exports).length).toBe(kernels);
 });

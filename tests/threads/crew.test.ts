@@ -9,12 +9,13 @@ import { PATIENCE } from "../../src/threads/patience.js";
 import { COLUMNS, roomOf, SETTINGS } from "../../src/threads/room.js";
 import { ALONE, CACHED, MOST, PIECE, RUN, WAKE } from "../../src/threads/sizes.js";
 import { compile, decode } from "../../src/wasm/compile.js";
+import { TEXT as FROZEN } from "../../src/wasm/frozen-text.js";
 import { TEXT as KERNELS } from "../../src/wasm/kernels-text.js";
 import { TEXT as PIECES } from "../../src/wasm/threads-text.js";
 import { QUEUE, SLEEPERS } from "../support/protocol.js";
 
 const AT = 64;
-const KERNELS_MODULE = compile(onSharedMemory(decode(KERNELS)));
+const KERNELS_MODULES = [FROZEN, KERNELS].map((text) => compile(onSharedMemory(decode(text))));
 const PIECES_MODULE = compile(decode(PIECES));
 
 let words: Int32Array;
@@ -29,8 +30,8 @@ function begin(
   const pages = Math.ceil((AT + roomOf(threads)) / 65536);
   const memory = new WebAssembly.Memory({ initial: pages, maximum: 65536, shared: true });
   const all = { memory, ...env };
-  const own = new WebAssembly.Instance(KERNELS_MODULE, { env: all }).exports;
-  const imports = { env: all, kernels: { ...own, ...kernels } };
+  const own = KERNELS_MODULES.map((each) => new WebAssembly.Instance(each, { env: all }).exports);
+  const imports = { env: all, kernels: Object.assign({}, ...own, kernels) };
   const { exports } = new WebAssembly.Instance(PIECES_MODULE, imports);
   caller = exports as unknown as ThreadExports;
   words = new Int32Array(memory.buffer, AT, 128);

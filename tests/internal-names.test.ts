@@ -26,7 +26,7 @@ describe("short names", () => {
 
   it("stand for kernels that only src/ and the binaries know", () => {
     expect(kernels).toEqual(expect.arrayContaining(["affineSweep", "momentsRows"]));
-    const asserted = "is of a type that is asserted: src/engine/machine.ts";
+    const asserted = "is of a type that is asserted: src/engine/instances.ts";
     expect(reasons(kernels).filter((reason) => !reason.includes(asserted))).toEqual([]);
   });
 

@@ -3,7 +3,8 @@
 import { checkKeys, describe, OptionError } from "../errors.js";
 import { sizeOfFloat32 } from "../values/arrays.js";
 import { Raw } from "../values/raw.js";
-import { type Machine, start } from "./machine.js";
+import { start } from "./instances.js";
+import type { Machine } from "./machine.js";
 import { DEFAULT_BYTES, Memory } from "./memory.js";
 import { share, sharedSoFar } from "./shared.js";
 

@@ -1,9 +1,7 @@
-// Instances of the binaries with their memory. The exports of the binaries are written down here, argument by
+// What a machine is: instances of binaries with their memory. The exports of the binaries are written down here, argument by
 // argument; tests/kernels/signatures.test.ts compares the names with those in assembly/.
 
 import type { Gradients, Normalizer } from "../values/terms.js";
-import { instantiate } from "../wasm/compile.js";
-import { frozenModule, kernelsModule } from "../wasm/embedded.js";
 import type { At, Buffers, Memory } from "./memory.js";
 import type { Operand } from "./operand.js";
 import type { Pass } from "./plan.js";
@@ -326,35 +324,3 @@ export const machineFor = <M extends AffineMachine>(
   held?: number,
   d?: Float32Array | null,
 ): M => machine.choose?.(a, b, c, held, d) ?? machine;
-
-/** Starts what a frozen layer needs. The memory is made only after the kernels have been compiled, which may fail. */
-export function startFrozen(memoryOf: () => Buffers): AffineMachine {
-  const module = frozenModule();
-  const memory = memoryOf();
-  const exports = instantiate(module, { env: { memory: memory.wasm } });
-  return { wasm: exports as unknown as AffineExports, memory };
-}
-
-/** Starts what a layer needs, in the same order. */
-export function start<M extends Memory>(memoryOf: () => M): { wasm: Exports; memory: M } {
-  const modules = [frozenModule(), kernelsModule()];
-  const memory = memoryOf();
-  return { wasm: kernelsOf(modules, { memory: memory.wasm }) as unknown as Exports, memory };
-}
-
-/** The kernels of several binaries, with these imports. */
-const kernelsOf = (
-  modules: readonly WebAssembly.Module[],
-  env: WebAssembly.ModuleImports,
-): WebAssembly.Exports => Object.assign({}, ...modules.map((each) => instantiate(each, { env })));
-
-/** @internal The kernels and the pieces of traversals, which call the kernels, with these imports. */
-export function instancesOn(
-  env: WebAssembly.ModuleImports,
-  modules: readonly WebAssembly.Module[],
-  pieces: WebAssembly.Module,
-): [Exports, ThreadExports] {
-  const kernels = kernelsOf(modules, env);
-  const shared = instantiate(pieces, { env, kernels });
-  return [kernels as unknown as Exports, shared as unknown as ThreadExports];
-}

@@ -1,7 +1,8 @@
 // A layer for test time only. When it is made, the running averages, γ and β of a layer are turned into a scale and a
 // shift per channel (Ioffe & Szegedy 2015, algorithm 2, lines 8 to 12).
 
-import { type AffineMachine, startFrozen } from "../engine/machine.js";
+import { startFrozen } from "../engine/instances.js";
+import type { AffineMachine } from "../engine/machine.js";
 import { Buffers, MIN_BYTES } from "../engine/memory.js";
 import { TINY } from "../engine/plan.js";
 import { checkKeys, StateError } from "../errors.js";

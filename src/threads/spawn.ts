@@ -35,8 +35,9 @@ interface Scope {
 
 /** What a worker is told at its start. */
 export interface Start {
-  /** The binaries with the kernels, and the one with the pieces. */
-  readonly kernels: readonly Uint8Array<ArrayBuffer>[];
+  /** The binary of frozen layers, the one that other layers have besides, and the one with the pieces. */
+  readonly frozen: Uint8Array<ArrayBuffer>;
+  readonly kernels: Uint8Array<ArrayBuffer>;
   readonly pieces: Uint8Array<ArrayBuffer>;
   readonly memory: WebAssembly.Memory;
   /** What it gives to `tell`. */

@@ -1,14 +1,9 @@
 // Starts kernels on several threads: a shared memory, an instance of the kernels on it for this thread and for each
 // worker, and the words by which they agree on who does what.
 
+import { instancesOn, start } from "../engine/instances.js";
 import { Kernels } from "../engine/kernels.js";
-import {
-  type Exports,
-  instancesOn,
-  type Machine,
-  start,
-  type ThreadExports,
-} from "../engine/machine.js";
+import type { Exports, Machine, ThreadExports } from "../engine/machine.js";
 import {
   type At,
   checkBytes,
@@ -135,10 +130,10 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
     throw new OptionError("worker", "an address, as a string or a URL", describe(worker));
   }
   checkThreads();
-  const kernels = [FROZEN, KERNELS].map((text) => onSharedMemory(decode(text)));
+  const frozen = onSharedMemory(decode(FROZEN));
+  const kernels = onSharedMemory(decode(KERNELS));
   const pieces = decode(PIECES);
-  const modules = kernels.map(compile);
-  const piecesModule = compile(pieces);
+  const modules = [compile(frozen), compile(kernels), compile(pieces)] as const;
   // `allocate` may begin an array some bytes further on.
   const room = roomOf(threads);
   const memory = new SharedMemory(Math.min(checkBytes(bytes) + room + 4096, MAX_BYTES));
@@ -149,14 +144,20 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
     now: () => performance.now(),
     over: crew.over,
   };
-  const [wasm, shared] = instancesOn(env, modules, piecesModule);
+  const [wasm, shared] = instancesOn(env, modules);
   memory.settle = shared.settle;
   const words = new Int32Array(memory.wasm.buffer, at + SETTINGS);
   const sleeps = canWait(words);
   words.set([COLUMNS, CACHED, RUN, ALONE, PIECE, MOST, WAKE, PATIENCE, sleeps]);
   shared.tell(threads - 1, threads, at);
   const starting = Array.from({ length: threads - 1 }, async (_, thread) => {
-    const start = { kernels, pieces, memory: memory.wasm, told: [thread, threads, at] } as const;
+    const start = {
+      frozen,
+      kernels,
+      pieces,
+      memory: memory.wasm,
+      told: [thread, threads, at],
+    } as const;
     crew.hands.push(await spawn(WORKER, url, start));
   });
   // If one does not start, the others are ended.

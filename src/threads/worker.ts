@@ -21,7 +21,7 @@ interface Scope extends Port {
 const scope = globalThis as unknown as Scope;
 const port = scope.process?.getBuiltinModule?.("node:worker_threads")?.parentPort ?? scope;
 
-port.onmessage = ({ data: { kernels, pieces, memory, told } }) => {
+port.onmessage = ({ data: { frozen, kernels, pieces, memory, told } }) => {
   port.onmessage = null;
   try {
     const instance = (bytes: Uint8Array<ArrayBuffer>, imports: WebAssembly.Imports) =>
@@ -29,7 +29,7 @@ port.onmessage = ({ data: { kernels, pieces, memory, told } }) => {
     const now = () => performance.now();
     // Only a caller gives workers up.
     const env = { memory, now, over: now };
-    const own = Object.assign({}, ...kernels.map((bytes) => instance(bytes, { env })));
+    const own = { ...instance(frozen, { env }), ...instance(kernels, { env }) };
     const exports = instance(pieces, { env, kernels: own });
     const shared = exports as unknown as ThreadExports;
     shared.tell(...told);

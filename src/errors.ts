@@ -97,10 +97,6 @@ export function isArray(value: unknown, type?: string): value is ArrayLike<unkno
   }
 }
 
-/** The error for what is no object of these options. */
-const noOptions = (name: string, given: unknown, known: readonly string[]): OptionError =>
-  new OptionError(name, `an object${known[0] ? ` { ${known.join(", ")} }` : ""}`, describe(given));
-
 /**
  * Throws OptionError unless `options` is an object all of whose own keys are `known`. `oursOf` may say what an option of
  * another package is called here.
@@ -111,14 +107,20 @@ export function checkKeys(
   known: readonly string[],
   oursOf?: (key: string) => unknown,
 ): void {
-  if (typeof options !== "object" || options === null) {
-    throw noOptions(name, options, known);
+  // An array is an `out` or a shape that was not put into an object. It may be empty, or have so many keys that to go
+  // through them takes seconds.
+  if (
+    typeof options !== "object" ||
+    options === null ||
+    Array.isArray(options) ||
+    ArrayBuffer.isView(options)
+  ) {
+    const object = `an object${known[0] ? ` { ${known.join(", ")} }` : ""}`;
+    throw new OptionError(name, object, describe(options));
   }
   for (const key in options) {
     // What somebody put on Object.prototype is no option.
     if (!known.includes(key) && Object.keys(options).includes(key)) {
-      // An `out` or a shape that was not put into an object. Asked here alone, off the path of small calls.
-      if (isArray(options)) throw noOptions(name, options, known);
       const ours = oursOf?.(key) ?? `an option among ${known.join(", ")}`;
       throw new OptionError(key, ours as string, `"${key}"`);
     }

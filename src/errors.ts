@@ -77,7 +77,9 @@ export function describe(value: unknown): string {
     if ((value as { raw?: unknown }).raw === value) return String(value);
     const kind = Object.prototype.toString.call(value).slice(8, -1);
     const name = `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}`;
-    return isArray(value) ? `${name} of length ${value.length}` : name;
+    if (isArray(value)) return `${name} of length ${value.length}`;
+    // A proxy of a typed array, or an object of its prototype, has what the array inherits, but is none.
+    return "BYTES_PER_ELEMENT" in value ? "a proxy or copy; give the raw object" : name;
   } catch {
     // A getter of the object threw, or it is a proxy that was revoked.
     return "an object";
@@ -115,8 +117,11 @@ export function checkKeys(
     Array.isArray(options) ||
     ArrayBuffer.isView(options)
   ) {
-    const object = `an object${known[0] ? ` { ${known.join(", ")} }` : ""}`;
-    throw new OptionError(name, object, describe(options));
+    throw new OptionError(
+      name,
+      `an object${known[0] ? ` { ${known.join(", ")} }` : ""}`,
+      describe(options),
+    );
   }
   for (const key in options) {
     // What somebody put on Object.prototype is no option.

@@ -97,6 +97,14 @@ describe("models of TensorFlow.js", () => {
     for (const given of [JSON.parse(model), bytes, bytes.buffer]) {
       expect(readKeras({ model: given, weights }).load("bn_conv").snapshot()).toEqual(expected);
     }
+    const twice = JSON.stringify(model);
+    for (const given of [twice, new TextEncoder().encode(twice)]) {
+      assertRefuses(
+        StateError,
+        /^model: expected JSON of an object, got JSON of a text; JSON\.parse gives that text$/,
+        () => readKeras({ model: given, weights }),
+      );
+    }
   });
 });
 

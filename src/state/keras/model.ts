@@ -2,8 +2,8 @@
 // and says which weights lie in which file (https://www.tensorflow.org/js/guide/save_load).
 
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
-import { type Bytes, describeFile, isBytes, isObject, jsonOf } from "../bytes.js";
-import { checkFormat, jsonTextOf } from "../format.js";
+import { type Bytes, describeFile, isBytes, isObject } from "../bytes.js";
+import { checkFormat, jsonIn, jsonTextOf } from "../format.js";
 import { timesOf } from "../keys.js";
 import { graphOf, isGraph } from "./graph.js";
 import { Numbered } from "./numbered.js";
@@ -54,7 +54,7 @@ export function parse(name: string, files: unknown): Model {
   checkKeys(name, files, ["model", "weights", "folded", "kept"]);
   const { model, weights } = files as KerasFiles;
   const text = jsonTextOf("model", model, "model.json of TensorFlow.js");
-  const json = text === null ? model : jsonOf("model", text);
+  const json = text === null ? model : jsonIn("model", text);
   if (!isObject(json) || !isObject(json.modelTopology) || !Array.isArray(json.weightsManifest)) {
     throw new StateError(
       "model",

@@ -154,8 +154,8 @@ const OTHERS = [
   "wire",
   "with",
   "within",
-  "wrapped",
   "wrapper",
+  "wrappers",
 ];
 
 export const PROPERTIES = [...ENGINE, ...OTHERS];

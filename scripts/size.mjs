@@ -24,13 +24,13 @@ const BUDGETS = {
   "index.js": 30.25,
   "infer.js": 6.35,
   // These make layers themselves: the layer and the binary, which their users have but once.
-  "state.js": 57.15,
-  "hdf5.js": 35.85,
+  "state.js": 57.25,
+  "hdf5.js": 35.9,
   "tfjs.js": 28.75,
-  "tfjs-layers.js": 32.25,
+  "tfjs-layers.js": 32.3,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.
   "threads.js": 15.4,
-  'threads beyond "."': 6,
+  'threads beyond "."': 6.05,
   'BatchNorm of "."': 25.3,
   'FrozenBatchNorm of "."': 8.9,
 };

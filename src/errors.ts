@@ -77,7 +77,9 @@ export function describe(value: unknown): string {
     if ((value as { raw?: unknown }).raw === value) return String(value);
     const kind = Object.prototype.toString.call(value).slice(8, -1);
     const name = `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}`;
-    return isArray(value) ? `${name} of length ${value.length}` : name;
+    if (isArray(value)) return `${name} of length ${value.length}`;
+    // A proxy of a typed array, or an object of its prototype, has what the array inherits, but is none.
+    return "BYTES_PER_ELEMENT" in value ? "a proxy or copy; give the raw object" : name;
   } catch {
     // A getter of the object threw, or it is a proxy that was revoked.
     return "an object";
@@ -97,10 +99,6 @@ export function isArray(value: unknown, type?: string): value is ArrayLike<unkno
   }
 }
 
-/** The error for what is no object of these options. */
-const noOptions = (name: string, given: unknown, known: readonly string[]): OptionError =>
-  new OptionError(name, `an object${known[0] ? ` { ${known.join(", ")} }` : ""}`, describe(given));
-
 /**
  * Throws OptionError unless `options` is an object all of whose own keys are `known`. `oursOf` may say what an option of
  * another package is called here.
@@ -111,14 +109,23 @@ export function checkKeys(
   known: readonly string[],
   oursOf?: (key: string) => unknown,
 ): void {
-  if (typeof options !== "object" || options === null) {
-    throw noOptions(name, options, known);
+  // An array is an `out` or a shape that was not put into an object. It may be empty, or have so many keys that to go
+  // through them takes seconds.
+  if (
+    typeof options !== "object" ||
+    options === null ||
+    Array.isArray(options) ||
+    ArrayBuffer.isView(options)
+  ) {
+    throw new OptionError(
+      name,
+      `an object${known[0] ? ` { ${known.join(", ")} }` : ""}`,
+      describe(options),
+    );
   }
   for (const key in options) {
     // What somebody put on Object.prototype is no option.
     if (!known.includes(key) && Object.keys(options).includes(key)) {
-      // An `out` or a shape that was not put into an object. Asked here alone, off the path of small calls.
-      if (isArray(options)) throw noOptions(name, options, known);
       const ours = oursOf?.(key) ?? `an option among ${known.join(", ")}`;
       throw new OptionError(key, ours as string, `"${key}"`);
     }

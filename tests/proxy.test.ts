@@ -10,8 +10,10 @@ import {
   diagnose,
   FrozenBatchNorm,
   fold,
+  GradientSums,
   Kernels,
   Moments,
+  ShapeError,
   StateError,
 } from "batchnorm-wasm";
 import { FrozenBatchNorm as SmallFrozen } from "batchnorm-wasm/infer";
@@ -114,6 +116,90 @@ test("moments have nothing private, and work through a proxy", () => {
   const moments = new Proxy(bn.moments(x), {});
   expect(moments.merge(moments).count).toBe(8);
   expect([...Moments.pool([moments]).variance("sample")]).toEqual([...moments.variance("sample")]);
+});
+
+/** A proxy of an object, and one of each object that is read from it. */
+const deep = <T extends object>(object: T): T =>
+  new Proxy(object, {
+    get(target, key) {
+      const value = Reflect.get(target, key);
+      return typeof value === "object" && value !== null ? deep(value) : value;
+    },
+  });
+
+const sums = bn.backwardSums(x);
+
+test.each<[string, () => unknown]>([
+  ["merge", () => deep(bn.moments(x)).merge(bn.moments(x))],
+  ["variance", () => deep(bn.moments(x)).variance("sample")],
+  ["toJSON", () => JSON.stringify(deep(bn.moments(x)))],
+  ["merge of sums", () => deep(sums).merge(sums)],
+  ["toJSON of sums", () => JSON.stringify({ sums: deep(sums) })],
+  ["merge of a prototype", () => Object.create(Moments.prototype).merge(bn.moments(x))],
+  ["merge of a prototype of sums", () => Object.create(GradientSums.prototype).merge(sums)],
+])("moments whose arrays are proxies too are told so: %s", (_, use) => {
+  expect(use).toThrow(StateError);
+  expect(use).toThrow(REFUSAL);
+});
+
+const OTHER = "a proxy or copy; give the raw object";
+
+describe("arrays that are proxies", () => {
+  const plain = { ...bn.moments(x) };
+  const given = "expected mean, m2, meanLow of 3 channels, as fromJSON makes, got mean";
+  const sumsGiven = "expected sumDy, sumDyXmu of 3 channels, as fromJSON makes, got sumDy";
+
+  test.each<[string, () => unknown, string]>([
+    ["train", () => bn.train(x, { statistics: deep(bn.moments(x)) }), `statistics: ${given}`],
+    ["train, a clone", () => bn.train(x, { statistics: deep(plain) }), `statistics: ${given}`],
+    ["merge", () => bn.moments(x).merge(deep(plain)), `other: ${given}`],
+    ["pool", () => Moments.pool(deep([bn.moments(x)])), "parts[0]: expected mean, m2, meanLow of"],
+    ["setRunning", () => bn.setRunning(deep(bn.moments(x))), `moments: ${given}`],
+    [
+      "fromMoments",
+      () => FrozenBatchNorm.fromMoments(deep(bn.moments(x))),
+      "moments: expected mean, m2, meanLow of",
+    ],
+    ["backward", () => bn.backward(x, { sums: deep(sums) }), `sums: ${sumsGiven}`],
+    ["merge of sums", () => sums.merge(deep({ ...sums })), `other: ${sumsGiven}`],
+    [
+      "pool of sums",
+      () => GradientSums.pool([deep(sums)]),
+      "parts[0]: expected sumDy, sumDyXmu of",
+    ],
+  ])("in statistics: %s", (_, use, message) => {
+    expect(use).toThrow(ShapeError);
+    expect(use).toThrow(message);
+    expect(use).toThrow(OTHER);
+  });
+
+  const x12 = deep(normal(12, 1));
+  const three = deep(new Float32Array(3));
+  const mask = deep(new Uint8Array(4));
+  const folding = { shape: [3, 3], kind: "linear", order: "OI", into: "before" } as const;
+
+  // tests/errors/shape.test.ts has other arguments.
+  test.each<[string, () => unknown]>([
+    ["x", () => bn.moments(x12)],
+    ["x", () => diagnose(bn, x12)],
+    ["x", () => adapt(bn, x12, { prior: 1 })],
+    ["x", () => adapter(bn, { prior: 1, memory: 10 }).infer(x12)],
+    ["x", () => SmallFrozen.fromJSON(frozen.toJSON()).infer(x12)],
+    ["y", () => frozen.inverse(x12)],
+    ["dy", () => bn.backwardSums(x12)],
+    ["add", () => bn.train(x, { add: x12 })],
+    ["add", () => frozen.infer(x, { add: x12 })],
+    ["mask", () => bn.train(x, { mask })],
+    ["mask", () => bn.infer(x, { mask })],
+    ["mask", () => frozen.infer(x, { mask })],
+    ["gamma", () => FrozenBatchNorm.fromMoments(bn.moments(x), { gamma: three })],
+    ["beta", () => FrozenBatchNorm.fromMoments(bn.moments(x), { beta: three })],
+    ["weight", () => fold(frozen, { ...folding, weight: deep(normal(9, 1)) })],
+    ["bias", () => fold(frozen, { ...folding, weight: normal(9, 1), bias: three })],
+  ])("as an argument: %s", (name, use) => {
+    expect(use).toThrow(ShapeError);
+    expect(use).toThrow(new RegExp(`^${name}: expected a (Float32|Uint8)Array.*, got ${OTHER}$`));
+  });
 });
 
 describe("functions that are given a proxy say so", () => {

@@ -5,7 +5,7 @@
 // numpy.lib.format, RFC 1952 (gzip), git-lfs' docs/spec.md, onnx.proto and saved_model.proto.
 
 import { describe, StateError } from "../errors.js";
-import { bytesOf, textOf, viewOfBytes } from "./bytes.js";
+import { bytesOf, jsonOf, textOf, viewOfBytes } from "./bytes.js";
 import { directoryOf, isZip } from "./zip.js";
 
 const TORCH = "a file of torch.save: readTorch reads it";
@@ -151,4 +151,11 @@ export function jsonTextOf(name: string, json: unknown, expected: string): strin
   if (typeof json === "string") return json;
   if (describe(json) === "an Object") return null;
   return textOf(name, checkFormat(name, json, expected, ["json"]).file);
+}
+
+/** The value that such text holds. Throws StateError for a text, which JSON that was written twice holds. */
+export function jsonIn(name: string, text: string): unknown {
+  const json = jsonOf(name, text);
+  if (typeof json !== "string") return json;
+  throw new StateError(name, "JSON of an object", "JSON of a text; JSON.parse gives that text");
 }

@@ -7,7 +7,7 @@ import { choice } from "./check.js";
 import type { JsonNumber, Widened } from "./json.js";
 import { checked, noNumbers, read, reduce, write, zeros } from "./pooled.js";
 import { Raw } from "./raw.js";
-import { isVariance, present, whole } from "./terms.js";
+import { isVariance, whole } from "./terms.js";
 import { addTo } from "./two-sum.js";
 
 /** Which variance of a mini-batch enters the running average: divided by m - 1 or by m. */
@@ -106,8 +106,7 @@ export class Moments extends Raw implements MomentsLike {
    * OptionError for any other kind; StateError if m2 was transferred to another thread.
    */
   variance(kind: VarianceKind): Float64Array {
-    present("m2", this.m2);
-    return varianceOf(this, choice("kind", kind, undefined, VARIANCES));
+    return varianceOf(whole(this, ["m2"]), choice("kind", kind, undefined, VARIANCES));
   }
 
   /** The moments in one line, which Node's `console.log` shows too. */

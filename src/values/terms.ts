@@ -2,7 +2,8 @@
 
 import { StateError } from "../errors.js";
 import type { Limits } from "./activation.js";
-import { sizeIn, type Typed } from "./arrays.js";
+import { isFloat64Array, sizeIn, type Typed } from "./arrays.js";
+import { notRaw } from "./raw.js";
 
 /** Mean and variance per channel. */
 export interface Statistics {
@@ -134,12 +135,18 @@ export function present<A extends Typed | null>(name: string, array: A): A {
   return array;
 }
 
-/** Returns `value`, which holds arrays of these names, unless one of them is not `present`. */
+/**
+ * Returns `value`, which holds arrays of these names, unless one of them is not `present`. Throws StateError if it is a
+ * proxy that puts one before each array too.
+ */
 export function whole<K extends string, T extends Readonly<Record<K, Float64Array>>>(
   value: T,
   keys: readonly K[],
 ): T {
-  for (const key of keys) present(key, value[key]);
+  for (const key of keys) {
+    if (!isFloat64Array(value[key])) throw notRaw();
+    present(key, value[key]);
+  }
   return value;
 }
 

@@ -1,8 +1,18 @@
 // OptionError: options of the methods of a layer.
 
-import { BatchNorm, OptionError } from "batchnorm-wasm";
+import { runInNewContext } from "node:vm";
+import {
+  adapt,
+  adapter,
+  BatchNorm,
+  diagnose,
+  FrozenBatchNorm,
+  fold,
+  Kernels,
+  OptionError,
+} from "batchnorm-wasm";
 import { describe, expect, test } from "vitest";
-import { isGuarded } from "../support/guards.js";
+import { stateOf } from "../support/cases.js";
 import { wrong } from "../support/refuse.js";
 import { Fixture, refuses } from "./rows.js";
 
@@ -136,13 +146,51 @@ describe("options of methods", () => {
     },
   ]);
 
-  test("an array in place of options: out or a shape, given without its name", () => {
-    const { layer, x, dy, out } = new Fixture();
-    for (const given of [out, [4, 3]]) {
-      expect(() => layer.train(x, wrong(given))).toThrow(OptionError);
-      expect(() => layer.infer(x, wrong(given))).toThrow(OptionError);
-      expect(() => layer.backward(dy, wrong(given))).toThrow(OptionError);
+  test.each<[string, object]>([
+    ["a result's array", new Float32Array(12)],
+    ["a shape", [4, 3]],
+    ["an empty result", new Float32Array(0)],
+    ["an empty mask", new Uint8Array(0)],
+    ["an empty shape", []],
+    ["an array of holes", new Array(3)],
+    ["an array of another realm", runInNewContext("[]")],
+    ["a typed array of another realm", runInNewContext("new Float32Array(0)")],
+    ["a view without a length", new DataView(new ArrayBuffer(4))],
+    ["an array that has an option", Object.assign([], { shape: [4, 3] })],
+    // The keys of a large tensor are as many as its values: to list them would take seconds.
+    [
+      "an array whose keys nobody may list",
+      new Proxy([1], { ownKeys: () => expect.fail("its keys were listed") }),
+    ],
+  ])("an array in place of options: %s", (_, array) => {
+    const { layer, x, dy } = new Fixture();
+    const given = wrong(array);
+    const frozen = layer.freeze();
+    const calls: Readonly<Record<string, () => unknown>> = {
+      "new BatchNorm": () => new BatchNorm(3, given),
+      renorm: () => new BatchNorm(3, { renorm: given }),
+      torch: () => BatchNorm.torch(3, given),
+      train: () => layer.train(x, given),
+      infer: () => layer.infer(x, given),
+      moments: () => layer.moments(x, given),
+      backward: () => layer.backward(dy, given),
+      "backward's out": () => layer.backward(dy, { out: given }),
+      backwardSums: () => layer.backwardSums(dy, given),
+      "infer, frozen": () => frozen.infer(x, given),
+      inverse: () => frozen.inverse(x, given),
+      fromJSON: () => FrozenBatchNorm.fromJSON(frozen.toJSON(), given),
+      fromMoments: () => FrozenBatchNorm.fromMoments(layer.moments(x), given),
+      diagnose: () => diagnose(layer, x, given),
+      adapt: () => adapt(layer, x, given),
+      adapter: () => adapter(layer, given),
+      fold: () => fold(frozen, given),
+      Kernels: () => new Kernels(given),
+    };
+    const before = stateOf(layer);
+    for (const [name, call] of Object.entries(calls)) {
+      expect(call, name).toThrow(OptionError);
+      expect(call, name).toThrow(/^(options|out|renorm): expected an object \{ .+ \}, got an? /);
     }
-    expect(isGuarded(out)).toBe(true);
+    expect(stateOf(layer)).toEqual(before);
   });
 });

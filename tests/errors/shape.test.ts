@@ -30,6 +30,9 @@ interface Impostor {
   readonly numbers?: true;
 }
 
+/** What messages say of what inherits from a typed array, but is none. */
+const OTHER = "a proxy or copy; give the raw object";
+
 /** What is no Float32Array. */
 const IMPOSTORS: readonly Impostor[] = [
   {
@@ -84,9 +87,15 @@ const IMPOSTORS: readonly Impostor[] = [
   {
     name: "an object of its prototype",
     make: () => Object.create(Float32Array.prototype),
-    got: "an Object",
+    got: OTHER,
   },
-  { name: "a proxy of one", make: () => new Proxy(new Float32Array(12), {}), got: "an Object" },
+  { name: "a proxy of one", make: () => new Proxy(new Float32Array(12), {}), got: OTHER },
+  {
+    name: "a proxy that passes for one",
+    // It reads the tag of the array itself.
+    make: () => new Proxy(new Float32Array(12), { get: (target, key) => Reflect.get(target, key) }),
+    got: OTHER,
+  },
   { name: "an object that says it is one", make: () => new Pretender(), got: "a Float32Array" },
   {
     name: "one whose buffer is detached",

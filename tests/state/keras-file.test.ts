@@ -310,6 +310,15 @@ describe("refusals", () => {
     assertRefuses(OptionError, /^config: expected JSON, parsed, as text or bytes, got 3$/, () =>
       readKerasFile(functional, { config: wrong(3) }),
     );
+    // What json.dump(model.to_json(), file) writes in Python.
+    const twice = JSON.stringify(new TextDecoder().decode(bytesOf("config.json")));
+    for (const config of [twice, new TextEncoder().encode(twice)]) {
+      assertRefuses(
+        StateError,
+        /^config: expected JSON of an object, got JSON of a text; JSON\.parse gives that text$/,
+        () => readKerasFile(bytesOf("weights.h5"), { config }),
+      );
+    }
     assertRefuses(OptionError, /^name: expected one of "bn_0", "conv1\/bn"/, () => file.load("bn"));
   });
 });

@@ -469,6 +469,23 @@ describe("in TimeDistributed", () => {
     ]);
   });
 
+  test("a norm in a wrapper in a wrapper is read, and stays", async () => {
+    const dense = () => layers.dense({ units: 4, useBias: false });
+    const twice = timed(timed(norm({ name: "inner" })));
+    const files = await saved(stack([2, 3, 5], [timed(timed(dense())), twice, norm(), dense()]));
+    const { layers: listed } = readKeras(files);
+    expect(listed).toHaveLength(2);
+    expect(listed[0]).toBe("inner");
+    const bn = readKeras(files).load("inner");
+    const weights = twice.getWeights().map((weight) => [...weight.dataSync()]);
+    expect(
+      [bn.gamma, bn.beta, bn.runningMean, bn.runningVariance].map((each) => [...each!]),
+    ).toEqual(weights);
+    const { folded: gone, kept } = await folded(files);
+    expect(gone).toEqual([listed[1]]);
+    expect(kept).toEqual([{ name: "inner", reason: "it is in a wrapper" }]);
+  });
+
   test("the activation behind a norm is found", async () => {
     const files = await saved(stack([3, 5], [timed(norm()), timed(layers.reLU())]));
     const file = readKeras(files);

@@ -97,6 +97,14 @@ describe("models of TensorFlow.js", () => {
     for (const given of [JSON.parse(model), bytes, bytes.buffer]) {
       expect(readKeras({ model: given, weights }).load("bn_conv").snapshot()).toEqual(expected);
     }
+    const twice = JSON.stringify(model);
+    for (const given of [twice, new TextEncoder().encode(twice)]) {
+      assertRefuses(
+        StateError,
+        /^model: expected JSON of an object, got JSON of a text; JSON\.parse gives that text$/,
+        () => readKeras({ model: given, weights }),
+      );
+    }
   });
 });
 
@@ -611,8 +619,50 @@ describe("layers in wrappers", () => {
       ["inner"],
       [["inner", 0]],
     ],
+    [
+      "wrappers in wrappers, by the name of the outer one, as TensorFlow.js has it",
+      [
+        norm("bn"),
+        wrapped("two", wrapped("one", norm("inner"))),
+        wrapped("three", wrapped("both", wrapped("single", norm("deep")))),
+      ],
+      ["three", "two", "bn"],
+      [
+        ["bn", 2],
+        ["inner", 1],
+        ["deep", 0],
+      ],
+    ],
+    ...["two/one/inner", "two/one", "two", "one", "inner", "top/two"].map(
+      (owner): [string, object[], string[], [string, number][]] => [
+        `a wrapper in a wrapper, by the name ${owner}`,
+        [wrapped("two", wrapped("one", norm("inner")))],
+        [owner],
+        [["inner", 0]],
+      ],
+    ),
+    [
+      "wrappers in wrappers, all of the same names",
+      [wrapped("a", wrapped("in", norm("bn"))), wrapped("b", wrapped("in", norm("bn")))],
+      ["b", "a"],
+      [
+        ["a/in/bn", 1],
+        ["b/in/bn", 0],
+      ],
+    ],
+    [
+      "in a wrapper, in a model in a wrapper",
+      [norm("bn"), wrapped("two", model("between", [wrapped("one", norm("inner"))]))],
+      ["one", "bn"],
+      [
+        ["bn", 1],
+        ["inner", 0],
+      ],
+    ],
   ])("%s", (_, layers, owners, expected) => {
-    expect(means(filesOf(layers, owners))).toEqual(expected);
+    const files = filesOf(layers, owners);
+    expect(means(files)).toEqual(expected);
+    expect(readKeras(files).layers).toHaveLength(owners.length);
   });
 
   test("weights that may be those of two layers are not taken", () => {
@@ -622,6 +672,15 @@ describe("layers in wrappers", () => {
     assertRefuses(
       StateError,
       /^weightsManifest: expected "timed\/moving_mean" for layer "inner", got none$/,
+      () => file.load("inner"),
+    );
+  });
+
+  test("a missing weight of wrappers in wrappers is named as TensorFlow.js names it", () => {
+    const file = readKeras(filesOf([wrapped("two", wrapped("one", norm("inner")))], []));
+    assertRefuses(
+      StateError,
+      /^weightsManifest: expected "two\/moving_mean" for layer "inner", got none$/,
       () => file.load("inner"),
     );
   });

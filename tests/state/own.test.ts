@@ -195,7 +195,11 @@ describe("refusals", () => {
 
   test.each<[string, Uint8Array, RegExp]>([
     ["no options", changed("batchnorm-wasm:b", {}), /^layer "b": layout: expected a value, got/],
-    ["a row", changed("batchnorm-wasm:b", []), /^layer "b": layout: expected a value, got none$/],
+    [
+      "a row",
+      changed("batchnorm-wasm:b", []),
+      /^layer "b": options: expected an object \{ .* \}, got an Array of length 0$/,
+    ],
     [
       "a weight of another decay",
       changed("batchnorm-wasm:b", { ...RECORD, weight: 0.5 }),

@@ -6,7 +6,7 @@ import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
 import { NO_OPTIONS, readOptions } from "../../values/check.js";
 import { show } from "../../values/layout.js";
 import { type Bytes, jsonOf, textOf } from "../bytes.js";
-import { checkFormat, jsonTextOf } from "../format.js";
+import { checkFormat, jsonIn, jsonTextOf } from "../format.js";
 import { Hdf5Node } from "../hdf5/node.js";
 import { fileOf, LOAD_KEYS, type StateFile } from "../layers.js";
 import { entriesOf } from "../zip.js";
@@ -121,7 +121,7 @@ function parsed(config: KerasFileOptions["config"]): unknown {
     throw new OptionError("config", "JSON, parsed, as text or bytes", describe(config));
   }
   const text = jsonTextOf("config", config, "the config of a model");
-  return text === null ? config : jsonOf("config", text);
+  return text === null ? config : jsonIn("config", text);
 }
 
 /** The config of a layer whose config is not in the file, made from the options and its arrays. */

@@ -55,7 +55,7 @@ export function graphOf(topology: Json): {
       config,
       leaf: name,
       inside: [],
-      wrapped: false,
+      wrappers: 0,
       constant,
       layout,
     });

@@ -2,8 +2,8 @@
 // and says which weights lie in which file (https://www.tensorflow.org/js/guide/save_load).
 
 import { checkKeys, describe, OptionError, StateError } from "../../errors.js";
-import { type Bytes, describeFile, isBytes, isObject, jsonOf } from "../bytes.js";
-import { checkFormat, jsonTextOf } from "../format.js";
+import { type Bytes, describeFile, isBytes, isObject } from "../bytes.js";
+import { checkFormat, jsonIn, jsonTextOf } from "../format.js";
 import { timesOf } from "../keys.js";
 import { graphOf, isGraph } from "./graph.js";
 import { Numbered } from "./numbered.js";
@@ -32,7 +32,7 @@ export interface Model {
   readonly layers: ReadonlyMap<string, KerasLayer>;
   /**
    * For each name, how many layers may have their weights under it. A layer's weights may be under the
-   * layer's own name or under that of the wrapper around it.
+   * layer's own name or under that of a wrapper around it.
    */
   readonly owners: ReadonlyMap<string, number>;
   /** For a graph model, the names of constants that only one operation uses. `null` for a layers model. */
@@ -54,7 +54,7 @@ export function parse(name: string, files: unknown): Model {
   checkKeys(name, files, ["model", "weights", "folded", "kept"]);
   const { model, weights } = files as KerasFiles;
   const text = jsonTextOf("model", model, "model.json of TensorFlow.js");
-  const json = text === null ? model : jsonOf("model", text);
+  const json = text === null ? model : jsonIn("model", text);
   if (!isObject(json) || !isObject(json.modelTopology) || !Array.isArray(json.weightsManifest)) {
     throw new StateError(
       "model",
@@ -87,9 +87,7 @@ export function parse(name: string, files: unknown): Model {
   const operations = graph ? graphOf(topology) : null;
   const layers = operations?.layers ?? layersOf(topology);
   const owners = timesOf(
-    [...layers.values()].flatMap(({ leaf, inside, wrapped }) =>
-      wrapped ? [...new Set([leaf, inside.at(-1)!])] : [leaf],
-    ),
+    [...layers.values()].flatMap((layer) => [...new Set([layer.leaf, ...wrappersOf(layer)])]),
   );
   const own = operations?.own ?? null;
   const read = { json, text, groups, weights: found, byEnd, layers, owners, own };
@@ -118,7 +116,7 @@ function unlistedIn(model: Model): Map<string, KerasLayer> {
       center: numbered.has(`${prefix}beta`),
     };
     const constant = (weight: string) => numbered.beside(key, prefix + weight) ?? undefined;
-    const place = { leaf, inside: [], wrapped: false };
+    const place = { leaf, inside: [], wrappers: 0 };
     unlisted.set(leaf, { item: config, config, ...place, unlisted: true, constant });
   }
   return unlisted;
@@ -130,24 +128,29 @@ export function weightOf(model: Model, name: string, weight: string): Weight {
   if (layer.constant !== undefined) return constantOf(model, name, layer.constant(weight));
   const found = weightOfLayer(model, layer, weight);
   if (typeof found === "object") return found;
-  const owner = layer.wrapped ? layer.inside.at(-1)! : layer.leaf;
+  const [owner = layer.leaf] = wrappersOf(layer);
   throw new StateError("weightsManifest", `"${owner}/${weight}" for layer "${name}"`, found);
 }
 
+/** The names of the wrappers around a layer, from outside: those that stand in one another, without a model between. */
+const wrappersOf = ({ inside, wrappers }: KerasLayer): readonly string[] =>
+  inside.slice(inside.length - wrappers);
+
 /**
  * Finds a weight of a layer that the topology lists. The weight is named after the layer, with or without the names
- * of the models around it. If the layer is in a wrapper, the weight may be named after the wrapper instead.
+ * of the models around it. If the layer is in a wrapper, the weight may be named after the wrapper instead, and if that
+ * is in another wrapper, after the outer one.
  */
 function weightOfLayer(
   model: Model,
   layer: KerasLayer,
   weight: string,
 ): ReturnType<typeof findWeight> {
-  const { leaf, inside, wrapped } = layer;
-  const [full, loose] = [[fullName(layer)], [leaf]];
-  if (wrapped) {
-    full.push(inside.join("/"));
-    loose.push(inside.at(-1)!);
+  const { leaf, inside, wrappers } = layer;
+  const [full, loose] = [[fullName(layer)], [leaf, ...wrappersOf(layer)]];
+  if (wrappers > 0) {
+    // The innermost wrapper, and the outermost one.
+    full.push(inside.join("/"), inside.slice(0, inside.length - wrappers + 1).join("/"));
   }
   // If several layers share a name, a weight under that short name may be another layer's.
   const alone = loose.filter((owner) => model.owners.get(owner) === 1);

@@ -25,7 +25,7 @@ export interface KerasReadOptions extends KerasLoadOptions {
  * TensorFlow.js and the converter of Keras models write. Weights may be quantized. Layers have their Keras
  * names; if several layers have the same name, the names of the models around them are put in front.
  * Epsilon, momentum, scale and center come from the layer's config. Weights of a layer in a wrapper,
- * TimeDistributed for instance, are found by the name of the wrapper.
+ * TimeDistributed for instance, are found by the name of the wrapper, or of a wrapper around that.
  *
  * Batch norms that the config does not list as such, those inside of custom layers and those whose class is a subclass of
  * BatchNormalization, follow under the names that their weights have. Nothing but the weights is known of them: give

@@ -20,8 +20,8 @@ export interface KerasLayer {
   readonly leaf: string;
   /** The names of the models and wrappers around it, from outside, without the outermost model. */
   readonly inside: readonly string[];
-  /** Whether the last name of `inside` is that of a wrapper, TimeDistributed for instance. */
-  readonly wrapped: boolean;
+  /** How many of the last names of `inside` are those of wrappers, one in the other, TimeDistributed for instance. */
+  readonly wrappers: number;
   /** True if the topology does not list it: what is known of it are its weights, and so its config has no epsilon. */
   readonly unlisted?: boolean;
   /** Only for an operation of a graph, and for a layer that is not listed: returns the full name of a weight. */
@@ -56,11 +56,11 @@ export function layersOf(topology: unknown): ReadonlyMap<string, KerasLayer> {
 /** The batch-norm layers of a topology, in the order in which it lists them. */
 function allOf(topology: unknown): KerasLayer[] {
   const found: KerasLayer[] = [];
-  for (const { item, inside, wrapped } of placesIn(topology)) {
+  for (const { item, inside, wrappers } of placesIn(topology)) {
     const { class_name: kind, config } = item;
     if (typeof kind !== "string" || !BATCH_NORM.test(kind) || !isObject(config)) continue;
     const { name: leaf } = config;
-    if (typeof leaf === "string") found.push({ item, config, leaf, inside, wrapped });
+    if (typeof leaf === "string") found.push({ item, config, leaf, inside, wrappers });
   }
   return found;
 }
@@ -74,19 +74,19 @@ interface Place {
   readonly inside: readonly string[];
   /** The same names for what is inside of it: its own name is among them if it is a model or wrapper. */
   readonly within: readonly string[];
-  /** Whether the last name of `inside` is that of a wrapper. */
-  readonly wrapped: boolean;
+  /** How many of the last names of `inside` are those of wrappers. */
+  readonly wrappers: number;
 }
 
 /** All objects in a topology, however deep they are nested, in its order: each before those that are inside of it. */
 export function* placesIn(topology: unknown): Generator<Place> {
   // Not recursive: a file may nest deeper than the call stack reaches.
-  type Part = { value: unknown; inside: readonly string[]; wrapped: boolean; top: boolean };
-  const left: Part[] = [{ value: topology, inside: [], wrapped: false, top: true }];
+  type Part = { value: unknown; inside: readonly string[]; wrappers: number; top: boolean };
+  const left: Part[] = [{ value: topology, inside: [], wrappers: 0, top: true }];
   // Users may pass parsed JSON, in which an object may contain itself.
   const seen = new Set<object>();
   while (left.length > 0) {
-    let { value, inside, wrapped, top } = left.pop()!;
+    let { value, inside, wrappers, top } = left.pop()!;
     if (typeof value !== "object" || value === null || seen.has(value)) continue;
     seen.add(value);
     const item = value as Json;
@@ -97,11 +97,11 @@ export function* placesIn(topology: unknown): Generator<Place> {
     const wrapper = isObject(layer) && isObject(layer.config);
     const named = typeof name === "string" && (wrapper || (model !== null && !top));
     const within = named ? [...inside, name] : inside;
-    yield { item, layers: model, inside, within, wrapped };
-    if (named) wrapped = wrapper;
+    yield { item, layers: model, inside, within, wrappers };
+    if (named) wrappers = wrapper ? wrappers + 1 : 0;
     if (model !== null) top = false;
     for (const each of Object.values(item).reverse()) {
-      if (typeof each === "object") left.push({ value: each, inside: within, wrapped, top });
+      if (typeof each === "object") left.push({ value: each, inside: within, wrappers, top });
     }
   }
 }

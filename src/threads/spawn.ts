@@ -96,7 +96,7 @@ const nodeWorker = (): NodeWorkerClass | undefined =>
 const refused = (got: string, cause?: unknown): UnsupportedError =>
   new UnsupportedError(
     "worker",
-    "to start (a page's Content-Security-Policy: worker-src blob:, or the address of " +
+    "to start (Content-Security-Policy: worker-src blob:, or the address of " +
       "batchnorm-wasm/worker.js as startKernels({ worker }); Node's permission model: --allow-worker)",
     got,
     { cause },
@@ -122,7 +122,7 @@ export const spawn = (text: string, url: string | undefined, start: Start): Prom
     };
     const fail = (cause: unknown): void => answer(String(cause), cause);
     const timer = scope.setTimeout(
-      () => answer(`one that was not ready after ${READY} s`),
+      () => answer(`no answer after ${READY} s`),
       1000 * READY,
     );
     try {

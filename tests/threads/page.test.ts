@@ -102,7 +102,7 @@ describe("a worker", () => {
     await vi.advanceTimersByTimeAsync(19_999);
     expect(workers[0]!.isTerminated).toBe(false);
     await vi.advanceTimersByTimeAsync(1);
-    expect((await starting).message).toMatch("got one that was not ready after 20 s");
+    expect((await starting).message).toMatch("got no answer after 20 s");
     expect(workers[0]!.isTerminated).toBe(true);
   });
 });

@@ -1,5 +1,5 @@
-// Kernels that share large traversals out to several threads. They have the names and the arguments of the kernels of the
-// first binary, and call those where one thread is to do all of the work. So the engine does not know of threads, but for two
+// Kernels that share large traversals out to several threads. They have the names and the arguments of kernels of the
+// other binaries, and call those where one thread is to do all of the work. So the engine does not know of threads, but for two
 // hooks (src/threads/start.ts and near.ts).
 //
 // A kernel here describes the traversal as a job, which `piece` of pieces.ts takes apart, and has all threads do its pieces

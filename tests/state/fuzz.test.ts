@@ -46,5 +46,5 @@ test.concurrent.each(FORMATS)("%s", { timeout: 300_000 }, async (format) => {
   expect(loaded).toBeGreaterThan(500);
   expect(refused).toBeGreaterThan(1000);
   expect(mebibytes).toBeLessThan(MEBIBYTES);
-  expect(slowest).toBeLessThan(5000); // milliseconds; 340 at most on a machine shared by six
+  expect(slowest).toBeLessThan(2500); // milliseconds; 444 at most on a machine that had other work
 });

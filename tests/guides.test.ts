@@ -2,7 +2,9 @@
 // compares what each block prints with the text block behind it.
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { inspect } from "node:util";
+import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { describe, expect, it } from "vitest";
 import { blocksOf, compile, filesIn, programOf, run, write } from "./support/examples.js";
@@ -109,7 +111,47 @@ describe("the Worker of the edge guide", () => {
     expect(script).toMatch(/^import \w+ from "\.\/infer-\w+\.wasm";$/m);
     expect(script).not.toContain("new WebAssembly.Module");
   });
+
+  const row = /^\| `(\w+)` of `(\S+)` \|.*\| (\S+) KB \| (\S+) KB \|$/gm;
+  const rows = [...read("docs/guides/edge.md").matchAll(row)].map(
+    ([, name, entry, page, worker]) => ({
+      import: `{ ${name} } from "${entry}"`,
+      page: Number(page),
+      worker: Number(worker),
+    }),
+  );
+
+  it.each(rows)("says the bytes of $import", async ({ import: what, page, worker }) => {
+    for (const [stated, conditions] of [
+      [page, []],
+      [worker, ["workerd"]],
+    ] as const) {
+      const size = await gzippedSize(`export ${what}`, [...conditions]);
+      expect(size).toBeLessThanOrEqual(stated);
+      expect(size).toBeGreaterThan(stated - 0.5);
+    }
+  });
+
+  it("has three imports in its table of bytes", () => expect(rows.length).toBe(3));
 });
+
+/** The size of a bundle with the files beside it, minified and gzipped, in KB. */
+async function gzippedSize(contents: string, conditions: string[]): Promise<number> {
+  const { outputFiles } = await build({
+    stdin: { contents, resolveDir: fileURLToPath(root) },
+    outdir: "out",
+    bundle: true,
+    minify: true,
+    format: "esm",
+    target: "es2022",
+    conditions,
+    loader: { ".wasm": "copy" },
+    write: false,
+    tsconfigRaw: {},
+  });
+  const sizes = outputFiles.map((file) => gzipSync(file.contents, { level: 9 }).length);
+  return sizes.reduce((sum, size) => sum + size, 0) / 1024;
+}
 
 describe("links", () => {
   const pages = ["README.md", "docs/README.md", ...guides.map((file) => `docs/guides/${file}`)];

@@ -11,7 +11,7 @@
 // each other, since hardware reads ahead: it took 0.6 times as long on one thread. Planes in cache are cut by channels, as
 // reductions are, so that a thread finds in its own cache what it has just read.
 //
-// This is a binary of its own, which calls the kernels of the other one: kernels.ts.
+// This is a binary of its own, which calls the kernels of the other two: kernels.ts.
 //
 // A piece can be done again if what it writes is neither what it nor what another piece reads. That is so but in three
 // cases: users ask for y or dx in place of an input; tensors go through the stream buffers, in which y takes the place of x

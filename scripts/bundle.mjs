@@ -28,7 +28,7 @@ function encode(bytes) {
 
 /** The module that holds a binary as text. */
 const textModule = (bytes) =>
-  "// Made by scripts/bundle.mjs from assembly/: the binary as text.\n" +
+  "// Made by scripts/bundle.mjs from assembly/: a binary as text.\n" +
   `export const TEXT = ${JSON.stringify(encode(bytes))};\n`;
 
 // As asc does it (asconfig.json): for speed first.

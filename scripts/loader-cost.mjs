@@ -1,4 +1,4 @@
-// What @assemblyscript/loader would cost the package, which instantiates its binary by itself: the bytes
+// What @assemblyscript/loader would cost the package, which instantiates its binaries by itself: the bytes
 // that it adds to the main entry, and the time that its wrapped exports take for a call. The kernel tests
 // use it (tests/support/binary.ts), where neither matters.
 //

@@ -1,4 +1,4 @@
-// Where the bytes of an entry are: `node scripts/size.mjs --parts`. Each file of src/, the binary's text among them, with its
+// Where the bytes of an entry are: `node scripts/size.mjs --parts`. Each file of src/, the binaries' texts among them, with its
 // bytes after minifying and with its share, which is by how much the gzipped bundle shrinks without them. Shares add up to
 // a little less than the whole, since what two files say alike is missed in neither.
 

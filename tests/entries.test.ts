@@ -282,8 +282,27 @@ describe("a bundler that gives a .wasm file as something else", () => {
     },
   };
 
-  test.each(["workerd", "edge-light"] as const)("%s: an error that says so", async (condition) => {
-    const main = (await bundled("index", condition, asUrl)) as typeof api;
+  /** Gives this binary alone as a module. */
+  const onlyCompiled = (binary: "frozen" | "kernels"): Plugin => ({
+    name: `${binary}-alone`,
+    setup(build) {
+      build.onResolve({ filter: new RegExp(`/${binary}\\.wasm`) }, ({ path }) => ({
+        path,
+        namespace: "compiled",
+      }));
+      asUrl.setup(build);
+      compiled.setup(build);
+    },
+  });
+
+  test.each(
+    (["workerd", "edge-light"] as const).flatMap((condition) =>
+      [asUrl, onlyCompiled("frozen"), onlyCompiled("kernels")].map(
+        (plugin) => [condition, plugin.name, plugin] as const,
+      ),
+    ),
+  )("%s, %s: an error that says so", async (condition, _, plugin) => {
+    const main = (await bundled("index", condition, plugin)) as typeof api;
     const layer = new main.BatchNorm(3);
     const use = () => layer.train(normal(12, 1));
     expect(use).toThrow(main.UnsupportedError);
@@ -483,6 +502,9 @@ describe("infer", () => {
 });
 
 describe("a page that only uses FrozenBatchNorm", () => {
+  /** The beginning of a binary as text: no other string is as long. */
+  const BINARY = /"(?:[^"\\\n]|\\.){1000}/g;
+
   test("carries nothing of training", async () => {
     const { outputFiles } = await build({
       stdin: {
@@ -495,7 +517,10 @@ describe("a page that only uses FrozenBatchNorm", () => {
       tsconfigRaw: {},
     });
     const { text } = outputFiles[0]!;
+    const all = [...filesOf("dist/index.js")].map(read).join();
     expect(text).toContain("function applyTerms(");
+    expect(text.match(BINARY)).toHaveLength(1);
+    expect(all.match(BINARY)).toHaveLength(2);
     for (const name of [
       "var BatchNorm = ",
       "var Moments = ",
@@ -503,8 +528,7 @@ describe("a page that only uses FrozenBatchNorm", () => {
       "function computeGradients(",
     ]) {
       expect(text).not.toContain(name);
-      const whole = [...filesOf("dist/index.js")].map(read).join();
-      expect(whole, name).toContain(name);
+      expect(all, name).toContain(name);
     }
   });
 });

@@ -86,6 +86,52 @@ describe("FrozenBatchNorm.fromJSON, first of all", () => {
     });
   });
 
+  test("needs one binary, and works where that of layers is refused", () => {
+    const result = run(`
+      const { Module, CompileError } = WebAssembly;
+      let [refuses, compiled] = [true, 0];
+      WebAssembly.Module = class extends Module {
+        constructor(bytes) {
+          if (refuses) throw new CompileError("refused");
+          super(bytes);
+          compiled++;
+        }
+      };
+      const { BatchNorm, FrozenBatchNorm } = await import("batchnorm-wasm");
+      const frozen = FrozenBatchNorm.fromJSON(given.json);
+      const bn = new BatchNorm(5);
+      const counts = [];
+      const tried = (use) => {
+        let found = "none";
+        try { found = [...use()]; } catch (error) { found = error.code; }
+        counts.push(compiled + " " + pages.length);
+        return found;
+      };
+      const infer = () => frozen.infer(many);
+      const train = () => bn.train(many);
+      const refused = [tried(infer), tried(train)];
+      refuses = false;
+      const alone = tried(infer);
+      refuses = true;
+      const without = [tried(train), bn.lastBatch, bn.batchesSeen];
+      const meanwhile = tried(infer);
+      refuses = false;
+      const trained = tried(train).length;
+      const after = tried(infer);
+      console.log(JSON.stringify({ refused, alone, without, meanwhile, trained, after, counts }));`);
+    const y = [...layer.infer(MANY)];
+    expect(result).toEqual({
+      refused: ["UNSUPPORTED", "UNSUPPORTED"],
+      alone: y,
+      without: ["UNSUPPORTED", null, 0],
+      meanwhile: y,
+      trained: 20_000,
+      after: y,
+      // How many binaries were compiled, and how many memories made, by then.
+      counts: ["0 0", "0 0", "1 1", "1 1", "1 1", "2 2", "2 2"],
+    });
+  });
+
   test("uses no others where there are shared ones already", () => {
     const result = run(`
       import { BatchNorm, FrozenBatchNorm } from "batchnorm-wasm";

@@ -2,7 +2,7 @@
 
 import { instantiate } from "../wasm/compile.js";
 import { frozenModule, kernelsModule } from "../wasm/embedded.js";
-import type { AffineExports, AffineMachine, Exports, ThreadExports } from "./machine.js";
+import type { AffineExports, AffineMachine, Exports, Machine, ThreadExports } from "./machine.js";
 import type { Buffers, Memory } from "./memory.js";
 
 /** The compiled binary of frozen layers, and the one that other layers have besides. */
@@ -17,7 +17,7 @@ export function startFrozen(memoryOf: () => Buffers): AffineMachine {
 }
 
 /** Starts what a layer needs, in the same order. */
-export function start<M extends Memory>(memoryOf: () => M): { wasm: Exports; memory: M } {
+export function start(memoryOf: () => Memory): Machine {
   const modules = [frozenModule(), kernelsModule()] as const;
   const memory = memoryOf();
   return { wasm: kernelsOf(modules, { memory: memory.wasm }) as unknown as Exports, memory };

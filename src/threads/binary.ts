@@ -1,6 +1,6 @@
 // The kernels on a shared memory. assembly/ compiled for such a memory (`--enable threads --sharedMemory`) differs from
-// the binaries that all entries have in the import of the memory alone, so the package does not carry them a second time.
-// tests/threads/binary.test.ts compares the two, byte by byte.
+// the binaries of layers in the import of the memory alone, so the package does not carry them a second time.
+// tests/threads/binary.test.ts compares them, byte by byte.
 
 /** The last letter of "memory". No byte before that one is the same: only types lie there, and the word "env". */
 const LETTER = 0x79;

@@ -17,7 +17,7 @@ const binary = new Binary();
  * The binary of `batchnorm-wasm/infer`, whose two elementwise kernels are its own. Its rows lie one after the other, y is
  * never the residual, and up to three values behind y are written.
  */
-const small = new Binary("infer");
+const small = new Binary(["infer"]);
 
 type Values = Record<"center" | "scale" | "shift", Float32Array>;
 type Limits = readonly [low: number, high: number];

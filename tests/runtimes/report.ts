@@ -90,7 +90,7 @@ ${markdown(SUITE, suite)}
 
 ## Bytes of a page, by bundler
 
-Minified and gzipped, everything that is emitted (for wrangler, the \`.wasm\` beside the script). A page
+Minified and gzipped, everything that is emitted (for wrangler, the \`.wasm\` files beside the script). A page
 that only uses \`FrozenBatchNorm\` is checked to have no training code.
 
 ${markdown(["bundler", ...PAGE_NAMES], sizes)}

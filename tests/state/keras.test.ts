@@ -650,6 +650,16 @@ describe("layers in wrappers", () => {
         ["b/in/bn", 0],
       ],
     ],
+    ...["two", "two/one"].map((owner): [string, object[], string[], [string, number][]] => [
+      `wrappers in wrappers in two models, all of the same names, by the name ${owner}`,
+      ["a", "b"].map((name) => model(name, [wrapped("two", wrapped("one", norm("bn")))])),
+      [`b/${owner}`, `a/${owner}`],
+      [
+        ["a/two/one/bn", 1],
+        ["b/two/one/bn", 0],
+      ],
+    ]),
+    ["a wrapper that has the layer's name", [wrapped("bn", norm("bn"))], ["top/bn"], [["bn", 0]]],
     [
       "in a wrapper, in a model in a wrapper",
       [norm("bn"), wrapped("two", model("between", [wrapped("one", norm("inner"))]))],
@@ -674,6 +684,23 @@ describe("layers in wrappers", () => {
       /^weightsManifest: expected "timed\/moving_mean" for layer "inner", got none$/,
       () => file.load("inner"),
     );
+  });
+
+  test.each<[string, object, string]>([
+    ["a norm", norm("inner"), "inner"],
+    ["a wrapper", wrapped("one", norm("inner")), "one"],
+  ])("a model is no wrapper of %s in it: weights of its name are not taken", (_, layer, owner) => {
+    const between = model("between", [layer]);
+    for (const top of [between, wrapped("two", between)]) {
+      const file = readKeras(filesOf([top], ["between"]));
+      assertRefuses(
+        StateError,
+        new RegExp(
+          `^weightsManifest: expected "${owner}/moving_mean" for layer "inner", got none$`,
+        ),
+        () => file.load("inner"),
+      );
+    }
   });
 
   test("a missing weight of wrappers in wrappers is named as TensorFlow.js names it", () => {

@@ -54,10 +54,9 @@ export class Binary {
   #next = 0;
 
   /** @param names the binaries: those of a layer, or the smallest one, which has some of their kernels. */
-  constructor(...names: ("frozen" | "kernels" | "infer")[]) {
+  constructor(names: readonly ("frozen" | "kernels" | "infer")[] = ["frozen", "kernels"]) {
     const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES });
-    const of = names.length > 0 ? names : ["frozen", "kernels"];
-    const instances = of.map((name) => instantiateSync(moduleOf(name), { env: { memory } }));
+    const instances = names.map((name) => instantiateSync(moduleOf(name), { env: { memory } }));
     this.run = Object.assign({}, ...instances.map(({ exports }) => exports)) as Exports;
     this.#buffer = memory.buffer;
     this.#words = new Uint32Array(memory.buffer);

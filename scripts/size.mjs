@@ -1,5 +1,5 @@
 // Bytes of the binaries, of each entry, and of what pages take of one, minified and gzipped, against
-// their budgets. An entry is measured as its file lies in dist/, whole, with its binaries. With `--parts`, the files of src/ that
+// their budgets. An entry is measured as its file lies in dist/, whole, with its binary. With `--parts`, the files of src/ that
 // `BatchNorm` alone is made of instead, and what would be left without any messages and without any checks; with
 // `--parts NAME`, those of another entry or of another export of the main one. With `--beyond`, the files that `threads`
 // adds to the main entry.
@@ -23,9 +23,9 @@ const BUDGETS = {
   "threads.wasm": 3,
   "index.js": 30.25,
   "infer.js": 6.35,
-  // These make layers themselves: the layer and the binaries, which their users have but once.
+  // These make layers themselves: the layer and the binary, which their users have but once.
   "state.js": 57.25,
-  "hdf5.js": 35.95,
+  "hdf5.js": 35.9,
   "tfjs.js": 28.75,
   "tfjs-layers.js": 32.3,
   // Kernels and their memory, which users have but once; the row below is what it adds to the main entry.

@@ -110,12 +110,12 @@ export function checkKeys(
   oursOf?: (key: string) => unknown,
 ): void {
   // An array is an `out` or a shape that was not put into an object. It may be empty, or have so many keys that to go
-  // through them takes seconds. What has a `byteLength` is a typed array, or a proxy of one.
+  // through them takes seconds.
   if (
     typeof options !== "object" ||
     options === null ||
-    "byteLength" in options ||
-    Array.isArray(options)
+    Array.isArray(options) ||
+    ArrayBuffer.isView(options)
   ) {
     throw new OptionError(
       name,

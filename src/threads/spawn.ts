@@ -121,10 +121,7 @@ export const spawn = (text: string, url: string | undefined, start: Start): Prom
       }
     };
     const fail = (cause: unknown): void => answer(String(cause), cause);
-    const timer = scope.setTimeout(
-      () => answer(`no answer after ${READY} s`),
-      1000 * READY,
-    );
+    const timer = scope.setTimeout(() => answer(`no answer after ${READY} s`), 1000 * READY);
     try {
       const Node = nodeWorker();
       if (Node) {
@@ -145,7 +142,7 @@ export const spawn = (text: string, url: string | undefined, start: Start): Prom
         worker.onmessage = ({ data }) => answer(data);
         worker.onerror = (event) => {
           event.preventDefault?.();
-          answer(event.message || "one that the page's policy refuses, or whose file is not there");
+          answer(event.message || "one that the page's policy refuses, or that is not there");
         };
       }
       made.postMessage(start);

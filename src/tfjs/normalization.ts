@@ -141,7 +141,11 @@ export class Normalization extends layers.Layer {
     return true;
   }
 
-  /** The configuration, as it is saved. For tfjs' own use. */
+  /**
+   * The configuration, as it is saved. For tfjs' own use.
+   *
+   * @throws StateError if the layer is used through a proxy of it, as every member that reads something private.
+   */
   override getConfig(): Serialization.ConfigDict {
     return { ...this.itself.#args, ...super.getConfig() } as Serialization.ConfigDict;
   }

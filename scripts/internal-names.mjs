@@ -12,7 +12,6 @@ const ENGINE = [
   "rows",
   "limits",
   "bits",
-  "machine",
   "terms",
   "width",
   "correction",
@@ -44,9 +43,7 @@ const ENGINE = [
   "settings",
   "parameters",
   "averages",
-  "setState",
   "differentiated",
-  "inferBy",
   "updateFor",
   "allocate",
   "commit",
@@ -95,7 +92,6 @@ const OTHERS = [
   "head",
   "high",
   "hold",
-  "inside",
   "irVersion",
   "isFloat",
   "item",
@@ -158,7 +154,22 @@ const OTHERS = [
   "wrappers",
 ];
 
-export const PROPERTIES = [...ENGINE, ...OTHERS];
+/**
+ * Members of the classes that users see, for the package's own use. A user may extend such a class, or give an object of it
+ * properties. So the short names of these begin with `$`: a member of the user's named `R` would be called in their place.
+ */
+export const HIDDEN = [
+  "itself",
+  "machine",
+  "setState",
+  "inferBy",
+  "momentsInto",
+  "collectInto",
+  "inside",
+  "compute",
+];
+
+export const PROPERTIES = [...ENGINE, ...OTHERS, ...HIDDEN];
 
 /** Letters that name no property in src/. They may be keys of tables, for these never have a name of this list. */
 const LETTERS = "cefghijklmnopqstuvwyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -177,4 +188,7 @@ const NAMES = [...LETTERS, ...PAIRS.filter((pair) => !TAKEN.includes(pair))];
  * named most often, the engine's properties, has single letters.
  */
 export const shortNames = (kernels) =>
-  Object.fromEntries([...ENGINE, ...kernels, ...OTHERS].map((name, i) => [name, NAMES[i]]));
+  Object.fromEntries([
+    ...[...ENGINE, ...kernels, ...OTHERS].map((name, i) => [name, NAMES[i]]),
+    ...HIDDEN.map((name, i) => [name, `$${NAMES[i]}`]),
+  ]);

@@ -73,8 +73,8 @@ export function describe(value: unknown): string {
   if (typeof value !== "object" || value === null)
     return Object.is(value, -0) ? "-0" : String(value);
   try {
-    // What has a member `raw`, as layers have (values/raw.ts), says in one line what it is.
-    if ((value as { raw?: unknown }).raw === value) return String(value);
+    // What has the member `itself`, as layers have (values/raw.ts), says in one line what it is.
+    if ((value as { itself?: unknown }).itself === value) return String(value);
     const kind = Object.prototype.toString.call(value).slice(8, -1);
     const name = `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind}`;
     if (isArray(value)) return `${name} of length ${value.length}`;

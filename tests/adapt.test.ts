@@ -380,6 +380,11 @@ describe("adapter", () => {
       { ...json, target: {} },
       { ...json, target: { ...target, count: -1 } },
       { ...json, target: { ...target, count: 0 } },
+      // What only turns into a number would be joined to other counts as a text: "5" and 4 make "54".
+      ...["5", [5], true, { valueOf: () => 5 }].map((count) => ({
+        ...json,
+        target: { ...target, count },
+      })),
       { ...json, target: { ...target, m2: target.m2.map(() => -1) } },
       { ...json, target: { ...target, mean: target.mean.slice(1) } },
       { ...json, target: { ...target, mean: target.mean.map(() => "NaN") } },

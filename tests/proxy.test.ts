@@ -62,7 +62,7 @@ const HELD: readonly (readonly [string, object, Readonly<Record<string, readonly
 ];
 
 /** What is no matter of users, or reads nothing private. */
-const OTHERS = ["constructor", "raw", "__v_skip", "trainableVariables"];
+const OTHERS = ["constructor", "itself", "__v_skip", "trainableVariables"];
 
 /** Getters, setters and methods of an object's classes. */
 function membersOf(object: object): Map<string, PropertyDescriptor> {

@@ -47,7 +47,7 @@ export class Kernels extends Raw {
 
   /** @internal It is no symbol, because bundlers keep a class with a computed member name even if nothing uses it. */
   get machine(): Machine {
-    return this.raw.#machine;
+    return this.itself.#machine;
   }
 
   /**

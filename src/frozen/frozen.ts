@@ -129,22 +129,22 @@ export class Frozen extends Raw {
 
   /** @internal For `fold`: the terms, and the memory that tensors may lie in. */
   get inside(): { readonly terms: AffineTerms; readonly memory: Buffers | undefined } {
-    return { terms: this.raw.#state.terms, memory: this.#kernels.memory() };
+    return { terms: this.itself.#state.terms, memory: this.#kernels.memory() };
   }
 
   /** How many features are normalized. */
   get channels(): number {
-    return this.raw.#state.channels;
+    return this.itself.#state.channels;
   }
 
   /** Order of the axes of the data. */
   get layout(): Layout {
-    return this.raw.#state.layout;
+    return this.itself.#state.layout;
   }
 
   /** What limits the output: `"relu"`, `"relu6"`, [low, high], or `null`. */
   get activation(): Activation | null {
-    return activationOf(this.raw.#state.terms.limits);
+    return activationOf(this.itself.#state.terms.limits);
   }
 
   /**
@@ -163,7 +163,7 @@ export class Frozen extends Raw {
     options: InferOptions<Out> = NO_OPTIONS,
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
-    const { channels, layout, terms, beta } = this.raw.#state;
+    const { channels, layout, terms, beta } = this.itself.#state;
     // All options are read before x is looked at, since a getter may do anything to it.
     const { shape, mask: given, out: into, add: residual } = options;
     const view = viewOf(layout, channels, x, shape);
@@ -194,7 +194,7 @@ export class Frozen extends Raw {
     options: InverseOptions<Out> = NO_OPTIONS,
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INVERSE_KEYS);
-    const { channels, layout, terms } = this.raw.#state;
+    const { channels, layout, terms } = this.itself.#state;
     const { shape, out } = options;
     const view = viewOf(layout, channels, y, shape, "y");
     let x: Float32Array = y;
@@ -235,7 +235,7 @@ export class Frozen extends Raw {
 
   /** What `JSON.stringify` writes and `fromJSON` reads, exactly. */
   toJSON(): FrozenJSON {
-    const { channels, layout, terms, beta } = this.raw.#state;
+    const { channels, layout, terms, beta } = this.itself.#state;
     const { activation } = this;
     return {
       format: "batchnorm-wasm/frozen",

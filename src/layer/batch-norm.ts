@@ -135,7 +135,7 @@ export class BatchNorm extends LayerProperties {
     x: Float32Array,
     options: TrainOptions<Out> = NO_OPTIONS,
   ): Out {
-    return trainLayer(this.raw.#parts, x, options) as Out;
+    return trainLayer(this.itself.#parts, x, options) as Out;
   }
 
   /**
@@ -162,7 +162,7 @@ export class BatchNorm extends LayerProperties {
     dy: Float32Array,
     options: BackwardOptions<Out> = NO_OPTIONS,
   ): Gradients<Out | Float32Array<ArrayBuffer>> {
-    return gradientsOf(this.raw.#parts, dy, options) as Gradients<Out>;
+    return gradientsOf(this.itself.#parts, dy, options) as Gradients<Out>;
   }
 
   /**
@@ -174,7 +174,7 @@ export class BatchNorm extends LayerProperties {
    * @throws as `backward`.
    */
   backwardSums(dy: Float32Array, options: BackwardSumsOptions = NO_OPTIONS): GradientSums {
-    return gradientSumsOf(this.raw.#parts, dy, options);
+    return gradientSumsOf(this.itself.#parts, dy, options);
   }
 
   /**
@@ -193,7 +193,7 @@ export class BatchNorm extends LayerProperties {
     options: InferOptions<Out> = NO_OPTIONS,
   ): Out {
     if (options !== NO_OPTIONS) checkKeys("options", options, INFER_KEYS);
-    const parts = this.raw.#parts;
+    const parts = this.itself.#parts;
     return inferBy(parts, parts.averages, x, options) as Out;
   }
 
@@ -203,7 +203,7 @@ export class BatchNorm extends LayerProperties {
     x: Float32Array,
     options: InferOptions<Out>,
   ): Out {
-    return inferBy(this.raw.#parts, given, x, options) as Out;
+    return inferBy(this.itself.#parts, given, x, options) as Out;
   }
 
   /**
@@ -224,14 +224,14 @@ export class BatchNorm extends LayerProperties {
 
   /** @internal The same in the arrays of `into`, if x holds values, or in new ones. */
   momentsInto(x: Float32Array, shape: unknown, mask: unknown, into?: Moments): Moments {
-    const parts = this.raw.#parts;
+    const parts = this.itself.#parts;
     const { view, selection } = seenBy(parts.settings.layout, parts.channels, x, shape, mask);
     return computeMoments(kernelsOf(parts).machine, x, view, selection, into);
   }
 
   /** @internal For `calibrate`: while set, `train` hands moments to it, and averages stay. Returns the one before. */
   collectInto(collector: Collector | null): Collector | null {
-    const before = this.raw.#parts.collector;
+    const before = this.itself.#parts.collector;
     this.#parts.collector = collector;
     return before;
   }
@@ -245,7 +245,7 @@ export class BatchNorm extends LayerProperties {
    * they are of too few values for a variance. When it throws, nothing has changed.
    */
   setRunning(moments: MomentsLike): void {
-    const own = momentsIn("moments", moments, this.raw.#parts.channels);
+    const own = momentsIn("moments", moments, this.itself.#parts.channels);
     this.#parts.averages.set(checkMeans("moments", own));
   }
 
@@ -256,20 +256,20 @@ export class BatchNorm extends LayerProperties {
    * @throws StateError for an invalid running variance.
    */
   freeze(): FrozenBatchNorm {
-    return freeze(this, this.raw.#parts.averages);
+    return freeze(this, this.itself.#parts.averages);
   }
 
   /**
    * Options and state as an object for JSON, exact to the bit. `lastBatch` and `kernels` are not in it.
-   * @throws StateError as `gamma`.
+   * @throws StateError as `gamma`, and for an invalid `batchesSeen`, with which nobody could read the snapshot again.
    */
   snapshot(): Snapshot {
-    return writeSnapshot(this.raw.#parts.settings, this);
+    return writeSnapshot(this.itself.#parts.settings, this);
   }
 
   /**
    * The snapshot: with this method, JSON.stringify of a layer writes one.
-   * @throws StateError as `gamma`.
+   * @throws StateError as `snapshot`.
    */
   toJSON(): Snapshot {
     return this.snapshot();
@@ -306,7 +306,7 @@ export class BatchNorm extends LayerProperties {
 
   /** @internal Takes over a state that has been checked; `batchnorm-wasm/state` calls it too. */
   setState(state: State): void {
-    const { gamma, beta } = this.raw.#parts.parameters;
+    const { gamma, beta } = this.itself.#parts.parameters;
     const { gamma: scale, beta: shift } = state;
     this.#parts.averages.restore(state);
     if (gamma && scale) copy(gamma, scale);
@@ -324,7 +324,7 @@ export class BatchNorm extends LayerProperties {
    * @throws StateError as `gamma`, with nothing changed.
    */
   reset(): void {
-    this.raw.#parts.averages.reset();
+    this.itself.#parts.averages.reset();
     this.#parts.latest.clear();
   }
 
@@ -333,7 +333,7 @@ export class BatchNorm extends LayerProperties {
    * @throws StateError as `gamma`.
    */
   clone(): BatchNorm {
-    const { channels, settings } = this.raw.#parts;
+    const { channels, settings } = this.itself.#parts;
     const copy = create(channels, settings);
     copy.setState(this);
     return copy;

@@ -63,37 +63,37 @@ export abstract class LayerProperties extends Raw {
 
   /** How many features are normalized. */
   get channels(): number {
-    return this.raw.#parts.channels;
+    return this.itself.#parts.channels;
   }
 
   /** Order of the axes of the data. */
   get layout(): Layout {
-    return this.raw.#parts.settings.layout;
+    return this.itself.#parts.settings.layout;
   }
 
   /** Added to the variance under the square root, in the unit of the data squared. */
   get epsilon(): number {
-    return this.raw.#parts.settings.epsilon;
+    return this.itself.#parts.settings.epsilon;
   }
 
   /** Weight of the old value in the running averages, or `"cumulative"`; 1 only if a file says so: see `train`. */
   get decay(): number | "cumulative" {
-    return this.raw.#parts.settings.decay;
+    return this.itself.#parts.settings.decay;
   }
 
   /** Whether the share of the initial 0 and 1 is taken out of early averages. */
   get debias(): boolean {
-    return this.raw.#parts.settings.debias;
+    return this.itself.#parts.settings.debias;
   }
 
   /** Which variance of a mini-batch enters the running average. */
   get runningVarianceOf(): VarianceKind {
-    return this.raw.#parts.settings.runningVarianceOf;
+    return this.itself.#parts.settings.runningVarianceOf;
   }
 
   /** What limits the output: `"relu"`, `"relu6"`, [low, high], or `null`. */
   get activation(): Activation | null {
-    return this.raw.#parts.settings.activation;
+    return this.itself.#parts.settings.activation;
   }
 
   /**
@@ -103,7 +103,7 @@ export abstract class LayerProperties extends Raw {
    * @throws OptionError if what is written is neither limits nor `null`.
    */
   get renorm(): Renormalization | null {
-    return this.raw.#parts.settings.renorm;
+    return this.itself.#parts.settings.renorm;
   }
 
   /**
@@ -112,7 +112,7 @@ export abstract class LayerProperties extends Raw {
    * @throws OptionError if it is neither.
    */
   set renorm(limits: Renorm | null) {
-    this.raw.#parts.settings.renorm = checkRenorm(limits);
+    this.itself.#parts.settings.renorm = checkRenorm(limits);
   }
 
   /**
@@ -120,7 +120,7 @@ export abstract class LayerProperties extends Raw {
    * @throws StateError if its buffer was transferred to another thread, as all methods that need it.
    */
   get gamma(): Float32Array<ArrayBuffer> | null {
-    return this.raw.#parts.parameters.gamma;
+    return this.itself.#parts.parameters.gamma;
   }
 
   /**
@@ -128,7 +128,7 @@ export abstract class LayerProperties extends Raw {
    * @throws StateError as `gamma`.
    */
   get beta(): Float32Array<ArrayBuffer> | null {
-    return this.raw.#parts.parameters.beta;
+    return this.itself.#parts.parameters.beta;
   }
 
   /**
@@ -136,7 +136,7 @@ export abstract class LayerProperties extends Raw {
    * @throws StateError as `gamma`.
    */
   get runningMean(): Float64Array {
-    return this.raw.#parts.averages.mean;
+    return this.itself.#parts.averages.mean;
   }
 
   /**
@@ -144,7 +144,7 @@ export abstract class LayerProperties extends Raw {
    * @throws StateError as `gamma`.
    */
   get runningVariance(): Float64Array {
-    return this.raw.#parts.averages.variance;
+    return this.itself.#parts.averages.variance;
   }
 
   /**
@@ -153,7 +153,7 @@ export abstract class LayerProperties extends Raw {
    * @throws StateError as `gamma`.
    */
   get renormMean(): Float64Array {
-    return this.raw.#parts.averages.renormMean;
+    return this.itself.#parts.averages.renormMean;
   }
 
   /**
@@ -162,17 +162,17 @@ export abstract class LayerProperties extends Raw {
    * @throws StateError as `gamma`.
    */
   get renormDeviation(): Float64Array {
-    return this.raw.#parts.averages.renormDeviation;
+    return this.itself.#parts.averages.renormDeviation;
   }
 
   /** How many mini-batches entered the averages, a whole number >= 0. Writable: set it when you write averages. */
   get batchesSeen(): number {
-    return this.raw.#parts.averages.batchesSeen;
+    return this.itself.#parts.averages.batchesSeen;
   }
 
   /** After this, the age of the averages is known. */
   set batchesSeen(count: number) {
-    const { averages } = this.raw.#parts;
+    const { averages } = this.itself.#parts;
     averages.batchesSeen = count;
     averages.ageKnown = true;
   }
@@ -182,12 +182,12 @@ export abstract class LayerProperties extends Raw {
    * than `batchesSeen` may have entered. True once `calibrate`, `setRunning`, `reset` or you set that.
    */
   get ageKnown(): boolean {
-    return this.raw.#parts.averages.ageKnown;
+    return this.itself.#parts.averages.ageKnown;
   }
 
   /** What `backward` needs of the latest `train`; `null` before it. */
   get lastBatch(): Batch | null {
-    return this.raw.#parts.latest.batch;
+    return this.itself.#parts.latest.batch;
   }
 
   /**
@@ -196,6 +196,6 @@ export abstract class LayerProperties extends Raw {
    * @throws UnsupportedError or MemoryError at their first use, as `new Kernels`.
    */
   get kernels(): Kernels {
-    return kernelsOf(this.raw.#parts);
+    return kernelsOf(this.itself.#parts);
   }
 }

@@ -88,7 +88,7 @@ export function writeSnapshot(
     beta: layer.beta && toNumbers(layer.beta),
     runningMean: toNumbers(layer.runningMean),
     runningVariance: toNumbers(layer.runningVariance),
-    batchesSeen: layer.batchesSeen,
+    batchesSeen: checkSeen("batchesSeen", layer.batchesSeen),
     ...(renorm?.decay === undefined
       ? {}
       : {

@@ -148,7 +148,8 @@ export function entriesOf(layers: unknown): [string, BatchNorm][] {
   }
   for (const [name, layer] of entries) {
     const where = `layers[${JSON.stringify(name)}]`;
-    if (!(layer instanceof BatchNorm)) {
+    // It may come from another copy of the package: what is written is what everybody can read of a layer.
+    if (typeof (Object(layer) as Partial<BatchNorm>).backward !== "function") {
       const got = describe(layer);
       const hint = /^Frozen/.test(got) ? ", the layer itself and not what freeze made of it" : "";
       throw new OptionError(where, `a BatchNorm${hint}`, got);

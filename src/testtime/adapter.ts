@@ -98,7 +98,7 @@ export class Adapter extends Raw {
 
   /** How many examples the targets so far count as: at most `memory`. */
   get examples(): number {
-    return this.raw.#examples;
+    return this.itself.#examples;
   }
 
   /**
@@ -115,7 +115,7 @@ export class Adapter extends Raw {
     checkKeys("options", options, INFER_KEYS);
     const { shape, mask, out, add } = options;
     const own = { shape: sizesOf(shape), mask, out, add } as InferOptions<Out>;
-    const before = this.raw.#target;
+    const before = this.itself.#target;
     const layer = this.#layer;
     const { moments, examples } = targetOf(layer, x, own, this.#spare);
     const remembered = Math.min(this.#memory, this.#examples + examples);
@@ -142,7 +142,7 @@ export class Adapter extends Raw {
    * @throws StateError for an invalid running variance.
    */
   freeze(): FrozenBatchNorm {
-    const layer = this.raw.#layer;
+    const layer = this.itself.#layer;
     return freeze(layer, blend(layer, this.#target, this.#prior, this.#examples));
   }
 
@@ -150,10 +150,10 @@ export class Adapter extends Raw {
    * What `JSON.stringify` writes and `fromJSON` reads, exactly: the layer, and what the targets have left. An adapter
    * that is made of it goes on with the same bits.
    *
-   * @throws StateError if an array of the layer was transferred to another thread.
+   * @throws StateError if an array of the layer was transferred to another thread, or as `bn.snapshot`.
    */
   toJSON(): AdapterJSON {
-    const target = this.raw.#target;
+    const target = this.itself.#target;
     return {
       format: "batchnorm-wasm/adapter",
       version: 1,
@@ -181,14 +181,14 @@ export class Adapter extends Raw {
 
   /** The adapter in one line, which Node's `console.log` shows too. */
   override toString(): string {
-    const { channels, layout, activation } = this.raw.#layer;
+    const { channels, layout, activation } = this.itself.#layer;
     const options = listed({ layout, prior: this.#prior, memory: this.#memory, activation });
     return `Adapter(${channels}, ${options}), examples: ${this.#examples}`;
   }
 
   /** Forgets all targets. */
   reset(): void {
-    this.raw.#target = null;
+    this.itself.#target = null;
     this.#examples = 0;
   }
 }
@@ -227,7 +227,7 @@ function targetFrom(json: unknown, channels: number): Moments {
   const m2 = numbers("m2");
   const meanLow = numbers("meanLow");
   if (
-    !isVariance(own.count || -1) ||
+    !(Number.isFinite(own.count) && own.count > 0) ||
     !m2.every(isVariance) ||
     !mean.every((m, c) => Number.isFinite(m + meanLow[c]!))
   ) {

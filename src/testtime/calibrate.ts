@@ -92,7 +92,7 @@ export async function calibrate<B>(
     wrong("batches", "an iterable", batches);
   }
   const list = [...layers].map((layer): Gathering => {
-    if (typeof Object(layer).collectInto !== "function")
+    if (typeof (Object(layer) as Partial<BatchNorm>).collectInto !== "function")
       wrong("layers", "layers of this package", layer);
     return { layer, moments: null, seen: 0 };
   });

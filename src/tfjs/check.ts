@@ -11,6 +11,7 @@ import {
 } from "../errors.js";
 import { copyOf, isFloat32Array } from "../values/arrays.js";
 import { show } from "../values/layout.js";
+import { notRaw } from "../values/raw.js";
 
 /** Backends whose data `dataSync()` reads without waiting for a graphics processor. */
 const HOST_BACKENDS: readonly string[] = ["cpu", "wasm", "tensorflow"];
@@ -50,6 +51,19 @@ export function requireHostBackend(method: string): void {
       'the network. That backend has no gradient of conv2d: train convolutions on "cpu", or in Node on "tensorflow" ' +
       "(@tensorflow/tfjs-node). Or use tf.layers.batchNormalization on this backend",
   );
+}
+
+/**
+ * Returns a layer, of whose private members `look` reads one. Throws StateError if that cannot be done, since the layer is
+ * a proxy. (Layers that have a base class of tfjs need this in place of `Raw`, values/raw.ts.)
+ */
+export function itselfOf<T>(layer: T, look: () => unknown): T {
+  try {
+    look();
+    return layer;
+  } catch {
+    throw notRaw();
+  }
 }
 
 /** For who puts a `TfBatchNorm` into a layers model, which takes other classes. */

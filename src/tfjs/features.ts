@@ -31,7 +31,8 @@ export interface Arrangement {
 export function arrange(axis: unknown, shape: readonly (number | null)[]): Arrangement {
   const axes = axis === null ? [] : [axis].flat();
   const kept = axes.map((each) => {
-    const at = Number(each) < 0 ? Number(each) + shape.length : Number(each);
+    const given = typeof each === "number" ? each : NaN;
+    const at = given < 0 ? given + shape.length : given;
     if (typeof shape[at] === "number") return at;
     throw new OptionError(
       "axis",

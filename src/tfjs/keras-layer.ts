@@ -15,8 +15,7 @@ import { keeping, kerasOptions } from "../layer/frameworks.js";
 import { oursOf } from "../layer/options.js";
 import { choice } from "../values/check.js";
 import { CHANNELS_FIRST, CHANNELS_LAST, ofRank, product } from "../values/layout.js";
-import { notRaw } from "../values/raw.js";
-import { requireFloatTensor, requireHostBackend } from "./check.js";
+import { itselfOf, requireFloatTensor, requireHostBackend } from "./check.js";
 import { TfBatchNorm } from "./layer.js";
 import type { Asked } from "./operation.js";
 import { knownOnly, LAYER_KEYS, maskFor, storedTraining } from "./rules.js";
@@ -172,17 +171,12 @@ export class BatchNormalization extends Theirs {
    * @throws StateError before the layer is built, and as `TfBatchNorm.layer`; ShapeError as that.
    */
   get batchNorm(): BatchNorm {
-    return this.raw.#built("batchNorm").layer;
+    return this.itself.#built("batchNorm").layer;
   }
 
   /** @internal This object, as `Raw` has it (values/raw.ts), whose place tfjs' own layer takes here. */
-  get raw(): this {
-    try {
-      this.#norm;
-      return this;
-    } catch {
-      throw notRaw();
-    }
+  get itself(): this {
+    return itselfOf(this, () => this.#norm);
   }
 
   /** The layer in one line. */
@@ -212,7 +206,7 @@ export class BatchNormalization extends Theirs {
    */
   override build(inputShape: Parameters<layers.Layer["build"]>[0]): void {
     requireHostBackend("batchNormalization");
-    const inside = this.raw as unknown as Inside;
+    const inside = this.itself as unknown as Inside;
     const { scale, center, epsilon, momentum } = inside;
     const settings = { momentum, epsilon, scale, center };
     // Before tfjs makes variables.
@@ -254,7 +248,7 @@ export class BatchNormalization extends Theirs {
    *   models call the layer several times, with different values of `training`, or with a mask and without.
    */
   override call(inputs: Tensor | Tensor[], kwargs: { [key: string]: unknown } = {}): Tensor {
-    const norm = this.raw.#built("call");
+    const norm = this.itself.#built("call");
     const x = (Array.isArray(inputs) ? inputs[0] : inputs) as Tensor;
     if (Array.isArray(inputs) && inputs.length !== 1) {
       throw new ShapeError("inputs", "one tensor", inputs.length);
@@ -264,8 +258,8 @@ export class BatchNormalization extends Theirs {
     const asked = this.#asked(x, Array.isArray(inputs), kwargs);
     return tidy(() => {
       const view = this.#view(x.shape);
-      if (view === x.shape) return norm.run(x, asked);
-      return reshape(norm.run(reshape(x, view), asked), x.shape);
+      if (view === x.shape) return norm.compute(x, asked);
+      return reshape(norm.compute(reshape(x, view), asked), x.shape);
     });
   }
 
@@ -298,7 +292,7 @@ export class BatchNormalization extends Theirs {
    * @throws ShapeError and StateError as `TfBatchNorm.layer`.
    */
   override get trainableWeights(): LayerVariable[] {
-    this.raw.#norm?.layer;
+    this.itself.#norm?.layer;
     return super.trainableWeights;
   }
 
@@ -313,7 +307,7 @@ export class BatchNormalization extends Theirs {
    * @throws ShapeError and StateError as `TfBatchNorm.layer`.
    */
   override get nonTrainableWeights(): LayerVariable[] {
-    this.raw.#norm?.layer;
+    this.itself.#norm?.layer;
     return super.nonTrainableWeights;
   }
 

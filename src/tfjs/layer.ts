@@ -143,7 +143,7 @@ export class TfBatchNorm extends Raw {
    * transferred.
    */
   get layer(): BatchNorm {
-    this.raw.#synchronize();
+    this.itself.#synchronize();
     return this.#layer;
   }
 
@@ -163,7 +163,7 @@ export class TfBatchNorm extends Raw {
    *   backend that keeps its data on a graphics processor, or if a second derivative is asked for.
    */
   apply<T extends tf.Tensor>(x: T, options: ApplyOptions): T {
-    if (this.raw.#disposed) {
+    if (this.itself.#disposed) {
       throw new StateError("apply", "a layer in use", "one that was disposed");
     }
     requireFloatTensor("x", x);
@@ -182,12 +182,12 @@ export class TfBatchNorm extends Raw {
     }
     if (read.pool) read.pool = poolOf(read.pool);
     requireHostBackend("apply");
-    return this.run(x, read);
+    return this.compute(x, read);
   }
 
   /** @internal Does the work of `apply`, all of whose arguments have been checked. */
-  run<T extends tf.Tensor>(x: T, asked: Asked): T {
-    const undo = this.raw.#synchronize();
+  compute<T extends tf.Tensor>(x: T, asked: Asked): T {
+    const undo = this.itself.#synchronize();
     let y: T;
     try {
       y = normalize(this.#layer, x, { shape: x.shape }, this, asked);
@@ -201,13 +201,13 @@ export class TfBatchNorm extends Raw {
 
   /** @internal What `sequential.add` of tfjs-layers asks a first layer for; later ones have their `apply` called. */
   get inboundNodes(): never {
-    this.raw.#layer;
+    this.itself.#layer;
     throw new OptionError("layer", `a tf.layers.Layer${IN_MODELS}`, "a TfBatchNorm");
   }
 
   /** The layer in one line, which Node's `console.log` shows too. */
   override toString(): string {
-    return `Tf${this.raw.#layer}`;
+    return `Tf${this.itself.#layer}`;
   }
 
   /**
@@ -216,7 +216,7 @@ export class TfBatchNorm extends Raw {
    * @throws as `layer`.
    */
   dispose(): void {
-    this.raw.#synchronize();
+    this.itself.#synchronize();
     this.#disposed = true;
     for (const variable of this.#own) variable.dispose();
   }

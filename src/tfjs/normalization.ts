@@ -27,7 +27,7 @@ import { copy } from "../values/arrays.js";
 import { flag } from "../values/check.js";
 import { product } from "../values/layout.js";
 import type { Moments } from "../values/moments.js";
-import { onHost, requireVariances, tensorOf } from "./check.js";
+import { itselfOf, onHost, requireVariances, tensorOf } from "./check.js";
 import { valuesOf } from "./data.js";
 import {
   type Arrangement,
@@ -131,14 +131,23 @@ export class Normalization extends layers.Layer {
     this.supportsMasking = true;
   }
 
+  /** @internal This object, as `Raw` has it (values/raw.ts), whose place tfjs' own class takes here. */
+  get itself(): this {
+    return itselfOf(this, () => this.#args);
+  }
+
   /** @internal Vue's mark of what stays outside of its proxies: see values/raw.ts. */
   get __v_skip(): boolean {
     return true;
   }
 
-  /** The configuration, as it is saved. For tfjs' own use. */
+  /**
+   * The configuration, as it is saved. For tfjs' own use.
+   *
+   * @throws StateError if the layer is used through a proxy of it, as every member that reads something private.
+   */
   override getConfig(): Serialization.ConfigDict {
-    return { ...this.#args, ...super.getConfig() } as Serialization.ConfigDict;
+    return { ...this.itself.#args, ...super.getConfig() } as Serialization.ConfigDict;
   }
 
   /**
@@ -150,7 +159,7 @@ export class Normalization extends layers.Layer {
    */
   override build(inputShape: Parameters<layers.Layer["build"]>[0]): void {
     const shape = inputShape as (number | null)[];
-    const { axis, mean, variance, invert } = this.#args;
+    const { axis, mean, variance, invert } = this.itself.#args;
     const arrangement = arrange(axis, shape);
     const { kept, sizes } = arrangement;
     if (mean !== null && variance !== null) {
@@ -195,7 +204,7 @@ export class Normalization extends layers.Layer {
     if (Array.isArray(inputs) && inputs.length !== 1) {
       throw new ShapeError("inputs", "one tensor", inputs.length);
     }
-    const arrangement = this.#built("call");
+    const arrangement = this.itself.#built("call");
     const { order } = arrangement;
     return tidy(() => {
       const x = floats(given);
@@ -225,7 +234,7 @@ export class Normalization extends layers.Layer {
    *   infinity; ShapeError for what does not fit; OptionError as `build`. When it throws, nothing has changed.
    */
   async adapt(data: unknown): Promise<void> {
-    if (this.#args.mean !== null) {
+    if (this.itself.#args.mean !== null) {
       throw new StateError("adapt", "a layer without mean and variance", "one that was given them");
     }
     let [moments, arrangement] = [undefined as Moments | undefined, this.#arrangement];

@@ -142,7 +142,7 @@ export const spawn = (text: string, url: string | undefined, start: Start): Prom
         worker.onmessage = ({ data }) => answer(data);
         worker.onerror = (event) => {
           event.preventDefault?.();
-          answer(event.message || "one that the page's policy refuses, or whose file is not there");
+          answer(event.message || "one that the page's policy refuses, or that is not there");
         };
       }
       made.postMessage(start);

@@ -127,7 +127,7 @@ export async function startKernels(options: StartOptions = NO_OPTIONS): Promise<
   );
   const url = Object(worker).href ?? worker;
   if (url !== undefined && typeof url !== "string") {
-    throw new OptionError("worker", "an address, as a string or a URL", describe(worker));
+    throw new OptionError("worker", "a string or a URL", describe(worker));
   }
   checkThreads();
   const frozen = onSharedMemory(decode(FROZEN));
@@ -243,7 +243,7 @@ const MACHINES = new WeakMap<SharedKernels, Machine>();
 class SharedKernels extends Kernels implements InSharedMemory {
   /** @internal */
   override get machine(): Machine {
-    return MACHINES.get(this.raw)!;
+    return MACHINES.get(this.itself)!;
   }
 
   get shared(): true {

@@ -16,7 +16,7 @@ export abstract class Raw {
   readonly #raw: this = inspectable(this);
 
   /** @internal This object, for members that read private ones. Throws StateError if it is a proxy, or a copy. */
-  get raw(): this {
+  get itself(): this {
     try {
       return this.#raw;
     } catch {

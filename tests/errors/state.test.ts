@@ -1,6 +1,7 @@
 // StateError: a call that does not fit what happened before it, or what a layer holds.
 
 import {
+  adapter,
   type Batch,
   BatchNorm,
   NonFiniteError,
@@ -173,5 +174,26 @@ describe("averages and their count", () => {
         },
       }),
     ),
+    // JSON has no such number, so what they write could not be read again.
+    ...(["snapshot", "toJSON"] as const).map(
+      (method): Row => ({
+        name: `${method} with batchesSeen NaN`,
+        message: "batchesSeen: expected a whole number >= 0, got NaN",
+        call: ({ layer }) => {
+          const broken = layer.clone();
+          broken.batchesSeen = Number.NaN;
+          broken[method]();
+        },
+      }),
+    ),
+    {
+      name: "toJSON of an adapter with batchesSeen 3n",
+      message: "batchesSeen: expected a whole number >= 0, got 3n",
+      call: ({ layer }) => {
+        const broken = layer.clone();
+        broken.batchesSeen = wrong(3n);
+        adapter(broken, { prior: 1, memory: 2 }).toJSON();
+      },
+    },
   ]);
 });

@@ -10,7 +10,7 @@ import {
   StateError,
 } from "batchnorm-wasm";
 import { type ApplyOptions, batchNorm, TfBatchNorm } from "batchnorm-wasm/tfjs";
-import { batchNormalization } from "batchnorm-wasm/tfjs-layers";
+import { batchNormalization, normalization } from "batchnorm-wasm/tfjs-layers";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { assertSameBits } from "../support/compare.js";
 import { normal } from "../support/data.js";
@@ -222,6 +222,33 @@ describe("a layer of a layers model", () => {
     for (const use of uses) {
       expect(use).toThrow(StateError);
       expect(use).toThrow(/^this: expected the raw object \(toRaw, .*got a proxy or copy$/);
+    }
+  });
+
+  test("Normalization behind a proxy: the same", async () => {
+    const proxy = new Proxy(normalization(), {});
+    const uses = [
+      async () => proxy.apply(x()),
+      async () => proxy.call(x()),
+      async () => proxy.build([null, 3]),
+      async () => proxy.getConfig(),
+      () => proxy.adapt(x()),
+    ];
+    for (const use of uses) {
+      await expect(use()).rejects.toThrow(StateError);
+      await expect(use()).rejects.toThrow(
+        /^this: expected the raw object \(toRaw, .*got a proxy or copy$/,
+      );
+    }
+  });
+
+  test("an axis that is no number: OptionError", () => {
+    for (const axis of ["1", true, [[1]], { valueOf: () => 1 }, Symbol("axis"), 1n]) {
+      const layer = normalization({ axis: axis as never });
+      expect(() => layer.build([null, 3])).toThrow(OptionError);
+      expect(() => layer.build([null, 3])).toThrow(
+        /^axis: expected axes of known size in \[null, 3\]/,
+      );
     }
   });
 

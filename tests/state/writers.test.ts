@@ -3,7 +3,9 @@
 import { adapter, BatchNorm, OptionError } from "batchnorm-wasm";
 import { FrozenBatchNorm as SmallFrozen } from "batchnorm-wasm/infer";
 import { save, writeKeras, writeOnnx, writeTorch } from "batchnorm-wasm/state";
-import { describe, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { BatchNorm as Other } from "../../dist/index.js";
+import { normal } from "../support/data.js";
 import { assertRefuses, wrong } from "../support/refuse.js";
 
 const bn = new BatchNorm(2);
@@ -32,4 +34,12 @@ describe.each([save, writeKeras, writeOnnx, writeTorch])("$name", (write) => {
       () => write(wrong({ a: value })),
     );
   });
+});
+
+// Each bundle of a program has a copy of its own: that of dist/ is one beside src/.
+test.each([save, writeOnnx, writeTorch])("$name takes a layer of another copy", (write) => {
+  const other = new Other(3, { renorm: { rmax: 3, dmax: 5, decay: 0.5 } });
+  other.train(normal(12, 1));
+  const own = BatchNorm.fromSnapshot(other.snapshot());
+  expect(write(wrong({ a: other }))).toEqual(write({ a: own }));
 });

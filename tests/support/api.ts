@@ -72,7 +72,9 @@ function calledIn(body: ts.Node): ts.Declaration[] {
 
 /** The check of members that they are not used through a proxy. The comment of a class says what it throws. */
 const isGuard = (node: ts.Node): boolean =>
-  ts.isGetAccessor(node) && node.name.getText() === "raw" && node.getSourceFile().fileName === RAW;
+  ts.isGetAccessor(node) &&
+  node.name.getText() === "itself" &&
+  node.getSourceFile().fileName === RAW;
 const RAW = at("src/values/raw.ts");
 
 /** The names of the classes of errors that this code, or the functions that it calls, can throw. */

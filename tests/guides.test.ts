@@ -112,7 +112,7 @@ describe("the Worker of the edge guide", () => {
     expect(script).not.toContain("new WebAssembly.Module");
   });
 
-  const row = /^\| `(\w+)` of `(\S+)` \|.*\| (\S+) KB \| (\S+) KB \|$/gm;
+  const row = /^\| `(\w+)` of `(\S+)` \|.*\| ([\d.]+) \| ([\d.]+) \|$/gm;
   const rows = [...read("docs/guides/edge.md").matchAll(row)].map(
     ([, name, entry, page, worker]) => ({
       import: `{ ${name} } from "${entry}"`,

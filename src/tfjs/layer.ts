@@ -275,9 +275,11 @@ function stateOf(layer: BatchNorm): Parameters<BatchNorm["setState"]>[0] {
 const assign = (variable: tf.Variable, values: Float32Array): void =>
   tf.tidy(() => variable.assign(tf.tensor1d(copyOf(values))));
 
+const isFree = (name: string): boolean => !(name in tf.engine().registeredVariables);
+
 /** Throws OptionError if tfjs has a variable of this name. */
 function requireFree(name: string): void {
-  if (!(name in tf.engine().registeredVariables)) return;
+  if (isFree(name)) return;
   throw new OptionError("name", "one that is new to tfjs", `"${name}", which a variable has`);
 }
 
@@ -286,10 +288,14 @@ function variable(values: ArrayLike<number>, name: string): tf.Variable<tf.Rank.
 }
 
 let created = 0;
+
+/** The next name that is new to tfjs. Another copy of this package, or the user, may have given some of them. */
 function nextName(): string {
-  const name = created === 0 ? "batch_norm" : `batch_norm_${created}`;
-  created++;
-  return name;
+  for (;;) {
+    const name = created === 0 ? "batch_norm" : `batch_norm_${created}`;
+    created++;
+    if (isFree(`${name}/gamma`) && isFree(`${name}/beta`)) return name;
+  }
 }
 
 // Not by instanceof: the layer may come from another copy of this package, since each bundle has one.

@@ -49,8 +49,8 @@ const ENGINE = [
   "commit",
   "freeBytes",
   "release",
-  "forgetInput",
   "latest",
+  "hold",
 ];
 
 /** Properties of other objects, most of them records of those who read and write files. */
@@ -91,7 +91,6 @@ const OTHERS = [
   "hasOptions",
   "head",
   "high",
-  "hold",
   "irVersion",
   "isFloat",
   "item",
@@ -167,6 +166,8 @@ export const HIDDEN = [
   "collectInto",
   "inside",
   "compute",
+  "synchronize",
+  "forgetInput",
 ];
 
 export const PROPERTIES = [...ENGINE, ...OTHERS, ...HIDDEN];

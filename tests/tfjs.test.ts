@@ -292,6 +292,16 @@ describe("inside a network", () => {
     for (const name of names) expect(name).toMatch(/^batch_norm(_\d+)?\/gamma$/);
   });
 
+  test("names that another copy of the package has made up are passed over", () => {
+    const { name } = new TfBatchNorm(new BatchNorm(2)).gamma as tf.Variable;
+    const next = Number(/\d+/.exec(name)?.[0] ?? 0) + 1;
+    const taken = [`batch_norm_${next}/gamma`, `batch_norm_${next + 1}/beta`].map((each) =>
+      tf.variable(tf.zeros([2]), true, each),
+    );
+    expect(new TfBatchNorm(new BatchNorm(2)).gamma?.name).toBe(`batch_norm_${next + 2}/gamma`);
+    tf.dispose(taken);
+  });
+
   test("steps leave no tensors behind, with and without a tidy around them", () => {
     const norm = new TfBatchNorm(new BatchNorm(4));
     const optimizer = tf.train.sgd(0.1);

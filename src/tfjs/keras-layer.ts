@@ -292,7 +292,7 @@ export class BatchNormalization extends Theirs {
    * @throws ShapeError and StateError as `TfBatchNorm.layer`.
    */
   override get trainableWeights(): LayerVariable[] {
-    this.itself.#norm?.layer;
+    this.itself.#norm?.synchronize();
     return super.trainableWeights;
   }
 
@@ -307,7 +307,7 @@ export class BatchNormalization extends Theirs {
    * @throws ShapeError and StateError as `TfBatchNorm.layer`.
    */
   override get nonTrainableWeights(): LayerVariable[] {
-    this.itself.#norm?.layer;
+    this.itself.#norm?.synchronize();
     return super.nonTrainableWeights;
   }
 

@@ -143,7 +143,7 @@ export class TfBatchNorm extends Raw {
    * transferred.
    */
   get layer(): BatchNorm {
-    this.itself.#synchronize();
+    this.synchronize();
     return this.#layer;
   }
 
@@ -187,7 +187,7 @@ export class TfBatchNorm extends Raw {
 
   /** @internal Does the work of `apply`, all of whose arguments have been checked. */
   compute<T extends tf.Tensor>(x: T, asked: Asked): T {
-    const undo = this.itself.#synchronize();
+    const undo = this.synchronize();
     let y: T;
     try {
       y = normalize(this.#layer, x, { shape: x.shape }, this, asked);
@@ -195,14 +195,13 @@ export class TfBatchNorm extends Raw {
       undo();
       throw error;
     }
-    if (asked.training) this.#synchronize();
+    if (asked.training) this.synchronize();
     return y;
   }
 
   /** @internal What `sequential.add` of tfjs-layers asks a first layer for; later ones have their `apply` called. */
   get inboundNodes(): never {
-    this.itself.#layer;
-    throw new OptionError("layer", `a tf.layers.Layer${IN_MODELS}`, "a TfBatchNorm");
+    throw new OptionError("layer", `a tf.layers.Layer${IN_MODELS}`, String(this.itself));
   }
 
   /** The layer in one line, which Node's `console.log` shows too. */
@@ -216,17 +215,17 @@ export class TfBatchNorm extends Raw {
    * @throws as `layer`.
    */
   dispose(): void {
-    this.itself.#synchronize();
+    this.synchronize();
     this.#disposed = true;
     for (const variable of this.#own) variable.dispose();
   }
 
   /**
-   * Compares each variable with its array in the layer, and copies the side that was written to the other one. Returns
-   * a function that takes that back. When it throws, nothing has changed.
+   * @internal Compares each variable with its array in the layer, and copies the side that was written to the other one.
+   * Returns a function that takes that back. When it throws, nothing has changed.
    */
-  #synchronize(): () => void {
-    const layer = this.#layer;
+  synchronize(): () => void {
+    const layer = this.itself.#layer;
     const undo: (() => void)[] = [];
     const undoAll = (): void => {
       for (const each of undo.reverse()) each();
@@ -276,9 +275,11 @@ function stateOf(layer: BatchNorm): Parameters<BatchNorm["setState"]>[0] {
 const assign = (variable: tf.Variable, values: Float32Array): void =>
   tf.tidy(() => variable.assign(tf.tensor1d(copyOf(values))));
 
+const isFree = (name: string): boolean => !(name in tf.engine().registeredVariables);
+
 /** Throws OptionError if tfjs has a variable of this name. */
 function requireFree(name: string): void {
-  if (!(name in tf.engine().registeredVariables)) return;
+  if (isFree(name)) return;
   throw new OptionError("name", "one that is new to tfjs", `"${name}", which a variable has`);
 }
 
@@ -287,10 +288,14 @@ function variable(values: ArrayLike<number>, name: string): tf.Variable<tf.Rank.
 }
 
 let created = 0;
+
+/** The next name that is new to tfjs. Another copy of this package, or the user, may have given some of them. */
 function nextName(): string {
-  const name = created === 0 ? "batch_norm" : `batch_norm_${created}`;
-  created++;
-  return name;
+  for (;;) {
+    const name = created === 0 ? "batch_norm" : `batch_norm_${created}`;
+    created++;
+    if (isFree(`${name}/gamma`) && isFree(`${name}/beta`)) return name;
+  }
 }
 
 // Not by instanceof: the layer may come from another copy of this package, since each bundle has one.

@@ -20,14 +20,14 @@ export function startFrozen(memoryOf: () => Buffers): AffineMachine {
 export function start(memoryOf: () => Memory): Machine {
   const modules = [frozenModule(), kernelsModule()] as const;
   const memory = memoryOf();
-  return { wasm: kernelsOf(modules, { memory: memory.wasm }) as unknown as Exports, memory };
+  return { wasm: exportsOf(modules, { memory: memory.wasm }) as unknown as Exports, memory };
 }
 
 /**
- * The kernels of a layer, with these imports. Not by Object.assign: V8 would look each kernel up in a table, at every
+ * The exports of both binaries, with these imports. Not by Object.assign: V8 would look each kernel up in a table, at every
  * call.
  */
-const kernelsOf = (
+const exportsOf = (
   [frozen, others]: Modules,
   env: WebAssembly.ModuleImports,
 ): WebAssembly.Exports => ({ ...instantiate(frozen, { env }), ...instantiate(others, { env }) });
@@ -37,7 +37,7 @@ export function instancesOn(
   env: WebAssembly.ModuleImports,
   [frozen, others, pieces]: readonly [...Modules, WebAssembly.Module],
 ): [Exports, ThreadExports] {
-  const kernels = kernelsOf([frozen, others], env);
+  const kernels = exportsOf([frozen, others], env);
   const shared = instantiate(pieces, { env, kernels });
   return [kernels as unknown as Exports, shared as unknown as ThreadExports];
 }
